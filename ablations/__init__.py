@@ -1,0 +1,1 @@
+"""Experiments: one run (`ablations.run`), a named study (`ablations.study`), their configuration and records."""

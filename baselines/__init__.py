@@ -1,0 +1,1 @@
+"""Methods that XingGAN is compared with: trivial references, GANs and diffusion models."""

@@ -1,0 +1,1 @@
+"""Reports over run records: queries, tables, figures and notebooks. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Poses, packed images, pairs and the data sets they come from."""
