@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: everything is written to a temporary name in the same folder, flushed to the disk and renamed."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,3 +26,9 @@ def write_atomically(path: Path | str, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) so that a reader sees the old file or the new one, never a part."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,145 @@
+"""Cross-attention between appearance and shape code, over one scale or a pyramid of scales, plain or enhanced.
+
+XingGAN (ECCV 2020, section 3.2) attends to every position of the guiding code; XingGAN++ (TPAMI 2025) pools keys and
+values over a pyramid of grids (multi-scale attention) and refines the correlation matrix by an inner attention
+(enhanced attention, after AiATrack, ECCV 2022, section 3.1).
+"""
+
+from functools import lru_cache
+from math import log2
+
+import torch
+from torch import Tensor, nn
+
+DESCRIPTOR_GRID = 8  # a correlation vector is averaged to 8 x 8 before it is described, so EA fits any resolution
+DESCRIPTOR_CHANNELS = 64  # chosen here
+
+
+def pyramid_grids(height: int, width: int, pyramid: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Rows and columns of each level: `bins` along the shorter side, proportionally more along the longer one."""
+    short = min(height, width)
+    return [(round(bins * height / short), round(bins * width / short)) for bins in pyramid]
+
+
+@lru_cache(maxsize=64)
+def _pooling(height: int, width: int, grids: tuple, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The pyramid as one matrix [S, N] of adaptive averages, and each key's bin [S, 4].
+
+    A bin is its centre y, x in [0, 1] and the log2 of its level's rows and columns. `grids`: (rows, columns) a level.
+    """
+    matrix, bins = [], []
+    for rows, columns in grids:
+        # PyTorch's adaptive pooling: bin i of n covers floor(i * size / n) up to ceil((i + 1) * size / n).
+        tops, bottoms = _edges(height, rows)
+        lefts, rights = _edges(width, columns)
+        y, x = torch.arange(height), torch.arange(width)
+        vertical = ((y >= tops[:, None]) & (y < bottoms[:, None])).float()  # [rows, height]
+        horizontal = ((x >= lefts[:, None]) & (x < rights[:, None])).float()  # [columns, width]
+        vertical, horizontal = vertical / vertical.sum(1, True), horizontal / horizontal.sum(1, True)
+        matrix.append(torch.einsum("ry,cx->rcyx", vertical, horizontal).flatten(2).flatten(0, 1))
+        centres = torch.cartesian_prod((tops + bottoms) / (2 * height), (lefts + rights) / (2 * width))
+        bins.append(torch.cat([centres, torch.tensor([log2(rows), log2(columns)]).expand(len(centres), 2)], dim=1))
+    return torch.cat(matrix).to(device), torch.cat(bins).to(device)  # [S, N], [S, 4]
+
+
+def _edges(size: int, bins: int) -> tuple[Tensor, Tensor]:
+    index = torch.arange(bins)
+    return index * size // bins, -(-(index + 1) * size // bins)
+
+
+def tokens(code: Tensor) -> Tensor:
+    """Code [B, C, h, w] -> one row a position, [B, N, C]; a view where the memory is channels-last."""
+    return code.flatten(2).transpose(1, 2)
+
+
+class PyramidPooling(nn.Module):
+    """Turns the N positions of a code into S keys: averages over a pyramid of grids, or the positions themselves.
+
+    An empty `pyramid` means single scale, S = N.
+    """
+
+    def __init__(self, pyramid: tuple[int, ...] = ()):
+        super().__init__()
+        self.pyramid = tuple(pyramid)
+
+    def forward(self, code: Tensor) -> Tensor:
+        """code: [B, C, h, w] -> [B, S, C]; one matrix product for the whole pyramid."""
+        if not self.pyramid:
+            return tokens(code)
+        return self._constants(code)[0].to(code.dtype) @ tokens(code)
+
+    def bins(self, code: Tensor) -> Tensor:
+        """Where each of the S keys lies and how fine its level is: [S, 4]."""
+        return self._constants(code)[1]
+
+    def _constants(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = code.shape[-2:]
+        grids = pyramid_grids(height, width, self.pyramid) if self.pyramid else [(height, width)]
+        return _pooling(height, width, tuple(grids), code.device)
+
+
+class EnhancedAttention(nn.Module):
+    """Refines correlation logits by letting the keys' correlation vectors attend to one another (EA).
+
+    M' = M + gamma_EA * LayerNorm(M) softmax(Q K^T / sqrt(d))^T, where Q and K project descriptors of M's columns:
+    LayerNorm(W pool_8x8(column)) + an embedding of the key's position and scale. gamma_EA starts at 0.
+    """
+
+    def __init__(self, channels: int = DESCRIPTOR_CHANNELS):
+        super().__init__()
+        self.describe = nn.Linear(DESCRIPTOR_GRID**2, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.position = nn.Linear(16, channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, logits: Tensor, height: int, width: int, bins: Tensor) -> Tensor:
+        """logits: [B, N, S] with N = height * width queries; bins: [S, 4] from `PyramidPooling.bins`. Returns [B, N, S]."""
+        grid = ((DESCRIPTOR_GRID, DESCRIPTOR_GRID),)
+        pool = _pooling(height, width, grid, logits.device)[0].to(logits.dtype)  # [64, N]
+        columns = (pool @ logits).transpose(1, 2)  # [B, S, 64]
+        descriptors = self.norm(self.describe(columns)) + self.position(_sinusoids(bins))  # [B, S, d]
+        query, key = self.query(descriptors), self.key(descriptors)
+        weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, dim=-1)  # [B, S, S]
+        values = nn.functional.layer_norm(
+            logits.transpose(1, 2), (height * width,)
+        )  # [B, S, N]: each correlation vector
+        return logits + self.gamma * (weights @ values).transpose(1, 2)
+
+
+def _sinusoids(bins: Tensor) -> Tensor:
+    """bins [S, 4] -> [S, 16]: sine and cosine of each coordinate at two frequencies."""
+    angles = (bins[:, :, None] * torch.tensor([torch.pi, 4 * torch.pi], device=bins.device)).flatten(1)  # [S, 8]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class CrossAttention(nn.Module):
+    """One code attends to another: SA when the appearance code is updated and the shape code guides, AS the other way.
+
+    A = softmax(q(updated)^T k(guide)), updated' = updated + gamma * v(updated) A^T; no 1/sqrt(d), gamma starts at 0.
+    A key at (level, bin) of the guiding code belongs to the value at the same (level, bin) of the updated code.
+    """
+
+    def __init__(self, channels: int, enhanced: bool):
+        super().__init__()
+        self.query = nn.Linear(channels, channels // 8)  # the papers' 1x1 convolutions, on one row a position
+        self.key = nn.Linear(channels, channels // 8)
+        self.value = nn.Linear(channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.enhance = EnhancedAttention() if enhanced else None
+
+    def forward(self, updated: Tensor, updated_keys: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
+        """updated: [B, C, h, w]; updated_keys, guide_keys: [B, S, C], both codes pooled alike; bins: [S, 4] for EA."""
+        weights = self.weights(updated, guide_keys, bins)  # [B, N, S]
+        # Pooling and the 1x1 projection commute, so values are projected at S positions rather than N.
+        attended = weights @ self.value(updated_keys)  # [B, N, C]
+        return updated + self.gamma * attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
+
+    def weights(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
+        """Where each position of the updated code looks: [B, N, S], rows sum to one."""
+        logits = self.query(tokens(updated)) @ self.key(guide_keys).transpose(1, 2)  # [B, N, S]
+        if self.enhance is not None:
+            height, width = updated.shape[-2:]
+            logits = self.enhance(logits, height, width, bins)
+        return torch.softmax(logits, dim=-1)

@@ -1,0 +1,123 @@
+"""What the generators are built of: normalisation, dropout, encoders, convolution blocks and the crossing block.
+
+XingGAN (ECCV 2020, sections 3.1 and 3.2) with the layer settings of its published code; PATN shares encoders and
+convolution blocks. Convolutions that a norm follows have a bias only with InstanceNorm.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from xinggan.model.attention import CrossAttention, PyramidPooling
+from xinggan.model.switches import Architecture, Attention, Branches, Norm, Scale
+
+
+def normalisation(norm: str, channels: int) -> nn.Module:
+    """BatchNorm2d with affine parameters and running statistics, or InstanceNorm2d with neither."""
+    return nn.BatchNorm2d(channels) if norm == Norm.batch else nn.InstanceNorm2d(channels)
+
+
+def convolution(norm: str, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size (divided by `stride`); stride-1 ones pad by reflection, as published."""
+    padding_mode = "reflect" if stride == 1 else "zeros"
+    bias = norm == Norm.instance
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=padding_mode)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is drawn for the whole global batch, of which this process keeps its rows.
+
+    So several processes that seed alike drop what a single process would. `share` is (this process, all processes).
+    """
+
+    share = (0, 1)
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [B, C, h, w], B images of this process."""
+        if not self.training or self.probability == 0:
+            return features
+        process, processes = Dropout.share
+        rows = features.shape[0]
+        keep = torch.empty((rows * processes, *features.shape[1:]), dtype=features.dtype, device=features.device)
+        keep.bernoulli_(1 - self.probability)
+        return features * keep[process * rows : (process + 1) * rows].div_(1 - self.probability)
+
+
+@contextmanager
+def batch_shared(process: int, processes: int) -> Iterator[None]:
+    """Within it, every `Dropout` draws for `processes` equal parts of a batch, of which this is part `process`."""
+    before, Dropout.share = Dropout.share, (process, processes)
+    try:
+        yield
+    finally:
+        Dropout.share = before
+
+
+class Encoder(nn.Sequential):
+    """Image or heatmaps [B, inputs, H, W] -> code [B, 4 * width, H/4, W/4]."""
+
+    def __init__(self, inputs: int, width: int, norm: str):
+        layers: list[nn.Module] = [
+            convolution(norm, inputs, width, kernel=7),
+            normalisation(norm, width),
+            nn.ReLU(True),
+        ]
+        for channels in (width, 2 * width):
+            layers += [
+                convolution(norm, channels, 2 * channels, stride=2),
+                normalisation(norm, 2 * channels),
+                nn.ReLU(True),
+            ]
+        super().__init__(*layers)
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3x3 convolutions with dropout between; the last norm is left out in the shape stream."""
+
+    def __init__(self, inputs: int, outputs: int, norm: str, dropout: float, last_norm: bool):
+        layers = [convolution(norm, inputs, inputs), normalisation(norm, inputs), nn.ReLU(True), Dropout(dropout)]
+        layers.append(convolution(norm, inputs, outputs))
+        if last_norm:
+            layers.append(normalisation(norm, outputs))
+        super().__init__(*layers)
+
+
+class CrossingBlock(nn.Module):
+    """One stage: both codes are convolved, then each attends to the other (SA and AS; paper eq. 1 to 6).
+
+    `branches=appearance` has SA alone and `branches=shape` AS alone; the code without attention is passed on as
+    convolved, so either branch still sees both inputs (chosen here: the paper's figure leaves it open).
+    """
+
+    def __init__(self, architecture: Architecture, first: bool):
+        super().__init__()
+        a, channels = architecture, 4 * architecture.width
+        self.appearance = ConvBlock(channels, channels, a.norm, a.dropout, last_norm=True)
+        self.shape = ConvBlock(channels if first else 2 * channels, channels, a.norm, a.dropout, last_norm=False)
+        attends = a.attention != Attention.none
+        enhanced = a.attention == Attention.enhanced
+        self.pool = PyramidPooling(a.pyramid if a.scale == Scale.multi else ())
+        self.shape_guided = CrossAttention(channels, enhanced) if attends and a.branches != Branches.shape else None
+        self.appearance_guided = None
+        if attends and a.branches != Branches.appearance:
+            tied = a.tie_projections and self.shape_guided is not None
+            self.appearance_guided = self.shape_guided if tied else CrossAttention(channels, enhanced)
+
+    def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
+        """appearance: [B, C, h, w]; shape: [B, C or 2C, h, w]. Returns F_I [B, C, h, w] and F_P [B, 2C, h, w]."""
+        x, y = self.appearance(appearance), self.shape(shape)
+        x_new, y_new = x, y
+        if self.shape_guided or self.appearance_guided:
+            x_keys, y_keys = self.pool(x), self.pool(y)  # [B, S, C] each, shared by both attentions
+            bins = self.pool.bins(x)
+            if self.shape_guided:
+                x_new = self.shape_guided(x, x_keys, y_keys, bins)
+            if self.appearance_guided:
+                y_new = self.appearance_guided(y, y_keys, x_keys, bins)
+        return x_new, torch.cat([x_new, y_new], dim=1)

@@ -1,0 +1,86 @@
+"""`Method`, what the trainer, the metrics and the timing know of any way to generate a person in a pose.
+
+A new method is a subclass in one Python file and one yaml file that names it; see `xinggan.model.xing` for the fullest
+example and `baselines.trivial` for the shortest.
+"""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from xinggan.data.batch import PosePair
+from xinggan.training.distributed import Processes
+
+if TYPE_CHECKING:
+    from xinggan.data.packed import PackedSplit
+
+
+class Method(nn.Module):
+    """A method is a module with its own training step and a deterministic `generate`.
+
+    `optimisers` (name -> optimiser) belong to the method, their learning rates follow the trainer's schedule.
+    `averaged` names the submodules that `generate` uses: their exponential moving average is what is evaluated.
+    """
+
+    trained = True  # False: nothing to learn by gradient steps
+    averaged: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.precision = "fp32"
+        self.processes = Processes()
+
+    def begin(self, train: "PackedSplit") -> None:
+        """Called once before the first step, for what is learnt from the training split as a whole. Nothing by default."""
+
+    def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
+        """Forward, backward and optimiser updates for one batch on the device. Returns the losses by name, detached, []."""
+        raise NotImplementedError(f"{type(self).__name__} is not trained")
+
+    def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
+        """source: uint8 [B, 3, H, W]; poses: [B, 18, 3]; seeds: int64 [B], one an image.
+
+        Returns float [B, 3, H, W] in [-1, 1]; an image depends on its own row and seed, not on its batch.
+        """
+        raise NotImplementedError
+
+    def generate_pairs(self, batch: PosePair, seeds: Tensor) -> Tensor:
+        """`generate` for a batch; only a reference such as the ground truth may look at more than `generate` is given."""
+        return self.generate(batch.source_image, batch.source_pose, batch.target_pose, seeds)
+
+    def autocast(self) -> AbstractContextManager:
+        """The context in which forward passes run: bfloat16 where that is the precision, else nothing."""
+        device = next((p.device.type for p in self.parameters()), "cpu")
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def update(self, optimiser: str, loss: Tensor) -> None:
+        """One step of the named optimiser down `loss`, whose gradient is averaged over all processes."""
+        chosen = self.optimisers[optimiser]
+        chosen.zero_grad(set_to_none=True)
+        loss.backward()
+        self.processes.average_gradients(p for group in chosen.param_groups for p in group["params"])
+        chosen.step()
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Set every learning rate to its initial value times `factor`."""
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def training_state(self) -> dict:
+        """What must be saved beside the weights to continue exactly: the optimisers' moments."""
+        return {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
+
+    def load_training_state(self, state: dict) -> None:
+        """Restore `training_state()`."""
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state[name])
+
+
+def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
+    """Adam with the betas (0.5, 0.999) that GANs are trained with here, fused into one kernel a step."""
+    return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999), fused=True)

@@ -1,0 +1,61 @@
+"""One process or several: what a step needs of the others. A single process makes no call to torch.distributed."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Processes:
+    """This process's place among `count` equal ones, each of which holds its rows of the global batch."""
+
+    def __init__(self, index: int = 0, count: int = 1):
+        self.index, self.count = index, count
+
+    @property
+    def first(self) -> bool:
+        """True in the one process that writes files and prints."""
+        return self.index == 0
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """rows: [b, ...] of this process -> [b * count, ...] in the order of the processes, detached."""
+        if self.count == 1:
+            return rows.detach()
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.count)]
+        torch.distributed.all_gather(parts, rows.detach().contiguous())
+        return torch.cat(parts)
+
+    def own_rows(self, rows: Tensor) -> Tensor:
+        """The part of a global batch that this process works on."""
+        if len(rows) % self.count:
+            raise ValueError(f"a batch of {len(rows)} does not divide among {self.count} processes")
+        return rows.chunk(self.count)[self.index]
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the processes, in one exchange."""
+        if self.count == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.count
+        offset = 0
+        for gradient in gradients:
+            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+            offset += gradient.numel()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of a small tensor over the processes, for what is logged."""
+        if self.count == 1:
+            return values
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total / self.count
+
+    def any(self, flag: bool) -> bool:
+        """True everywhere if true anywhere: so that all processes leave the loop at the same step."""
+        if self.count == 1:
+            return flag
+        raised = torch.tensor([float(flag)])
+        torch.distributed.all_reduce(raised)
+        return bool(raised.item())
