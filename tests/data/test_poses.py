@@ -1,0 +1,94 @@
+"""Poses: heatmaps equal the distance-grid formula and the golden maps; the skeleton can be told left from right."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xinggan.data.poses import HEAD_JOINTS, JOINTS, LIMBS, draw_skeleton, heatmaps
+
+
+def slow_heatmaps(poses: np.ndarray, height: int, width: int, sigma: float) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    maps = np.zeros((len(poses), 18, height, width))
+    for i, joint in np.ndindex(len(poses), 18):
+        x, y, visible = poses[i, joint]
+        if visible:
+            maps[i, joint] = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
+    return maps
+
+
+def test_the_joints_are_openpose_s_eighteen():
+    assert len(JOINTS) == 18
+    assert [JOINTS[joint] for joint in HEAD_JOINTS] == [
+        "nose",
+        "neck",
+        "right eye",
+        "left eye",
+        "right ear",
+        "left ear",
+    ]
+    listed = "2-3 2-6 3-4 4-5 6-7 7-8 2-9 9-10 10-11 2-12 12-13 13-14 2-1 1-15 15-17 1-16 16-18 2-17 2-18 9-12 12-6 9-3 17-18"
+    assert list(LIMBS) == [tuple(int(joint) - 1 for joint in limb.split("-")) for limb in listed.split()]
+
+
+@pytest.mark.parametrize("sigma", [1.5, 6.0])
+def test_separable_heatmaps_equal_the_distance_grid(sigma):
+    rng = np.random.default_rng(0)
+    poses = np.concatenate([rng.uniform(-3, 40, (5, 18, 2)), rng.random((5, 18, 1)) < 0.7], axis=-1).astype(np.float32)
+    maps = heatmaps(torch.from_numpy(poses), 36, 28, sigma)
+    assert maps.shape == (5, 18, 36, 28) and maps.dtype == torch.float32
+    np.testing.assert_allclose(maps.numpy(), slow_heatmaps(poses, 36, 28, sigma), atol=2e-6)
+
+
+def test_heatmaps_equal_the_golden_maps(shared, golden_poses):
+    golden = np.load(shared / "golden/pose_transfer_metrics_maps.npz")
+    keys = [key for key in golden if key.startswith("pose_map_")]
+    assert keys
+    for key in keys:
+        maps = heatmaps(torch.from_numpy(golden_poses[key.removeprefix("pose_map_")])[None], 128, 64)[0]
+        np.testing.assert_allclose(maps.permute(1, 2, 0)[::4, ::4].numpy(), golden[key], atol=1e-6)
+
+
+joint = st.tuples(st.integers(0, 19), st.integers(0, 23), st.booleans())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(joint, min_size=18, max_size=18))
+def test_onehot_maps_are_the_gaussian_ones_cast_to_bytes(joints):
+    pose = torch.tensor([(x, y, 1) if seen else (-1, -1, 0) for x, y, seen in joints], dtype=torch.float32)[None]
+    expected = heatmaps(pose, 24, 20).to(torch.uint8).float()
+    torch.testing.assert_close(heatmaps(pose, 24, 20, kind="onehot"), expected, rtol=0, atol=0)
+    assert expected.sum(dim=(2, 3)).tolist() == pose[..., 2].tolist()
+
+
+def test_a_missing_joint_leaves_its_map_empty_whatever_its_coordinates():
+    pose = torch.full((1, 18, 3), 5.0)
+    pose[0, 3] = torch.tensor([5.0, 5.0, 0.0])
+    for kind in ("gaussian", "onehot"):
+        maps = heatmaps(pose, 16, 16, kind=kind)
+        assert maps[0, 3].abs().sum() == 0 and (maps[0, [0, 1, 2]].amax(dim=(1, 2)) == 1).all()
+
+
+def test_another_kind_of_map_is_refused_with_the_accepted_ones():
+    with pytest.raises(ValueError, match=r"'limbs'.*'gaussian', 'onehot'"):
+        heatmaps(torch.zeros(1, 18, 3), 8, 8, kind="limbs")  # type: ignore[arg-type]
+
+
+def test_the_skeleton_is_warm_on_the_right_and_cold_on_the_left():
+    pose = np.full((18, 3), (-1, -1, 0), dtype=np.float32)
+    assert not draw_skeleton(pose, 128, 64).any()
+    pose[[2, 3, 4]] = [(16, 40, 1), (14, 60, 1), (12, 80, 1)]
+    pose[[5, 6, 7]] = [(48, 40, 1), (50, 60, 1), (52, 80, 1)]
+    drawn = draw_skeleton(pose, 128, 64, scale=2).astype(int)
+    assert drawn.shape == (256, 128, 3)
+    right, left = drawn[:, :64].sum(axis=(0, 1)), drawn[:, 64:].sum(axis=(0, 1))
+    assert right[0] > 2 * right[2] and left[2] > 2 * left[0]
+    assert not drawn[200:].any()
+
+
+def test_the_skeleton_lies_over_a_background_of_the_pose_s_size():
+    grey = np.full((128, 64, 3), 90, dtype=np.uint8)
+    pose = np.full((18, 3), (-1, -1, 0), dtype=np.float32)
+    np.testing.assert_array_equal(draw_skeleton(pose, 128, 64, background=grey), grey)

@@ -1,0 +1,96 @@
+"""Poses: 18 joints in OpenPose order, the limbs between them, the heatmaps a network reads and the skeleton a person reads.
+
+A pose is float32 [18, 3]: x (column) and y (row) in pixels, whole numbers at pixel centres, and visible (1 or 0). A
+missing joint has visible 0 and x = y = -1. Joint order and limbs are written here and nowhere else.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+JOINTS = (
+    *("nose", "neck"),
+    *("right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist"),
+    *("right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle"),
+    *("right eye", "left eye", "right ear", "left ear"),
+)
+HEAD_JOINTS = (0, 1, 14, 15, 16, 17)  # nose, neck, eyes, ears: they span the head box of PCKh
+TORSO_JOINTS = (2, 5, 8, 11)  # shoulders and hips: an image takes part in derived pairs when it shows all four
+
+# Pairs of joints, counted from 0: seventeen bones, then six lines that close the head and the trunk of the body mask.
+BONES = (
+    *((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7)),  # shoulders and arms
+    *((1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)),  # trunk and legs
+    *((1, 0), (0, 14), (14, 16), (0, 15), (15, 17)),  # neck and face
+)
+LIMBS = (*BONES, (1, 16), (1, 17), (8, 11), (11, 5), (8, 2), (16, 17))
+
+
+def heatmaps(
+    poses: "Tensor", height: int, width: int, sigma: float = 6.0, kind: Literal["gaussian", "onehot"] = "gaussian"
+) -> "Tensor":
+    """poses [B, 18, 3] -> float32 [B, 18, height, width] on the same device, all zero where a joint is missing.
+
+    `gaussian`: exp(-d² / 2 sigma²) with d the distance to the joint and sigma in pixels, made as the outer product of
+    two 1-D factors, which is the same function. `onehot`: 1 at the joint's pixel and 0 elsewhere, what the published
+    DeepFashion maps became when they were cast to uint8. Raises ValueError for another kind.
+    """
+    import torch
+
+    x, y, visible = poses.float().unbind(-1)  # [B, 18] each
+    columns = torch.arange(width, device=poses.device, dtype=torch.float32)
+    rows = torch.arange(height, device=poses.device, dtype=torch.float32)
+    if kind == "gaussian":
+        across = torch.exp((columns - x[..., None]).square() / (-2 * sigma**2))  # [B, 18, W]
+        down = torch.exp((rows - y[..., None]).square() / (-2 * sigma**2))  # [B, 18, H]
+    elif kind == "onehot":
+        across = (columns == (x[..., None] + 0.5).floor()).float()
+        down = (rows == (y[..., None] + 0.5).floor()).float()
+    else:
+        raise ValueError(f"pose map {kind!r} is not known; accepted: 'gaussian', 'onehot'")
+    down = down * (visible > 0)[..., None]
+    return down[..., :, None] * across[..., None, :]  # [B, 18, H, W]
+
+
+def draw_skeleton(
+    pose: np.ndarray, height: int, width: int, scale: int = 1, background: np.ndarray | None = None
+) -> np.ndarray:
+    """pose [18, 3] -> uint8 [height * scale, width * scale, 3]: coloured bones on black, or over `background` (enlarged).
+
+    The right side of the body is warm (yellow to red), the left side cold (green to blue), head and neck violet.
+    """
+    from PIL import Image, ImageDraw
+
+    smooth = 4  # drawn so many times larger, then averaged: Pillow's lines have hard edges
+    size = (width * scale, height * scale)
+    layer = Image.new("RGBA", (size[0] * smooth, size[1] * smooth))
+    draw = ImageDraw.Draw(layer)
+    unit = scale * smooth
+    thickness = max(1.0, min(height, width) / 32) * unit
+    points = [((x + 0.5) * unit, (y + 0.5) * unit) if visible > 0 else None for x, y, visible in pose.tolist()]
+    for (a, b), colour in zip(BONES, BONE_COLOURS, strict=True):
+        start, end = points[a], points[b]
+        if start and end:
+            draw.line([start, end], fill=colour, width=round(thickness))
+    for joint, point in enumerate(points):
+        if point:
+            draw.circle(point, thickness * 0.75, fill=JOINT_COLOURS[joint])
+    below = Image.new("RGB", size) if background is None else Image.fromarray(background).resize(size)
+    layer = layer.resize(size, Image.Resampling.BOX)
+    below.paste(layer, mask=layer.getchannel("A"))
+    return np.asarray(below).copy()
+
+
+BONE_COLOURS = (
+    *((255, 190, 60), (70, 200, 160), (255, 150, 50), (250, 110, 50), (50, 190, 210), (60, 150, 240)),
+    *((240, 90, 80), (230, 60, 70), (200, 40, 60), (90, 130, 230), (80, 100, 220), (70, 70, 200)),
+    *((200, 160, 250), (230, 140, 220), (240, 120, 180), (170, 140, 250), (140, 120, 240)),
+)
+# A joint has the colour of the bone that ends there; the neck, where they all begin, is nearly white.
+JOINT_COLOURS = tuple(
+    next((colour for (_, end), colour in zip(BONES, BONE_COLOURS, strict=True) if end == joint), (240, 240, 240))
+    for joint in range(len(JOINTS))
+)
