@@ -63,8 +63,8 @@ def _limbs(points: np.ndarray, present: np.ndarray, height: int, width: int, rad
     steps = np.bincount(line + begin[limb, row], minlength=cells) - np.bincount(line + stop[limb, row], minlength=cells)
     filled = steps.reshape(len(points), height, width + 1)[..., :width].cumsum(axis=-1) > 0
 
-    for limb in np.flatnonzero(~exact):
-        _add_limb(filled[pose_index[limb]], a[limb], b[limb], radius)
+    for i in np.flatnonzero(~exact):
+        _add_limb(filled[pose_index[i]], a[i], b[i], radius)
     return filled
 
 

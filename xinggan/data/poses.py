@@ -1,4 +1,4 @@
-"""Poses: 18 joints in OpenPose order, the limbs between them, the heatmaps a network reads and the skeleton a person reads.
+"""Poses: 18 joints in OpenPose order, the limbs between them, the heatmaps for a network, the skeleton for a person.
 
 A pose is float32 [18, 3]: x (column) and y (row) in pixels, whole numbers at pixel centres, and visible (1 or 0). A
 missing joint has visible 0 and x = y = -1. Joint order and limbs are written here and nowhere else.
@@ -58,9 +58,10 @@ def heatmaps(
 def draw_skeleton(
     pose: np.ndarray, height: int, width: int, scale: int = 1, background: np.ndarray | None = None
 ) -> np.ndarray:
-    """pose [18, 3] -> uint8 [height * scale, width * scale, 3]: coloured bones on black, or over `background` (enlarged).
+    """pose [18, 3] -> uint8 [height * scale, width * scale, 3]: coloured bones on black or `background`.
 
     The right side of the body is warm (yellow to red), the left side cold (green to blue), head and neck violet.
+    A background of another size is enlarged to this one.
     """
     from PIL import Image, ImageDraw
 
