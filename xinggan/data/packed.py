@@ -1,4 +1,4 @@
-"""A packed data set: one folder of flat arrays that training indexes for ever, with no decoding and no worker processes.
+"""A packed data set: one folder of flat arrays that training indexes for ever, with no decoding and no workers.
 
     <cache>/<name>-<digest12>/card.json, contact_sheet.png and, in each of train/ and test/:
         images.npy      uint8 [n, H, W, 3]           poses.npy   float32 [n, 18, 3]

@@ -10,13 +10,16 @@ import argparse
 import hashlib
 import json
 import sys
-from dataclasses import fields
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.data.settings import DatasetSettings
 
 if TYPE_CHECKING:
+    from xinggan.data.content import FileStates
     from xinggan.data.packed import PackedDataset
 
 DATASETS = ("synthetic", "folder", "market1501", "deepfashion")
@@ -31,30 +34,74 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
     Raises ValueError for settings that cannot be met and LayoutProblems, a ValueError with every problem of the files;
     nothing is left in the cache then. Several processes may prepare the same data set at once.
     """
-    from xinggan.data.packed import open_packed, packed_directory, write_packed
-    from xinggan.data.rendered import render_splits
+    from xinggan.data.content import content_digest, file_states, remember
+    from xinggan.data.packed import SplitContent, open_packed, packed_directory, write_packed
 
-    content = digest(settings, cache)
-    directory = packed_directory(cache, settings.name, content)
+    check_settings(settings)
+    files = None if settings.name == "synthetic" else file_states(settings)
+    content = content_digest(files, cache, progress) if files else _generator()
+    digest_ = _digest(settings, content)
+    directory = packed_directory(cache, settings.name, digest_)
     if directory.is_dir():
         try:
             return open_packed(directory)
         except ValueError as error:
-            print(f"{error}\nIt is prepared again now.", file=sys.stderr)
-    splits = render_splits(settings, progress)
-    card = {"settings": _relevant(settings)}
-    return write_packed(directory, content, card, splits, settings.mask_radius)
+            print(f"{error} Preparing it again now.", file=sys.stderr)
+
+    notes: list[str] = []
+    splits: dict[str, SplitContent]
+    if files:
+        from xinggan.data.photographs import photograph_splits
+
+        splits, notes = photograph_splits(settings, progress)
+        splits["test"] = replace(splits["test"], chunks=_then_check(splits["test"].chunks, settings, files))
+    else:
+        from xinggan.data.rendered import render_splits
+
+        splits = render_splits(settings, progress)
+    card = {"settings": _relevant(settings), "notes": notes}
+    dataset = write_packed(directory, digest_, card, splits, settings.mask_radius)
+    if files:
+        remember(files, content, cache)
+    return dataset
 
 
 def digest(settings: DatasetSettings, cache: Path | str | None = None) -> str:
-    """SHA-256 (hex) of all that decides what is packed: the settings that matter for this kind of data set without its
-    root, and the generator's version or the bytes of annotations, pairs and images; see `photograph_digest`."""
+    """SHA-256 (hex) of all that decides what is packed: the settings that matter for this kind of data set (never its
+    root), and the generator's version or the bytes of annotations, pairs and images. With a `cache`, files that were
+    prepared there and have not changed since are not read again."""
+    from xinggan.data.content import content_digest, file_states
+
+    check_settings(settings)
+    is_synthetic = settings.name == "synthetic"
+    return _digest(settings, _generator() if is_synthetic else content_digest(file_states(settings), cache))
+
+
+def check_settings(settings: DatasetSettings) -> None:
+    """Raise ValueError for settings that no files could meet."""
+    if settings.name not in DATASETS:
+        raise ValueError(f"data set {settings.name!r} is not known; accepted: {', '.join(DATASETS)}")
+    for side in ("height", "width"):
+        pixels = getattr(settings, side)
+        if pixels is not None and (pixels < 16 or pixels % 4):
+            raise ValueError(f"{side} is {pixels} pixels; accepted: multiples of 4, 16 or more")
+    for name, least in {"test_pairs": 1, "mask_radius": 1}.items():
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}; accepted: {least} or more")
+
+
+def _digest(settings: DatasetSettings, content: str) -> str:
     from xinggan.data.packed import PACK_FORMAT
+
+    parts = {"pack_format": PACK_FORMAT, "settings": _relevant(settings), "content": content}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _generator() -> str:
     from xinggan.data.synthetic import GENERATOR_VERSION
 
-    _check(settings)
-    content = {"pack_format": PACK_FORMAT, "settings": _relevant(settings), "generator": GENERATOR_VERSION}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"synthetic people {GENERATOR_VERSION}"
 
 
 def _relevant(settings: DatasetSettings) -> dict[str, Any]:
@@ -68,16 +115,68 @@ def _relevant(settings: DatasetSettings) -> dict[str, Any]:
     return values
 
 
-def _check(settings: DatasetSettings) -> None:
-    if settings.name not in DATASETS:
-        raise ValueError(f"data set {settings.name!r} is not known; accepted: {', '.join(DATASETS)}")
-    for side in ("height", "width"):
-        pixels = getattr(settings, side)
-        if pixels is not None and (pixels < 16 or pixels % 4):
-            raise ValueError(
-                f"{side} is {pixels} pixels; accepted: multiples of 4 from 16 on (the networks halve twice)"
-            )
-    if settings.test_pairs is not None and settings.test_pairs < 1:
-        raise ValueError(f"test_pairs is {settings.test_pairs}; accepted: at least 1, or none for all pairs")
-    if settings.mask_radius < 1:
-        raise ValueError(f"mask_radius is {settings.mask_radius} pixels; accepted: at least 1")
+def _then_check(chunks: Any, settings: DatasetSettings, before: "FileStates") -> Iterator[Any]:
+    """The same chunks; at their end, ValueError if the files are no longer those that the digest was made of."""
+    from xinggan.data.content import file_states
+
+    yield from chunks
+    if file_states(settings).key != before.key:
+        raise ValueError(f"files in {before.root} changed while they were packed; nothing was kept, prepare again")
+
+
+def describe(dataset: "PackedDataset") -> str:
+    """The data card as text."""
+    lines = [f"{dataset.card['settings']['name']}, digest {dataset.digest}", str(dataset.directory.resolve()), ""]
+    counts = dataset.card["splits"]
+    for title in ("images", "identities", "pairs", "height", "width"):
+        lines.append(f"  {title:<16}" + "".join(f"{counts[split][title]:>10,}" for split in counts))
+    lines[3:3] = [f"  {'':<16}" + "".join(f"{split:>10}" for split in counts)]
+    lines.append("  joints visible")
+    for joint in counts["train"]["joint_visibility"]:
+        lines.append(
+            f"    {joint:<14}" + "".join(f"{counts[split]['joint_visibility'][joint]:>10.1%}" for split in counts)
+        )
+    lines += [f"  note: {note}" for note in dataset.card["notes"]]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Returns its exit status: 0, or 2 with one message on standard error."""
+    options = vars(_parser().parse_args(arguments))
+    cache, rows = options.pop("cache"), options.pop("rows")
+    settings = DatasetSettings(**{name: value for name, value in options.items() if value is not None})
+    try:
+        dataset = prepare(settings, cache)
+    except LayoutProblems as problems:
+        print(problems.table(rows), file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(describe(dataset))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m xinggan.data.prepare", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("name", choices=DATASETS, metavar="KIND", help=f"one of {', '.join(DATASETS)}")
+    parser.add_argument("--root", help="folder in Pose-Transfer layout (photographs)")
+    parser.add_argument(
+        "--cache", type=Path, default=CACHE, help="where packed data sets are kept (default: %(default)s)"
+    )
+    parser.add_argument("--height", type=int, help="pixels; photographs: as the files are, synthetic: 128")
+    parser.add_argument("--width", type=int, help="pixels; photographs: as the files are, synthetic: 64")
+    parser.add_argument("--resize", action="store_true", help="resize photographs of another size (area)")
+    parser.add_argument("--test-pairs", type=int, help="keep only the first so many test pairs")
+    parser.add_argument("--identity-pattern", help="regular expression whose first group is the identity in a name")
+    parser.add_argument("--mask-radius", type=int, help="pixels around limbs in the body mask (4)")
+    for name, default in (("people-train", 400), ("people-test", 60), ("views", 8), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, help=f"synthetic people only (default: {default})")
+    parser.add_argument(
+        "--rows", type=int, default=ROWS_SHOWN, help="how many problems to print (default: %(default)s)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""Photographs as `write_packed` takes them: decoded once, checked meanwhile, cropped or resized where asked.
+
+Problems of the tables and of the pictures are reported together: nothing is written before every image was looked at
+where the tables are wrong already, and nothing stays where a picture is.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xinggan.data.layout import Layout, read_layout
+from xinggan.data.packed import SPLITS, SplitContent
+from xinggan.data.pairing import GARMENT_PATTERN
+from xinggan.data.problems import LayoutProblems, Problem
+from xinggan.data.settings import DatasetSettings
+from xinggan.progress import Progress
+
+IMAGES_AT_ONCE = 128
+SIZES_LOOKED_AT = 64  # images of each split, to learn which size is the files' own
+# DeepFashion's square images are cropped to these columns; annotations of this set are in cropped columns already.
+FASHION_SQUARE, FASHION_COLUMNS, FASHION_CROPPED_SET = (256, 256), (40, 216), "fasion-resize"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a file becomes a packed image of `height` x `width` pixels."""
+
+    file_size: tuple[int, int]  # width, height in pixels, as Pillow says it
+    height: int
+    width: int
+    crop: bool  # FASHION_SQUARE files to FASHION_COLUMNS
+    resize: bool  # accept files of any size
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded file, or why it is of no use."""
+
+    image: np.ndarray | None = None  # [H, W, 3] uint8
+    cropped: bool = False
+    scale: tuple[float, float] = (1.0, 1.0)  # x, y; after cropping
+    content: bytes = b""  # a hash of the pixels
+    trouble: str = ""
+
+
+def photograph_splits(settings: DatasetSettings, progress: bool = True) -> tuple[dict[str, SplitContent], list[str]]:
+    """What to pack, and notes for the card. Raises LayoutProblems, here or after the last image was read."""
+    problems: list[Problem] = []
+    layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
+    root = str(layouts["train"].files.root)
+    framing = choose_framing(settings, list(layouts.values()))
+    if framing.height % 4 or framing.width % 4:
+        what = f"images of {framing.width} x {framing.height} pixels (width x height): accepted are multiples of 4"
+        problems.append(Problem("train/", None, f"{what}; set height and width, and resize"))
+    reader = _Reader(framing, layouts, problems, progress)
+    if problems:  # the tables are wrong: look at the pictures too, and say everything at once
+        for split in SPLITS:
+            for _ in reader.chunks(split):
+                pass
+        raise LayoutProblems(root, problems)
+    numbers = {identity: number for number, identity in enumerate(dict.fromkeys(_all_identities(layouts)))}
+    content = {
+        split: SplitContent(
+            layout.names, np.array([numbers[name] for name in layout.identities]), layout.pairs, reader.chunks(split)
+        )
+        for split, layout in layouts.items()
+    }
+    notes = [note for layout in layouts.values() for note in layout.notes]
+    return content, [*notes, *shared_people(layouts, settings)]
+
+
+def choose_framing(settings: DatasetSettings, layouts: list[Layout]) -> Framing:
+    """The size to pack: the settings', or the size that most files have (after DeepFashion's crop)."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for layout in layouts:
+        for row in np.unique(np.linspace(0, max(len(layout.names) - 1, 0), SIZES_LOOKED_AT).astype(int)):
+            if layout.names and (size := _size_of(layout.image(row))):
+                sizes[size] += 1
+    file_size = sizes.most_common(1)[0][0] if sizes else (settings.width or 64, settings.height or 128)
+    square_wanted = settings.width is not None and settings.width == (settings.height or FASHION_SQUARE[1])
+    crop = settings.name == "deepfashion" and not square_wanted
+    own_width = FASHION_COLUMNS[1] - FASHION_COLUMNS[0] if crop and file_size == FASHION_SQUARE else file_size[0]
+    height, width = settings.height or file_size[1], settings.width or own_width
+    if (height, width) != (file_size[1], own_width):
+        file_size = (width, height)  # so that, unless they may be resized, files of another size are found
+    return Framing(file_size, height, width, crop, settings.resize)
+
+
+def shared_people(layouts: dict[str, Layout], settings: DatasetSettings) -> list[str]:
+    """Notes about identities, and DeepFashion garments, that both splits show."""
+    train, test = (set(layouts[split].identities) for split in SPLITS)
+    notes = [f"train and test share {len(train & test)} identities"] if train & test else []
+    if settings.name == "deepfashion":
+        garments = [
+            {found[1] for name in layouts[split].names if (found := re.search(GARMENT_PATTERN, name))}
+            for split in SPLITS
+        ]
+        if shared := garments[0] & garments[1]:
+            notes.append(f"train and test share {len(shared)} of {len(garments[1])} garments")
+    return notes
+
+
+def _all_identities(layouts: dict[str, Layout]) -> Iterator[str]:
+    for split in SPLITS:
+        yield from layouts[split].identities
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except Exception:  # the reader says what is wrong with it
+        return None
+
+
+class _Reader:
+    """Decodes both splits in order, remembers pictures to find those in both, and raises at the end what it found."""
+
+    def __init__(self, framing: Framing, layouts: dict[str, Layout], problems: list[Problem], progress: bool):
+        self.framing, self.layouts, self.problems, self.progress = framing, layouts, problems, progress
+        self.seen: dict[bytes, str] = {}  # content -> training image
+        self.missing = {problem.file for problem in problems}
+
+    def chunks(self, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images uint8 [k, H, W, 3] and poses [k, 18, 3]; a bad picture is black until all problems are raised."""
+        layout, framing = self.layouts[split], self.framing
+        shape = (framing.height, framing.width, 3)
+        display = Progress(f"reading the {split} images", len(layout.names), "images", enabled=self.progress)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, display:
+            for start in range(0, len(layout.names), IMAGES_AT_ONCE):
+                rows = range(start, min(start + IMAGES_AT_ONCE, len(layout.names)))
+                images = np.zeros((len(rows), *shape), dtype=np.uint8)
+                poses = layout.poses[start : rows.stop].copy()
+                for place, picture in enumerate(pool.map(lambda row: read_picture(layout.image(row), framing), rows)):
+                    name = f"{split}/{layout.names[rows[place]]}"
+                    self._judge(split, name, picture)
+                    if picture.image is not None:
+                        images[place] = picture.image
+                        poses[place] = _move(poses[place], picture, layout.files.prefix == FASHION_CROPPED_SET)
+                yield images, poses
+                display.update(len(rows))
+        if split == SPLITS[-1] and self.problems:
+            raise LayoutProblems(str(layout.files.root), self.problems)
+
+    def _judge(self, split: str, name: str, picture: Picture) -> None:
+        if picture.trouble:
+            if name not in self.missing:
+                self.problems.append(Problem(name, None, picture.trouble))
+        elif split == "train":
+            self.seen.setdefault(picture.content, name)
+        elif picture.content in self.seen:
+            self.problems.append(Problem(name, None, f"the same picture as {self.seen[picture.content]}"))
+
+
+def read_picture(path: Path, framing: Framing) -> Picture:
+    """Decode one file as the framing says; what is wrong with it comes back as `trouble`."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            if file.size != framing.file_size and not framing.resize:
+                (wide, high), (width, height) = file.size, framing.file_size
+                size = f"{wide} x {high} pixels (width x height)"
+                return Picture(trouble=f"the image has {size}; expected {width} x {height}, or resize all images")
+            image = file.convert("RGB")
+    except Exception as error:  # whatever a decoder raises is about this file
+        reason = str(error).replace(str(path), "the file") or type(error).__name__
+        return Picture(trouble=f"the image cannot be read: {reason}")
+    cropped = framing.crop and image.size == FASHION_SQUARE
+    if cropped:
+        image = image.crop((FASHION_COLUMNS[0], 0, FASHION_COLUMNS[1], image.height))
+    scale = (framing.width / image.width, framing.height / image.height)
+    if scale != (1.0, 1.0):
+        shrinks = max(scale) <= 1
+        image = image.resize(
+            (framing.width, framing.height), Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+        )
+    pixels = np.asarray(image)
+    return Picture(pixels, cropped, scale, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
+
+
+def _move(pose: np.ndarray, picture: Picture, cropped_already: bool) -> np.ndarray:
+    """pose [18, 3] in the file's pixels -> in the packed image's. Pixel centres are whole numbers in both."""
+    present = pose[:, 2] > 0
+    if picture.cropped and not cropped_already:
+        left, right = FASHION_COLUMNS
+        present &= (pose[:, 0] >= left) & (pose[:, 0] < right)
+        pose[present, 0] -= left
+        pose[~present] = (-1, -1, 0)
+    if picture.scale != (1.0, 1.0):
+        pose[present, :2] = (pose[present, :2] + 0.5) * picture.scale - 0.5
+    return pose

@@ -1,0 +1,39 @@
+"""What is wrong with the files of a data set, collected so that a person can repair everything in one go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ROWS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to repair: the file (relative to the root), its row (the header is row 1; None: the file), and what."""
+
+    file: str
+    row: int | None
+    what: str
+
+
+class LayoutProblems(ValueError):
+    """Every problem of a data set's files. Its text is a table of the first `ROWS_SHOWN` and the number of the rest."""
+
+    def __init__(self, root: str, problems: Sequence[Problem]):
+        super().__init__(root, problems)
+        self.root = root
+        self.problems = list(problems)
+
+    def __str__(self) -> str:
+        return self.table(ROWS_SHOWN)
+
+    def table(self, rows_shown: int) -> str:
+        """The problems as text, at most `rows_shown` of them."""
+        shown = self.problems[:rows_shown]
+        cells = [("file", "row", "problem"), *((p.file, "" if p.row is None else str(p.row), p.what) for p in shown)]
+        file_width, row_width, _ = (max(map(len, column)) for column in zip(*cells, strict=True))
+        count = len(self.problems)
+        lines = [f"{count} problem{'' if count == 1 else 's'} in {self.root}; nothing was prepared.", ""]
+        lines += [f"  {file:<{file_width}}  {row:>{row_width}}  {what}" for file, row, what in cells]
+        if count > len(shown):
+            lines.append(f"  ... and {count - len(shown)} more")
+        return "\n".join(lines)

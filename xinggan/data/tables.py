@@ -1,0 +1,140 @@
+"""The two tables of the Pose-Transfer layout: annotations (name: rows: columns of 18 joints) and pairs (from,to).
+
+Reading never stops at the first bad row: what is wrong is appended to `problems` and the rest is read.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from xinggan.data.poses import JOINTS
+from xinggan.data.problems import Problem
+
+MISSING = -1  # the coordinate of a joint that is not in the image
+ANNOTATION_HEADER = ["name", "keypoints_y", "keypoints_x"]
+PAIRS_HEADER = ["from", "to"]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The rows of an annotation file in its order. `named` has every name mentioned, those of bad rows too."""
+
+    names: list[str]
+    rows: list[int]  # line of the file, the header being 1
+    poses: np.ndarray  # [n, 18, 3] float32
+    named: set[str]
+
+
+def read_annotations(path: Path, label: str, problems: list[Problem]) -> Annotations:
+    """Read `<set>-annotation-<split>.csv`, called `label` in problems."""
+    names, rows, poses, named = list[str](), list[int](), list[np.ndarray](), dict[str, int]()
+    for row, line in _lines(path, label, problems):
+        fields = [field.strip() for field in line.split(":")]
+        if row == 1:
+            if fields != ANNOTATION_HEADER:
+                found = _shortened(line)
+                problems.append(Problem(label, 1, f"the header is {found}; expected {':'.join(ANNOTATION_HEADER)}"))
+            continue
+        name = fields[0]
+        trouble = name_trouble(name)
+        if not trouble and name in named:
+            trouble = f"{name} is annotated already in row {named[name]}"
+        pose = None
+        if not trouble:
+            named[name] = row
+            try:
+                pose = parse_pose(fields[1:])
+            except ValueError as error:
+                trouble = f"{name}: {error}"
+        if trouble or pose is None:
+            problems.append(Problem(label, row, trouble))
+            continue
+        names.append(name)
+        rows.append(row)
+        poses.append(pose)
+    return Annotations(names, rows, np.array(poses, dtype=np.float32).reshape(-1, len(JOINTS), 3), set(named))
+
+
+def annotated_names(path: Path) -> list[str]:
+    """The names in an annotation file as they are, for finding the images; bad ones are left out."""
+    lines = path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")[1:]
+    names = (line.partition(":")[0].strip() for line in lines)
+    return [name for name in names if not name_trouble(name)]
+
+
+def parse_pose(fields: list[str]) -> np.ndarray:
+    """["[18 rows]", "[18 columns]"] -> float32 [18, 3]. A joint with -1 for either is missing. Raises ValueError."""
+    if len(fields) != 2:
+        raise ValueError(f"{len(fields) + 1} fields separated by ':'; expected 3 (name: [18 y]: [18 x])")
+    coordinates = []
+    for axis, text in zip("yx", fields, strict=True):
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError(f"the list of {axis} cannot be read: {_shortened(text)}") from None
+        if not isinstance(values, list):
+            raise ValueError(f"the {axis} field is not a list: {_shortened(text)}")
+        if len(values) != len(JOINTS):
+            raise ValueError(f"{len(values)} values of {axis}; expected {len(JOINTS)} (OpenPose order)")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
+                raise ValueError(
+                    f"{_shortened(json.dumps(value))} among the values of {axis} is no coordinate in pixels"
+                )
+        coordinates.append(values)
+    rows, columns = coordinates
+    joints = zip(columns, rows, strict=True)
+    return np.array([(-1, -1, 0) if MISSING in (x, y) else (x, y, 1) for x, y in joints], dtype=np.float32)
+
+
+def read_pairs(path: Path, label: str, problems: list[Problem]) -> list[tuple[int, str, str]]:
+    """Read `<set>-pairs-<split>.csv`: (row, source name, target name) of every well-formed row."""
+    pairs = []
+    for row, line in _lines(path, label, problems):
+        fields = [field.strip() for field in next(csv.reader([line]), [])]
+        if row == 1:
+            if fields != PAIRS_HEADER:
+                problems.append(
+                    Problem(label, 1, f"the header is {_shortened(line)}; expected {','.join(PAIRS_HEADER)}")
+                )
+        elif len(fields) != 2:
+            problems.append(Problem(label, row, f"{len(fields)} fields separated by ','; expected 2 (from,to)"))
+        else:
+            pairs.append((row, fields[0], fields[1]))
+    return pairs
+
+
+def name_trouble(name: str) -> str:
+    """What is wrong with an image's name, or the empty string. A name is a path inside the split's folder."""
+    path = PurePosixPath(name)
+    if not name or "\0" in name:
+        return "the name of the image is empty or has a zero byte"
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        return f"{_shortened(name)} leaves the folder of the images; expected a name inside it, with / between folders"
+    return ""
+
+
+def _lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a text file that are not empty. A file that cannot be read at all is one problem."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        problems.append(Problem(label, None, f"the file cannot be read: {error.strerror}"))
+        return
+    except UnicodeDecodeError as error:
+        problems.append(Problem(label, None, f"the file is not text in UTF-8 (byte {error.start})"))
+        return
+    if not text.strip():
+        problems.append(Problem(label, None, "the file is empty"))
+    for row, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield row, line
+
+
+def _shortened(text: str, longest: int = 60) -> str:
+    text = text.strip()
+    return repr(text if len(text) <= longest else text[: longest - 1] + "…")
