@@ -15,7 +15,7 @@ import numpy as np
 from xinggan.data.pairing import derived_pairs, identity_of, identity_pattern, is_distractor, sampled_test_pairs
 from xinggan.data.problems import LayoutProblems, Problem
 from xinggan.data.settings import DatasetSettings
-from xinggan.data.tables import name_trouble, read_annotations, read_pairs
+from xinggan.data.tables import Annotations, name_trouble, read_annotations, read_pairs
 
 __all__ = ["Layout", "LayoutFiles", "LayoutProblems", "Problem", "find_files", "read_layout"]
 
@@ -43,23 +43,22 @@ class Layout:
 
     files: LayoutFiles
     split: str
-    names: list[str]  # n, inside <root>/<split>/
-    rows: list[int]  # n lines of the annotation file, for messages
+    names: list[str]  # n, inside `folder`
+    rows: list[int]  # n rows of the annotation file, to say where an image is from
     poses: np.ndarray  # [n, 18, 3] float32
     identities: list[str]  # n
     pairs: np.ndarray  # [p, 2] int64
     notes: list[str] = field(default_factory=list)  # what is worth knowing and no reason to stop
 
-    def image(self, row: int) -> Path:
-        return self.files.root / self.split / self.names[row]
+    @property
+    def folder(self) -> Path:
+        return self.files.root / self.split
 
 
 def find_files(settings: DatasetSettings) -> LayoutFiles:
     """Find the tables in the root. Raises ValueError when there is no root, no annotation file, or a choice of them."""
     if not settings.root:
-        raise ValueError(
-            f"data set {settings.name!r} needs root: the folder with train/, test/ and the annotation files"
-        )
+        raise ValueError(f"data set {settings.name!r} needs root: the folder with train/, test/ and annotation files")
     root = Path(settings.root).expanduser()
     if not root.is_dir():
         raise ValueError(f"root {root} is not a folder; expected one with train/, test/ and <set>-annotation-train.csv")
@@ -88,39 +87,27 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
 
 
 def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: list[Problem]) -> Layout:
-    label = files.annotations(split)
+    label, pairs_label = files.annotations(split), files.pairs(split)
+    folder = files.root / split
     table = read_annotations(files.root / label, label, problems)
-    pairs_label = files.pairs(split)
     listed = None
     if (files.root / pairs_label).exists():
         listed = read_pairs(files.root / pairs_label, pairs_label, problems)
     asked_for = {name for _, *pair in listed or [] for name in pair}
-    notes: list[str] = []
+    present = _images_in(folder)
 
-    present = _images_in(files.root / split)
-    pattern = identity_pattern(settings)
-    kept, identities, row_of_id = list[int](), list[str](), dict[str, int]()
-    for index, (name, row) in enumerate(zip(table.names, table.rows, strict=True)):
-        if is_distractor(name, settings) and name not in asked_for:
-            continue
-        identity = identity_of(name, pattern)
-        stem = PurePosixPath(name).stem
-        if name not in present and not (files.root / split / name).is_file():
-            problems.append(Problem(f"{split}/{name}", None, f"the image is missing; {label} has it in row {row}"))
-        if identity is None:
-            expected = f"the pattern {pattern.pattern!r} does not fit"
-            problems.append(Problem(label, row, f"no identity in the name {name}: {expected}; set identity_pattern"))
-        elif stem in row_of_id:
-            same = f"{name} and the image of row {row_of_id[stem]} have the same name without folder and suffix"
-            problems.append(Problem(label, row, f"{same}; generated images could not be told apart"))
-        else:
-            row_of_id[stem] = row
-            kept.append(index)
-            identities.append(identity)
+    if not folder.is_dir():
+        problems.append(Problem(f"{split}/", None, "the folder of the images is missing"))
+    else:
+        for name, row in zip(table.names, table.rows, strict=True):
+            if _is_wanted(name, settings, asked_for) and name not in present and not (folder / name).is_file():
+                problems.append(Problem(label, row, f"{split}/{name}: the image is missing"))
+    kept, identities = _identified(table, settings, asked_for, label, problems)
     names, poses = [table.names[index] for index in kept], table.poses[kept]
 
+    notes: list[str] = []
     if listed is not None:
-        pairs = _listed_pairs(listed, names, table.named, present, pairs_label, split, problems, notes)
+        pairs = _listed_pairs(listed, names, table.named, present, pairs_label, problems)
     else:
         pairs = derived_pairs(identities, poses)
         if settings.name == "market1501" and split == "test":
@@ -130,8 +117,8 @@ def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: l
         problems.append(Problem(label if listed is None else pairs_label, None, what))
     if split == "test":
         pairs = pairs[: settings.test_pairs]
-    people = np.array(identities, dtype=object)
-    if different := int((people[pairs[:, 0]] != people[pairs[:, 1]]).sum()) if len(pairs) else 0:
+    people = np.unique(identities, return_inverse=True)[1]
+    if different := int((people[pairs[:, 0]] != people[pairs[:, 1]]).sum()):
         notes.append(f"{pairs_label}: {different} pairs join images of different identities")
     if unused := sorted(present - table.named):
         notes.append(f"{split}/: {len(unused)} images have no annotation and are left out, {unused[0]} for one")
@@ -145,40 +132,55 @@ def _images_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
 
 
+def _is_wanted(name: str, settings: DatasetSettings, asked_for: set[str]) -> bool:
+    return name in asked_for or not is_distractor(name, settings)
+
+
+def _identified(
+    table: Annotations, settings: DatasetSettings, asked_for: set[str], label: str, problems: list[Problem]
+) -> tuple[list[int], list[str]]:
+    """Indices into `table` of the images to pack, and their identities."""
+    pattern = identity_pattern(settings)
+    kept, identities, row_of_stem = list[int](), list[str](), dict[str, int]()
+    for index, (name, row) in enumerate(zip(table.names, table.rows, strict=True)):
+        if not _is_wanted(name, settings, asked_for):
+            continue
+        identity, stem = identity_of(name, pattern), PurePosixPath(name).stem
+        if identity is None:
+            what = f"no identity in the name {name}: {pattern.pattern!r} does not fit; set identity_pattern"
+            problems.append(Problem(label, row, what))
+        elif stem in row_of_stem:
+            what = f"{name} is named like the image of row {row_of_stem[stem]} but for folder and suffix"
+            problems.append(Problem(label, row, f"{what}; generated images could not be told apart"))
+        else:
+            row_of_stem[stem] = row
+            kept.append(index)
+            identities.append(identity)
+    return kept, identities
+
+
 def _listed_pairs(
     listed: list[tuple[int, str, str]],
     names: list[str],
     named: set[str],
     present: set[str],
     label: str,
-    split: str,
     problems: list[Problem],
-    notes: list[str],
 ) -> np.ndarray:
     """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation (in `named`) are reported there."""
     row_of = {name: row for row, name in enumerate(names)}
-    pairs: dict[tuple[int, int], int] = {}
-    repeated = 0
-    for row, *pair in listed:
-        trouble = ""
-        for name in pair:
-            if not trouble and name not in row_of and name not in named:
-                trouble = name_trouble(name) or (
-                    f"{name} has no annotation"
-                    if name in present
-                    else f"{name} is unknown: neither annotated nor there"
-                )
-        if not trouble and pair[0] == pair[1]:
-            trouble = f"{pair[0]} is paired with itself"
-        source, target = row_of.get(pair[0]), row_of.get(pair[1])
-        if source is not None and target is not None and (source, target) in pairs:
-            repeated += 1
-            if split == "test":
-                trouble = f"the pair is there already in row {pairs[source, target]}; each test pair is scored once"
-        if trouble:
-            problems.append(Problem(label, row, trouble))
-        elif source is not None and target is not None:
-            pairs.setdefault((source, target), row)
-    if repeated and split == "train":
-        notes.append(f"{label}: {repeated} pairs are repeated and count once")
-    return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    first: dict[tuple[int, int], int] = {}
+    for row, source, target in listed:
+        troubles = [f"{source} is paired with itself"] if source == target else []
+        for name in (source, target):
+            if name not in row_of and name not in named:
+                reason = "has no annotation" if name in present else "is unknown: neither annotated nor in the folder"
+                troubles.append(name_trouble(name) or f"{name} {reason}")
+        pair = (row_of.get(source, -1), row_of.get(target, -1))
+        if pair in first and -1 not in pair:
+            troubles.append(f"the pair is listed already in row {first[pair]}")
+        if troubles:
+            problems.append(Problem(label, row, troubles[0]))
+        elif -1 not in pair:
+            first[pair] = row
+    return np.array(list(first), dtype=np.int64).reshape(-1, 2)

@@ -167,7 +167,7 @@ def _write_split(folder: Path, content: SplitContent, mask_radius: int) -> dict[
 
     folder.mkdir(parents=True)
     count = len(content.names)
-    written, visible, shape = 0, np.zeros(len(JOINTS)), (0, 0)
+    written, visible, outside, shape = 0, np.zeros(len(JOINTS)), 0, (0, 0)
     with ExitStack() as stack:
         files = [stack.enter_context((folder / f"{array}.npy").open("wb")) for array in ("images", "poses", "masks")]
         for images, poses in content.chunks:
@@ -178,7 +178,10 @@ def _write_split(folder: Path, content: SplitContent, mask_radius: int) -> dict[
                     _write_header(file, array, count)
                 file.write(np.ascontiguousarray(array).data)
             written += len(images)
-            visible += (poses[:, :, 2] > 0).sum(axis=0)
+            seen = poses[:, :, 2] > 0
+            visible += seen.sum(axis=0)
+            in_frame = ((poses[..., :2] >= -0.5) & (poses[..., :2] < np.array(shape[::-1]) - 0.5)).all(axis=-1)
+            outside += int((seen & ~in_frame).sum())
         if written != count or not count:
             raise ValueError(f"the {folder.name} split has {count} names and {written} images")
         for file in files:
@@ -193,6 +196,7 @@ def _write_split(folder: Path, content: SplitContent, mask_radius: int) -> dict[
         "pairs": len(content.pairs),
         "height": shape[0],
         "width": shape[1],
+        "joints_outside": outside,  # annotated beyond the image's edge: many mean annotations of another size
         "joint_visibility": dict(zip(JOINTS, (visible / count).round(4).tolist(), strict=True)),
     }
 

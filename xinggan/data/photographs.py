@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -54,17 +55,15 @@ def photograph_splits(settings: DatasetSettings, progress: bool = True) -> tuple
     """What to pack, and notes for the card. Raises LayoutProblems, here or after the last image was read."""
     problems: list[Problem] = []
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
-    root = str(layouts["train"].files.root)
     framing = choose_framing(settings, list(layouts.values()))
     if framing.height % 4 or framing.width % 4:
         what = f"images of {framing.width} x {framing.height} pixels (width x height): accepted are multiples of 4"
         problems.append(Problem("train/", None, f"{what}; set height and width, and resize"))
     reader = _Reader(framing, layouts, problems, progress)
-    if problems:  # the tables are wrong: look at the pictures too, and say everything at once
+    if problems:  # the tables are wrong: look at the pictures too, to say everything at once, and write nothing
         for split in SPLITS:
             for _ in reader.chunks(split):
                 pass
-        raise LayoutProblems(root, problems)
     numbers = {identity: number for number, identity in enumerate(dict.fromkeys(_all_identities(layouts)))}
     content = {
         split: SplitContent(
@@ -81,7 +80,7 @@ def choose_framing(settings: DatasetSettings, layouts: list[Layout]) -> Framing:
     sizes: Counter[tuple[int, int]] = Counter()
     for layout in layouts:
         for row in np.unique(np.linspace(0, max(len(layout.names) - 1, 0), SIZES_LOOKED_AT).astype(int)):
-            if layout.names and (size := _size_of(layout.image(row))):
+            if layout.names and (size := _size_of(layout.folder / layout.names[row])):
                 sizes[size] += 1
     file_size = sizes.most_common(1)[0][0] if sizes else (settings.width or 64, settings.height or 128)
     square_wanted = settings.width is not None and settings.width == (settings.height or FASHION_SQUARE[1])
@@ -127,22 +126,22 @@ class _Reader:
 
     def __init__(self, framing: Framing, layouts: dict[str, Layout], problems: list[Problem], progress: bool):
         self.framing, self.layouts, self.problems, self.progress = framing, layouts, problems, progress
-        self.seen: dict[bytes, str] = {}  # content -> training image
-        self.missing = {problem.file for problem in problems}
+        self.reported = {(problem.file, problem.row) for problem in problems}
+        self.training_images: dict[bytes, str] = {}  # content -> name
 
     def chunks(self, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images uint8 [k, H, W, 3] and poses [k, 18, 3]; a bad picture is black until all problems are raised."""
         layout, framing = self.layouts[split], self.framing
-        shape = (framing.height, framing.width, 3)
-        display = Progress(f"reading the {split} images", len(layout.names), "images", enabled=self.progress)
+        count = len(layout.names) if layout.folder.is_dir() else 0
+        display = Progress(f"reading the {split} images", count, "images", enabled=self.progress)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, display:
-            for start in range(0, len(layout.names), IMAGES_AT_ONCE):
-                rows = range(start, min(start + IMAGES_AT_ONCE, len(layout.names)))
-                images = np.zeros((len(rows), *shape), dtype=np.uint8)
-                poses = layout.poses[start : rows.stop].copy()
-                for place, picture in enumerate(pool.map(lambda row: read_picture(layout.image(row), framing), rows)):
-                    name = f"{split}/{layout.names[rows[place]]}"
-                    self._judge(split, name, picture)
+            for start in range(0, count, IMAGES_AT_ONCE):
+                rows = range(start, min(start + IMAGES_AT_ONCE, count))
+                paths = [layout.folder / layout.names[row] for row in rows]
+                images = np.zeros((len(rows), framing.height, framing.width, 3), dtype=np.uint8)
+                poses = layout.poses[rows.start : rows.stop].copy()
+                for place, picture in enumerate(pool.map(read_picture, paths, repeat(framing))):
+                    self._judge(layout, rows[place], picture)
                     if picture.image is not None:
                         images[place] = picture.image
                         poses[place] = _move(poses[place], picture, layout.files.prefix == FASHION_CROPPED_SET)
@@ -151,14 +150,16 @@ class _Reader:
         if split == SPLITS[-1] and self.problems:
             raise LayoutProblems(str(layout.files.root), self.problems)
 
-    def _judge(self, split: str, name: str, picture: Picture) -> None:
-        if picture.trouble:
-            if name not in self.missing:
-                self.problems.append(Problem(name, None, picture.trouble))
-        elif split == "train":
-            self.seen.setdefault(picture.content, name)
-        elif picture.content in self.seen:
-            self.problems.append(Problem(name, None, f"the same picture as {self.seen[picture.content]}"))
+    def _judge(self, layout: Layout, row: int, picture: Picture) -> None:
+        """Report what is wrong with a picture, unless its row of the annotations is reported already."""
+        label, name = layout.files.annotations(layout.split), f"{layout.split}/{layout.names[row]}"
+        if layout.split == "train" and not picture.trouble:
+            self.training_images.setdefault(picture.content, name)
+        trouble = picture.trouble
+        if layout.split == "test" and picture.content in self.training_images:
+            trouble = f"the same picture as {self.training_images[picture.content]}; train and test must not share any"
+        if trouble and (label, layout.rows[row]) not in self.reported:
+            self.problems.append(Problem(label, layout.rows[row], f"{name}: {trouble}"))
 
 
 def read_picture(path: Path, framing: Framing) -> Picture:
@@ -170,7 +171,7 @@ def read_picture(path: Path, framing: Framing) -> Picture:
             if file.size != framing.file_size and not framing.resize:
                 (wide, high), (width, height) = file.size, framing.file_size
                 size = f"{wide} x {high} pixels (width x height)"
-                return Picture(trouble=f"the image has {size}; expected {width} x {height}, or resize all images")
+                return Picture(trouble=f"{size}; expected {width} x {height}, or resize all images")
             image = file.convert("RGB")
     except Exception as error:  # whatever a decoder raises is about this file
         reason = str(error).replace(str(path), "the file") or type(error).__name__
@@ -180,10 +181,8 @@ def read_picture(path: Path, framing: Framing) -> Picture:
         image = image.crop((FASHION_COLUMNS[0], 0, FASHION_COLUMNS[1], image.height))
     scale = (framing.width / image.width, framing.height / image.height)
     if scale != (1.0, 1.0):
-        shrinks = max(scale) <= 1
-        image = image.resize(
-            (framing.width, framing.height), Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
-        )
+        method = Image.Resampling.BOX if max(scale) <= 1 else Image.Resampling.BICUBIC  # BOX: the mean of the area
+        image = image.resize((framing.width, framing.height), method)
     pixels = np.asarray(image)
     return Picture(pixels, cropped, scale, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
 

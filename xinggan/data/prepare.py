@@ -128,8 +128,9 @@ def describe(dataset: "PackedDataset") -> str:
     """The data card as text."""
     lines = [f"{dataset.card['settings']['name']}, digest {dataset.digest}", str(dataset.directory.resolve()), ""]
     counts = dataset.card["splits"]
-    for title in ("images", "identities", "pairs", "height", "width"):
-        lines.append(f"  {title:<16}" + "".join(f"{counts[split][title]:>10,}" for split in counts))
+    for key in ("images", "identities", "pairs", "height", "width", "joints_outside"):
+        title = key.replace("_", " ")
+        lines.append(f"  {title:<16}" + "".join(f"{counts[split][key]:>10,}" for split in counts))
     lines[3:3] = [f"  {'':<16}" + "".join(f"{split:>10}" for split in counts)]
     lines.append("  joints visible")
     for joint in counts["train"]["joint_visibility"]:
