@@ -1,0 +1,152 @@
+"""What a person does in a view: a posture of limbs, a heading, and forward kinematics down to the joints in 3-D.
+
+Body axes are x to the person's left, y up, z to the front; a bone hangs along its own -y from where it starts. Angles are drawn for an
+active and a resting side and may change places, so left and right are alike. Joints are the 18 of OpenPose.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xinggan.data.synthetic.chance import Chance
+from xinggan.data.synthetic.people import People
+
+Floats = NDArray[np.float64]
+
+# shoulder flexion (forwards), abduction (sideways), twist about the bone (outwards), elbow flexion; degrees
+ARMS: dict[str, tuple[float, float, float, float]] = {
+    "hanging": (0, 9, 0, 14),
+    "bent": (0, 12, -8, 88),
+    "waving": (0, 112, 90, 75),
+    "overhead": (168, 14, 0, 18),
+    "surrendering": (0, 78, 88, 98),
+    "on hip": (-14, 48, -78, 92),
+    "at ear": (42, 38, -22, 138),
+    "pointing": (84, 14, 0, 8),
+    "carrying": (16, 8, -12, 84),
+    "folded": (26, 16, -62, 104),
+    "in pocket": (-20, 14, -30, 42),
+}
+# weight, stride (0 standing, 1 walking, 2 running), active arm, resting arm
+POSTURES: tuple[tuple[float, float, str, str], ...] = (
+    (0.32, 1.0, "hanging", "hanging"),
+    (0.14, 0.0, "hanging", "hanging"),
+    (0.06, 0.8, "at ear", "hanging"),
+    (0.05, 0.0, "in pocket", "in pocket"),
+    (0.04, 0.0, "on hip", "on hip"),
+    (0.04, 0.3, "on hip", "hanging"),
+    (0.09, 0.3, "waving", "hanging"),
+    (0.06, 0.2, "overhead", "overhead"),
+    (0.04, 0.0, "surrendering", "surrendering"),
+    (0.05, 0.3, "pointing", "hanging"),
+    (0.04, 0.8, "carrying", "carrying"),
+    (0.03, 0.0, "folded", "folded"),
+    (0.04, 2.0, "bent", "bent"),
+)
+BONES = ("pelvis", "chest", "head") + tuple(
+    f"{side} {bone}" for side in ("right", "left") for bone in ("upper arm", "forearm", "hand", "thigh", "shin", "foot")
+)
+BONE = {name: index for index, name in enumerate(BONES)}
+
+
+@dataclass(frozen=True)
+class Skeletons:
+    """n posed skeletons in metres; axes of the view: x to the right of the image, y up, z towards the camera."""
+
+    joints: Floats  # [n, 18, 3]
+    starts: Floats  # [n, bones, 3]
+    frames: Floats  # [n, bones, 3, 3]: columns are the bone's own left, up and front
+    face: Floats  # [n, 3] the direction the face looks in
+    leftwards: Floats  # [n, 3] the direction of the left ear from the head's middle
+    up: Floats  # [n, 3] away from the ground
+    ground: Floats  # [n, 3] the point of the ground below the pelvis
+
+
+def rotation(axis: int, degrees: Floats) -> Floats:
+    """[n, 3, 3] right-handed rotations about a coordinate axis."""
+    angle = np.radians(degrees)
+    turn = np.zeros((len(angle), 3, 3))
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    turn[:, axis, axis] = 1
+    turn[:, first, first] = turn[:, second, second] = np.cos(angle)
+    turn[:, second, first] = np.sin(angle)
+    turn[:, first, second] = -turn[:, second, first]
+    return turn
+
+
+def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) -> Skeletons:
+    """Posed skeletons of n people who face `heading` (degrees: 0 the camera, 90 the right of the image) below a camera that looks down by `pitch` degrees."""
+    n = len(heading)
+    posture = chance.choose([weight for weight, *_ in POSTURES])
+    stride = np.array([stride for _, stride, _, _ in POSTURES])[posture]
+    arms = np.array([[ARMS[active], ARMS[resting]] for _, _, active, resting in POSTURES])[posture]  # [n, 2, 4]
+    swapped = chance.below(2).astype(bool)
+    arms = np.where(swapped[:, None, None], arms[:, ::-1], arms)
+    phase = chance.between(0, 2 * np.pi)
+
+    starts, frames = np.zeros((n, len(BONES), 3)), np.zeros((n, len(BONES), 3, 3))
+
+    def hang(bone: str, parent: str, offset: tuple[Floats | float, ...], turn: Floats) -> None:
+        """Start `bone` at `offset` in its parent's frame and turn it."""
+        shift = np.stack([np.broadcast_to(length, n) for length in offset], axis=-1)
+        starts[:, BONE[bone]] = starts[:, BONE[parent]] + np.einsum("nij,nj->ni", frames[:, BONE[parent]], shift)
+        frames[:, BONE[bone]] = frames[:, BONE[parent]] @ turn
+
+    level = rotation(0, pitch)
+    running = np.maximum(stride - 1, 0)
+    lean = 3 * stride + 8 * running + chance.around(0, 2.0)
+    frames[:, BONE["pelvis"]] = level @ rotation(1, heading) @ rotation(0, 0.4 * lean)
+    counter_twist = -9 * stride * np.sin(phase)
+    hang("chest", "pelvis", (0, 0.14, 0), rotation(1, counter_twist + chance.around(0, 4)) @ rotation(0, 0.6 * lean))
+    nod = rotation(1, chance.around(0, 13) - counter_twist) @ rotation(0, chance.around(2, 5) - 0.6 * lean)
+    hang("head", "chest", (0, 0.42, 0.015), nod)
+
+    for index, (side, sign) in enumerate((("right", -1), ("left", 1))):
+        step = -sign * np.sin(phase)  # 1: this leg is in front
+        swing = np.maximum(-sign * np.cos(phase), 0)  # 1: this leg is in the air and moves forwards
+        flexion, abduction, twist, elbow = arms[:, index].T
+        hanging = elbow < 20
+        flexion = flexion - np.where(hanging, 24, 6 + 22 * running) * stride * step + chance.around(0, 5)
+        abduction = abduction + chance.around(0, 3)
+        elbow = elbow + np.where(hanging, 12 * stride, 0) + np.abs(chance.around(0, 7))
+        shoulder = rotation(2, sign * abduction) @ rotation(0, -flexion) @ rotation(1, sign * twist)
+        hang(f"{side} upper arm", "chest", (sign * people.shoulders, 0.345, 0), shoulder)
+        hang(f"{side} forearm", f"{side} upper arm", (0, -0.285 * people.arms, 0), rotation(0, -elbow))
+        hang(f"{side} hand", f"{side} forearm", (0, -0.25 * people.arms, 0), rotation(0, -chance.between(0, 15)))
+
+        thigh = (24 - 4 * running) * stride * step + 14 * running + chance.around(1, 3)
+        knee = 5 + stride * (10 + 34 * swing) + np.abs(chance.around(0, 4))
+        spread = 3.5 - 2 * np.minimum(stride, 1) + chance.around(0, 1.5)
+        hang(f"{side} thigh", "pelvis", (sign * people.hips, 0, 0), rotation(2, sign * spread) @ rotation(0, -thigh))
+        hang(f"{side} shin", f"{side} thigh", (0, -0.415 * people.legs, 0), rotation(0, knee))
+        toes_out = rotation(1, sign * chance.around(8, 4))
+        hang(
+            f"{side} foot", f"{side} shin", (0, -0.405 * people.legs, 0), rotation(0, 0.75 * (thigh - knee)) @ toes_out
+        )
+
+    return _skeletons(people, starts, frames, level)
+
+
+def _skeletons(people: People, starts: Floats, frames: Floats, level: Floats) -> Skeletons:
+    """Joints and ground from the bones."""
+
+    def point(bone: str, x: Floats | float, y: Floats | float, z: Floats | float) -> Floats:
+        offset = np.stack([np.broadcast_to(length, len(starts)) for length in (x, y, z)], axis=-1)
+        return starts[:, BONE[bone]] + np.einsum("nij,nj->ni", frames[:, BONE[bone]], offset)
+
+    size = people.head
+    joints = [point("head", 0, 0.105 * size, 0.138 * size), point("chest", 0, 0.355, 0)]
+    for side in ("right", "left"):
+        joints += [point(f"{side} {bone}", 0, 0, 0) for bone in ("upper arm", "forearm", "hand")]
+    for side in ("right", "left"):
+        joints += [point(f"{side} {bone}", 0, 0, 0) for bone in ("thigh", "shin", "foot")]
+    joints += [point("head", sign * 0.036 * size, 0.140 * size, 0.112 * size) for sign in (-1, 1)]
+    joints += [point("head", sign * 0.088 * size, 0.118 * size, 0.015 * size) for sign in (-1, 1)]
+
+    up = level[:, :, 1]
+    soles = np.stack([point(f"{side} foot", 0, -0.085, z) for side in ("right", "left") for z in (-0.04, 0.15)], axis=1)
+    below = np.min(np.einsum("nki,ni->nk", soles - starts[:, :1], up), axis=1)  # the pelvis' height, negative
+    ground = starts[:, BONE["pelvis"]] + below[:, None] * up
+    head = frames[:, BONE["head"]]
+    return Skeletons(np.stack(joints, axis=1), starts, frames, head[:, :, 2], head[:, :, 0], up, ground)
