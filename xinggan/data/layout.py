@@ -107,7 +107,7 @@ def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: l
 
     notes: list[str] = []
     if listed is not None:
-        pairs = _listed_pairs(listed, names, table.named, present, pairs_label, problems)
+        pairs = _listed_pairs(listed, names, table, present, problems, (pairs_label, split))
     else:
         pairs = derived_pairs(identities, poses)
         if settings.name == "market1501" and split == "test":
@@ -120,6 +120,8 @@ def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: l
     people = np.unique(identities, return_inverse=True)[1]
     if different := int((people[pairs[:, 0]] != people[pairs[:, 1]]).sum()):
         notes.append(f"{pairs_label}: {different} pairs join images of different identities")
+    if repeated := len(pairs) - len(np.unique(pairs, axis=0)):
+        notes.append(f"{pairs_label}: {repeated} pairs are listed more than once")
     if unused := sorted(present - table.named):
         notes.append(f"{split}/: {len(unused)} images have no annotation and are left out, {unused[0]} for one")
     return Layout(files, split, names, [table.rows[index] for index in kept], poses, identities, pairs, notes)
@@ -162,25 +164,27 @@ def _identified(
 def _listed_pairs(
     listed: list[tuple[int, str, str]],
     names: list[str],
-    named: set[str],
+    table: Annotations,
     present: set[str],
-    label: str,
     problems: list[Problem],
+    where: tuple[str, str],
 ) -> np.ndarray:
-    """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation (in `named`) are reported there."""
+    """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation are reported there and not here."""
+    label, split = where
     row_of = {name: row for row, name in enumerate(names)}
-    first: dict[tuple[int, int], int] = {}
+    pairs = list[tuple[int, int]]()
+    listed_in: dict[tuple[int, int], int] = {}
     for row, source, target in listed:
         troubles = [f"{source} is paired with itself"] if source == target else []
         for name in (source, target):
-            if name not in row_of and name not in named:
+            if name not in row_of and name not in table.named:
                 reason = "has no annotation" if name in present else "is unknown: neither annotated nor in the folder"
                 troubles.append(name_trouble(name) or f"{name} {reason}")
-        pair = (row_of.get(source, -1), row_of.get(target, -1))
-        if pair in first and -1 not in pair:
-            troubles.append(f"the pair is listed already in row {first[pair]}")
+        if not troubles and source in row_of and target in row_of:
+            pair = (row_of[source], row_of[target])
+            if listed_in.setdefault(pair, row) != row and split == "test":
+                troubles.append(f"the pair is listed already in row {listed_in[pair]}; test pairs are scored once")
+            pairs.append(pair)
         if troubles:
             problems.append(Problem(label, row, troubles[0]))
-        elif -1 not in pair:
-            first[pair] = row
-    return np.array(list(first), dtype=np.int64).reshape(-1, 2)
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)

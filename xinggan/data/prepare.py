@@ -83,8 +83,8 @@ def check_settings(settings: DatasetSettings) -> None:
         raise ValueError(f"data set {settings.name!r} is not known; accepted: {', '.join(DATASETS)}")
     for side in ("height", "width"):
         pixels = getattr(settings, side)
-        if pixels is not None and (pixels < 16 or pixels % 4):
-            raise ValueError(f"{side} is {pixels} pixels; accepted: multiples of 4, 16 or more")
+        if pixels is not None and (pixels < 8 or pixels % 4):
+            raise ValueError(f"{side} is {pixels} pixels; accepted: multiples of 4, 8 or more")
     for name, least in {"test_pairs": 1, "mask_radius": 1}.items():
         value = getattr(settings, name)
         if value is not None and value < least:

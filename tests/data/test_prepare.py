@@ -1,0 +1,167 @@
+"""Preparing: found again by content, prepared again when a byte changes, whole or not at all, and a command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xinggan.data import content, photographs
+from xinggan.data.prepare import digest, main, prepare
+from xinggan.data.settings import DatasetSettings
+
+
+def market(root: Path, **others) -> DatasetSettings:
+    return DatasetSettings("market1501", root=str(root), **others)
+
+
+def flip_last_byte(path: Path) -> None:
+    """Change one byte and nothing that a look at the folder would show, except the time of change."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_the_digest_changes_with_any_content_and_not_with_the_root(make_layout, tmp_path):
+    root = make_layout(pairs={"test": "from,to\n3_a.png,3_b.png\n"})
+    digests = {digest(market(root))}
+    moved = root.rename(tmp_path / "elsewhere")
+    assert digest(market(moved)) in digests
+    files = sorted(path for path in moved.rglob("*") if path.is_file())
+    assert len(files) == 12
+    for path in files:
+        flip_last_byte(path)
+        digests.add(digest(market(moved)))
+    assert len(digests) == 1 + len(files)
+    (moved / "train/not_annotated.png").write_bytes(b"")
+    assert digest(market(moved)) in digests
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        *(
+            ({"height": 32}, True),
+            ({"resize": True}, True),
+            ({"identity_pattern": "(.)"}, True),
+            ({"mask_radius": 3}, True),
+        ),
+        *(({"people_train": 7}, False), ({"views": 3}, False), ({"seed": 4}, False)),
+    ],
+)
+def test_the_digest_of_photographs_depends_on_their_settings_only(make_layout, change, differs):
+    root = make_layout()
+    assert (digest(market(root, **change)) != digest(market(root))) == differs
+
+
+def test_a_prepared_data_set_is_found_again_without_decoding(make_layout, tmp_path, monkeypatch):
+    root = make_layout()
+    first = prepare(market(root), tmp_path / "cache", progress=False)
+    monkeypatch.setattr(photographs, "read_picture", None)
+    again = prepare(market(root), tmp_path / "cache", progress=False)
+    assert again.directory == first.directory and again.digest == digest(market(root))
+
+
+def test_settled_files_are_not_read_again_and_changed_ones_are(make_layout, tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "SETTLED_AFTER_S", -1e9)  # as if the files were old
+    root, cache = make_layout(), tmp_path / "cache"
+    first = prepare(market(root), cache, progress=False)
+    with monkeypatch.context() as without_reading:
+        without_reading.setattr(content, "_digest_of_bytes", None)
+        assert prepare(market(root), cache, progress=False).digest == first.digest == digest(market(root), cache)
+    flip_last_byte(root / "market-annotation-test.csv")
+    assert digest(market(root), cache) != first.digest
+
+
+def test_files_that_were_just_written_are_read_again_to_be_sure(make_layout, tmp_path):
+    prepare(market(make_layout()), tmp_path / "cache", progress=False)
+    assert not (tmp_path / "cache" / content.MEMORY).exists()
+
+
+def test_a_broken_pack_is_prepared_again(make_layout, tmp_path, capsys):
+    root = make_layout()
+    first = prepare(market(root), tmp_path / "cache", progress=False)
+    (first.directory / "train/images.npy").write_bytes(b"half")
+    assert prepare(market(root), tmp_path / "cache", progress=False).train.images.shape == (5, 32, 16, 3)
+    assert "not a complete packed data set" in capsys.readouterr().err
+
+
+def test_an_interruption_in_the_middle_leaves_nothing_and_the_next_call_succeeds(make_layout, tmp_path, monkeypatch):
+    root, decoded = make_layout(), []
+
+    def interrupted(path, framing):
+        decoded.append(path)
+        if len(decoded) == 7:
+            raise KeyboardInterrupt
+        return read_picture(path, framing)
+
+    read_picture = photographs.read_picture
+    monkeypatch.setattr(photographs, "read_picture", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(market(root), tmp_path / "cache", progress=False)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(prepare(market(root), tmp_path / "cache", progress=False).train) == 8
+
+
+def test_files_that_change_while_they_are_packed_are_refused(make_layout, tmp_path, monkeypatch):
+    root, read_picture = make_layout(), photographs.read_picture
+
+    def changing(path, framing):
+        if path.name == "4_b.png":
+            flip_last_byte(root / "train/1_a.png")
+        return read_picture(path, framing)
+
+    monkeypatch.setattr(photographs, "read_picture", changing)
+    with pytest.raises(ValueError, match="changed while they were packed"):
+        prepare(market(root), tmp_path / "cache", progress=False)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_command_prints_the_card_and_keeps_it(make_layout, tmp_path, capsys):
+    root = make_layout()
+    assert main(["market1501", "--root", str(root), "--cache", str(tmp_path / "cache"), "--test-pairs", "3"]) == 0
+    printed = capsys.readouterr().out
+    dataset = prepare(market(root, test_pairs=3), tmp_path / "cache", progress=False)
+    for expected in (dataset.digest, str(dataset.directory), "right elbow", "100.0%"):
+        assert expected in printed
+    assert str(root) not in (dataset.directory / "card.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["market1501"], "needs root"),
+        (["folder", "--root", "."], "-annotation-train.csv"),
+        (["synthetic", "--height", "33"], "height is 33 pixels; accepted: multiples of 4"),
+        (["synthetic", "--views", "1"], "views is 1"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_status_two(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_prints_the_table_of_problems(make_layout, tmp_path, capsys):
+    root = make_layout()
+    (root / "train/1_a.png").unlink()
+    assert main(["market1501", "--root", str(root), "--cache", str(tmp_path / "cache")]) == 2
+    captured = capsys.readouterr()
+    assert "1 problem in" in captured.err and "train/1_a.png: the image is missing" in captured.err
+    assert captured.out == "" and not (tmp_path / "cache").exists()
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys, xinggan.data.prepare as prepare\n"
+        "try: prepare.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'torch', 'pandas', 'skimage', 'PIL'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "usage: python -m xinggan.data.prepare" in result.stdout and result.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,81 @@
+"""The synthetic data set: people split by identity, all pairs for training, test pairs whose every prefix is fair."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from xinggan.data.prepare import digest, prepare
+from xinggan.data.rendered import scored_pairs, training_pairs
+from xinggan.data.settings import DatasetSettings
+
+SMALL = DatasetSettings(people_train=3, people_test=2, views=3, height=32, width=16)
+
+
+def test_training_pairs_are_all_ordered_pairs_of_a_person_s_different_images():
+    rows = range(15)
+    expected = [(a, b) for a, b in itertools.permutations(rows, 2) if a // 5 == b // 5]
+    assert sorted(map(tuple, training_pairs(people=3, views=5).tolist())) == sorted(expected)
+
+
+@pytest.mark.parametrize(("people", "views"), [(1, 2), (7, 4), (60, 8)])
+def test_test_pairs_are_the_same_set_in_an_order_that_covers_all_people_evenly(people, views):
+    pairs = scored_pairs(people, views)
+    assert sorted(map(tuple, pairs)) == sorted(map(tuple, training_pairs(people, views)))
+    shown = pairs[:, 0] // views
+    for start in range(0, len(pairs), people):
+        assert sorted(shown[start : start + people]) == list(range(people))
+    np.testing.assert_array_equal(pairs, scored_pairs(people, views))
+
+
+def test_the_packed_people_are_the_rendered_ones_and_no_identity_is_in_both_splits(tmp_path):
+    from xinggan.data.synthetic import render
+
+    dataset = prepare(SMALL, tmp_path, progress=False)
+    assert dataset.train.identities.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert dataset.test.identities.tolist() == [3, 3, 3, 4, 4, 4]
+    views = np.tile(np.arange(3), 2)
+    rendering = render(0, dataset.test.identities, views, 32, 16)
+    np.testing.assert_array_equal(dataset.test.images, rendering.images)
+    np.testing.assert_array_equal(dataset.test.poses, rendering.poses)
+    assert len(dataset.train) == 18 and len(dataset.test) == 12
+    assert dataset.test.names[4] == "000004_001.png"
+
+
+def test_fewer_test_pairs_are_the_first_of_the_list(tmp_path):
+    every = prepare(SMALL, tmp_path, progress=False).test
+    some = prepare(DatasetSettings(**{**vars(SMALL), "test_pairs": 5}), tmp_path, progress=False).test
+    np.testing.assert_array_equal(some.pairs, every.pairs[:5])
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"seed": 1}, True),
+        ({"people_train": 401}, True),
+        ({"views": 9}, True),
+        ({"mask_radius": 5}, True),
+        ({"test_pairs": 10}, True),
+        ({"height": 128, "width": 64}, False),
+        ({"root": "elsewhere"}, False),
+        ({"identity_pattern": "(.*)"}, False),
+        ({"resize": True}, False),
+    ],
+)
+def test_the_digest_depends_on_what_changes_the_content_only(change, differs):
+    assert (digest(DatasetSettings(**change)) != digest(DatasetSettings())) == differs
+
+
+def test_the_digest_depends_on_the_generator_s_version(monkeypatch):
+    before = digest(SMALL)
+    monkeypatch.setattr("xinggan.data.synthetic.GENERATOR_VERSION", "another")
+    assert digest(SMALL) != before
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"people_train": 0}, {"views": 1}, {"height": 30}, {"width": 4}, {"test_pairs": 0}, {"name": "market"}]
+)
+def test_numbers_and_names_that_make_no_data_set_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong)) if wrong != {"name": "market"} else "accepted: synthetic"):
+        prepare(DatasetSettings(**wrong), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
