@@ -1,7 +1,7 @@
-"""Where: a world has six fixed surveillance cameras, each with its own wall, floor, a door or pillar, light, exposure and white balance.
+"""Where: a world has six fixed surveillance cameras, each with its own wall, floor, doors, light and white balance.
 
-Backdrops are calm on purpose, so that clothes stand out, and nearly the same whenever a camera is used again, so that a method may learn
-them. Lengths are in image heights, x from the middle of the image and y from its top.
+Backdrops are calm on purpose, so that clothes stand out, and nearly the same whenever a camera is used again, so that a
+method may learn them. Lengths are in image heights, x from the middle of the image and y from its top.
 """
 
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ def cameras(seed: int) -> Cameras:
         blocks[:, index] = np.stack([left, left + wide, top, horizon + chance.between(0.0, 0.06)], axis=-1)
         colours[:, index] = (
             wall
-            * chance.between(0.74, 1.14)[:, None]
-            * (1 + np.stack([chance.between(-0.08, 0.08) for _ in range(3)], axis=-1))
+            * chance.between(0.76, 1.10)[:, None]
+            * (1 + np.stack([chance.between(-0.05, 0.05) for _ in range(3)], axis=-1))
         )
     return Cameras(
         chance.between(3, 13),
@@ -73,7 +73,10 @@ def cameras(seed: int) -> Cameras:
 def paint_backdrop(
     seen_by: Cameras, camera: NDArray[np.int64], shift: Floats, shadow: Floats, height: int, width: int
 ) -> NDArray[np.float32]:
-    """[n, H, W, 3] backdrops of the cameras numbered `camera` [n], moved by `shift` [n, 2]; `shadow` [n, 4] is the middle and the half axes of the shadow on the floor."""
+    """[n, H, W, 3] what the cameras numbered `camera` [n] see where nobody stands.
+
+    Args: shift: [n, 2] by which the picture is moved. shadow: [n, 4] middle and half axes of the shadow on the floor.
+    """
     x = (((np.arange(width) + 0.5 - width / 2) / height)[None] - shift[:, :1]).astype(np.float32)  # [n, W]
     y = (((np.arange(height) + 0.5) / height)[None] - shift[:, 1:]).astype(np.float32)  # [n, H]
 

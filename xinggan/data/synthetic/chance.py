@@ -1,7 +1,7 @@
-"""Chance that can be asked for in any order: every person, view and camera has its own stream of a counter-based generator.
+"""Chance that can be asked for in any order: every person, view and camera has its own stream of random numbers.
 
-A stream is Philox with the world's seed as key and (what, who, which view) as counter, so what is drawn for one view never
-depends on what else is drawn, nor on the version of NumPy: only the raw 64-bit stream is used.
+A stream is Philox, a counter-based generator, with the world's seed as key and (what, who, which view) as counter. What
+is drawn for one view never depends on what else is drawn, nor on the version of NumPy: only raw 64-bit words are used.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Chance:
     def __init__(self, seed: int, kind: int, first: NDArray[np.int64], second: NDArray[np.int64] | None = None):
         """Streams (seed, kind, first[i], second[i]): for example the view second[i] of the person first[i]."""
         second = np.zeros_like(first) if second is None else second
-        self._columns = iter(_uniforms(seed, kind, first, second).T)
+        self._columns = iter(_uniforms(seed, kind, first, second).T)  # each [n]
 
     def between(self, low: float, high: float) -> NDArray[np.float64]:
         """[n] uniform in [low, high)."""
@@ -45,4 +45,4 @@ def _uniforms(seed: int, kind: int, first: NDArray[np.int64], second: NDArray[np
     for row, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
         stream = np.random.Philox(key=np.array([seed, kind], np.uint64), counter=np.array([0, 0, a, b], np.uint64))
         words[row] = stream.random_raw(DRAWS_PER_STREAM)
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,7 +1,8 @@
-"""The colour of every sample: where on the garment it lies decides its ink, which way the surface faces decides how light it is.
+"""The colour of every sample: where on the garment it lies says its ink, which way the surface faces how light it is.
 
-Texture coordinates belong to the solid, not to the image: `down` is metres along the garment from its top edge, `around` goes once
-round the limb as 0 (front), 1 (left), +-2 (back), -1 (right), `across` is metres to the left of the middle.
+Texture coordinates belong to the solid, not to the image: `down` is metres along the garment from its top edge,
+`around` goes once round the limb as 0 (front), 1 (left), +-2 (back), -1 (right), `across` is metres to the left of the
+middle.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Samples:
 
 def paint(people: People, figures: Figures, light: NDArray[np.float64], samples: Samples) -> Floats:
     """[3, m] colours in 0 .. 1 of the samples of n people; `light` [n, 3] points from the scene towards the light."""
-    n, count = figures.length.shape
+    count = figures.length.shape[1]
     place = samples.image * count + samples.solid  # row of a table with one row a solid
     own, normal = _own_coordinates(figures, samples, place)
     ink = _inks(people, figures, samples, place, own)
@@ -177,6 +178,8 @@ def _shoe(
 def _bag(
     people: People, image: NDArray, part: NDArray, down: Floats, around: Floats, across: Floats
 ) -> NDArray[np.int64]:
-    pocket = (down > 0.09) & (down < 0.25) & (np.abs(across) < 0.075) & (np.abs(around) > 1)
-    handle = (people.attributes["bag"][image] == BAGS.index("handbag")) & (down < -0.04)
-    return np.where(pocket | handle, INK["bag second"], INK["bag"])
+    """A backpack has a pocket behind, a handbag a handle."""
+    kind = people.attributes["bag"][image]
+    pocket = (kind == BAGS.index("backpack")) & (down > 0.09) & (down < 0.25) & (np.abs(across) < 0.075)
+    handle = (kind == BAGS.index("handbag")) & (down < 0.03)
+    return np.where((pocket & (np.abs(around) > 1)) | handle, INK["bag second"], INK["bag"])

@@ -1,15 +1,17 @@
-"""Flesh and clothes on the bones: a figure is about thirty solids, each a rounded cone that may be stretched to an oval.
+"""Flesh and clothes on the bones: a figure is about thirty solids, each a rounded cone that may be stretched.
 
-A rounded cone is all balls whose centres lie on a segment and whose radius changes evenly along it; a segment of no length is an
-ellipsoid. The segment runs down the solid's own -y, as its bone does. The garment on a solid changes at `cut`, a distance along it.
+A rounded cone is all balls whose centres lie on a segment and whose radius changes evenly along it; a segment of no
+length is an ellipsoid. The segment runs down the solid's own -y, as its bone does. The garment on a solid changes at
+`cut`, a distance along it.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xinggan.data.synthetic.motion import BONE, Skeletons
+from xinggan.data.synthetic.motion import BONE, Skeletons, turn
 from xinggan.data.synthetic.people import People
 
 Floats = NDArray[np.float64]
@@ -21,6 +23,7 @@ PARTS: tuple[str, ...] = (
     "right thigh", "right shin", "right foot", "left thigh", "left shin", "left foot", "skirt", "bag",
 )  # fmt: skip
 GARMENTS = ("skin", "head", "hair", "hat", "upper", "lower", "shoe", "bag")
+COAT_TAIL = 0.36  # metres of a coat below the waist
 GARMENT = {name: index for index, name in enumerate(GARMENTS)}
 
 
@@ -47,7 +50,7 @@ class _Maker:
 
     people: People
     skeletons: Skeletons
-    columns: list[dict[str, object]] = field(default_factory=list)
+    columns: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
         self,
@@ -76,7 +79,7 @@ class _Maker:
         offset = np.stack([each(value) for value in at], axis=-1)
         self.columns.append(
             {
-                "start": self.skeletons.starts[:, BONE[bone]] + np.einsum("nij,nj->ni", frame, offset),
+                "start": self.skeletons.starts[:, BONE[bone]] + turn(frame, offset),
                 "frame": frame if tilt is None else frame @ tilt,
                 "stretch": np.stack([each(value) for value in stretch], axis=-1),
                 "length": each(length),
@@ -91,12 +94,11 @@ class _Maker:
         )
 
     def figures(self) -> Figures:
-        stacked = {
-            name: np.stack([column[name] for column in self.columns], axis=1)
-            for name in self.columns[0]
-            if name != "part"
+        part = np.array([column.pop("part") for column in self.columns], np.uint8)
+        stacked: dict[str, Any] = {
+            name: np.stack([column[name] for column in self.columns], axis=1) for name in self.columns[0]
         }
-        return Figures(part=np.array([column["part"] for column in self.columns], np.uint8), **stacked)
+        return Figures(part=part, **stacked)
 
 
 def build_figures(people: People, skeletons: Skeletons) -> Figures:
@@ -104,9 +106,9 @@ def build_figures(people: People, skeletons: Skeletons) -> Figures:
     maker = _Maker(people, skeletons)
     _add_head(maker)
     _add_trunk(maker)
-    for side, sign in (("right", -1), ("left", 1)):
+    for side in ("right", "left"):
         _add_arm(maker, side)
-        _add_leg(maker, side, sign)
+        _add_leg(maker, side)
     _add_bags(maker)
     return maker.figures()
 
@@ -168,90 +170,81 @@ def _add_trunk(maker: _Maker) -> None:
     loose = np.where(people.is_a("upper_kind", "jacket", "coat"), 1.09, 1.0)
     maker.add(
         "torso", "chest", (0, 0.255, 0), 0.23, (0.105 * girth, 0.100 * girth), "upper",
-        stretch=(1.48 * wide * loose, 1, 1.04 * loose), texture_start=0.09,
+        stretch=(1.44 * wide * loose, 1, 1.04 * loose), texture_start=0.09,
     )  # fmt: skip
-    yoke = np.where(people.is_a("upper_kind", "vest"), 0.043, 0.052)
-    for sign in (-1, 1):
-        maker.add(
-            "torso", "chest", (0, 0.362, -0.005), people.shoulders * 0.98, (0.05, yoke), "upper",
-            tilt=np.broadcast_to(_sideways(sign, 84.0), (len(girth), 3, 3)),
-        )  # fmt: skip
+    yoke = (people.shoulders + 0.040) * loose, 0.083, 0.076 * girth * loose
+    maker.add("torso", "chest", (0, 0.302, 0), 0.0, (1.0, 1.0), "upper", stretch=yoke, texture_start=0.043)
     maker.add(
-        "hips", "pelvis", (0, 0.12, 0), 0.115, (0.103 * girth, 0.112 * girth), ("upper", "lower"),
-        stretch=(1.42 * hips * loose, 1, 1.08 * loose), cut=np.where(people.is_a("upper_kind", "vest"), 0.03, 0.085), texture_start=0.365,
-    )  # fmt: skip
-    skirt = people.is_a("lower_kind", "skirt", "long skirt")
-    maker.add(
-        "skirt", "pelvis", (0, 0.06, 0), people.hem, (0.106 * girth, 0.106 * girth + 0.17 * people.hem), "lower",
-        stretch=(1.38 * hips, 1, 1.12), floor=people.hem, present=skirt,
+        "hips", "pelvis", (0, 0.12, 0), 0.11, (0.103 * girth, 0.105 * girth), ("upper", "lower"),
+        stretch=(1.44 * hips * loose, 1, 1.10 * loose), texture_start=0.365,
+        cut=np.where(people.is_a("upper_kind", "vest"), 0.03, 0.085),
     )  # fmt: skip
     maker.add(
-        "skirt", "pelvis", (0, 0.12, 0), 0.38, (0.112 * girth, 0.150 * girth), "upper",
-        stretch=(1.42 * hips, 1, 1.18), floor=0.38, texture_start=0.365, present=people.is_a("upper_kind", "coat"),
+        "skirt", "pelvis", (0, 0.06, 0), people.hem, (0.118 * girth, 0.118 * girth + 0.17 * people.hem), "lower",
+        stretch=(1.40 * hips, 1, 1.14), floor=people.hem, present=people.is_a("lower_kind", "skirt", "long skirt"),
+    )  # fmt: skip
+    maker.add(
+        "skirt", "pelvis", (0, 0.10, 0), COAT_TAIL, (0.118 * girth, 0.155 * girth), "upper",
+        stretch=(1.42 * hips, 1, 1.18), floor=COAT_TAIL, texture_start=0.385, present=people.is_a("upper_kind", "coat"),
     )  # fmt: skip
 
 
 def _add_arm(maker: _Maker, side: str) -> None:
     people, girth = maker.people, maker.people.girth
-    sleeve = np.where(people.is_a("upper_kind", "jacket", "coat"), 0.010, np.where(people.sleeves > 0.3, 0.006, 0.0))
+    heavy = people.is_a("upper_kind", "jacket", "coat")
+    sleeve = np.where(heavy, 0.009, np.where(people.sleeves > 0.3, 0.005, 0.0))
     upper, lower = 0.285 * people.arms, 0.25 * people.arms
     maker.add(
-        f"{side} upper arm", f"{side} upper arm", (0, 0, 0), upper, (0.052 * girth + sleeve, 0.040 * girth + sleeve), ("upper", "skin"),
-        cut=people.sleeves, texture_start=0.06,
+        f"{side} upper arm", f"{side} upper arm", (0, -0.012, 0), upper - 0.012,
+        (0.048 * girth + sleeve, 0.040 * girth + sleeve), ("upper", "skin"), cut=people.sleeves, texture_start=0.07,
     )  # fmt: skip
     maker.add(
-        f"{side} forearm", f"{side} forearm", (0, 0, 0), lower, (0.040 * girth + sleeve, 0.029 * girth + sleeve), ("upper", "skin"),
-        cut=people.sleeves - upper, texture_start=0.06 + upper,
+        f"{side} forearm", f"{side} forearm", (0, 0, 0), lower, (0.040 * girth + sleeve, 0.029 * girth + sleeve),
+        ("upper", "skin"), cut=people.sleeves - upper, texture_start=0.06 + upper,
     )  # fmt: skip
     maker.add(f"{side} hand", f"{side} hand", (0, -0.015, 0), 0.07, (0.032, 0.026), "skin", stretch=(0.75, 1, 1.1))
 
 
-def _add_leg(maker: _Maker, side: str, sign: int) -> None:
+def _add_leg(maker: _Maker, side: str) -> None:
     people, girth = maker.people, maker.people.girth
     cloth = np.where(people.is_a("lower_kind", "trousers"), 0.010, 0.0)
-    bare = people.is_a("lower_kind", "skirt", "long skirt")
-    wear = np.where(bare, GARMENT["skin"], GARMENT["lower"]).astype(np.uint8)
     thigh, shin = 0.415 * people.legs, 0.405 * people.legs
-    short = np.where(people.is_a("lower_kind", "shorts"), 0.012, 0.0)
+    skirt, coat = people.is_a("lower_kind", "skirt", "long skirt"), people.is_a("upper_kind", "coat")
+    hem = people.hem - np.where(skirt, 0.08, 0.0)
+    # a leg that pushes through a skirt or a coat's tail is seen in the cloth's colour
+    near = np.where(coat, GARMENT["upper"], GARMENT["lower"])
+    far = np.where(coat, GARMENT["lower"], GARMENT["skin"])
     maker.add(
-        f"{side} thigh", f"{side} thigh", (0, -0.01, 0), thigh - 0.01, (0.084 * girth, 0.055 * girth + cloth), (wear, "skin"),
-        cut=people.hem, stretch=(1, 1, 1.04), texture_start=0.10,
+        f"{side} thigh", f"{side} thigh", (0, -0.01, 0), thigh - 0.01, (0.084 * girth, 0.055 * girth + cloth),
+        (near, far), cut=np.where(coat, COAT_TAIL - 0.12, hem), stretch=(1, 1, 1.04), texture_start=0.10,
     )  # fmt: skip
     maker.add(
-        f"{side} thigh", f"{side} thigh", (0, -0.05, 0), people.hem - 0.05, (0.078 * girth, 0.066 * girth + short), "lower",
-        floor=people.hem - 0.05, texture_start=0.15, present=people.is_a("lower_kind", "shorts"),
+        f"{side} thigh", f"{side} thigh", (0, -0.03, 0), hem - 0.03, (0.086 * girth, 0.066 * girth + 0.012),
+        "lower", floor=hem - 0.03, texture_start=0.12, present=people.is_a("lower_kind", "shorts"),
     )  # fmt: skip
     maker.add(
-        f"{side} shin", f"{side} shin", (0, 0, 0), shin - 0.02, (0.055 * girth + cloth, 0.037 * girth + 1.2 * cloth), (wear, "skin"),
-        cut=people.hem - thigh, texture_start=0.10 + thigh,
+        f"{side} shin", f"{side} shin", (0, 0, 0), shin - 0.02, (0.055 * girth + cloth, 0.037 * girth + 1.2 * cloth),
+        ("lower", "skin"), cut=hem - thigh, texture_start=0.10 + thigh,
     )  # fmt: skip
     toes = np.broadcast_to(_tilted_back(-80.0), (len(girth), 3, 3))
-    maker.add(
-        f"{side} foot",
-        f"{side} foot",
-        (0, -0.035, -0.03),
-        0.15,
-        (0.045, 0.036),
-        "shoe",
-        stretch=(0.95, 1, 1.0),
-        tilt=toes,
-    )
+    foot = f"{side} foot"
+    maker.add(foot, foot, (0, -0.035, -0.03), 0.15, (0.045, 0.036), "shoe", stretch=(0.95, 1, 1), tilt=toes)
 
 
 def _add_bags(maker: _Maker) -> None:
-    people = maker.people
-    behind = -0.145 * people.girth
+    people, frames = maker.people, maker.skeletons.frames
     maker.add(
-        "bag", "chest", (0, 0.25, behind), 0.20, (0.10, 0.115), "bag", stretch=(1.25, 1, 0.75), present=people.is_a("bag", "backpack"),
+        "bag", "chest", (0, 0.25, -0.145 * people.girth), 0.20, (0.10, 0.115), "bag",
+        stretch=(1.25, 1, 0.75), present=people.is_a("bag", "backpack"),
     )  # fmt: skip
     maker.add(
-        "bag", "pelvis", (-people.hips - 0.13 * people.girth, 0.03, -0.01), 0.11, (0.065, 0.075), "bag", stretch=(0.6, 1, 1.5),
-        present=people.is_a("bag", "shoulder bag"),
+        "bag", "pelvis", (-people.hips - 0.13 * people.girth, 0.03, -0.01), 0.11, (0.065, 0.075), "bag",
+        stretch=(0.6, 1, 1.5), present=people.is_a("bag", "shoulder bag"),
     )  # fmt: skip
-    frames = maker.skeletons.frames
-    hanging = np.swapaxes(frames[:, BONE["left hand"]], 1, 2) @ frames[:, BONE["pelvis"]]
+    upright = np.swapaxes(frames[:, BONE["left hand"]], 1, 2) @ frames[:, BONE["pelvis"]]
     maker.add(
-        "bag", "left hand", (0, -0.07, 0), 0.0, (1.0, 1.0), "bag", tilt=hanging, stretch=(0.07, 0.14, 0.14), present=people.is_a("bag", "handbag"),
+        "bag", "left hand", (0, -0.07, 0), 0.15, (0.028, 0.075), "bag",
+        tilt=upright, stretch=(0.8, 1, 1.7), present=people.is_a("bag", "handbag"),
     )  # fmt: skip
 
 
@@ -259,9 +252,3 @@ def _tilted_back(degrees: float) -> Floats:
     """[3, 3] a turn about the own left axis that takes the hanging direction towards the back."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-
-
-def _sideways(sign: int, degrees: float) -> Floats:
-    """[3, 3] a turn about the front axis that takes the hanging direction to the right (sign -1) or left (sign 1)."""
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees)) * sign
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

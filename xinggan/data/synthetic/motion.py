@@ -1,7 +1,8 @@
 """What a person does in a view: a posture of limbs, a heading, and forward kinematics down to the joints in 3-D.
 
-Body axes are x to the person's left, y up, z to the front; a bone hangs along its own -y from where it starts. Angles are drawn for an
-active and a resting side and may change places, so left and right are alike. Joints are the 18 of OpenPose.
+Body axes are x to the person's left, y up, z to the front; a bone hangs along its own -y from where it starts. Angles
+are given for an active and a resting side, which may change places, so left and right are alike. Joints are the 18 of
+OpenPose.
 """
 
 from dataclasses import dataclass
@@ -44,9 +45,8 @@ POSTURES: tuple[tuple[float, float, str, str], ...] = (
     (0.03, 0.0, "folded", "folded"),
     (0.04, 2.0, "bent", "bent"),
 )
-BONES = ("pelvis", "chest", "head") + tuple(
-    f"{side} {bone}" for side in ("right", "left") for bone in ("upper arm", "forearm", "hand", "thigh", "shin", "foot")
-)
+LIMB_BONES = ("upper arm", "forearm", "hand", "thigh", "shin", "foot")
+BONES = ("pelvis", "chest", "head", *(f"{side} {bone}" for side in ("right", "left") for bone in LIMB_BONES))
 BONE = {name: index for index, name in enumerate(BONES)}
 
 
@@ -66,20 +66,32 @@ class Skeletons:
 def rotation(axis: int, degrees: Floats) -> Floats:
     """[n, 3, 3] right-handed rotations about a coordinate axis."""
     angle = np.radians(degrees)
-    turn = np.zeros((len(angle), 3, 3))
+    matrix = np.zeros((len(angle), 3, 3))
     first, second = (axis + 1) % 3, (axis + 2) % 3
-    turn[:, axis, axis] = 1
-    turn[:, first, first] = turn[:, second, second] = np.cos(angle)
-    turn[:, second, first] = np.sin(angle)
-    turn[:, first, second] = -turn[:, second, first]
-    return turn
+    matrix[:, axis, axis] = 1
+    matrix[:, first, first] = matrix[:, second, second] = np.cos(angle)
+    matrix[:, second, first] = np.sin(angle)
+    matrix[:, first, second] = -matrix[:, second, first]
+    return matrix
+
+
+def turn(frames: Floats, vectors: Floats) -> Floats:
+    """[n, 3, 3] times [n, 3], summed in a fixed order: one person comes out to the last bit as among many."""
+    x, y, z = vectors[:, :1], vectors[:, 1:2], vectors[:, 2:]
+    return frames[:, :, 0] * x + frames[:, :, 1] * y + frames[:, :, 2] * z
 
 
 def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) -> Skeletons:
-    """Posed skeletons of n people who face `heading` (degrees: 0 the camera, 90 the right of the image) below a camera that looks down by `pitch` degrees."""
+    """Posed skeletons of n people who face `heading` and whom the camera sees from `pitch` above.
+
+    Args: heading: [n] degrees, 0 to the camera, 90 to the right of the image. pitch: [n] degrees.
+    """
     n = len(heading)
     posture = chance.choose([weight for weight, *_ in POSTURES])
     stride = np.array([stride for _, stride, _, _ in POSTURES])[posture]
+    stride = np.minimum(
+        stride, np.select([people.is_a("lower_kind", name) for name in ("skirt", "long skirt")], [0.8, 0.5], 2.0)
+    )
     arms = np.array([[ARMS[active], ARMS[resting]] for _, _, active, resting in POSTURES])[posture]  # [n, 2, 4]
     swapped = chance.below(2).astype(bool)
     arms = np.where(swapped[:, None, None], arms[:, ::-1], arms)
@@ -87,11 +99,11 @@ def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) 
 
     starts, frames = np.zeros((n, len(BONES), 3)), np.zeros((n, len(BONES), 3, 3))
 
-    def hang(bone: str, parent: str, offset: tuple[Floats | float, ...], turn: Floats) -> None:
-        """Start `bone` at `offset` in its parent's frame and turn it."""
+    def hang(bone: str, parent: str, offset: tuple[Floats | float, ...], swing: Floats) -> None:
+        """Start `bone` at `offset` in its parent's frame and swing it."""
         shift = np.stack([np.broadcast_to(length, n) for length in offset], axis=-1)
-        starts[:, BONE[bone]] = starts[:, BONE[parent]] + np.einsum("nij,nj->ni", frames[:, BONE[parent]], shift)
-        frames[:, BONE[bone]] = frames[:, BONE[parent]] @ turn
+        starts[:, BONE[bone]] = starts[:, BONE[parent]] + turn(frames[:, BONE[parent]], shift)
+        frames[:, BONE[bone]] = frames[:, BONE[parent]] @ swing
 
     level = rotation(0, pitch)
     running = np.maximum(stride - 1, 0)
@@ -100,7 +112,7 @@ def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) 
     counter_twist = -9 * stride * np.sin(phase)
     hang("chest", "pelvis", (0, 0.14, 0), rotation(1, counter_twist + chance.around(0, 4)) @ rotation(0, 0.6 * lean))
     nod = rotation(1, chance.around(0, 13) - counter_twist) @ rotation(0, chance.around(2, 5) - 0.6 * lean)
-    hang("head", "chest", (0, 0.42, 0.015), nod)
+    hang("head", "chest", (0, 0.42, 0.03), nod)
 
     for index, (side, sign) in enumerate((("right", -1), ("left", 1))):
         step = -sign * np.sin(phase)  # 1: this leg is in front
@@ -116,7 +128,7 @@ def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) 
         hang(f"{side} hand", f"{side} forearm", (0, -0.25 * people.arms, 0), rotation(0, -chance.between(0, 15)))
 
         thigh = (24 - 4 * running) * stride * step + 14 * running + chance.around(1, 3)
-        knee = 5 + stride * (10 + 34 * swing) + np.abs(chance.around(0, 4))
+        knee = 5 + stride * (10 + 30 * swing) + np.abs(chance.around(0, 4))
         spread = 3.5 - 2 * np.minimum(stride, 1) + chance.around(0, 1.5)
         hang(f"{side} thigh", "pelvis", (sign * people.hips, 0, 0), rotation(2, sign * spread) @ rotation(0, -thigh))
         hang(f"{side} shin", f"{side} thigh", (0, -0.415 * people.legs, 0), rotation(0, knee))
@@ -133,7 +145,7 @@ def _skeletons(people: People, starts: Floats, frames: Floats, level: Floats) ->
 
     def point(bone: str, x: Floats | float, y: Floats | float, z: Floats | float) -> Floats:
         offset = np.stack([np.broadcast_to(length, len(starts)) for length in (x, y, z)], axis=-1)
-        return starts[:, BONE[bone]] + np.einsum("nij,nj->ni", frames[:, BONE[bone]], offset)
+        return starts[:, BONE[bone]] + turn(frames[:, BONE[bone]], offset)
 
     size = people.head
     joints = [point("head", 0, 0.105 * size, 0.138 * size), point("chest", 0, 0.355, 0)]
@@ -146,7 +158,9 @@ def _skeletons(people: People, starts: Floats, frames: Floats, level: Floats) ->
 
     up = level[:, :, 1]
     soles = np.stack([point(f"{side} foot", 0, -0.085, z) for side in ("right", "left") for z in (-0.04, 0.15)], axis=1)
-    below = np.min(np.einsum("nki,ni->nk", soles - starts[:, :1], up), axis=1)  # the pelvis' height, negative
+    reach = soles - starts[:, :1]  # from the pelvis
+    heights = reach[..., 0] * up[:, :1] + reach[..., 1] * up[:, 1:2] + reach[..., 2] * up[:, 2:]  # [n, soles]
+    below = heights.min(axis=1)
     ground = starts[:, BONE["pelvis"]] + below[:, None] * up
     head = frames[:, BONE["head"]]
     return Skeletons(np.stack(joints, axis=1), starts, frames, head[:, :, 2], head[:, :, 0], up, ground)

@@ -1,7 +1,7 @@
 """Who: a person's proportions, skin, hair, clothes and bag, drawn from the person's own stream of chance.
 
-Everything visible about a person is here and nothing about a view is, so a person seen again is the same person. Colours are a
-palette of inks; where an ink goes is the business of `clothes`.
+Everything visible about a person is here and nothing about a view is, so a person seen again is the same person.
+Colours are a palette of inks; where an ink goes is the business of `clothes`.
 """
 
 from dataclasses import dataclass
@@ -19,35 +19,28 @@ LOGOS = ("none", "disc", "band", "diamond", "cross", "sash")
 HAIR_STYLES = ("cropped", "short", "long", "bun", "ponytail", "cap")
 BAGS = ("none", "backpack", "shoulder bag", "handbag")
 
-UPPER_COLOURS = {
-    "red": (214, 39, 40), "orange": (245, 130, 32), "yellow": (250, 208, 44), "green": (44, 160, 66), "teal": (20, 165, 165),
-    "blue": (35, 90, 205), "purple": (126, 60, 175), "pink": (240, 110, 170), "white": (240, 240, 236), "black": (38, 38, 44),
+Colours = dict[str, tuple[int, int, int]]
+UPPER_COLOURS: Colours = {
+    "red": (214, 39, 40), "orange": (245, 130, 32), "yellow": (250, 208, 44), "green": (44, 160, 66),
+    "teal": (20, 165, 165), "blue": (35, 90, 205), "purple": (126, 60, 175), "pink": (240, 110, 170),
+    "white": (240, 240, 236), "black": (38, 38, 44),
 }  # fmt: skip
-LOWER_COLOURS = {
+LOWER_COLOURS: Colours = {
     "black": (40, 40, 46), "denim": (58, 92, 150), "grey": (128, 130, 136), "beige": (205, 178, 130),
     "brown": (112, 72, 44), "white": (232, 230, 224), "olive": (94, 110, 48), "crimson": (160, 28, 60),
 }  # fmt: skip
-SHOE_COLOURS = {
-    "black": (34, 34, 38),
-    "white": (236, 236, 236),
-    "brown": (120, 70, 36),
-    "red": (200, 40, 44),
+SHOE_COLOURS: Colours = {
+    "black": (34, 34, 38), "white": (236, 236, 236), "brown": (120, 70, 36), "red": (200, 40, 44),
     "blue": (40, 80, 190),
-}
-HAIR_COLOURS = {
-    "black": (32, 26, 26),
-    "brown": (94, 58, 34),
-    "blond": (222, 180, 92),
-    "ginger": (176, 78, 30),
+}  # fmt: skip
+HAIR_COLOURS: Colours = {
+    "black": (32, 26, 26), "brown": (94, 58, 34), "blond": (222, 180, 92), "ginger": (176, 78, 30),
     "grey": (160, 160, 162),
-}
-SKIN_COLOURS = {
-    "pale": (248, 214, 190),
-    "light": (236, 188, 152),
-    "tan": (205, 150, 108),
-    "brown": (150, 98, 64),
+}  # fmt: skip
+SKIN_COLOURS: Colours = {
+    "pale": (248, 214, 190), "light": (236, 188, 152), "tan": (205, 150, 108), "brown": (150, 98, 64),
     "dark": (98, 62, 44),
-}
+}  # fmt: skip
 BAG_COLOURS = ((150, 76, 30), (28, 30, 36), (222, 60, 60), (40, 110, 190), (236, 190, 60), (60, 140, 80))
 
 ATTRIBUTES: dict[str, int] = {
@@ -105,7 +98,7 @@ def draw_people(seed: int, people: NDArray[np.int64]) -> People:
     coat = attributes["upper_kind"] == UPPER_KINDS.index("coat")
     attributes["lower_kind"] = np.where(coat, LOWER_KINDS.index("trousers"), attributes["lower_kind"])
 
-    drawn = People(
+    return People(
         attributes,
         palette=_palette(attributes, chance),
         shoulders=chance.between(0.160, 0.195),
@@ -117,13 +110,12 @@ def draw_people(seed: int, people: NDArray[np.int64]) -> People:
         sleeves=np.array([0.0, 0.17, 0.56, 0.56, 0.56])[attributes["upper_kind"]] * chance.between(0.9, 1.05),
         hem=np.array([0.86, 0.30, 0.40, 0.68])[attributes["lower_kind"]] * chance.between(0.94, 1.06),
     )
-    return drawn
 
 
 def _palette(attributes: dict[str, NDArray[np.int64]], chance: Chance) -> NDArray[np.float32]:
     """[n, inks, 3]: the classes' colours, each a shade apart from one person to the next."""
 
-    def colours(table: dict[str, tuple[int, int, int]], index: NDArray[np.int64]) -> NDArray[np.float64]:
+    def colours(table: Colours, index: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array(list(table.values()))[index] / 255
 
     n = len(attributes["skin"])

@@ -1,8 +1,9 @@
 """What a camera far away sees of the solids: for every sample of the image the nearest solid and its depth.
 
-Seen along parallel rays, the surface of a quadric is z = (linear in x, y) + sqrt(quadratic in x, y), so a whole row of samples costs a
-few multiplications. A rounded cone is three quadrics, its two end balls and the cone that touches both, and its nearest hit
-is the nearest of theirs. Solids are drawn one after the other for all images at once, each only inside its own box.
+Seen along parallel rays, the surface of a quadric is z = (linear in x, y) + sqrt(quadratic in x, y), so a whole row of
+samples costs a few multiplications. A rounded cone is three quadrics, its two end balls and the cone that touches both,
+and its nearest hit is the nearest of theirs. Solids are drawn one after the other for all images at once, each only
+inside its own box.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ NOTHING = 255  # index of a solid that is none
 
 @dataclass(frozen=True)
 class Views:
-    """Where n parallel views look: pixels of the sampling grid that one metre takes, and where the origin of the view falls."""
+    """Where n parallel views look."""
 
-    pixels_per_metre: NDArray[np.float64]  # [n]
-    origin: NDArray[np.float64]  # [n, 2] column and row, in pixels, of the point (0, 0, 0)
+    pixels_per_metre: NDArray[np.float64]  # [n] of the sampling grid
+    origin: NDArray[np.float64]  # [n, 2] column and row, in pixels, where the point (0, 0, 0) falls
 
     def to_pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """[n, k, 3] points in metres -> [n, k, 2] columns and rows in pixels; the first pixel spans 0 .. 1."""
@@ -185,7 +186,7 @@ def _draw(
 def _span(
     square: NDArray[np.float64], cross: NDArray[np.float64], rest: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where square x^2 + cross x + rest >= 0, when that is one bounded piece; everywhere when it is not bounded; nowhere: (inf, -inf)."""
+    """Where square x^2 + cross x + rest >= 0 if that is one bounded piece, (inf, -inf) if nowhere, else everywhere."""
     bounded = square < -1e-9
     inside = cross**2 - 4 * square * rest
     divisor = np.where(bounded, 2 * square, -1.0)

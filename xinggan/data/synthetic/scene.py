@@ -1,25 +1,24 @@
 """The rendering: people, views and cameras put together, cast at twice the resolution, painted, and averaged down.
 
-Images are rendered in chunks of bounded memory, several at once; each image depends on its own seed, person and view only.
+Images are rendered in chunks of bounded memory; each depends on its own seed, person and view only.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xinggan.data.synthetic.annotate import label_parts, mark_joints
 from xinggan.data.synthetic.backdrop import CAMERAS, cameras, paint_backdrop
 from xinggan.data.synthetic.chance import PERSON, VIEW, Chance
 from xinggan.data.synthetic.clothes import Samples, paint
-from xinggan.data.synthetic.figure import PARTS, Figures, build_figures
+from xinggan.data.synthetic.figure import Figures, build_figures
 from xinggan.data.synthetic.motion import Skeletons, pose_people
 from xinggan.data.synthetic.people import ATTRIBUTES, People, draw_people
-from xinggan.data.synthetic.raycast import NOTHING, Hits, Views, cast
+from xinggan.data.synthetic.raycast import NOTHING, Views, cast
 
 SUBSAMPLES = 2  # in each direction
-SAMPLES_PER_CHUNK = 2**19
+SAMPLES_PER_CHUNK = 2**20
 FRAME_ASPECT = 0.5  # width : height of the box that a person always fits into, whatever the image's shape
 GOLDEN_ANGLE = 137.507764  # degrees between the headings of consecutive views: any number of them covers the circle
 
@@ -60,7 +59,7 @@ class Scenes:
 def render(
     seed: int, people: NDArray[np.int64], views: NDArray[np.int64], height: int = 128, width: int = 64
 ) -> Rendering:
-    """Image i shows person people[i] of the world `seed` in view views[i]; the same three numbers always give the same scene.
+    """Image i shows person people[i] of the world `seed` in view views[i]; the same three numbers, the same scene.
 
     Args: people, views: [n] integers >= 0. height, width: pixels, at least 16 x 8.
     """
@@ -79,14 +78,11 @@ def render(
     )
     size = max(1, SAMPLES_PER_CHUNK // (height * width * SUBSAMPLES**2))
 
-    def fill(start: int) -> None:
+    for start in range(0, n, size):
         chunk = slice(start, start + size)
         drawn = _render_chunk(seed, people[chunk], views[chunk], height, width)
         for part in fields(Rendering):
             getattr(rendering, part.name)[chunk] = getattr(drawn, part.name)
-
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        list(pool.map(fill, range(0, n, size)))
     return rendering
 
 
@@ -112,7 +108,7 @@ def draw_scenes(seed: int, people: NDArray[np.int64], views: NDArray[np.int64]) 
     skeletons = pose_people(who, heading, pitch, chance)
     figures = build_figures(who, skeletons)
     low, high = _extent(figures)
-    scale = np.minimum(fill / (high - low)[:, 1], 0.95 * FRAME_ASPECT / (high - low)[:, 0])
+    scale = np.minimum(fill / (high - low)[:, 1], 0.98 * FRAME_ASPECT / (high - low)[:, 0])
     centre = (low + high) / 2
     middle = np.stack([aside, 0.5 + lower], axis=-1) - centre * (1, -1) * scale[:, None]
     return Scenes(who, skeletons, figures, camera, shift, scale, middle)
@@ -184,10 +180,10 @@ def _render_chunk(seed: int, people: NDArray[np.int64], views: NDArray[np.int64]
     backdrop = paint_backdrop(world, scenes.camera, scenes.shift, _shadow(scenes), height, width)
     picture = foreground.reshape(backdrop.shape) + (1 - share) * backdrop
     picture *= world.gain[scenes.camera].astype(np.float32)[:, None, None]
-    parts = _part_labels(scenes.figures, hits, share[..., 0] >= 0.5)
+    parts = label_parts(scenes.figures, hits, share[..., 0] >= 0.5, SUBSAMPLES)
     return Rendering(
         images=np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8),
-        poses=_annotate(scenes, hits, fine, height, width),
+        poses=mark_joints(scenes.skeletons, scenes.figures, hits, fine, SUBSAMPLES),
         silhouettes=parts > 0,
         parts=parts,
         people=people,
@@ -199,61 +195,3 @@ def _shadow(scenes: Scenes) -> NDArray[np.float64]:
     place = scenes.middle + scenes.skeletons.ground[:, :2] * (1, -1) * scenes.scale[:, None]
     flat = np.maximum(np.abs(scenes.skeletons.up[:, 2]), 0.08)
     return np.column_stack([place, 0.36 * scenes.scale, 0.36 * flat * scenes.scale + 0.006])
-
-
-def _part_labels(figures: Figures, hits: Hits, inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """[n, H, W] the part that is nearest among a pixel's samples, background where not `inside`."""
-    labels = np.append(figures.part, np.zeros(NOTHING + 1 - len(figures.part), np.uint8))
-    best, depth = np.zeros(inside.shape, np.uint8), np.full(inside.shape, -np.inf, np.float32)
-    for row in range(SUBSAMPLES):
-        for column in range(SUBSAMPLES):
-            here = (slice(None), slice(row, None, SUBSAMPLES), slice(column, None, SUBSAMPLES))
-            nearer = hits.depth[here] > depth
-            best = np.where(nearer, labels[hits.solid[here]], best)
-            depth = np.where(nearer, hits.depth[here], depth)
-    return np.where(inside, best, 0).astype(np.uint8)
-
-
-# what may lie over a joint without hiding it: the limb itself, and clothes
-OWN_PARTS: dict[int, tuple[str, ...]] = {
-    **{
-        joint + 3 * (side == "left"): (f"{side} upper arm", f"{side} forearm", f"{side} hand")
-        for side in ("right", "left")
-        for joint in (3, 4)
-    },
-    **{
-        joint + 3 * (side == "left"): (f"{side} thigh", f"{side} shin", f"{side} foot", "skirt")
-        for side in ("right", "left")
-        for joint in (9, 10)
-    },
-}
-HIDING_DEPTH = 0.07  # metres that something must be in front of a joint's middle to hide it
-FACE_SEEN, EYE_SEEN, EAR_SEEN = -0.26, -0.10, -0.72  # smallest cosine towards the camera
-
-
-def _annotate(scenes: Scenes, hits: Hits, fine: Views, height: int, width: int) -> NDArray[np.float32]:
-    """[n, 18, 3] joints as a good detector would mark them."""
-    joints = scenes.skeletons.joints
-    n = len(joints)
-    place = fine.to_pixels(joints)  # [n, 18, 2] on the sampling grid
-    column = np.clip(place[..., 0].astype(np.int64), 0, width * SUBSAMPLES - 1)
-    row = np.clip(place[..., 1].astype(np.int64), 0, height * SUBSAMPLES - 1)
-    image = np.arange(n)[:, None]
-    labels = np.append(scenes.figures.part, np.zeros(NOTHING + 1 - len(scenes.figures.part), np.uint8))
-    part, depth = labels[hits.solid[image, row, column]], hits.depth[image, row, column]
-
-    visible = np.ones((n, 18), bool)
-    for joint, names in OWN_PARTS.items():
-        own = np.isin(part[:, joint], [PARTS.index(name) for name in names])
-        visible[:, joint] = own | (depth[:, joint] < joints[:, joint, 2] + HIDING_DEPTH)
-    facing = scenes.skeletons.face[:, 2]
-    leftwards = scenes.skeletons.leftwards[:, 2]
-    visible[:, 0] = facing > FACE_SEEN
-    for eye, ear, sign in ((14, 16, -1), (15, 17, 1)):
-        visible[:, eye] = (facing > FACE_SEEN) & (sign * leftwards + 0.35 * facing > EYE_SEEN - 0.35)
-        visible[:, ear] = sign * leftwards > EAR_SEEN
-    place = place / SUBSAMPLES
-    visible &= (place >= 0).all(axis=-1) & (place[..., 0] < width) & (place[..., 1] < height)
-    return np.where(visible[..., None], np.concatenate([place, np.ones((n, 18, 1))], axis=-1), (-1, -1, 0)).astype(
-        np.float32
-    )
