@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: everything is written to a temporary name in the same folder, flushed to the disk and renamed."""
+"""Files that appear whole or not at all: written to a temporary name in the same folder, flushed to disk, renamed."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success what was written there becomes `path`, on an error it is removed."""
+    """Yield a temporary path beside `path`: on success it becomes `path`, on an error it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -58,7 +58,9 @@ class Progress:
 
     def _print_line(self, note: str) -> None:
         left_s = (self.total - self.done) / max(self.speed, 1e-9)
-        line = f"{self.description}: {self.done}/{self.total} {self.unit}, {self.speed:.1f}/s, {left_s:.0f} s left  {note}"
+        line = (
+            f"{self.description}: {self.done}/{self.total} {self.unit}, {self.speed:.1f}/s, {left_s:.0f} s left  {note}"
+        )
         print(line.rstrip(), file=sys.stderr, flush=True)
 
 

@@ -1,1 +1,1 @@
-"""XingGAN and XingGAN++: attention, crossing blocks, fusion, generator, discriminators, losses, and the method that trains them."""
+"""XingGAN and XingGAN++: attention, crossing blocks, fusion, generator, discriminators, losses, training step."""

@@ -95,16 +95,14 @@ class EnhancedAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, logits: Tensor, height: int, width: int, bins: Tensor) -> Tensor:
-        """logits: [B, N, S] with N = height * width queries; bins: [S, 4] from `PyramidPooling.bins`. Returns [B, N, S]."""
+        """logits: [B, N, S], N = height * width queries; bins: [S, 4] of `PyramidPooling.bins`. Returns [B, N, S]."""
         grid = ((DESCRIPTOR_GRID, DESCRIPTOR_GRID),)
         pool = _pooling(height, width, grid, logits.device)[0].to(logits.dtype)  # [64, N]
         columns = (pool @ logits).transpose(1, 2)  # [B, S, 64]
         descriptors = self.norm(self.describe(columns)) + self.position(_sinusoids(bins))  # [B, S, d]
         query, key = self.query(descriptors), self.key(descriptors)
         weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, dim=-1)  # [B, S, S]
-        values = nn.functional.layer_norm(
-            logits.transpose(1, 2), (height * width,)
-        )  # [B, S, N]: each correlation vector
+        values = nn.functional.layer_norm(logits.transpose(1, 2), (height * width,))  # [B, S, N]
         return logits + self.gamma * (weights @ values).transpose(1, 2)
 
 

@@ -54,8 +54,9 @@ class AttentionHead(nn.Sequential):
 
 def weighted_sum(candidates: Tensor, source: Tensor, attention: Tensor) -> Tensor:
     """candidates: [B, 3K, H, W]; source: [B, 3, H, W]; attention: [B, K + 1, H, W] -> [B, 3, H, W]."""
-    proposals = torch.cat([candidates, source], dim=1).unflatten(1, (-1, 3))  # [B, K + 1, 3, H, W]
-    return (proposals * attention.unsqueeze(2)).sum(dim=1)
+    # The source is added apart: joining it to the candidates would copy all of them.
+    proposals = candidates.unflatten(1, (-1, 3))  # [B, K, 3, H, W]
+    return (proposals * attention[:, :-1].unsqueeze(2)).sum(dim=1) + source * attention[:, -1:]
 
 
 class CoAttentionFusion(nn.Module):
@@ -87,7 +88,7 @@ class CoAttentionFusion(nn.Module):
 
 
 class DenseFusion(nn.Module):
-    """Co-attention fusion of all stages: each stage is compressed to `width` channels, all are concatenated (XingGAN++).
+    """Co-attention fusion of all stages, each compressed to `width` channels and all concatenated (XingGAN++).
 
     With one branch alone, only that branch's code of each stage is compressed. One decoder proposes the candidates of
     all branches from the shared concatenation (chosen here: the two decoders would see the same input).

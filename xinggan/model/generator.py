@@ -1,16 +1,18 @@
 """The generator of XingGAN and XingGAN++: two encoders, T crossing blocks, fusion (ECCV 2020, figure 1)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import CrossingBlock, Encoder
 from xinggan.model.fusion import FUSIONS
-from xinggan.model.switches import Architecture, Norm
+from xinggan.model.switches import Architecture, Attention, Fusion, Scale
 
 
 class XingGenerator(nn.Module):
-    """Generates the person of the source image in the target pose. Raises ValueError if the switches do not fit together."""
+    """Generates the person of the source image in the target pose. ValueError if the switches do not fit together."""
 
     def __init__(self, architecture: Architecture | None = None):
         super().__init__()
@@ -42,7 +44,7 @@ class XingGenerator(nn.Module):
 def initialise_generator(generator: nn.Module, seed: int) -> None:
     """Draw convolutions from N(0, 0.02) and BatchNorm weights from N(1, 0.02), as published; biases 0.
 
-    Attention projections and EA are convolutions and linear layers too, gammas stay 0. The draw depends on `seed` alone.
+    Attention and EA projections are drawn like convolutions, gammas stay 0. The draw depends on `seed` alone.
     """
     random = torch.Generator().manual_seed(seed)
     for module in generator.modules():
@@ -55,6 +57,6 @@ def initialise_generator(generator: nn.Module, seed: int) -> None:
             module.bias.data.zero_()
 
 
-def xinggan(norm: Norm = Norm.batch, width: int = 64, **changes: object) -> Architecture:
+def xinggan(**changes: Any) -> Architecture:
     """The architecture of XingGAN (ECCV 2020): single scale, plain attention, co-attention fusion."""
-    return Architecture(scale="single", attention="plain", fusion="coattention", norm=norm, width=width, **changes)
+    return Architecture(scale=Scale.single, attention=Attention.plain, fusion=Fusion.coattention, **changes)

@@ -11,7 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def adversarial_loss(scores: Tensor, real: bool, kind: str = AdversarialLoss.bce) -> Tensor:
-    """Mean over all scores of binary cross-entropy (scores are logits) or least squares to 1 (real) or 0. Returns []."""
+    """Mean binary cross-entropy of the scores (logits) or least squares to the label; real is 1, fake 0. Returns []."""
     scores = scores.float()
     target = torch.full_like(scores, float(real))
     if kind == AdversarialLoss.bce:
@@ -34,8 +34,8 @@ class PerceptualLoss(nn.Module):
         else:
             from xinggan.metrics.embedded.networks import load_embedded
 
-            classifier, self.sha256 = load_embedded("perceptual")
-            self.features = classifier.perceptual_features
+            self.classifier, self.sha256 = load_embedded("perceptual")
+            self.features = self.classifier.perceptual_features
         self.requires_grad_(False)
 
     def forward(self, generated: Tensor, target: Tensor) -> Tensor:
@@ -83,6 +83,8 @@ class HistoryPool(nn.Module):
     on torch's global generator; the images are buffers, so they are in checkpoints.
     """
 
+    images: Tensor
+
     def __init__(self, capacity: int):
         super().__init__()
         self.capacity = capacity
@@ -96,9 +98,8 @@ class HistoryPool(nn.Module):
         returned = []
         for image in fresh.detach():
             if len(self.images) < self.capacity:
-                self.images = (
-                    torch.cat([self.images.to(image), image[None]]) if len(self.images) else image[None].clone()
-                )
+                held = [self.images] if len(self.images) else []
+                self.images = torch.cat([*held, image[None]])
                 returned.append(image)
                 continue
             swap, slot = torch.rand(2).tolist()

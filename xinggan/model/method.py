@@ -35,10 +35,10 @@ class Method(nn.Module):
         self.processes = Processes()
 
     def begin(self, train: "PackedSplit") -> None:
-        """Called once before the first step, for what is learnt from the training split as a whole. Nothing by default."""
+        """Called once before the first step, for what is learnt from the training split as a whole."""
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """Forward, backward and optimiser updates for one batch on the device. Returns the losses by name, detached, []."""
+        """Forward, backward and optimiser updates for a batch on the device. Returns losses by name, detached, []."""
         raise NotImplementedError(f"{type(self).__name__} is not trained")
 
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def generate_pairs(self, batch: PosePair, seeds: Tensor) -> Tensor:
-        """`generate` for a batch; only a reference such as the ground truth may look at more than `generate` is given."""
+        """`generate` for a batch; only a reference such as the ground truth looks at more than `generate` is given."""
         return self.generate(batch.source_image, batch.source_pose, batch.target_pose, seeds)
 
     def autocast(self) -> AbstractContextManager:
@@ -57,13 +57,19 @@ class Method(nn.Module):
         device = next((p.device.type for p in self.parameters()), "cpu")
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def update(self, optimiser: str, loss: Tensor) -> None:
-        """One step of the named optimiser down `loss`, whose gradient is averaged over all processes."""
+    def update(self, optimiser: str, loss: Tensor) -> Tensor:
+        """One step of the named optimiser down `loss`, whose gradient is averaged over all processes.
+
+        Returns the gradient's norm, [] on the device, so that the trainer notices one that is not finite.
+        """
         chosen = self.optimisers[optimiser]
         chosen.zero_grad(set_to_none=True)
         loss.backward()
-        self.processes.average_gradients(p for group in chosen.param_groups for p in group["params"])
+        parameters = [p for group in chosen.param_groups for p in group["params"] if p.grad is not None]
+        self.processes.average_gradients(parameters)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         chosen.step()
+        return norm
 
     def scale_learning_rates(self, factor: float) -> None:
         """Set every learning rate to its initial value times `factor`."""

@@ -1,4 +1,4 @@
-"""XingGAN and XingGAN++ as a method: generator, discriminators, losses and the order of their updates (ECCV 2020, 3.4-3.5)."""
+"""XingGAN and XingGAN++ as a method: generator, discriminators, losses, order of updates (ECCV 2020, 3.4 and 3.5)."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class XingGAN(Method):
         discriminators: str = Discriminators.both,
         learning_rate: float = 2e-4,
         history: int = 50,
-        pose_map: str = PoseMap.gaussian,
+        pose_map: PoseMap = PoseMap.gaussian,
         pose_sigma: float = 6.0,
         seed: int = 0,
     ):
@@ -58,7 +58,7 @@ class XingGAN(Method):
         self.pools = nn.ModuleDict({name: HistoryPool(history) for name in self.judges})
         # In a list, so that the frozen network's weights stay out of this method's checkpoints.
         self._perceptual = [PerceptualLoss(self.losses.perceptual_network)] if self.losses.perceptual else []
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimisers["generator"] = adam(self.generator.parameters(), learning_rate)
         for name, judge in self.judges.items():
             self.optimisers[name] = adam(judge.parameters(), learning_rate)
@@ -72,7 +72,7 @@ class XingGAN(Method):
         with self.autocast():
             generated = self.generator(source, source_maps, target_maps)  # [B, 3, H, W]
             terms = self._generator_terms(generated, target, conditions)
-        self.update("generator", sum(terms.values()))
+        terms["gradient_generator"] = self.update("generator", torch.stack(list(terms.values())).sum())
 
         generated = generated.detach().float()
         for name, judge in self.judges.items():
@@ -83,7 +83,7 @@ class XingGAN(Method):
                 kind = self.losses.adversarial_kind
                 wrong = adversarial_loss(real_scores, True, kind) + adversarial_loss(fake_scores, False, kind)
                 loss = self.losses.adversarial * wrong / 2
-            self.update(name, loss)
+            terms[f"gradient_{name}"] = self.update(name, loss)
             terms[f"discriminator_{name}"] = loss
         return {name: term.detach() for name, term in terms.items()}
 
@@ -105,7 +105,8 @@ class XingGAN(Method):
 
     def _from_history(self, name: str, fake: Tensor) -> Tensor:
         """The pool sees the global batch, so that several processes hold the same pool as one would."""
-        return self.processes.own_rows(self.pools[name].exchange(self.processes.gather(fake)))
+        pool: HistoryPool = self.pools[name]  # type: ignore[assignment]
+        return self.processes.own_rows(pool.exchange(self.processes.gather(fake)))
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class XingGAN(Method):
 
     def _maps(self, poses: Tensor, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        maps = heatmaps(poses, height, width, self.pose_sigma, self.pose_map)  # [B, 18, H, W]
+        maps = heatmaps(poses, height, width, self.pose_sigma, self.pose_map.value)  # [B, 18, H, W]
         return maps.contiguous(memory_format=torch.channels_last)
 
     def _apply(self, change, recurse: bool = True):

@@ -1,6 +1,8 @@
 """One process or several: what a step needs of the others. A single process makes no call to torch.distributed."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,15 @@ class Processes:
     def first(self) -> bool:
         """True in the one process that writes files and prints."""
         return self.index == 0
+
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The first process runs the block before all others, which then find what it prepared."""
+        if self.count > 1 and not self.first:
+            torch.distributed.barrier()
+        yield
+        if self.count > 1 and self.first:
+            torch.distributed.barrier()
 
     def gather(self, rows: Tensor) -> Tensor:
         """rows: [b, ...] of this process -> [b * count, ...] in the order of the processes, detached."""
@@ -59,3 +70,16 @@ class Processes:
         raised = torch.tensor([float(flag)])
         torch.distributed.all_reduce(raised)
         return bool(raised.item())
+
+
+def connect(device: str = "auto") -> tuple[Processes, str]:
+    """This process's place as the launcher (`accelerate launch`, `torchrun`, SLURM) has set it, and its device.
+
+    Without a launcher: a single process and `device` as it is. NCCL between GPUs, gloo between CPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(), device
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu")
+    return Processes(state.process_index, state.num_processes), str(state.device)

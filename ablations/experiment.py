@@ -1,0 +1,208 @@
+"""One experiment from configuration to finished run record: prepare, train, generate, score, time."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from xinggan.metrics.score import score
+
+from ablations.config import name, plain_values, run_id
+from ablations.record import RunRecord
+from xinggan.data.packed import PackedDataset
+from xinggan.data.prepare import prepare
+from xinggan.data.settings import DatasetSettings
+from xinggan.files import write_atomically
+from xinggan.generate import generate_pairs
+from xinggan.model.method import Method
+from xinggan.pictures import contact_sheet, panels, save_png
+from xinggan.timing.scenario import Scenario, device_name, multiply_accumulates, peak_memory_mb, time_inference
+from xinggan.training.distributed import Processes
+from xinggan.training.loop import TrainingResult, train
+from xinggan.training.stop import StopRequest
+
+EXAMPLES = 12  # pairs whose panels are kept for the report's sample grid
+SHEET = 96  # generated images on the contact sheet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one experiment; `state` is finished, skipped (it was finished before), preempted or failed."""
+
+    name: str
+    state: str
+    folder: Path | None
+    seconds: float
+    error: str = ""
+
+
+class Preempted(Exception):
+    """A signal asked to stop; what was computed so far is saved."""
+
+
+def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes | None = None) -> Outcome:
+    """Compute what `config` says, or what is still missing of it. Raises ValueError for data that cannot be used and
+    RunBusy when another process works on the same run; whatever goes wrong later is in the outcome and the record."""
+    began = time.monotonic()
+    processes = processes or Processes()
+    settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
+    with processes.first_goes_first():
+        data = prepare(settings, config.cache, progress=processes.first)
+    folder = Path(config.runs) / run_id(config, data.digest)
+    title = name(config)
+    if RunRecord(folder).finished:
+        return Outcome(title, "skipped", folder, time.monotonic() - began)
+    if not processes.first:
+        return _assist(config, data, folder, stop, processes)
+
+    with RunRecord(folder) as record:
+        content = yaml.safe_dump({"name": title} | plain_values(config), sort_keys=False)
+        steps = config.training.steps if config.training is not None else 0
+        attempt = record.begin(content, name=title, dataset_digest=data.digest, steps=steps)
+        print(f"{title}: {attempt}, {folder}", flush=True)
+        try:
+            _compute(config, data, record, stop, processes)
+        except (Preempted, KeyboardInterrupt):
+            record.end("preempted")
+            return Outcome(title, "preempted", folder, time.monotonic() - began, f"stopped by {stop.signal_name}")
+        except Exception as error:  # the record keeps the traceback; a grid goes on with its next run
+            record.fail(error)
+            return Outcome(title, "failed", folder, time.monotonic() - began, f"{type(error).__name__}: {error}")
+        record.end("finished")
+    return Outcome(title, "finished", folder, time.monotonic() - began)
+
+
+def _compute(
+    config: DictConfig, data: PackedDataset, record: RunRecord, stop: StopRequest, processes: Processes
+) -> None:
+    device = resolve_device(config.device)
+    method = build_method(config, device)
+    trained = _train(config, method, data, record.folder, device, stop, processes)
+    if trained and not trained.finished:
+        raise Preempted
+
+    def unless_stopped() -> None:
+        if stop.signal_name:
+            raise Preempted
+
+    average = trained.average if trained else None
+    if average:
+        average.swap()  # from here on the method is what is evaluated
+    pairs = np.arange(len(data.test))
+    generated = generate_pairs(method, data.test, pairs, seed=config.seed, device=device, batch=config.evaluation.batch)
+    unless_stopped()
+    write_generated(record.folder / "generated", generated, data, pairs)
+    unless_stopped()
+    scores = score(
+        generated,
+        data.test,
+        pairs,
+        train_split=data.train,
+        lpips_net=config.evaluation.lpips_net,
+        device=device,
+        synthetic=config.dataset.name == "synthetic",
+    )
+    record.write_metrics([asdict(value) for value in scores.values], scores.per_image, pairs, data.test)
+    unless_stopped()
+    record.write_timing(measure_timing(config, method, data, device, trained))
+
+
+def _assist(config: DictConfig, data: PackedDataset, folder: Path, stop: StopRequest, processes: Processes) -> Outcome:
+    """What a process does that is not the first: its share of the training. The first one writes and scores."""
+    device = resolve_device(config.device)
+    method = build_method(config, device)
+    result = _train(config, method, data, folder, device, stop, processes)
+    return Outcome(name(config), "finished" if result and result.finished else "preempted", folder, 0.0)
+
+
+def build_method(config: DictConfig, device: str) -> Method:
+    """The configured method on its device, with fresh weights drawn from the configured seed."""
+    method: Method = instantiate(config.method, _convert_="all")
+    method.precision = config.precision
+    method.to(device)
+    if config.compile:
+        for part in method.averaged:
+            getattr(method, part).compile()
+    return method
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is the first accelerator there is, else the CPU. Raises ValueError for a device this machine lacks."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device} is not usable on this machine ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def _train(
+    config: DictConfig,
+    method: Method,
+    data: PackedDataset,
+    folder: Path,
+    device: str,
+    stop: StopRequest,
+    processes: Processes,
+) -> TrainingResult | None:
+    if config.training is None:
+        method.begin(data.train)
+        return None
+    settings = OmegaConf.to_object(config.training)
+    return train(method, data, settings, folder, seed=config.seed, device=device, processes=processes, stop=stop)  # type: ignore[arg-type]
+
+
+def write_generated(folder: Path, generated: np.ndarray, data: PackedDataset, pairs: np.ndarray) -> None:
+    """Lossless PNGs of all generated images, the panels of the first few pairs, a contact sheet; the manifest last."""
+    manifest = []
+    for image, pair in zip(generated, pairs, strict=True):
+        file = folder / f"{pair:06d}.png"
+        save_png(file, image)
+        source, target = data.test.pairs[pair]
+        manifest.append(
+            {
+                "pair": int(pair),
+                "pair_id": data.test.pair_id(int(pair)),
+                "source": data.test.names[source],
+                "target": data.test.names[target],
+                "file": file.name,
+                "sha256": sha256(file.read_bytes()).hexdigest(),
+            }
+        )
+    shown = pairs[:EXAMPLES]
+    batch = data.test.batch(shown)
+    for row in range(len(shown)):
+        for panel, image in (panels(batch, row) | {"generated": generated[row]}).items():
+            save_png(folder / "examples" / f"{row:02d}_{panel}.png", image)
+    save_png(folder / "contact_sheet.png", contact_sheet(generated[:SHEET]))
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def measure_timing(
+    config: DictConfig, method: Method, data: PackedDataset, device: str, trained: TrainingResult | None
+) -> dict:
+    """Latency at batch 1 and at the evaluation batch, and the training steps that this process did."""
+    title = name(config)
+    batches = sorted({1, int(config.evaluation.batch)})
+    scenarios = [time_inference(method, title, data.test, device, batch) for batch in batches]
+    if trained:
+        training = Scenario(
+            "training", title, device_name(device), config.precision, config.training.batch, data.train.height,
+            data.train.width, threads=torch.get_num_threads(), samples_ms=trained.step_ms,
+            peak_memory_mb=peak_memory_mb(device),
+        )  # fmt: skip
+        if not trained.step_ms:
+            training.unavailable_because = "training was finished in an earlier attempt"
+        scenarios.append(training)
+    return {
+        "parameters": sum(p.numel() for part in method.averaged for p in getattr(method, part).parameters()),
+        "macs_per_image": multiply_accumulates(method, data.test, device),
+        "scenarios": [scenario.record() for scenario in scenarios],
+    }

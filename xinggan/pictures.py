@@ -1,0 +1,51 @@
+"""Pictures for people: comparison grids of test pairs, contact sheets, PNG files. Arrays are uint8 [H, W, 3]."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from xinggan.data.batch import PosePair
+from xinggan.data.poses import draw_skeleton
+from xinggan.files import atomic_path
+
+GUTTER = 2  # pixels of white between images
+
+
+def save_png(path: Path, image: np.ndarray) -> None:
+    """Write a lossless PNG atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG")
+
+
+def tile(rows: list[list[np.ndarray]]) -> np.ndarray:
+    """Images of one size, as rows and columns with white gutters; a short row is filled up with white."""
+    height, width = rows[0][0].shape[:2]
+    columns = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * (height + GUTTER) - GUTTER, columns * (width + GUTTER) - GUTTER, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            top, left = i * (height + GUTTER), j * (width + GUTTER)
+            sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def panels(batch: PosePair, row: int) -> dict[str, np.ndarray]:
+    """What a pair is made of, by name: source, source_pose, target_pose, target."""
+    height, width = batch.source_image.shape[-2:]
+    return {
+        "source": batch.source_image[row].permute(1, 2, 0).numpy(),
+        "source_pose": draw_skeleton(batch.source_pose[row].numpy(), height, width),
+        "target_pose": draw_skeleton(batch.target_pose[row].numpy(), height, width),
+        "target": batch.target_image[row].permute(1, 2, 0).numpy(),
+    }
+
+
+def comparison_grid(batch: PosePair, generated: np.ndarray) -> np.ndarray:
+    """One row a pair: source, source pose, target pose, target, generated (uint8 [B, H, W, 3])."""
+    return tile([[*panels(batch, row).values(), generated[row]] for row in range(len(batch))])
+
+
+def contact_sheet(images: np.ndarray, columns: int = 16) -> np.ndarray:
+    """Many images [n, H, W, 3] on one sheet."""
+    return tile([list(images[start : start + columns]) for start in range(0, len(images), columns)])

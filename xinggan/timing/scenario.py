@@ -1,0 +1,106 @@
+"""Timing of one method as it stands: inference latency at a batch size, and the training steps of the run.
+
+A scenario says under what it was measured; every raw sample is kept, the first call (autotuning, compilation) apart.
+"""
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+
+from xinggan.data.packed import PackedSplit
+from xinggan.model.method import Method
+from xinggan.training.schedule import image_seeds
+
+WARM_UP = 3
+REPETITIONS = 20
+
+
+@dataclass
+class Scenario:
+    """One measurement; times in milliseconds a call (`inference`: a batch; `training`: a step)."""
+
+    kind: str  # inference | training
+    method: str
+    device: str
+    precision: str
+    batch: int
+    height: int
+    width: int
+    mode: str = "eager"
+    evaluations: int = 1  # network evaluations an image
+    threads: int = 0
+    first_call_ms: float | None = None
+    samples_ms: list[float] = field(default_factory=list)
+    peak_memory_mb: float | None = None
+    unavailable_because: str | None = None
+
+    def record(self) -> dict:
+        """As in timing.json: with median, percentiles and images a second, null where nothing was measured."""
+        samples = np.array(self.samples_ms)
+        summary: dict[str, float | None] = dict.fromkeys(
+            ("median_ms", "p5_ms", "p95_ms", "p99_ms", "images_per_second")
+        )
+        if len(samples):
+            p5, median, p95, p99 = np.percentile(samples, [5, 50, 95, 99]).tolist()
+            speed = 1000 * self.batch / median
+            summary = {"median_ms": median, "p5_ms": p5, "p95_ms": p95, "p99_ms": p99, "images_per_second": speed}
+        return asdict(self) | summary
+
+
+@torch.no_grad()
+def time_inference(method: Method, name: str, split: PackedSplit, device: str, batch: int) -> Scenario:
+    """Time `generate` on a batch already on the device: bytes and keypoints in, images out, heatmaps included."""
+    scenario = Scenario(
+        "inference", name, device_name(device), method.precision, batch, split.height, split.width,
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+    rows = np.arange(batch) % len(split)
+    pairs, seeds = split.batch(rows).to(device), torch.from_numpy(image_seeds(0, rows)).to(device)
+    method.eval()
+
+    def call_ms() -> float:
+        began = time.perf_counter()
+        method.generate_pairs(pairs, seeds)
+        synchronise(device)
+        return 1000 * (time.perf_counter() - began)
+
+    scenario.first_call_ms = call_ms()
+    for _ in range(WARM_UP):
+        call_ms()
+    scenario.samples_ms = [call_ms() for _ in range(REPETITIONS)]
+    scenario.peak_memory_mb = peak_memory_mb(device)
+    return scenario
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was asked."""
+    if str(device).startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def peak_memory_mb(device: str) -> float:
+    """Peak memory so far: of the device's allocator on CUDA, of the whole process on a CPU."""
+    if str(device).startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def device_name(device: str) -> str:
+    """The accelerator's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if str(device).startswith("cuda") else str(device)
+
+
+def multiply_accumulates(method: Method, split: PackedSplit, device: str) -> int | None:
+    """Multiply-accumulates of one generated image (PyTorch's FLOP counter, halved); None where it counts none."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    method.eval()
+    batch, seeds = split.batch([0]).to(device), torch.zeros(1, dtype=torch.int64, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        method.generate_pairs(batch, seeds)
+    return counter.get_total_flops() // 2 or None

@@ -1,0 +1,192 @@
+"""The training loop, for any `Method`: set up, resume, train, save. Running it again continues where it was left."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from xinggan.data.packed import PackedDataset
+from xinggan.files import write_atomically
+from xinggan.generate import generate_pairs
+from xinggan.metrics.similarity import l1, ssim
+from xinggan.model.blocks import batch_shared
+from xinggan.model.method import Method
+from xinggan.pictures import comparison_grid, save_png
+from xinggan.progress import Progress
+from xinggan.training.checkpoint import load_checkpoint, save_checkpoint
+from xinggan.training.distributed import Processes
+from xinggan.training.ema import MovingAverage
+from xinggan.training.schedule import batch_indices, learning_rate_factor, step_seed
+from xinggan.training.settings import TrainingSettings
+from xinggan.training.stop import StopRequest
+
+SAMPLES = 8  # test pairs in a sample grid and evaluation point
+
+
+class Divergence(RuntimeError):
+    """A loss or gradient norm stopped being finite; the message has the step, its name and the batch's pair ids."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    step: int  # steps done in all
+    finished: bool  # False: asked to stop
+    average: MovingAverage  # what to evaluate with
+    step_ms: list[float]  # duration of this process's steps, warm-up left out
+
+
+def train(
+    method: Method,
+    data: PackedDataset,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    processes: Processes | None = None,
+    stop: StopRequest | None = None,
+) -> TrainingResult:
+    """Train `method` (already on `device`) on the pairs of `data.train`, writing into the run directory `folder`.
+
+    Writes `checkpoint/`, `history.jsonl` and `samples/`. Raises `Divergence` at a non-finite loss, before anything of
+    that step is saved.
+    """
+    processes = method.processes = processes or Processes()
+    stop = stop or StopRequest()
+    pairs = len(data.train)
+    average = MovingAverage([getattr(method, name) for name in method.averaged], settings.ema)
+
+    start = 0
+    if (found := load_checkpoint(folder / "checkpoint", device)) is not None:
+        start, state = found
+        method.load_state_dict(state["method"])
+        method.load_training_state(state["training"])
+        average.load_state(state["average"])
+    else:
+        method.begin(data.train)
+    history = History(folder / "history.jsonl", start, writes=processes.first)
+
+    def save(step: int) -> None:
+        if processes.first:
+            state = {"method": method.state_dict(), "training": method.training_state(), "average": average.state()}
+            save_checkpoint(folder / "checkpoint", step, state)
+
+    recent: list[dict[str, Tensor]] = []  # losses since the last log line, still on the device
+    step_ms: list[float] = []
+    method.train()
+    shown = Progress("training", settings.steps, "steps", done=start, enabled=processes.first)
+    with shown as progress, batch_shared(processes.index, processes.count):
+        for step in range(start, settings.steps):
+            began = time.perf_counter()
+            torch.manual_seed(step_seed(seed, step))
+            indices = batch_indices(seed, step, settings.batch, pairs)
+            batch = data.train.batch(processes.own_rows(torch.from_numpy(indices)).numpy()).to(device)
+            method.scale_learning_rates(learning_rate_factor(step, settings.steps, settings.decay_steps))
+            recent.append(method.training_step(batch, step))
+            average.update(step)
+            done = step + 1
+            step_ms.append(1000 * (time.perf_counter() - began))
+
+            # Losses are looked at only now and then, so that an accelerator is not held up every step.
+            stopping = processes.any(stop.signal_name is not None)
+            last = done == settings.steps
+            save_now = last or stopping or done % settings.checkpoint_every == 0
+            if save_now or done % settings.log_every == 0:
+                losses = _mean_losses(recent, done, seed, settings.batch, data, processes)
+                speed = settings.batch * 1000 / max(sum(step_ms[-len(recent) :]) / len(recent), 1e-6)
+                history.losses(done, losses, speed)
+                progress.update(len(recent), f"{speed:.1f} images/s  {_brief(losses)}")
+                recent.clear()
+            if settings.sample_every and (done % settings.sample_every == 0 or last) and processes.first:
+                history.evaluation(done, _sample(method, average, data, folder, done, seed, device))
+            if save_now:
+                history.flush()
+                save(done)
+            if stopping and not last:
+                return TrainingResult(done, False, average, step_ms[2:])
+    return TrainingResult(settings.steps, True, average, step_ms[2:])
+
+
+def _mean_losses(
+    recent: list[dict[str, Tensor]], done: int, seed: int, batch: int, data: PackedDataset, processes: Processes
+) -> dict[str, float]:
+    """Mean of each loss over the recent steps and all processes; raises `Divergence` if one of them is not finite."""
+    names = list(recent[0])
+    table = processes.mean(torch.stack([torch.stack([losses[n].float() for n in names]) for losses in recent])).cpu()
+    bad = (~table.isfinite()).nonzero()  # [k, 2]: step, loss
+    if len(bad):
+        step = done - len(recent) + int(bad[0, 0])
+        ids = [data.train.pair_id(int(i)) for i in batch_indices(seed, step, batch, len(data.train))]
+        name, value = names[int(bad[0, 1])], float(table[tuple(bad[0])])
+        raise Divergence(f"step {step}: {name} is {value}. The batch's pairs: {', '.join(ids)}")
+    return dict(zip(names, table.mean(0).tolist(), strict=True))
+
+
+def _brief(losses: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.2f}" for name, value in losses.items() if not name.startswith("gradient"))
+
+
+def _sample(
+    method: Method,
+    average: MovingAverage,
+    data: PackedDataset,
+    folder: Path,
+    step: int,
+    seed: int,
+    device: torch.device | str,
+) -> dict[str, float]:
+    """Write the sample grid of a few test pairs; return their mean SSIM and L1 as an evaluation point."""
+    count = min(SAMPLES, len(data.test))
+    with average.applied():
+        generated = generate_pairs(
+            method, data.test, range(count), seed=seed, device=device, batch=count, progress=False
+        )
+    batch = data.test.batch(range(count))
+    save_png(folder / "samples" / f"step-{step:06d}.png", comparison_grid(batch, generated))
+    images = torch.from_numpy(generated).permute(0, 3, 1, 2)
+    return {"ssim": float(ssim(images, batch.target_image).mean()), "l1": float(l1(images, batch.target_image).mean())}
+
+
+class History:
+    """`history.jsonl`: one JSON object a line. Lines beyond the step that a run resumes from are dropped."""
+
+    def __init__(self, path: Path, step: int, writes: bool):
+        self.path, self.writes, self.lines = path, writes, []
+        if path.exists():
+            self.lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        self._seconds = json.loads(self.lines[-1]).get("seconds", 0.0) if self.lines else 0.0
+        self._started = time.monotonic()
+
+    def losses(self, step: int, losses: dict[str, float], images_per_second: float) -> None:
+        """A line of mean losses since the last one."""
+        speed = round(images_per_second, 2)
+        self._add({"step": step, "seconds": self.seconds, "images_per_second": speed, "losses": losses})
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        """A line of metrics on a few test pairs."""
+        self._add({"step": step, "seconds": self.seconds, "evaluation": values})
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over all attempts."""
+        return round(self._seconds + time.monotonic() - self._started, 3)
+
+    def _add(self, record: dict) -> None:
+        self.lines.append(json.dumps(record))
+        if self.writes and len(self.lines) % 10 == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the file."""
+        if self.writes:
+            write_atomically(self.path, "\n".join(self.lines) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")

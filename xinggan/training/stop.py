@@ -1,0 +1,28 @@
+"""Leaving in an orderly way: a signal asks, the training loop answers at the end of its step."""
+
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+
+class StopRequest:
+    """Within it, SIGTERM, SIGINT and SIGUSR2 set `signal_name` and kill nothing; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.signal_name:
+            raise KeyboardInterrupt
+        self.signal_name = signal.Signals(number).name
