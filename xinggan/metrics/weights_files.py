@@ -1,0 +1,83 @@
+"""Where the weights of real feature networks lie: in the usual download folder of torch's hub, never fetched on the side.
+
+Scoring takes what is there, so that a run gives the same metrics whether or not its machine reaches a network; a missing
+file makes a metric unavailable, and the reason says what to put where. `python -m xinggan.metrics.weights_files alex
+inception` downloads explicitly, once.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+NETWORKS = {
+    "alex": "AlexNet, the backbone of LPIPS (default)",
+    "vgg": "VGG16, the backbone of LPIPS (vgg)",
+    "squeeze": "SqueezeNet 1.1, the backbone of LPIPS (squeeze)",
+    "inception": "Inception 2015-12-05, the network of FID, IS, KID, precision and recall",
+}
+
+
+class MetricUnavailable(RuntimeError):
+    """A metric cannot be computed here; the message is the reason that goes into the run record."""
+
+
+def find_weights(network: str) -> Path:
+    """The weights file of one of NETWORKS. Raises MetricUnavailable, saying what to put where, if it is not there."""
+    url = source_of(network)
+    path = checkpoint_folder() / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        raise MetricUnavailable(
+            f"weights of {NETWORKS[network]} are missing: put {path.name} (from {url}) into {path.parent}, "
+            f"or run `python -m xinggan.metrics.weights_files {network}` where there is a network"
+        )
+    return path
+
+
+def checkpoint_folder() -> Path:
+    """The hub's folder for downloaded weights: $TORCH_HOME/hub/checkpoints."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def source_of(network: str) -> str:
+    """The address that the network's own library downloads from."""
+    from xinggan.torchvision_operators import import_torchvision
+
+    models = import_torchvision().models
+    if network == "inception":
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+        return URL_INCEPTION_V3
+    enums = {"alex": models.AlexNet_Weights, "vgg": models.VGG16_Weights, "squeeze": models.SqueezeNet1_1_Weights}
+    if network not in enums:
+        raise ValueError(f"unknown feature network {network!r}; known are {', '.join(NETWORKS)}")
+    return enums[network].IMAGENET1K_V1.url
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> None:
+    """Download the named networks' weights to where `find_weights` looks."""
+    parser = argparse.ArgumentParser(prog="python -m xinggan.metrics.weights_files", description=main.__doc__)
+    parser.add_argument("networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help=", ".join(NETWORKS))
+    for network in parser.parse_args().networks:
+        import torch
+
+        from xinggan.files import atomic_path
+
+        url = source_of(network)
+        path = checkpoint_folder() / url.rsplit("/", 1)[-1]
+        if not path.is_file():
+            hash_prefix = path.stem.rsplit("-", 1)[-1]  # torch's convention: the name ends in the hash's first digits
+            with atomic_path(path) as temporary:
+                torch.hub.download_url_to_file(url, str(temporary), hash_prefix=hash_prefix)
+        print(f"{network}: {path} (SHA-256 {sha256_of(path)})")
+
+
+if __name__ == "__main__":
+    main()
