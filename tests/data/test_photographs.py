@@ -44,7 +44,7 @@ def test_files_of_another_size_are_a_problem_unless_they_may_be_resized(make_lay
     for name, image in zip(split.names, split.images, strict=True):
         pixels = np.asarray(Image.open(root / "train" / name)).astype(float)
         means = pixels.reshape(16, 2, 8, 2, 3).mean(axis=(1, 3))
-        np.testing.assert_allclose(image, means, atol=0.51)
+        np.testing.assert_allclose(image, means, atol=1)  # Pillow rounds after either direction
     original = read_layout(settings, "train").poses
     np.testing.assert_allclose(split.poses[..., :2], original[..., :2] / 2 - 0.25)
 

@@ -217,8 +217,10 @@ def _draw_contact_sheet(dataset: PackedDataset) -> None:
 def _move_into_place(temporary: Path, directory: Path) -> None:
     try:
         temporary.rename(directory)
-    except OSError:  # something of that name is there: a finished data set is as good as ours, a broken one goes
-        try:
+    except OSError:
+        if not directory.exists():
+            raise
+        try:  # something of that name is there: a finished data set is as good as ours, a broken one goes
             open_packed(directory)
         except ValueError:
             broken = temporary.with_suffix(".broken.part")
