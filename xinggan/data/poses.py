@@ -51,9 +51,6 @@ def heatmaps(
         down = (rows == (y[..., None] + 0.5).floor()).float()
     else:
         raise ValueError(f"pose map {kind!r} is not known; accepted: 'gaussian', 'onehot'")
-    # Below this a factor is as good as zero, and the product of two larger ones is a normal number: subnormal ones
-    # make the multiplication ten times slower on a CPU.
-    across, down = (torch.nn.functional.threshold(factor, 1e-18, 0.0) for factor in (across, down))
     down = down * (visible > 0)[..., None]
     return down[..., :, None] * across[..., None, :]  # [B, 18, H, W]
 
