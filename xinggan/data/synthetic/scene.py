@@ -15,6 +15,7 @@ from xinggan.data.synthetic.clothes import Samples, paint
 from xinggan.data.synthetic.figure import Figures, build_figures
 from xinggan.data.synthetic.motion import Skeletons, pose_people
 from xinggan.data.synthetic.people import ATTRIBUTES, People, draw_people
+from xinggan.data.synthetic.quadrics import bounds
 from xinggan.data.synthetic.raycast import NOTHING, Views, cast
 
 SUBSAMPLES = 2  # in each direction
@@ -47,9 +48,7 @@ class Scenes:
     camera: NDArray[np.int64]  # [n]
     shift: NDArray[np.float64]  # [n, 2] image heights by which the backdrop is moved
     scale: NDArray[np.float64]  # [n] image heights a metre
-    middle: NDArray[
-        np.float64
-    ]  # [n, 2] where the origin falls, in image heights from the middle of the image's top edge
+    middle: NDArray[np.float64]  # [n, 2] where the origin falls, in image heights from the middle of the top edge
 
     def views(self, height: int, width: int) -> Views:
         """The views onto an image of height x width pixels."""
@@ -107,7 +106,9 @@ def draw_scenes(seed: int, people: NDArray[np.int64], views: NDArray[np.int64]) 
     shift = np.stack([chance.between(-0.012, 0.012), chance.between(-0.012, 0.012)], axis=-1)
     skeletons = pose_people(who, heading, pitch, chance)
     figures = build_figures(who, skeletons)
-    low, high = _extent(figures)
+    low, high = bounds(figures)
+    absent = (figures.first_radius <= 0)[..., None]
+    low, high = np.where(absent, np.inf, low).min(axis=1), np.where(absent, -np.inf, high).max(axis=1)  # [n, 2]
     scale = np.minimum(fill / (high - low)[:, 1], 0.98 * FRAME_ASPECT / (high - low)[:, 0])
     centre = (low + high) / 2
     middle = np.stack([aside, 0.5 + lower], axis=-1) - centre * (1, -1) * scale[:, None]
@@ -127,25 +128,9 @@ def _checked(
         raise ValueError(
             f"`people` and `views` name one image each and must be equally long, not {len(people)} and {len(views)}"
         )
-    if seed < 0:
-        raise ValueError(f"the seed of a world is a whole number from 0 on, not {seed}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"the seed of a world is a whole number from 0 to 2^63 - 1, not {seed}")
     return people.astype(np.int64), views.astype(np.int64)
-
-
-def _extent(figures: Figures) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[n, 2] lowest and highest x and y of each figure, in metres."""
-    reach = np.linalg.norm(figures.frame * figures.stretch[..., None, :], axis=-1)[..., :2]
-    first = figures.start[..., :2]
-    last = first - figures.frame[..., :2, 1] * (figures.stretch[..., 1] * figures.length)[..., None]
-    absent = (figures.first_radius <= 0)[..., None]
-    ends = ((first, figures.first_radius), (last, figures.last_radius))
-    low = np.minimum(*(np.where(absent, np.inf, middle - reach * radius[..., None]) for middle, radius in ends)).min(
-        axis=1
-    )
-    high = np.maximum(*(np.where(absent, -np.inf, middle + reach * radius[..., None]) for middle, radius in ends)).max(
-        axis=1
-    )
-    return low, high
 
 
 def _render_chunk(seed: int, people: NDArray[np.int64], views: NDArray[np.int64], height: int, width: int) -> Rendering:
@@ -171,12 +156,8 @@ def _render_chunk(seed: int, people: NDArray[np.int64], views: NDArray[np.int64]
     pixel = (image * height + row // SUBSAMPLES) * width + column // SUBSAMPLES
     total = len(people) * height * width
     share = np.bincount(pixel, minlength=total).reshape(-1, height, width, 1).astype(np.float32) / SUBSAMPLES**2
-    foreground = (
-        np.stack([np.bincount(pixel, weights=channel, minlength=total) for channel in colour], axis=-1).astype(
-            np.float32
-        )
-        / SUBSAMPLES**2
-    )
+    sums = np.stack([np.bincount(pixel, weights=channel, minlength=total) for channel in colour], axis=-1)
+    foreground = sums.astype(np.float32) / SUBSAMPLES**2
     backdrop = paint_backdrop(world, scenes.camera, scenes.shift, _shadow(scenes), height, width)
     picture = foreground.reshape(backdrop.shape) + (1 - share) * backdrop
     picture *= world.gain[scenes.camera].astype(np.float32)[:, None, None]

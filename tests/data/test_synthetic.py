@@ -1,0 +1,292 @@
+"""Promises of the synthetic people: reproducible, the same person from every side, exactly annotated."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from xinggan.data.synthetic import ATTRIBUTES, PARTS, Rendering, describe, render, sheet
+from xinggan.data.synthetic import scene as scene_module
+from xinggan.data.synthetic.chance import VIEW, Chance
+from xinggan.data.synthetic.motion import BONE, pose_people
+from xinggan.data.synthetic.people import HAIR_STYLES, INK, LOGOS, UPPER_TEXTURES, draw_people
+from xinggan.data.synthetic.raycast import FAR, NOTHING, cast
+from xinggan.data.synthetic.scene import draw_scenes
+
+RIGHT_SHOULDER, LEFT_SHOULDER = 2, 5
+LIMBS = {
+    3: "right upper arm, right forearm",
+    4: "right forearm, right hand",
+    6: "left upper arm, left forearm",
+    7: "left forearm, left hand",
+    9: "right thigh, right shin, skirt",
+    10: "right shin, right foot, skirt",
+    12: "left thigh, left shin, skirt",
+    13: "left shin, left foot, skirt",
+}
+TRUNK = "torso, hips, neck, skirt, bag, hair, face"
+
+
+def numbers(people: int, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `views` views of each of the first `people` people."""
+    who, which = np.divmod(np.arange(people * views), views)
+    return who, which
+
+
+def chroma(colours: np.ndarray) -> np.ndarray:
+    """Colours [..., 3] with their brightness taken out."""
+    colours = np.asarray(colours, float)
+    return colours / np.maximum(colours.sum(axis=-1, keepdims=True), 1e-6)
+
+
+def part_index(names: str) -> list[int]:
+    return [PARTS.index(name) for name in names.split(", ")]
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Rendering:
+    """60 people, 8 views each, of the world 0."""
+    return render(0, *numbers(60, 8))
+
+
+@pytest.fixture(scope="module")
+def looks_at_us(crowd: Rendering) -> np.ndarray:
+    """[n] 1 for a chest turned to the camera, -1 away from it: the shoulders' distance over their own breadth."""
+    breadth = crowd.poses[:, LEFT_SHOULDER, 0] - crowd.poses[:, RIGHT_SHOULDER, 0]
+    scenes = draw_scenes(0, *numbers(60, 8))
+    return breadth / (2 * scenes.people.shoulders * scenes.scale * 128)
+
+
+def test_an_image_does_not_depend_on_what_is_rendered_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    who, which = numbers(6, 4)
+    together = render(3, who, which)
+    order = np.array([23, 5, 11, 0, 17, 5])
+    alone = [render(3, who[i : i + 1], which[i : i + 1]) for i in order]
+    shuffled = render(3, who[order], which[order])
+    monkeypatch.setattr(scene_module, "SAMPLES_PER_CHUNK", 5 * 128 * 64 * 4)
+    in_small_chunks = render(3, who, which)
+    for part in fields(Rendering):
+        expected = getattr(together, part.name)
+        assert np.array_equal(getattr(shuffled, part.name), expected[order]), part.name
+        assert np.array_equal(np.concatenate([getattr(one, part.name) for one in alone]), expected[order]), part.name
+        assert np.array_equal(getattr(in_small_chunks, part.name), expected), part.name
+
+
+def test_every_person_view_and_world_is_another_image(crowd: Rendering) -> None:
+    elsewhere = render(1, *numbers(60, 8))
+    pictures = np.concatenate([crowd.images, elsewhere.images]).reshape(2 * 480, -1)
+    assert len(np.unique(pictures, axis=0)) == len(pictures)
+
+
+def test_no_two_people_look_alike_so_splits_share_nobody() -> None:
+    attributes = describe(0, np.arange(2000))
+    looks = np.stack(list(attributes.values()), axis=1)
+    assert len(np.unique(looks, axis=0)) == len(looks)
+
+
+def test_attributes_cover_their_classes_and_nothing_else() -> None:
+    attributes = describe(0, np.arange(800))
+    assert list(attributes) == list(ATTRIBUTES)
+    for name, count in ATTRIBUTES.items():
+        assert np.array_equal(np.unique(attributes[name]), np.arange(count)), name
+
+
+def test_clothes_keep_their_colour_over_views(crowd: Rendering) -> None:
+    people = draw_people(0, np.arange(60))
+    plain = people.attributes["upper_texture"] == UPPER_TEXTURES.index("plain")
+    checked = 0
+    for row in np.flatnonzero(plain[crowd.people] & ~people.is_a("bag", "backpack")[crowd.people]):
+        torso = crowd.images[row][crowd.parts[row] == PARTS.index("torso")]
+        if len(torso) < 60:
+            continue
+        expected = chroma(people.palette[crowd.people[row], INK["upper"]])
+        assert np.abs(chroma(np.median(torso, axis=0)) - expected).max() < 0.06, row
+        checked += 1
+    assert checked > 50
+
+
+def test_a_logo_is_seen_only_from_its_own_side() -> None:
+    people = draw_people(0, np.arange(600))
+    inks = {name: chroma(people.palette[:, INK[name]]) for name in ("upper", "upper second", "front logo")}
+    others = np.stack([inks["upper"], inks["upper second"]])
+    distinct = (np.abs(inks["front logo"] - others).max(axis=-1) > 0.2).all(axis=0)
+    wears = people.attributes["front_logo"] == LOGOS.index("disc")
+    nothing_behind = people.attributes["back_logo"] == LOGOS.index("none")
+    chosen = np.flatnonzero(wears & nothing_behind & distinct & people.is_a("bag", "none"))
+    assert len(chosen) >= 3
+    who, which = np.repeat(chosen, 16), np.tile(np.arange(16), len(chosen))
+    rendered = render(0, who, which)
+    chest = draw_scenes(0, who, which).skeletons.frames[:, BONE["chest"], 2, 2]  # 1: its front is towards the camera
+    away = np.abs(chroma(rendered.images) - inks["front logo"][who][:, None, None]).max(axis=-1)
+    logo = ((away < 0.05) & (rendered.parts == PARTS.index("torso"))).sum(axis=(1, 2))  # pixels
+    assert logo[chest < -0.5].max() == 0
+    assert np.median(logo[chest > 0.8]) > 15
+
+
+def test_visible_joints_lie_on_their_limbs(crowd: Rendering) -> None:
+    column, row = crowd.poses[..., 0].astype(int), crowd.poses[..., 1].astype(int)
+    label = crowd.parts[np.arange(len(crowd))[:, None], row, column]
+    visible = crowd.poses[..., 2] > 0
+    for joint, names in LIMBS.items():
+        found = label[visible[:, joint], joint]
+        assert len(found) > 0.6 * len(crowd), joint
+        assert np.isin(found, part_index(names)).mean() > 0.93, (joint, names)
+    for joint in (1, RIGHT_SHOULDER, LEFT_SHOULDER, 8, 11):
+        assert visible[:, joint].mean() > 0.995
+        assert (label[visible[:, joint], joint] > 0).mean() > 0.99
+    for joint in (0, 14, 15):  # the nose's tip and far eye may stand out against the backdrop
+        assert (
+            np.isin(label[visible[:, joint], joint], part_index("background, face, hair, neck, " + TRUNK)).mean() > 0.9
+        )
+
+
+def test_missing_joints_are_marked_and_present_ones_are_inside(crowd: Rendering) -> None:
+    visible = crowd.poses[..., 2] == 1
+    assert np.array_equal(crowd.poses[~visible], np.broadcast_to(np.float32([-1, -1, 0]), crowd.poses[~visible].shape))
+    assert (crowd.poses[visible][:, :2] >= 0).all()
+    assert (crowd.poses[visible][:, :2] < (64, 128)).all()
+
+
+def test_a_joint_behind_the_body_is_missing() -> None:
+    scenes = draw_scenes(0, *numbers(40, 8))
+    poses = render(0, *numbers(40, 8)).poses
+    wrists, pelvis = scenes.skeletons.joints[:, (4, 7)], scenes.skeletons.joints[:, (8, 11)].mean(axis=1)
+    offset = wrists - pelvis[:, None]
+    behind = (np.abs(offset[..., 0]) < 0.06) & (offset[..., 1] > 0) & (offset[..., 1] < 0.3) & (offset[..., 2] < -0.2)
+    assert behind.sum() > 5
+    assert not poses[:, (4, 7), 2][behind].any()
+
+
+def test_silhouette_is_every_part_but_the_background(crowd: Rendering) -> None:
+    assert np.array_equal(crowd.silhouettes, crowd.parts > 0)
+    tall = np.where(crowd.silhouettes.any(axis=2), 1, 0).sum(axis=1) / 128
+    assert np.percentile(tall, 25) > 0.84
+    assert tall.max() < 0.95
+
+
+def test_backs_hide_nose_and_eyes_and_fronts_show_them(crowd: Rendering, looks_at_us: np.ndarray) -> None:
+    face = crowd.poses[:, (0, 14, 15), 2]
+    assert (looks_at_us > 0.9).sum() > 30
+    assert (looks_at_us < -0.9).sum() > 30
+    assert face[looks_at_us > 0.9, 0].all()
+    assert not face[looks_at_us < -0.9].any()
+
+
+def test_right_is_the_persons_right(crowd: Rendering) -> None:
+    both_eyes = (crowd.poses[:, (14, 15), 2] == 1).all(axis=1)
+    facing = np.abs(crowd.poses[:, 15, 0] - crowd.poses[:, 14, 0]) > 2
+    assert (crowd.poses[both_eyes & facing, 14, 0] < crowd.poses[both_eyes & facing, 15, 0]).all()
+    people = draw_people(0, np.zeros(4, int))
+    chance = Chance(0, VIEW, np.zeros(4, int), np.zeros(4, int))
+    skeletons = pose_people(people, np.array([0.0, 90.0, 180.0, 270.0]), np.zeros(4), chance)
+    across = skeletons.joints[:, LEFT_SHOULDER] - skeletons.joints[:, RIGHT_SHOULDER]  # [heading, 3]
+    assert across[0, 0] > 0.2
+    assert across[2, 0] < -0.2
+    assert across[3, 2] > 0.2, "who faces the left of the image has the left shoulder towards the camera"
+    assert np.allclose(across[0] * (-1, 1, -1), across[2])
+    assert np.allclose(across[1] * (-1, 1, -1), across[3])
+
+
+def test_head_boxes_are_wide_enough_to_count_hits(crowd: Rendering) -> None:
+    head = crowd.poses[:, (0, 1, 14, 15, 16, 17)]
+    low = np.where(head[..., 2:] > 0, head[..., :2], np.inf).min(axis=1)
+    high = np.where(head[..., 2:] > 0, head[..., :2], -np.inf).max(axis=1)
+    width, height = (high - low).T
+    assert width.min() > 2
+    assert np.median(width) > 8
+    assert height.min() > 6
+
+
+def test_another_resolution_is_the_same_scene() -> None:
+    who, which = numbers(8, 6)
+    small, large, wide = render(0, who, which), render(0, who, which, 256, 128), render(0, who, which, 256, 176)
+    assert wide.images.shape == (48, 256, 176, 3)
+    both = (small.poses[..., 2] == 1) & (large.poses[..., 2] == 1)
+    assert (small.poses[..., 2] == large.poses[..., 2]).mean() > 0.985
+    assert np.allclose(2 * small.poses[both], large.poses[both] * (1, 1, 2), atol=1e-3)
+    in_wide = both & (wide.poses[..., 2] == 1)
+    assert np.allclose(large.poses[in_wide] + (24, 0, 0), wide.poses[in_wide], atol=1e-3)
+    halved = large.images.reshape(48, 128, 2, 64, 2, 3).mean(axis=(2, 4))
+    assert np.abs(halved - small.images).mean() < 2.5
+
+
+def test_one_camera_has_one_backdrop(crowd: Rendering) -> None:
+    images, free = crowd.images.reshape(60, 8, 128, 64, 3).astype(float), ~crowd.silhouettes.reshape(60, 8, 128, 64)
+
+    def difference(first: int, second: int) -> float:
+        """Mean absolute difference of the views' backdrops above the ground, where neither shows the person."""
+        seen = (free[:, first] & free[:, second])[:, :64]
+        return float(np.abs(images[:, first, :64] - images[:, second, :64])[seen].mean())
+
+    assert difference(0, 2) < 3
+    assert difference(0, 1) > 3 * difference(0, 2)
+
+
+def test_hits_equal_a_slow_ray_caster() -> None:
+    """The reference: a solid is a row of 300 balls, each ray meets each ball by itself."""
+    height, width, balls = 48, 24, 300
+    people = np.array([0, 3, 5, 8, 20])
+    scenes = draw_scenes(0, people, np.arange(5))
+    figures, views = scenes.figures, scenes.views(height, width)
+    hits = cast(figures, views, height, width)
+    share = np.linspace(0, 1, balls)
+    for n in range(len(people)):
+        own = np.swapaxes(figures.frame[n], 1, 2) / figures.stretch[n][:, :, None]  # [S, 3, 3] from view axes
+        radius = figures.first_radius[n][:, None] + share * (figures.last_radius - figures.first_radius)[n][:, None]
+        for row in range(height):
+            for column in range(width):
+                x = (column + 0.5 - views.origin[n, 0]) / views.pixels_per_metre[n]
+                y = (views.origin[n, 1] - row - 0.5) / views.pixels_per_metre[n]
+                from_start = np.array([x, y, 0]) - figures.start[n]
+                eye = np.einsum("sij,sj->si", own, from_start)[:, None]  # [S, 1, 3] at z = 0
+                ray = own[:, :, 2][:, None]
+                middle = np.stack([0 * share, -share, 0 * share], axis=-1) * figures.length[n][:, None, None]
+                a, b = (ray**2).sum(-1), (ray * (eye - middle)).sum(-1)
+                inside = b**2 - a * (((eye - middle) ** 2).sum(-1) - radius**2)
+                z = np.where((inside >= 0) & (radius > 0), (-b + np.sqrt(np.maximum(inside, 0))) / a, -np.inf)
+                z[figures.first_radius[n] <= 0] = -np.inf
+                nearest = z.max(axis=1)  # [S]
+                down = -(eye[:, 0, 1] + np.where(np.isfinite(nearest), nearest, 0) * ray[:, 0, 1])
+                nearest[down > figures.floor[n]] = -np.inf
+                expected, solid = nearest.max(), hits.solid[n, row, column]
+                found = hits.depth[n, row, column]
+                if np.isfinite(expected) != (solid != NOTHING):
+                    # only a ray that grazes the edge may slip between two balls of the reference
+                    assert solid != NOTHING and not np.isfinite(expected)
+                    continue
+                if solid == NOTHING:
+                    assert found == FAR
+                    continue
+                assert abs(found - expected) < 0.004, (n, row, column)
+                assert nearest[solid] > expected - 0.004
+
+
+def test_the_sheet_is_a_grid_with_white_gutters() -> None:
+    page = sheet(seed=0, people=2, views=3, height=64, width=32)
+    assert page.shape == (2 * 68 + 4, 3 * 36 + 4, 3)
+    assert (page[:4] == 255).all()
+    assert (page[:, 36:40] == 255).all()
+    expected = render(0, np.array([1]), np.array([2]), 64, 32).images[0]
+    assert np.array_equal(page[72 : 72 + 64, 76 : 76 + 32], expected)
+
+
+@pytest.mark.parametrize(
+    ("people", "views", "size", "says"),
+    [
+        ([0, 1], [0], (128, 64), "equally long"),
+        ([-1], [0], (128, 64), "from 0 on"),
+        ([0.5], [0], (128, 64), "whole numbers"),
+        ([0], [0], (8, 4), "at least 16 x 8"),
+    ],
+)
+def test_nonsense_is_refused_with_what_is_accepted(people: list, views: list, size: tuple[int, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        render(0, np.array(people), np.array(views), *size)
+
+
+def test_hair_styles_are_all_drawn() -> None:
+    people = draw_people(0, np.arange(60))
+    rendered = render(0, np.arange(60), np.zeros(60, int))
+    for style in HAIR_STYLES:
+        wearing = people.is_a("hair", style)
+        assert (rendered.parts[wearing] == PARTS.index("hair")).any(axis=(1, 2)).all(), style
