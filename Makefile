@@ -37,7 +37,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 ablation: $(INSTALLED)  ## train, score and time one variant of XingGAN++, then write a report; OVERRIDES="attention=plain" for another
 	@$(BIN)/python -m ablations.run $(OVERRIDES)
-	@if [ -f "$(REPORT)/index.html" ]; then echo "Report: $(REPORT)/index.html"; fi
 
 test: lint  ## check style and types, then run every test with coverage
 	@$(BIN)/python -m pytest --cov=xinggan --cov=ablations --cov=reports --cov-report=term:skip-covered

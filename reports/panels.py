@@ -1,0 +1,54 @@
+"""What all figures share: a grid of panels that becomes one column on a narrow page, a legend above it, and axes that
+turn logarithmic when they have to.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reports.style import NARROW_INCHES, Look
+
+LOGARITHMIC_ABOVE = 30.0  # largest over smallest value
+
+
+def panels(
+    heights_inches: Sequence[float], inches: float, per_row: int, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each height, up to `per_row` beside one another, all in one column on a narrow page."""
+    columns = 1 if inches <= NARROW_INCHES else min(per_row, max(len(heights_inches), 2))
+    starts = range(0, len(heights_inches), columns)
+    rows = [max(heights_inches[start : start + columns]) for start in starts]
+    figure = Figure(figsize=(inches, sum(rows) + 0.3))
+    every = list(figure.subplots(len(rows), columns, sharey=sharey, squeeze=False, height_ratios=rows).flat)
+    for surplus in every[len(heights_inches) :]:
+        surplus.set_axis_off()
+    return figure, every[: len(heights_inches)]
+
+
+def wrap(text: str, inches: float, wide: int, narrow: int) -> str:
+    """Break a label into lines of so many characters, fewer of them on a narrow page."""
+    characters = wide if inches > NARROW_INCHES else narrow
+    return textwrap.fill(text, characters, break_long_words=False, break_on_hyphens=False)
+
+
+def legend(figure: Figure, titles: dict[str, str], looks: dict[str, Look], inches: float) -> None:
+    """Name the runs above the panels, in as many columns as there is room for."""
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes, linewidth=1.8, markersize=5)
+        for look in looks.values()
+    ]
+    names = [wrap(titles[run], inches, wide=44, narrow=40) for run in looks]
+    longest = max((len(line) for name in names for line in name.splitlines()), default=1)
+    columns = max(1, min(len(names), int(inches * 12 / (longest + 7))))
+    figure.legend(handles, names, loc="outside upper left", ncols=columns)
+
+
+def logarithmic_if_wide(axes: Axes, axis: str, values: Sequence[float]) -> bool:
+    """Make `axis` ("x" or "y") logarithmic when the values are positive and span more than LOGARITHMIC_ABOVE."""
+    wide = len(values) > 1 and min(values) > 0 and max(values) / min(values) > LOGARITHMIC_ABOVE
+    if wide:
+        axes.set(**{f"{axis}scale": "log"})
+    return wide

@@ -1,0 +1,102 @@
+"""Where the numbers come from: how the runs' configurations differ, where they ran, and what is missing."""
+
+from typing import Any
+
+from reports.measures import as_text
+from reports.record import Record, flatten
+from reports.records import Records
+from reports.timing import duration
+
+UNTOLD = ("run", "run_id", "label", "method", "state", "dataset", "dataset_digest")  # facts that other columns show
+RECORD_HEADS = (
+    "run",
+    "state",
+    "record",
+    "started",
+    "time",
+    "attempts",
+    "commit",
+    "device",
+    "precision",
+    "threads",
+)
+
+
+def differences(records: Records) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of what differs between the runs; the switches themselves when nothing differs."""
+    keys = records.differing() or [key for key in _top_level(records) if key not in UNTOLD]
+    titles = records.titles()
+    rows = [
+        [titles[record.run], *(as_text(record.facts.get(key)) if key in record.facts else "–" for key in keys)]
+        for record in records
+    ]
+    return ["run", *keys], rows
+
+
+def configuration(record: Record) -> list[tuple[str, str]]:
+    """Every setting of a run, dotted keys in the order of its file."""
+    return [(key, as_text(value)) for key, value in flatten(record.config).items()]
+
+
+def record_rows(records: Records) -> list[list[str]]:
+    """Cells under RECORD_HEADS."""
+    titles = records.titles()
+    return [[titles[record.run], *_record_cells(record)] for record in records]
+
+
+def environments(records: Records) -> dict[str, list[str]]:
+    """Each distinct environment as text, and the titles of the runs that ran in it."""
+    titles = records.titles()
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.environment:
+            told = "\n".join(f"{key}: {as_text(value)}" for key, value in flatten(record.environment).items())
+            found.setdefault(told, []).append(titles[record.run])
+    return found
+
+
+def missing(records: Records) -> dict[str, list[str]]:
+    """For each run (by title) that is not finished or not complete: what is wrong, a sentence each."""
+    titles = records.titles()
+    found: dict[str, list[str]] = {}
+    for record in records:
+        sentences = [_state_sentence(record)] if record.state != "finished" else []
+        sentences += record.problems
+        if sentences:
+            found[titles[record.run]] = sentences
+    return found
+
+
+def _state_sentence(record: Record) -> str:
+    step, steps = record.status.get("step"), record.status.get("steps")
+    reached = f" at step {step} of {steps}" if step is not None and steps is not None else ""
+    error = str(record.status.get("error") or "").strip().splitlines()
+    return f"{record.state}{reached}" + (f": {error[-1]}" if error else "")
+
+
+def _record_cells(record: Record) -> list[str]:
+    environment = record.environment
+    commit = str(environment.get("commit") or "–")[:10] + (" + changes" if environment.get("dirty") else "")
+    started = str(record.status.get("started") or "–").replace("T", " ")[:16]
+
+    def told(source: dict[str, Any], key: str) -> str:
+        return as_text(source[key]) if source.get(key) is not None else "–"
+
+    return [
+        record.state,
+        record.run,
+        started,
+        duration(record.status.get("seconds")),
+        told(record.status, "attempts"),
+        commit,
+        told(environment, "device"),
+        told(record.config, "precision"),
+        told(environment, "threads"),
+    ]
+
+
+def _top_level(records: Records) -> list[str]:
+    """Switches that stand at the top of the configuration, such as scale and seed."""
+    return list(
+        dict.fromkeys(key for record in records for key, value in record.config.items() if not isinstance(value, dict))
+    )

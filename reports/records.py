@@ -1,0 +1,226 @@
+"""Many run records and the questions a report asks of them, written so that a question reads like a sentence:
+
+load_records("runs").where(method="xinggan", scale=["single", "multi"]).metric("ssim").by("scale", "seed")
+"""
+
+import difflib
+import fnmatch
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.record import REFERENCES, Measurement, Record, read_record
+
+if TYPE_CHECKING:
+    import pandas
+
+LEFT_OUT_OF_DIFFERENCES = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
+
+
+class NothingFound(ValueError):
+    """There is no such folder, no run in it, or none that was asked for; the message says which and what there is."""
+
+
+class Records(Sequence[Record]):
+    """Run records in the order of a table: methods by name and seed, then the trivial references."""
+
+    def __init__(self, records: Iterable[Record]):
+        self._records = sorted(records, key=_table_order)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Records(self._records[index]) if isinstance(index, slice) else self._records[index]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __add__(self, other: "Records") -> "Records":
+        return Records({record.directory: record for record in [*self, *other]}.values())
+
+    @property
+    def methods(self) -> "Records":
+        return Records(record for record in self if not record.is_reference)
+
+    @property
+    def references(self) -> "Records":
+        return Records(record for record in self if record.is_reference)
+
+    def where(self, **conditions: Any) -> "Records":
+        """Records whose fact equals the value, or is one of a list of values.
+
+        A key is a fact such as `method`, `state` or `seed`, or the end of a dotted configuration key: `steps` finds
+        `training.steps` when no other key ends so.
+        """
+        kept = list(self)
+        for key, wanted in conditions.items():
+            fact = self.resolve(key)
+            choices = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
+            kept = [record for record in kept if any(_same(record.facts.get(fact), choice) for choice in choices)]
+        return Records(kept)
+
+    def resolve(self, key: str) -> str:
+        """The full name of the fact that `key` means; an unknown or ambiguous one is refused with what is there."""
+        known = self._keys
+        if key in known or not known:
+            return key
+        endings = [name for name in known if name.endswith("." + key)]
+        if len(endings) == 1:
+            return endings[0]
+        near = endings or difflib.get_close_matches(key, known, n=5, cutoff=0.5) or sorted(known)
+        problem = "is ambiguous" if endings else "is in no record"
+        raise ValueError(f"the key {key!r} {problem}; keys like it: {', '.join(near[:12])}")
+
+    def metric(self, name: str, protocol: str | dict[str, Any] | None = None) -> "MetricValues":
+        """Values of one metric, one a run. `protocol` is a protocol's name, or settings that it must have."""
+        wanted = {"name": protocol} if isinstance(protocol, str) else protocol or {}
+        found = [
+            (record, measurement)
+            for record in self
+            for measurement in record.measurements
+            if measurement.metric == name and all(_same(measurement.protocol.get(k), v) for k, v in wanted.items())
+        ]
+        return MetricValues(self, name, found)
+
+    def differing(self) -> list[str]:
+        """Configuration keys whose value is not the same in all records, in the order of the configuration."""
+        keys = {key: None for record in self for key in record.facts if key not in LEFT_OUT_OF_DIFFERENCES}
+        return [key for key in keys if len({repr(record.facts.get(key)) for record in self}) > 1]
+
+    def titles(self) -> dict[str, str]:
+        """A short, distinct title for each run (by directory name): its name, with what tells namesakes apart."""
+        titles: dict[str, str] = {}
+        for name in dict.fromkeys(record.name for record in self):
+            namesakes = Records(record for record in self if record.name == name)
+            differing = namesakes.differing()
+            keys = ["seed"] if "seed" in differing else differing[:2]
+            for record in namesakes:
+                told_apart_by = (f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)
+                titles[record.run] = " ".join([name, *told_apart_by])
+        times_used = Counter(titles.values())
+        return {
+            record.run: titles[record.run] + (f" {record.run_id[:6]}" if times_used[titles[record.run]] > 1 else "")
+            for record in self
+        }
+
+    def by_dataset(self) -> dict[str, "Records"]:
+        """Records that were scored on the same test set, by a heading such as `synthetic 128x64 (digest 1a2b3c4d)`."""
+        groups: dict[str, list[Record]] = {}
+        for record in self:
+            groups.setdefault(record.dataset_digest or record.dataset, []).append(record)
+        return {
+            f"{members[0].dataset} (digest {members[0].dataset_digest[:8]})"
+            if members[0].dataset_digest
+            else f"{members[0].dataset} (no digest recorded)": Records(members)
+            for members in groups.values()
+        }
+
+    @cached_property
+    def _keys(self) -> dict[str, None]:
+        return {key: None for record in self for key in record.facts}
+
+
+@dataclass(frozen=True)
+class MetricValues:
+    """Values of one metric under one protocol, ready to be grouped."""
+
+    records: Records
+    name: str
+    found: list[tuple[Record, Measurement]]
+
+    def by(self, *keys: str) -> "pandas.DataFrame":
+        """One row for each combination of the keys: mean, sd (n - 1), and the number of runs with a value.
+
+        Raises ValueError when the values were computed under different protocols: such values have no common mean.
+        """
+        import pandas
+
+        protocols = {measurement.protocol_key for _, measurement in self.found if measurement.value is not None}
+        if len(protocols) > 1:
+            listed = "\n  ".join(sorted(protocols))
+            raise ValueError(
+                f"{self.name} was computed under {len(protocols)} protocols; choose by protocol=...:\n  {listed}"
+            )
+        facts = {key: self.records.resolve(key) for key in keys}
+        rows = [
+            {**{key: record.facts.get(fact) for key, fact in facts.items()}, "value": measurement.value}
+            for record, measurement in self.found
+        ]
+        frame = pandas.DataFrame(rows, columns=[*keys, "value"]).astype({"value": float})
+        if not keys:
+            return (
+                frame["value"]
+                .agg(["mean", "std", "count"])
+                .to_frame(self.name)
+                .T.set_axis(["mean", "sd", "runs"], axis=1)
+            )
+        groups = frame.groupby(list(keys), dropna=False)["value"]
+        return groups.agg(mean="mean", sd="std", runs="count")
+
+
+def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> Records:
+    """All run records in a folder (or the one that the folder is), or those selected with their test sets' references.
+
+    Each word of `select` is a run directory's name, a pattern of it (`xinggan*`), the beginning of a run id, or a
+    condition such as `scale=single,multi`. A run is kept when it fits one of the names (if there are any) and all the
+    conditions. Raises NothingFound when nothing fits, with what there is.
+    """
+    runs_dir = Path(runs_dir)
+    select = list(select or [])
+    if not runs_dir.is_dir():
+        raise NothingFound(
+            f"no such folder: {runs_dir}. Runs are written by `python -m ablations.run`; name theirs by --runs."
+        )
+    if _is_run(runs_dir):
+        runs_dir, select = runs_dir.resolve().parent, [*select, runs_dir.resolve().name]
+    everything = Records(read_record(path) for path in sorted(runs_dir.iterdir()) if path.is_dir() and _is_run(path))
+    if not everything:
+        raise NothingFound(
+            f"no run in {runs_dir}: a run is a folder <label>-<hash> that holds config.yaml or status.json."
+        )
+    if not select:
+        return everything
+    names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
+    conditions = dict(word.split("=", 1) for word in select if word not in names)
+    kept = everything.where(**{key: value.split(",") for key, value in conditions.items()})
+    if names:
+        kept = Records(record for record in kept if any(_fits(record, name) for name in names))
+    if not kept:
+        there = ", ".join(record.run for record in everything[:8]) + (", ..." if len(everything) > 8 else "")
+        raise NothingFound(
+            f"none of the {len(everything)} runs in {runs_dir} fits {' '.join(select)!r}. There are: {there}"
+        )
+    digests = {record.dataset_digest for record in kept if record.dataset_digest}
+    return kept + Records(record for record in everything.references if record.dataset_digest in digests)
+
+
+def _is_run(directory: Path) -> bool:
+    return (directory / "status.json").is_file() or (directory / "config.yaml").is_file()
+
+
+def _fits(record: Record, name: str) -> bool:
+    name = Path(name).name
+    return fnmatch.fnmatchcase(record.run, name) or (len(name) >= 4 and record.run_id.startswith(name))
+
+
+def _table_order(record: Record) -> tuple:
+    place = REFERENCES.index(record.method) if record.is_reference else -1
+    seed = record.config.get("seed")
+    return place, record.name, seed if isinstance(seed, int) else 0, record.run
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    return value == wanted or _as_text(value) == _as_text(wanted)
+
+
+def _as_text(value: Any) -> str:
+    """As it would be written on a command line: 1.0 is 1, True is true, None is null."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, tuple):
+        return "[" + ",".join(value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,182 @@
+"""The metric table: a row for each run and trivial reference, a column for each metric under one protocol.
+
+A value that is not there is a dash with a footnote that says why. Nothing is in bold: no difference here was tested.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas
+from markupsafe import Markup, escape
+
+from reports import measures
+from reports.markup import details, join, listing, table
+from reports.record import Measurement, flatten
+from reports.records import Records
+
+DASH = "–"
+
+
+@dataclass
+class MetricTable:
+    """One group of metrics of the runs on one test set, ready to be written in any format."""
+
+    title: str
+    columns: list[tuple[str, str]]  # metric, protocol as text
+    rows: dict[str, list[Measurement | None]]  # run title -> a value for each column
+    samples: list[str]  # of each column: number of test pairs or images behind its values
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def headings(self) -> list[str]:
+        return [measures.heading(metric) for metric, _ in self.columns]
+
+    def cells(self, run: str) -> list[tuple[str, int | None]]:
+        """Text and footnote number of each value in a row."""
+        decimals = [self._decimals(place) for place in range(len(self.columns))]
+        return [
+            (f"{cell.value:.{digits}f}", None)
+            if cell is not None and cell.value is not None
+            else (DASH, self._note(cell.unavailable_because if cell else None))
+            for cell, digits in zip(self.rows[run], decimals, strict=True)
+        ]
+
+    def as_html(self) -> Markup:
+        names = [protocol_name(protocol) for _, protocol in self.columns]
+        heads = [
+            Markup("{}<small>{}<br>n = {}</small>").format(heading, name, n)
+            for heading, name, n in zip(self.headings, names, self.samples, strict=True)
+        ]
+        rows = [
+            [
+                run,
+                *(
+                    text if note is None else Markup("{}<sup>{}</sup>").format(text, note)
+                    for text, note in self.cells(run)
+                ),
+            ]
+            for run in self.rows
+        ]
+        notes = join(Markup("<li>{}</li>").format(note) for note in self.notes)
+        protocols = listing(
+            Markup("<b>{}</b> {}").format(heading, protocol_settings(protocol))
+            for heading, (_, protocol) in zip(self.headings, self.columns, strict=True)
+        )
+        return join(
+            [
+                table(["", *heads], rows, caption=self.title, kind="numbers"),
+                Markup('<ol class="notes">{}</ol>').format(notes) if self.notes else "",
+                details("Protocols of these values", protocols),
+            ]
+        )
+
+    def as_markdown(self) -> str:
+        def line(cells: list[Any]) -> str:
+            return "| " + " | ".join(str(escape(cell)).replace("|", "\\|") for cell in cells) + " |"
+
+        heads = [
+            f"{heading} ({protocol_name(protocol)}, n = {n})"
+            for heading, (_, protocol), n in zip(self.headings, self.columns, self.samples, strict=True)
+        ]
+        rows = [
+            line([run, *(text if note is None else f"{text} [{note}]" for text, note in self.cells(run))])
+            for run in self.rows
+        ]
+        notes = [f"[{number}] {escape(note)}" for number, note in enumerate(self.notes, start=1)]
+        lines = [f"### {escape(self.title)}", "", line(["run", *heads]), "|---" + "|---:" * len(heads) + "|", *rows]
+        return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+
+    def _decimals(self, place: int) -> int:
+        """Four decimals for values up to 2, fewer for larger ones; the same for the whole column."""
+        column = (row[place] for row in self.rows.values())
+        largest = max((abs(cell.value) for cell in column if cell and cell.value is not None), default=0.0)
+        return next((decimals for limit, decimals in ((2, 4), (20, 3), (200, 2)) if largest <= limit), 1)
+
+    def _note(self, reason: str | None) -> int:
+        text = f"unavailable: {reason}" if reason else "not computed by this run"
+        if text not in self.notes:
+            self.notes.append(text)
+        return self.notes.index(text) + 1
+
+
+def metric_tables(records: Records) -> tuple[list[MetricTable], list[str]]:
+    """Tables of the metrics that have a value in some run, one for each group, and why the other metrics have none."""
+    titles = records.titles()
+    scored = [record for record in records if record.measurements]
+    columns: dict[tuple[str, str], dict[str, Measurement]] = {}
+    for record in scored:
+        for row in record.measurements:
+            columns.setdefault((row.metric, row.protocol_key), {})[record.run] = row
+    order = measures.in_order(metric for metric, _ in columns)
+    with_values = {key for key, rows in columns.items() if any(row.value is not None for row in rows.values())}
+    measured = {metric for metric, _ in with_values}
+    tables = []
+    for group in measures.GROUPS:
+        keys = sorted(
+            (key for key in with_values if measures.group(key[0]) == group), key=lambda k: (order.index(k[0]), k[1])
+        )
+        if not keys:
+            continue
+        rows = {titles[r.run]: [_cell(columns, key, r.run) for key in keys] for r in scored}
+        samples = [
+            "/".join(sorted({str(row.n) for row in columns[key].values() if row.value is not None})) for key in keys
+        ]
+        tables.append(MetricTable(group, keys, rows, samples))
+    absent: dict[str, list[str]] = {}
+    for metric in order:
+        if metric not in measured:
+            reasons = {
+                str(row.unavailable_because)
+                for (name, _), rows in columns.items()
+                if name == metric
+                for row in rows.values()
+            }
+            absent.setdefault("; ".join(sorted(reasons)), []).append(measures.title(metric))
+    return tables, [f"{', '.join(names)}: unavailable: {reason}" for reason, names in absent.items()]
+
+
+def _cell(columns: dict[tuple[str, str], dict[str, Measurement]], key: tuple[str, str], run: str) -> Measurement | None:
+    """A run's value; where it has none under this protocol but says why the metric is unavailable, that entry."""
+    if run in columns[key]:
+        return columns[key][run]
+    others = (rows[run] for (metric, _), rows in columns.items() if metric == key[0] and run in rows)
+    return next((row for row in others if row.value is None), None)
+
+
+def metric_frame(records: Records) -> pandas.DataFrame:
+    """All values of all runs, one a row, with protocol and sample count: what is written as CSV."""
+    titles = records.titles()
+    rows = [
+        {
+            "run": record.run,
+            "title": titles[record.run],
+            "state": record.state,
+            "seed": record.facts.get("seed"),
+            "dataset": record.dataset,
+            "dataset_digest": record.dataset_digest,
+            "metric": row.metric,
+            "value": row.value,
+            "unit": measures.unit(row.metric),
+            "better": {True: "higher", False: "lower", None: ""}[measures.higher_is_better(row.metric)],
+            "n": row.n,
+            "protocol": row.protocol_key,
+            "unavailable_because": row.unavailable_because,
+        }
+        for record in records
+        for row in record.measurements
+    ]
+    return pandas.DataFrame(rows)
+
+
+def protocol_name(protocol_key: str) -> str:
+    return str(json.loads(protocol_key).get("name", "not named"))
+
+
+def protocol_settings(protocol_key: str) -> str:
+    """A protocol in a line: name, then every setting."""
+    settings = flatten(json.loads(protocol_key))
+    name = settings.pop("name", "not named")
+    return " · ".join(
+        [str(name), *(f"{key.replace('_', ' ')}: {measures.as_text(value)}" for key, value in settings.items())]
+    )
