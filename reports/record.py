@@ -175,7 +175,7 @@ class Record:
         value, reason = row.get("value"), row.get("unavailable_because")
         if value is None:
             reason = reason or "the record gives no reason"
-        elif not isinstance(value, (int, float)) or not math.isfinite(value):
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             value, reason = None, f"the recorded value is {value!r}, not a finite number"
         protocol = row.get("protocol")
         protocol = protocol if isinstance(protocol, dict) else {"name": str(protocol or "not recorded")}
@@ -222,7 +222,7 @@ def parse_config(text: str) -> Any:
         parsed = [_parse_block(block) for block in blocks]
     except yaml.YAMLError:  # an anchor, or a value that goes on in the first column: not parts that stand alone
         return yaml.load(text, Loader=_YAML_LOADER)
-    if blocks[0].strip() or not all(isinstance(block, dict) for block in parsed[1:]):
+    if blocks[0].strip() or len(blocks) == 1 or not all(isinstance(block, dict) for block in parsed[1:]):
         return yaml.load(text, Loader=_YAML_LOADER)
     return {key: value for block in parsed[1:] for key, value in block.items()}
 

@@ -1,0 +1,37 @@
+"""The report says how runs differ, where they were made and what is missing from them."""
+
+from reports.provenance import RECORD_HEADS, differences, environments, missing, record_rows
+from reports.records import load_records
+
+
+def test_only_what_differs_is_a_column(fabricate):
+    fabricate.run(scale="single", steps=100)
+    fabricate.run(scale="multi", steps=100)
+    heads, rows = differences(load_records(fabricate.folder).methods)
+    assert heads == ["run", "scale"]
+    assert sorted(row[1] for row in rows) == ["multi", "single"]
+
+
+def test_single_run_shows_its_switches(fabricate):
+    fabricate.run()
+    heads, rows = differences(load_records(fabricate.folder).methods)
+    assert {"scale", "attention", "seed"} <= set(heads) and len(rows) == 1
+
+
+def test_failed_run_is_told_with_step_and_error(fabricate):
+    fabricate.run(state="failed")
+    fabricate.run("patn", "patn")
+    (sentences,) = missing(load_records(fabricate.folder)).values()
+    assert sentences[0] == "failed at step 120 of 400: FloatingPointError: <b>loss</b> is nan"
+    assert "metrics.json: not there" in sentences
+
+
+def test_every_record_is_listed_and_equal_environments_are_told_once(fabricate):
+    fabricate.run()
+    fabricate.references()
+    records = load_records(fabricate.folder)
+    rows = record_rows(records)
+    assert [row[RECORD_HEADS.index("record")] for row in rows] == [record.run for record in records]
+    assert all(len(row) == len(RECORD_HEADS) for row in rows)
+    ((told, runs),) = environments(records).items()
+    assert "packages.torch: 2.13.0" in told and len(runs) == 4

@@ -1,0 +1,182 @@
+"""Queries over run records answer what the files say, and damaged files are named instead of raised."""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.record import parse_config, read_record
+from reports.records import NothingFound, Records, load_records
+
+
+def test_query_groups_values_as_by_hand(fabricate):
+    values = {("single", 0): 0.41, ("single", 1): 0.43, ("multi", 0): 0.44, ("multi", 1): 0.47}
+    for (scale, seed), ssim in values.items():
+        fabricate.run(name=f"xinggan scale={scale}", seed=seed, metrics=(ssim, 0.1, 0.7), scale=scale)
+    fabricate.run("patn", "patn", metrics=(0.2, 0.2, 0.2))
+    asked = load_records(fabricate.folder).where(method="xinggan", scale=["single", "multi"]).metric("ssim")
+
+    every = asked.by("scale", "seed")
+    assert {key: row["mean"] for key, row in every.iterrows()} == values
+    by_scale = asked.by("scale")
+    for scale in ("single", "multi"):
+        of_scale = [value for (name, _), value in values.items() if name == scale]
+        assert by_scale.loc[scale, "mean"] == pytest.approx(statistics.mean(of_scale))
+        assert by_scale.loc[scale, "sd"] == pytest.approx(statistics.stdev(of_scale))
+        assert by_scale.loc[scale, "runs"] == 2
+    assert asked.by()["mean"].item() == pytest.approx(statistics.mean(values.values()))
+
+
+def test_conditions_reach_into_the_configuration_and_refuse_what_is_not_there(fabricate):
+    fabricate.run(steps=100)
+    fabricate.run(steps=200, evaluation={"batch": 16})
+    records = load_records(fabricate.folder)
+    assert [record.config["training"]["steps"] for record in records.where(steps=200)] == [200]
+    assert len(records.where(**{"training.steps": "100"})) == 1
+    assert len(records.where(state=["finished", "failed"], learning_rate=2e-4)) == 2
+    with pytest.raises(ValueError, match=r"ambiguous.*training\.batch"):
+        records.where(batch=8)
+    with pytest.raises(ValueError, match=r"in no record.*attention"):
+        records.where(atention="plain")
+
+
+def test_values_of_different_protocols_have_no_common_mean(fabricate):
+    fabricate.run()
+    other = fabricate.run() / "metrics.json"
+    rows = json.loads(other.read_text())
+    rows[0]["protocol"]["name"] = "pose-transfer"
+    other.write_text(json.dumps(rows))
+    records = load_records(fabricate.folder)
+    with pytest.raises(ValueError, match="2 protocols"):
+        records.metric("ssim").by("scale")
+    assert records.metric("ssim", protocol="pose-transfer").by("scale")["runs"].item() == 1
+    assert records.metric("ssim", protocol={"library": "batched torch"}).found
+
+
+def test_selection_takes_names_patterns_and_conditions_and_brings_the_references_of_its_test_set(fabricate):
+    single = fabricate.run("xinggan-scale-single")
+    multi = fabricate.run("xinggan", "xinggan", scale="multi")
+    fabricate.run("patn", "patn", digest="e2" * 32)
+    fabricate.references()
+    fabricate.references(digest="e2" * 32)
+
+    def selected(*words: str) -> set[str]:
+        records = load_records(fabricate.folder, list(words))
+        assert {record.dataset_digest for record in records.references} <= {r.dataset_digest for r in records.methods}
+        assert len(records.references) == 3
+        return {record.run for record in records.methods}
+
+    assert selected(single.name) == {single.name}
+    assert selected("xinggan*") == {single.name, multi.name}
+    assert selected("scale=multi") == {multi.name}
+    assert selected("xinggan*", "scale=single,none") == {single.name}
+    assert selected(single.name[-12:-4]) == {single.name}
+    assert {record.run for record in load_records(single).methods} == {single.name}
+    with pytest.raises(NothingFound, match="xinggan-scale-single"):
+        load_records(fabricate.folder, ["pidm*"])
+
+
+def test_folder_without_runs_is_refused_with_what_is_expected(tmp_path):
+    (tmp_path / "something").mkdir()
+    with pytest.raises(NothingFound, match=r"config\.yaml"):
+        load_records(tmp_path)
+    with pytest.raises(NothingFound, match="no such folder"):
+        load_records(tmp_path / "nowhere")
+
+
+def test_finished_run_with_all_its_files_has_no_problems(fabricate):
+    assert read_record(fabricate.run()).problems == []
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "status.json", "metrics.json", "timing.json", "environment.json"])
+@pytest.mark.parametrize("content", [b"", b"{[", b"\xff\xfe\x00", b"3", b"[[1]]", b"null"])
+def test_damaged_file_is_named_and_the_rest_is_read(fabricate, name, content):
+    directory = fabricate.run()
+    (directory / name).write_bytes(content)
+    record = read_record(directory)
+    assert any(name in problem for problem in record.problems)
+    assert record.state in ("finished", "unknown") and record.name and record.dataset and record.history
+    assert Records([record]).titles() and record.facts
+
+
+def test_missing_files_are_named(fabricate):
+    directory = fabricate.run(state="running")
+    (directory / "history.jsonl").unlink()
+    problems = " ".join(read_record(directory).problems)
+    assert all(name in problems for name in ("history.jsonl", "timing.json", "metrics.json", "generated"))
+
+
+def test_history_cut_short_by_a_crash_keeps_the_whole_lines(fabricate):
+    directory = fabricate.run(steps=50)
+    whole = len(read_record(directory).history)
+    with (directory / "history.jsonl").open("a") as file:
+        file.write('{"step": 60, "losses": {"l1"')
+    record = read_record(directory)
+    assert len(record.history) == whole
+    assert f"line {whole + 1}" in " ".join(record.problems)
+
+
+def test_damaged_per_image_file_gives_an_empty_table(fabricate):
+    directory = fabricate.run()
+    assert list(read_record(directory).per_image.metric.unique()) == ["ssim"]
+    (directory / "per_image.parquet").write_bytes(b"PAR1")
+    record = read_record(directory)
+    assert record.per_image.empty and "per_image.parquet" in " ".join(record.problems)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.4", True])
+def test_value_that_is_no_finite_number_is_unavailable(fabricate, value):
+    directory = fabricate.run()
+    (directory / "metrics.json").write_text(json.dumps([{"metric": "ssim", "value": value, "protocol": {}, "n": 1}]))
+    (row,) = read_record(directory).measurements
+    assert row.value is None and "not a finite number" in str(row.unavailable_because)
+
+
+def test_runs_have_distinct_titles_that_say_what_differs(fabricate):
+    for seed in (0, 1):
+        fabricate.run(seed=seed)
+    fabricate.run(seed=1)
+    fabricate.run("patn", "patn")
+    titles = sorted(load_records(fabricate.folder).titles().values())
+    assert len(set(titles)) == 4
+    assert "patn" in titles and "xinggan scale=single seed=0" in titles
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12)
+trees = st.recursive(
+    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), trees, max_size=6), st.booleans())
+def test_configuration_parsed_by_blocks_equals_a_whole_yaml_parse(tree, flow):
+    text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=flow, allow_unicode=True)
+    assert parse_config(text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &x {b: 1}\nc: *x\n",
+        "a:\n- 1\n- b: 2\nc: 3\n",
+        "a: |\n  x\n  y\nb: >\n  z\n",
+        "# note\na: 1\n",
+        "- 1\n",
+        "",
+        "---\na: 1\n",
+    ],
+)
+def test_unusual_yaml_is_parsed_as_a_whole(text):
+    assert parse_config(text) == yaml.safe_load(text)
+
+
+def test_reports_never_import_torch():
+    modules = sorted(f"reports.{path.stem}" for path in (Path(__file__).parents[2] / "reports").glob("[!_]*.py"))
+    script = f"import sys; import {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
