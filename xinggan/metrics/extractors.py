@@ -3,13 +3,15 @@
 The features of a set are extracted once and serve every metric and every reference set.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from xinggan.files import sha256_of
 from xinggan.metrics.images import ImageSet
-from xinggan.metrics.weights_files import MetricUnavailable, find_weights, sha256_of
+from xinggan.metrics.weights_files import MetricUnavailable, find_weights
 from xinggan.progress import Progress
 from xinggan.torchvision_operators import import_torchvision
 
@@ -18,8 +20,9 @@ from xinggan.torchvision_operators import import_torchvision
 class Extractor:
     """A feature extractor of torch-fidelity, giving pooled features and logits, and what the protocol says of it."""
 
-    network: nn.Module  # uint8 [B, 3, H, W] -> ([B, d], [B, classes])
+    network: nn.Module  # uint8 [B, 3, H, W] -> ([B, d], [B, logits])
     description: dict[str, str]
+    class_logits: Callable[[Tensor], Tensor] = lambda logits: logits  # from [n, logits] those of one choice of classes
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Features:
     """What a feature network says about the n images of a set."""
 
     pooled: Tensor  # [n, d] float32
-    logits: Tensor  # [n, classes] float32
+    logits: Tensor  # [n, logits] float32
 
 
 def open_inception(device: torch.device | str = "cpu") -> Extractor:

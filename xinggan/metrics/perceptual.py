@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xinggan.metrics.weights_files import MetricUnavailable, find_weights, sha256_of
+from xinggan.files import sha256_of
+from xinggan.metrics.weights_files import MetricUnavailable, find_weights
 from xinggan.torchvision_operators import import_torchvision
 
 LPIPS_VERSION = "0.1"

@@ -1,12 +1,11 @@
-"""Where the weights of real feature networks lie: in the usual download folder of torch's hub, never fetched on the side.
+"""Where the weights of real feature networks lie: in the usual download folder of torch's hub.
 
-Scoring takes what is there, so that a run gives the same metrics whether or not its machine reaches a network; a missing
-file makes a metric unavailable, and the reason says what to put where. `python -m xinggan.metrics.weights_files alex
-inception` downloads explicitly, once.
+Scoring takes what is there and never downloads, so that a run gives the same metrics whether or not its machine reaches
+a network; a missing file makes a metric unavailable, and the reason says what to put where. To download explicitly,
+once: `python -m xinggan.metrics.weights_files alex inception`.
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 
 NETWORKS = {
@@ -55,21 +54,16 @@ def source_of(network: str) -> str:
     return enums[network].IMAGENET1K_V1.url
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def main() -> None:
     """Download the named networks' weights to where `find_weights` looks."""
     parser = argparse.ArgumentParser(prog="python -m xinggan.metrics.weights_files", description=main.__doc__)
     parser.add_argument("networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help=", ".join(NETWORKS))
-    for network in parser.parse_args().networks:
-        import torch
+    networks = parser.parse_args().networks
+    import torch
 
-        from xinggan.files import atomic_path
+    from xinggan.files import atomic_path, sha256_of
 
+    for network in networks:
         url = source_of(network)
         path = checkpoint_folder() / url.rsplit("/", 1)[-1]
         if not path.is_file():

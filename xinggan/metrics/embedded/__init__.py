@@ -1,5 +1,6 @@
 """Small networks that come with the suite, trained on synthetic people, so that synthetic benchmarks need no download.
 
-`networks` defines and loads them, `people` renders what they learn from, `train` trains them, `weights/` holds the result.
-Their metrics carry their own names (pckh_embedded, fd_embedded, ...): they are never a stand-in for FID, IS or LPIPS.
+`architectures` defines them, `networks` loads them from `weights/`, `people` renders what they learn from, `train`
+trains them, and `scoring` turns them into metrics. Those carry names of their own (pckh_embedded, fd_embedded, ...) and
+are never a stand-in for FID, IS or LPIPS.
 """

@@ -1,49 +1,83 @@
-"""The embedded networks: a pose estimator and an attribute classifier for synthetic people.
+"""The embedded networks, loaded from safetensors files in half precision that travel with the package.
 
-Both are plain stacks of 3x3 convolutions that look at 128x64 pixels, whatever the resolution of the images. Batch
-normalisation exists in training only; `folded` puts it into the convolutions before a network is stored.
+`load_embedded(name)` gives a network ready to use. Each file says in its header what it was trained on and what it
+scored on people it had never seen.
 """
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-HEIGHT, WIDTH = 128, 64  # pixels the networks look at
-JOINTS = 18
-CELL = 4  # pixels a cell of the pose estimator's maps
+from xinggan.files import sha256_of, write_atomically
+from xinggan.metrics.embedded.architectures import AttributeClassifier, PerceptualStage, PoseEstimator
 
-
-class Convolution(nn.Sequential):
-    """3x3 convolution, batch normalisation while training, ReLU."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, training_form: bool = False):
-        convolution = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=not training_form)
-        norm = [nn.BatchNorm2d(channels_out)] if training_form else []
-        super().__init__(convolution, *norm, nn.ReLU())
+FOLDER = Path(__file__).parent / "weights"
+NAMES = ("pose", "attributes", "perceptual")
 
 
-class PoseEstimator(nn.Module):
-    """Finds the 18 joints of the one person in an image: a map of places and a presence for each joint."""
+@overload
+def load_embedded(name: Literal["pose"]) -> tuple[PoseEstimator, str]: ...
+@overload
+def load_embedded(name: Literal["attributes"]) -> tuple[AttributeClassifier, str]: ...
+@overload
+def load_embedded(name: Literal["perceptual"]) -> tuple[PerceptualStage, str]: ...
+def load_embedded(name: str) -> tuple[nn.Module, str]:
+    """A new, frozen copy of one of NAMES on the CPU, and the SHA-256 of its weights file; the file is read once.
 
-    def __init__(self, training_form: bool = False):
-        super().__init__()
-        self.stem = self._stack(training_form, (3, 16, 2), (16, 48, 2), (48, 48, 1))
-        self.down1 = self._stack(training_form, (48, 96, 2), (96, 96, 1))
-        self.down2 = self._stack(training_form, (96, 96, 2), (96, 96, 1))
-        self.up1 = self._stack(training_form, (96, 96, 1), (96, 48, 1))
-        self.up2 = self._stack(training_form, (48, 48, 1), (48, 48, 1))
-        self.maps = nn.Conv2d(48, JOINTS, 1)
-        self.presence = nn.Linear(96, JOINTS)
+    `pose`: PoseEstimator, `attributes`: AttributeClassifier, `perceptual`: PerceptualStage. Raises ValueError for
+    another name and RuntimeError, naming the file and what to do, when it is missing or damaged.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no embedded network {name!r}; there are {', '.join(NAMES)}")
+    state, trained, sha256 = _read(name)
+    network = empty_network(name, trained)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False), sha256
 
-    @staticmethod
-    def _stack(training_form: bool, *shapes: tuple[int, int, int]) -> nn.Sequential:
-        return nn.Sequential(*(Convolution(*shape, training_form=training_form) for shape in shapes))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images: [B, 3, 128, 64] in [-1, 1]. Returns logits of places [B, 18, 32, 16] and of presence [B, 18]."""
-        quarter = self.stem(images)  # (B, 48, 32, 16)
-        eighth = self.down1(quarter)  # (B, 96, 16, 8)
-        deep = self.down2(eighth)  # (B, 96, 8, 4)
-        eighth = self.up1(eighth + F.interpolate(deep, scale_factor=2.0))  # (B, 48, 16, 8)
-        quarter = self.up2(quarter + F.interpolate(eighth, scale_factor=2.0))  # (B, 48, 32, 16)
-        return self.maps(quarter), self.presence(deep.amax((2, 3)))
+def training_record(name: str) -> dict[str, str]:
+    """What the header of a weights file says (generator version, recipe, held-out scores), and its `sha256`."""
+    _, trained, sha256 = _read(name)
+    return {**trained, "sha256": sha256}
+
+
+def empty_network(name: str, trained: dict[str, str], training_form: bool = False) -> nn.Module:
+    """The architecture of one of NAMES; `trained` gives the classifier's attributes."""
+    if name == "pose":
+        return PoseEstimator(training_form)
+    if name == "perceptual":
+        return PerceptualStage(training_form)
+    return AttributeClassifier(json.loads(trained["attributes"]), training_form)
+
+
+def store(name: str, network: nn.Module, trained: dict[str, str], folder: Path = FOLDER) -> Path:
+    """Write a network in its stored form to `folder`, in half precision, whole or not at all."""
+    from safetensors.torch import save
+
+    path = folder / f"{name}.safetensors"
+    state = {key: value.half().contiguous() for key, value in network.state_dict().items()}
+    write_atomically(path, save(state, trained))
+    _read.cache_clear()
+    return path
+
+
+@cache
+def _read(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], dict[str, str], str]:
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / f"{name}.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            trained = dict(file.metadata() or {})
+            state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
+        empty_network(name, trained).load_state_dict(state)
+        return state, trained, sha256_of(path)
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise RuntimeError(
+            f"the embedded network's weights {path} are missing or damaged ({error}); reinstall the package, or train "
+            f"them anew with `python -m xinggan.metrics.embedded.train --which {name}`"
+        ) from error

@@ -1,0 +1,82 @@
+"""What scoring a set of images gives: values that carry their protocol, and reasons where there is no value."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xinggan.metrics.catalogue import METRICS
+from xinggan.metrics.protocol import Protocol
+from xinggan.metrics.weights_files import MetricUnavailable
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric of one set: a finite value, or None and the reason."""
+
+    metric: str  # a name of the catalogue
+    value: float | None
+    protocol: dict[str, Any]  # everything the value depends on besides the images
+    n: int  # images that the value comes from
+    unavailable_because: str | None = None
+
+
+@dataclass
+class Scores:
+    """All metrics of one set, in the order they were computed, and the per-image ones for each pair."""
+
+    values: list[MetricValue] = field(default_factory=list)
+    per_image: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # [n] each; NaN where a pair has none
+
+    def add(self, metric: str, value: float, protocol: dict[str, Any], n: int) -> None:
+        """Record a value. Raises ValueError if it is not finite: such a number means a defect, not a result."""
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{METRICS[metric].title} ({metric}) came out as {value} over {n} images; it is not recorded"
+            )
+        self.values.append(MetricValue(METRICS[metric].name, float(value), protocol, n))
+
+    def add_per_image(
+        self,
+        metric: str,
+        per_image: NDArray[np.float64],
+        protocol: dict[str, Any],
+        nan_means: str | None = None,
+        value: float | None = None,
+    ) -> None:
+        """Record one value a pair, and as the set's value their mean (or `value`).
+
+        NaN is an error unless `nan_means` says what it stands for; such pairs are left out and not counted in n.
+        """
+        counted = per_image if nan_means is None else per_image[~np.isnan(per_image)]
+        if not len(counted):
+            self.add_unavailable([metric], f"{nan_means} in all {len(per_image)} pairs", protocol)
+            return
+        left_out = {} if nan_means is None else {"left_out": f"{len(per_image) - len(counted)} pairs: {nan_means}"}
+        self.add(metric, float(counted.mean()) if value is None else value, {**protocol, **left_out}, len(counted))
+        self.per_image[metric] = per_image
+
+    def add_unavailable(self, metrics: Iterable[str], reason: str, protocol: dict[str, Any], n: int = 0) -> None:
+        """Record that these metrics have no value, and why."""
+        self.values.extend(MetricValue(METRICS[metric].name, None, protocol, n, reason) for metric in metrics)
+
+    def attempt(self, metrics: list[str], compute: Callable[[], Any], protocol: dict[str, Any], n: int) -> None:
+        """Record what `compute` gives, a number or one for each of `metrics`, or the reason why it cannot."""
+        try:
+            values = compute()
+        except MetricUnavailable as reason:
+            self.add_unavailable(metrics, str(reason), protocol, n)
+            return
+        for metric, value in zip(metrics, values if isinstance(values, tuple) else (values,), strict=True):
+            self.add(metric, value, protocol, n)
+
+
+def described(protocol: Protocol, *groups: Any, **more: Any) -> dict[str, Any]:
+    """A value's protocol: its name, the groups of settings the value used, and what else there is to say."""
+    plain = {"name": protocol.name, "quantisation": protocol.quantisation}
+    for group in groups:
+        plain |= asdict(group)
+    return plain | more
