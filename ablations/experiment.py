@@ -37,7 +37,7 @@ class Outcome:
 
     name: str
     state: str
-    folder: Path | None
+    folder: Path
     seconds: float
     error: str = ""
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
@@ -19,7 +19,7 @@ class Progress:
         self.description, self.total, self.unit, self.done = description, total, unit, done
         self.enabled = enabled
         self._resumed_at = done
-        self._bar = None
+        self._bar: Any = None
 
     def __enter__(self) -> "Progress":
         self._started = self._last_line = time.monotonic()
@@ -28,7 +28,7 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = ["{task.description}", BarColumn(bar_width=None), MofNCompleteColumn(), self.unit]
+            columns: list[Any] = ["{task.description}", BarColumn(bar_width=None), MofNCompleteColumn(), self.unit]
             self._bar = Bar(
                 *columns, TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=Console(stderr=True)
             )

@@ -6,6 +6,7 @@ convolution blocks. Convolutions that a norm follows have a bias only with Insta
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +22,9 @@ def normalisation(norm: str, channels: int) -> nn.Module:
 
 def convolution(norm: str, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
     """A convolution that keeps the size (divided by `stride`); stride-1 ones pad by reflection, as published."""
-    padding_mode = "reflect" if stride == 1 else "zeros"
     bias = norm == Norm.instance
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=padding_mode)
+    padding: Literal["reflect", "zeros"] = "reflect" if stride == 1 else "zeros"
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=padding)
 
 
 class Dropout(nn.Module):
@@ -105,19 +106,20 @@ class CrossingBlock(nn.Module):
         self.pool = PyramidPooling(a.pyramid if a.scale == Scale.multi else ())
         self.shape_guided = CrossAttention(channels, enhanced) if attends and a.branches != Branches.shape else None
         self.appearance_guided = None
-        if attends and a.branches != Branches.appearance:
-            tied = a.tie_projections and self.shape_guided is not None
-            self.appearance_guided = self.shape_guided if tied else CrossAttention(channels, enhanced)
+        if attends and a.branches != Branches.appearance and not (a.tie_projections and self.shape_guided):
+            self.appearance_guided = CrossAttention(channels, enhanced)
+        self.tied = attends and a.branches == Branches.both and a.tie_projections
 
     def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
         """appearance: [B, C, h, w]; shape: [B, C or 2C, h, w]. Returns F_I [B, C, h, w] and F_P [B, 2C, h, w]."""
         x, y = self.appearance(appearance), self.shape(shape)
         x_new, y_new = x, y
-        if self.shape_guided or self.appearance_guided:
+        appearance_guided = self.shape_guided if self.tied else self.appearance_guided
+        if self.shape_guided is not None or appearance_guided is not None:
             x_keys, y_keys = self.pool(x), self.pool(y)  # [B, S, C] each, shared by both attentions
             bins = self.pool.bins(x)
-            if self.shape_guided:
+            if self.shape_guided is not None:
                 x_new = self.shape_guided(x, x_keys, y_keys, bins)
-            if self.appearance_guided:
-                y_new = self.appearance_guided(y, y_keys, x_keys, bins)
+            if appearance_guided is not None:
+                y_new = appearance_guided(y, y_keys, x_keys, bins)
         return x_new, torch.cat([x_new, y_new], dim=1)

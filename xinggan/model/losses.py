@@ -67,6 +67,9 @@ def _vgg19_relu1_2() -> tuple[nn.Module, str]:
 class _ImageNetNormalisation(nn.Module):
     """[-1, 1] -> ImageNet's mean 0 and deviation 1."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)

@@ -97,6 +97,8 @@ class Architecture:
             reasons.append(
                 f"tie_projections=false has nothing to act on when branches={self.branches}: there is one attention"
             )
+        if self.attention == Attention.none and self.branches == Branches.appearance:
+            reasons.append("attention=none with branches=appearance: the target pose would never reach the image")
         if not 1 <= self.blocks <= 64:
             reasons.append(f"blocks={self.blocks}: accepted are 1 to 64")
         if self.width < 4 or self.width % 2:

@@ -17,7 +17,8 @@ class MovingAverage:
         self.decay = decay
         self.live: list[Tensor] = []
         if decay:
-            self.live = [t for module in modules for t in module.state_dict().values() if t.is_floating_point()]
+            tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+            self.live = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
         self.average = [tensor.detach().clone() for tensor in self.live]
 
     @torch.no_grad()
