@@ -86,7 +86,9 @@ def test_per_image_values_belong_to_their_pairs(scored, split):
     a = torch.from_numpy(generated[pair]).permute(2, 0, 1)[None]
     b = torch.from_numpy(split.images[split.pairs[pair, 1]]).permute(2, 0, 1)[None]
     assert scores.per_image["ssim"][pair] == pytest.approx(float(ssim(a, b)), abs=1e-12)
-    means = {value.metric: value.value for value in scores.values if value.metric in ("ssim", "l1", "psnr", "mask_ssim")}
+    means = {
+        value.metric: value.value for value in scores.values if value.metric in ("ssim", "l1", "psnr", "mask_ssim")
+    }
     for metric, value in means.items():
         assert value == pytest.approx(scores.per_image[metric].mean(), abs=1e-12)
 
@@ -143,7 +145,9 @@ def test_a_target_without_body_mask_is_left_out_and_counted(split):
     masks = split.masks.copy()
     empty = split.pairs[5, 1]
     masks[empty] = 0
-    scores = score(noisy_targets(split), replace(split, masks=masks), np.arange(len(split)), train_split=None, synthetic=False)
+    scores = score(
+        noisy_targets(split), replace(split, masks=masks), np.arange(len(split)), train_split=None, synthetic=False
+    )
     value = next(value for value in scores.values if value.metric == "mask_ssim")
     left_out = int((split.pairs[:, 1] == empty).sum())
     assert value.n == len(split) - left_out

@@ -38,7 +38,7 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
-class TestPairs:
+class ScoredPairs:
     """Generated images and the test pairs they were generated for. Raises ValueError unless they fit together."""
 
     generated: NDArray[np.uint8]  # [n, H, W, 3], in memory or memory-mapped

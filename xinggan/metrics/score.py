@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xinggan.metrics.catalogue import METRICS
-from xinggan.metrics.images import ImageSet, TestPairs
+from xinggan.metrics.images import ImageSet, ScoredPairs
 from xinggan.metrics.perceptual import LPIPS_VERSION, open_lpips
 from xinggan.metrics.protocol import CLEAN, Protocol
 from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, score_sets
@@ -47,7 +47,7 @@ def score(
     images are of synthetic people, which the embedded networks know. lpips_net: alex, vgg or squeeze. Raises ValueError
     if images and pairs do not fit together or a metric comes out nonfinite.
     """
-    test = TestPairs(generated, split, np.asarray(pairs))
+    test = ScoredPairs(generated, split, np.asarray(pairs))
     training = None if train_split is None else ImageSet(train_split.images, np.unique(train_split.pairs))
     scores = Scores()
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
@@ -63,7 +63,7 @@ def score(
 
 
 def _compare(
-    test: TestPairs, measure: Any, description: str, device: torch.device | str
+    test: ScoredPairs, measure: Any, description: str, device: torch.device | str
 ) -> dict[str, NDArray[np.float64]]:
     """`measure(generated, target, mask) -> {metric: [B]}` over all pairs, as arrays [n]."""
     columns: dict[str, list[Tensor]] = defaultdict(list)
@@ -75,7 +75,7 @@ def _compare(
     return {metric: torch.cat(blocks).numpy() for metric, blocks in columns.items()}
 
 
-def _score_similarity(scores: Scores, test: TestPairs, protocol: Protocol, device: torch.device | str) -> None:
+def _score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:
     def measure(generated: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
         similarity = ssim_map(generated, target, protocol.ssim)
         whole, inside = mean_without_border(similarity, protocol.ssim), mean_inside(similarity, mask)
@@ -95,10 +95,12 @@ def _score_similarity(scores: Scores, test: TestPairs, protocol: Protocol, devic
     scores.add_per_image("l1", per_image["l1"], described(protocol, protocol.l1))
 
 
-def _score_lpips(scores: Scores, test: TestPairs, protocol: Protocol, network: str, device: torch.device | str) -> None:
-    description = described(protocol, library=f"lpips {version('lpips')}", version=LPIPS_VERSION, network=network)
+def _score_lpips(
+    scores: Scores, test: ScoredPairs, protocol: Protocol, net: str, device: torch.device | str
+) -> None:
+    description = described(protocol, library=f"lpips {version('lpips')}", version=LPIPS_VERSION, network=net)
     try:
-        lpips = open_lpips(network, device)
+        lpips = open_lpips(net, device)
     except MetricUnavailable as reason:
         scores.add_unavailable(["lpips"], str(reason), description)
         return
@@ -107,7 +109,7 @@ def _score_lpips(scores: Scores, test: TestPairs, protocol: Protocol, network: s
 
 
 def _score_embedded(
-    scores: Scores, test: TestPairs, training: ImageSet | None, protocol: Protocol, device: torch.device | str
+    scores: Scores, test: ScoredPairs, training: ImageSet | None, protocol: Protocol, device: torch.device | str
 ) -> None:
     from xinggan.metrics.embedded import scoring
 
@@ -129,7 +131,7 @@ def _score_embedded(
     _score_poses(scores, test, protocol, device)
 
 
-def _score_poses(scores: Scores, test: TestPairs, protocol: Protocol, device: torch.device | str) -> None:
+def _score_poses(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:
     from xinggan.metrics.embedded import scoring
     from xinggan.metrics.pose import pckh
 

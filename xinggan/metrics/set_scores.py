@@ -21,7 +21,7 @@ from xinggan.metrics.distributions import (
     precision_and_recall,
 )
 from xinggan.metrics.extractors import Extractor, Features, extract, open_inception
-from xinggan.metrics.images import ImageSet, TestPairs
+from xinggan.metrics.images import ImageSet, ScoredPairs
 from xinggan.metrics.protocol import Protocol
 from xinggan.metrics.values import Scores, described
 from xinggan.metrics.weights_files import MetricUnavailable
@@ -66,7 +66,7 @@ EMBEDDED = Family(
 def score_sets(
     scores: Scores,
     family: Family,
-    test: TestPairs,
+    test: ScoredPairs,
     training: ImageSet | None,
     protocol: Protocol,
     device: torch.device | str,

@@ -33,7 +33,7 @@ def load_embedded(name: str) -> tuple[nn.Module, str]:
     """
     if name not in NAMES:
         raise ValueError(f"there is no embedded network {name!r}; there are {', '.join(NAMES)}")
-    state, trained, sha256 = _read(name)
+    state, trained, sha256 = _read(name, FOLDER)
     network = empty_network(name, trained)
     network.load_state_dict(state)
     return network.eval().requires_grad_(False), sha256
@@ -41,7 +41,7 @@ def load_embedded(name: str) -> tuple[nn.Module, str]:
 
 def training_record(name: str) -> dict[str, str]:
     """What the header of a weights file says (generator version, recipe, held-out scores), and its `sha256`."""
-    _, trained, sha256 = _read(name)
+    _, trained, sha256 = _read(name, FOLDER)
     return {**trained, "sha256": sha256}
 
 
@@ -66,7 +66,7 @@ def store(name: str, network: nn.Module, trained: dict[str, str], folder: Path =
 
 
 @cache
-def _read(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], dict[str, str], str]:
+def _read(name: str, folder: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
     from safetensors import SafetensorError, safe_open
 
     path = folder / f"{name}.safetensors"
@@ -77,7 +77,8 @@ def _read(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], dict[str
         empty_network(name, trained).load_state_dict(state)
         return state, trained, sha256_of(path)
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        cause = " ".join(str(error).split())[:200]
         raise RuntimeError(
-            f"the embedded network's weights {path} are missing or damaged ({error}); reinstall the package, or train "
+            f"the embedded network's weights {path} are missing or damaged ({cause}); reinstall the package, or train "
             f"them anew with `python -m xinggan.metrics.embedded.train --which {name}`"
         ) from error

@@ -1,0 +1,107 @@
+"""The embedded metrics are what their names say: closed forms, the slow way, and torch-fidelity called directly."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from xinggan.metrics.distributions import frechet_distance, inception_score
+from xinggan.metrics.embedded.architectures import to_network_size
+from xinggan.metrics.embedded.networks import load_embedded
+from xinggan.metrics.embedded.scoring import (
+    CLOTHES,
+    EXTRACTOR,
+    attribute_agreement,
+    clothes_logits,
+    open_embedded_extractor,
+    perceptual_distance,
+)
+from xinggan.metrics.extractors import extract
+from xinggan.metrics.images import ImageSet
+from xinggan.metrics.protocol import CLEAN
+
+
+def random_images(seed: int, count: int, brightness: int = 256) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, brightness, (count, 16, 8, 3), dtype=np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2)
+
+
+class Listed(Dataset):
+    """Images [n, H, W, 3] as torch-fidelity reads a data set: uint8 [3, H, W] each."""
+
+    def __init__(self, images: np.ndarray):
+        self.images = torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index]
+
+
+def test_set_metrics_equal_torch_fidelity_called_the_usual_way():
+    import torch_fidelity
+
+    a, b = random_images(0, 150), random_images(1, 140, 200)
+    direct = torch_fidelity.calculate_metrics(
+        input1=Listed(a),
+        input2=Listed(b),
+        feature_extractor=EXTRACTOR,
+        isc=True,
+        fid=True,
+        cuda=False,
+        save_cpu_ram=True,
+        cache=False,
+        verbose=False,
+    )
+    extractor = open_embedded_extractor()
+    features, reference = (extract(extractor, ImageSet(x, np.arange(len(x))), "cpu", "images") for x in (a, b))
+    distance = frechet_distance(features.pooled, reference.pooled)
+    assert distance == pytest.approx(direct["frechet_inception_distance"], rel=1e-3)
+    score = inception_score(extractor.class_logits(features.logits), CLEAN.inception_score)
+    assert score == pytest.approx(direct["inception_score_mean"], rel=1e-4)
+
+
+def test_the_inception_scores_classes_are_all_combinations_of_two_colours():
+    classifier, _ = load_embedded("attributes")
+    logits = torch.randn(5, sum(classifier.attributes.values()))
+    upper, lower = (classifier.by_attribute(logits)[name].softmax(1) for name in CLOTHES)
+    joint = clothes_logits(classifier, logits).softmax(1)
+    assert torch.allclose(joint, torch.einsum("ni,nj->nij", upper, lower).flatten(1), atol=1e-6)
+
+
+def test_perceptual_distance_equals_the_sum_written_out():
+    classifier, _ = load_embedded("attributes")
+    a, b = (torch.from_numpy(random_images(seed, 3)).permute(0, 3, 1, 2) for seed in (2, 3))
+    expected = []
+    for image_a, image_b in zip(a, b, strict=True):
+        of_stages = []
+        with torch.inference_mode():
+            maps = [classifier.stage_features(to_network_size(image[None])) for image in (image_a, image_b)]
+        for x, y in zip(*maps, strict=True):
+            x, y = x[0].double(), y[0].double()
+            total = 0.0
+            for row in range(0, x.shape[1]):
+                for column in range(0, x.shape[2]):
+                    u, v = x[:, row, column], y[:, row, column]
+                    total += float(((u / max(u.norm(), 1e-4) - v / max(v.norm(), 1e-4)) ** 2).sum())
+            of_stages.append(total / (x.shape[1] * x.shape[2]))
+        expected.append(np.mean(of_stages))
+    assert perceptual_distance(classifier, a, b).tolist() == pytest.approx(expected, rel=1e-3)
+
+
+def test_perceptual_distance_is_symmetric_and_zero_for_equal_images():
+    classifier, _ = load_embedded("attributes")
+    a, b = (torch.from_numpy(random_images(seed, 4)).permute(0, 3, 1, 2) for seed in (4, 5))
+    assert torch.equal(perceptual_distance(classifier, a, a), torch.zeros(4, dtype=torch.float64))
+    assert torch.allclose(perceptual_distance(classifier, a, b), perceptual_distance(classifier, b, a))
+
+
+def test_attribute_agreement_is_the_share_of_equal_answers():
+    classifier, _ = load_embedded("attributes")
+    logits = torch.randn(2, sum(classifier.attributes.values()))
+    changed = logits.clone()
+    first = classifier.by_attribute(changed)["upper_kind"]  # a view into `changed`
+    first[1] = -first[1] if first[1].argmax() != (-first[1]).argmax() else first[1].roll(1)
+    share = attribute_agreement(classifier, logits, changed)
+    assert share.tolist() == pytest.approx([1.0, 1 - 1 / len(classifier.attributes)])
