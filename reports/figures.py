@@ -2,7 +2,6 @@
 when no record holds what it would draw.
 """
 
-import math
 from typing import Any
 
 import pandas
@@ -15,6 +14,7 @@ from reports import measures
 from reports.panels import legend, logarithmic_if_wide, panels, wrap
 from reports.records import Records
 from reports.style import SETTINGS, WIDE_INCHES, Look, looks
+from reports.timing import is_number, number
 
 PANEL_INCHES = 2.4  # height of a panel with curves
 LOSSES_THAT_SHOULD_FALL = ("l1", "perceptual")  # the adversarial ones balance: neither direction is better
@@ -23,9 +23,9 @@ POINTS_TO_SMOOTH = 60  # curves with more points are drawn faintly, with their r
 
 @rc_context(SETTINGS)
 def learning_curves(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
-    """Every loss by training step, one panel a loss, one line a run."""
+    """Every loss, then every gradient norm, by training step: one panel each, one line a run."""
     points = series(records, "losses")
-    names = list(dict.fromkeys(name for _, name in points))
+    names = sorted(dict.fromkeys(name for _, name in points), key=is_gradient)
     if not names:
         return None
     figure, every = panels([PANEL_INCHES] * len(names), inches, per_row=3)
@@ -34,9 +34,9 @@ def learning_curves(records: Records, inches: float = WIDE_INCHES) -> Figure | N
         for (run, of), curve in points.items():
             if of == name:
                 draw_curve(axes, curve, style[run])
-        falls = any(word in name for word in LOSSES_THAT_SHOULD_FALL)
-        label = "loss, lower is better ↓" if falls else "loss"
-        axes.set(title=name.replace("_", " "), ylabel=label, xlabel="training step")
+        label = "loss, lower is better ↓" if name in LOSSES_THAT_SHOULD_FALL else "loss"
+        axes.set(title=name.replace("_", " "), xlabel="training step")
+        axes.set_ylabel("gradient norm" if is_gradient(name) else label)
         logarithmic_if_wide(axes, "y", [v for (_, of), curve in points.items() if of == name for v in curve.values()])
     legend(figure, records.titles(), {run: style[run] for run in dict.fromkeys(run for run, _ in points)}, inches)
     return figure
@@ -109,7 +109,7 @@ def metric_dots(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
                 name_at_edge(axes, value, runs.index(run), to_the_right=value > max(set(found[key].values()) - {value}))
             else:
                 axes.plot(value, runs.index(run), style[run].marker, color=style[run].colour, markersize=8)
-        axes.set_title(measures.heading(key[0]))
+        axes.set_title(wrap(measures.heading(key[0]), inches, wide=36, narrow=27))
         axes.set_xlabel(measures.direction(key[0]), loc="right")
         axes.set_yticks(range(len(runs)), labels)
         axes.set_ylim(len(runs) - 0.5, -0.5)
@@ -157,7 +157,9 @@ def timing_distributions(records: Records, inches: float = WIDE_INCHES) -> Figur
             low, median, high = samples.quantile([0.05, 0.5, 0.95])
             axes.plot([low, high], [row, row], color=colours[label], linewidth=2, solid_capstyle="butt")
             axes.plot([median, median], [row - 0.3, row + 0.3], color="#1a1a1a", linewidth=2)
-            axes.text(median, row - 0.34, f"{median:.3g} ms", ha="center", va="bottom", fontsize=8.5, color="#333333")
+            axes.text(
+                median, row - 0.34, f"{number(median)} ms", ha="center", va="bottom", fontsize=8.5, color="#333333"
+            )
         what = "batch" if kind == "inference" else "training step"
         axes.set(title=kind.capitalize(), ylabel="")
         axes.set_xlabel(f"← ms per {what}, lower is better", loc="right")
@@ -180,5 +182,6 @@ def timing_samples(records: Records) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=["run", "kind", "scenario", "ms"])
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def is_gradient(name: str) -> bool:
+    """Histories hold the norms of the networks' gradients beside the losses."""
+    return name.startswith("gradient_")

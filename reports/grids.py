@@ -4,75 +4,95 @@ Made with Pillow from the lossless examples that every run keeps. Pixels are enl
 """
 
 import hashlib
+import math
 import textwrap
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from reports.record import Record
 from reports.records import Records
 
 GIVEN = {"source": "source", "source_pose": "source pose", "target_pose": "target pose", "target": "target"}
-GAP = 6  # pixels between cells
 INK, PAPER, ABSENT = "#222222", "#ffffff", "#ededed"
 
 
-def sample_grid(
-    records: Records, rows: int = 8, cell_width: int = 96, font_size: int = 13, density: int = 2
-) -> Image.Image | None:
-    """The grid of the runs that have examples, None when there are none.
+@dataclass(frozen=True)
+class GridLook:
+    """Sizes in pixels of the page; `density` image pixels are drawn for each, for sharp letters on sharp screens."""
 
-    A cell is about `cell_width` pixels wide; `density` multiplies all sizes, for sharp letters on sharp screens. A run
-    whose example was made from another source image or for another target is left grey: it is another test pair.
+    page_width: int = 1070  # short rows stand side by side in as many blocks as fit (the page shrinks a little excess)
+    cell_width: int = 96
+    font_size: int = 13
+    gap: int = 6
+    density: int = 2
+
+
+WIDE, NARROW = GridLook(), GridLook(page_width=358, cell_width=64, font_size=10)
+
+
+def sample_grid(records: Records, rows: int = 12, look: GridLook = WIDE) -> Image.Image | None:
+    """The grid of the first `rows` example pairs of the runs that have some, None when there are none.
+
+    A run whose example was made from another source image or for another target is left grey: it is another test pair.
     """
     runs = [record for record in records.methods if record.examples]
     if not runs:
         return None
     numbers = sorted({number for record in runs for number in record.examples})[:rows]
-    first = Image.open(_path(runs[0].directory, runs[0].examples[0], "generated"))
-    enlarged = max(1, round(density * cell_width / first.width))
-    width, height, gap = first.width * enlarged, first.height * enlarged, GAP * density
-    font = _font(font_size * density)
+    images = (_open(_path(run, number, "generated")) for run in runs for number in run.examples)
+    first = next((image for image in images if image is not None), None)
+    if first is None:
+        return None
+    enlarged = max(1, round(look.density * look.cell_width / first.width))
+    width, height, gap = first.width * enlarged, first.height * enlarged, look.gap * look.density
+    font = _font(look.font_size * look.density)
     titles = records.titles()
     labels = [_wrapped(text, font, width) for text in [*GIVEN.values(), *(titles[record.run] for record in runs)]]
-    head = max(label.count("\n") + 1 for label in labels) * round(font_size * density * 1.25) + gap
-    divider = 2 * gap  # what was given stands apart from what was generated
-    grid = Image.new("RGB", (len(labels) * (width + gap) + divider - gap, head + len(numbers) * (height + gap)), PAPER)
+    head = max(label.count("\n") + 1 for label in labels) * round(font.size * 1.25) + gap
+    # what was given stands apart from what was generated, and a block from the next
+    lefts = [column * (width + gap) + (2 * gap if column >= len(GIVEN) else 0) for column in range(len(labels))]
+    block_width = lefts[-1] + width + 5 * gap
+    blocks = max(1, min(len(numbers), (look.page_width * look.density + 5 * gap) // block_width))
+    in_block = math.ceil(len(numbers) / blocks)
+
+    grid = Image.new("RGB", (blocks * block_width - 5 * gap, head + in_block * (height + gap) - gap), PAPER)
     draw = ImageDraw.Draw(grid)
-    for column, label in enumerate(labels):
-        x = column * (width + gap) + (divider if column >= len(GIVEN) else 0)
-        draw.multiline_text(
-            (x + width / 2, head - gap), label, INK, font, anchor="md", spacing=2 * density, align="center"
-        )
-        for row, number in enumerate(numbers):
-            y = head + row * (height + gap)
-            cell = _given(runs, number, list(GIVEN)[column]) if column < len(GIVEN) else None
-            if column >= len(GIVEN) and _same_pair(runs, runs[column - len(GIVEN)].directory, number):
-                cell = _open(_path(runs[column - len(GIVEN)].directory, number, "generated"))
+    for block in range(blocks):
+        for left, label in zip(lefts, labels, strict=True):
+            at = block * block_width + left + width / 2, head - gap
+            draw.multiline_text(at, label, INK, font, anchor="md", spacing=2 * look.density, align="center")
+    for place, number in enumerate(numbers):
+        block, row = divmod(place, in_block)
+        cells = [_given(runs, number, kind) for kind in GIVEN] + [_generated(runs, run, number) for run in runs]
+        for left, cell in zip(lefts, cells, strict=True):
+            corner = block * block_width + left, head + row * (height + gap)
             if cell is None:
-                draw.rectangle((x, y, x + width - 1, y + height - 1), fill=ABSENT)
+                draw.rectangle((*corner, corner[0] + width - 1, corner[1] + height - 1), fill=ABSENT)
             else:
-                grid.paste(cell.resize((width, height), Image.Resampling.NEAREST), (x, y))
+                grid.paste(cell.resize((width, height), Image.Resampling.NEAREST), corner)
     return grid
 
 
-def _path(directory: Path, number: str, kind: str) -> Path:
-    return directory / "generated" / "examples" / f"{number}_{kind}.png"
+def _path(record: Record, number: str, kind: str) -> Path:
+    return record.directory / "generated" / "examples" / f"{number}_{kind}.png"
 
 
-def _given(runs: list, number: str, kind: str) -> Image.Image | None:
+def _given(runs: list[Record], number: str, kind: str) -> Image.Image | None:
     """The image that all runs were given, from the first run that has it."""
-    found = (_open(_path(record.directory, number, kind)) for record in runs)
+    found = (_open(_path(record, number, kind)) for record in runs)
     return next((image for image in found if image is not None), None)
 
 
-def _same_pair(runs: list, directory: Path, number: str) -> bool:
-    """Whether this run's example has the source and target that stand in the row."""
+def _generated(runs: list[Record], run: Record, number: str) -> Image.Image | None:
+    """What `run` generated, if for the source and the target that stand in the row."""
     for kind in ("source", "target"):
-        there = [digest for record in runs if (digest := _digest(_path(record.directory, number, kind)))]
-        if there and _digest(_path(directory, number, kind)) not in (there[0], None):
-            return False
-    return True
+        shown = next((digest for record in runs if (digest := _digest(_path(record, number, kind)))), None)
+        if _digest(_path(run, number, kind)) not in (shown, None):
+            return None
+    return _open(_path(run, number, "generated"))
 
 
 @lru_cache(maxsize=4096)

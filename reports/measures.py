@@ -42,9 +42,9 @@ def quantity(name: str) -> str:
 
 
 def direction(name: str) -> str:
-    """An axis label that points to where better values are."""
-    label = quantity(name)
-    pointing = {True: f"{label}, higher is better →", False: f"← {label}, lower is better", None: label}
+    """A label for an axis under the metric's title: its unit, and where better values are."""
+    measured_in = f"{unit(name)}, " if unit(name) else ""
+    pointing = {True: f"{measured_in}higher is better →", False: f"← {measured_in}lower is better", None: unit(name)}
     return pointing[higher_is_better(name)]
 
 

@@ -16,46 +16,41 @@ from PIL import Image
 
 from reports import figures, measures, provenance, tables
 from reports import timing as costs
-from reports.grids import sample_grid
+from reports.grids import NARROW, WIDE, sample_grid
 from reports.markup import Shown, details, join, listing, paragraph, table
+from reports.record import STATES, Record
 from reports.records import Records
 from reports.style import NARROW_INCHES, SETTINGS, WIDE_INCHES
 from xinggan.files import write_atomically
 
 HEADLINES = ("ssim", "perceptual_embedded", "pckh_embedded", "lpips", "l1")
 HEADLINES_SHOWN = 4
-GRID_DENSITY = 2  # image pixels for each pixel of the page
 NARROW_PAGE_PX = 640
 
 
 def overview(records: Records) -> Shown:
     """What was compared, in a sentence, and the headline numbers when there is one scored run."""
     runs = records.methods
-    states = {
-        state: len(runs.where(state=state)) for state in ("finished", "running", "preempted", "failed", "unknown")
-    }
+    states = {state: len(runs.where(state=state)) for state in (*STATES, "unknown")}
     told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    families = sorted({record.method for record in runs})
-    datasets = " and ".join(sorted({record.dataset for record in records}))
-    sentence = f"{_plural(len(runs), 'run')} of {', '.join(families) or 'no method'} on {datasets}: {told or 'none'}."
+    of = ", ".join(sorted({record.method for record in runs})) or "no method"
+    on = " and ".join(sorted({record.dataset for record in records}))
+    sentence = f"{_plural(len(runs), 'run')} of {of} on {on}{': ' if told else ''}{told}."
     if records.references:
-        sentence += f" Beside them: {', '.join(dict.fromkeys(r.method for r in records.references))}."
-    incomplete = len(provenance.missing(records))
-    warning = Markup('<p class="warning">{} incomplete: see <a href="#What-is-missing">what is missing</a>.</p>')
-    parts = [
-        paragraph(sentence, "lead"),
-        warning.format(_plural(incomplete, "record is", "records are")) if incomplete else "",
-    ]
+        sentence += f" References: {', '.join(dict.fromkeys(record.method for record in records.references))}."
+    parts = [paragraph(sentence, "lead")]
+    if incomplete := len(provenance.missing(records)):
+        warning = Markup('<p class="warning">{} incomplete: see <a href="#What-is-missing">what is missing</a>.</p>')
+        parts.append(warning.format(_plural(incomplete, "record is", "records are")))
     scored = [record for record in runs if any(row.value is not None for row in record.measurements)]
-    return Shown(join([*parts, _headline_cards(records, scored[0].run) if len(scored) == 1 else ""]))
+    return Shown(join([*parts, _headline_cards(records, scored[0]) if len(scored) == 1 else ""]))
 
 
 def samples(records: Records, output: Path) -> Shown:
     """A sample grid for each test set."""
     parts = []
     for number, (heading, group) in enumerate(records.by_dataset().items(), start=1):
-        wide = sample_grid(group, density=GRID_DENSITY)
-        narrow = sample_grid(group, rows=6, cell_width=64, font_size=10, density=GRID_DENSITY)
+        wide, narrow = sample_grid(group, look=WIDE), sample_grid(group, rows=8, look=NARROW)
         if wide is None or narrow is None:
             continue
         wide_png, narrow_png = _png(wide), _png(narrow)
@@ -104,7 +99,8 @@ def training(records: Records, output: Path) -> Shown:
 
 
 def timing(records: Records, output: Path) -> Shown:
-    """The timing figure and table."""
+    """The timing figure and table of the methods; the trivial references cost next to nothing."""
+    records = records.methods
     heads, rows, failed = costs.timing_table(records)
     if not rows:
         return Shown(join([paragraph("No run has been timed.", "none"), listing(failed)]))
@@ -161,23 +157,27 @@ def _figure(
     return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(picture, caption)
 
 
-def _headline_cards(records: Records, run: str) -> Markup:
-    """The run's first few headline metrics, each with the trivial references' values and its protocol."""
+def _headline_cards(records: Records, scored: Record) -> Markup:
+    """The run's first few headline metrics beside the trivial references', each with its protocol, and its latency."""
     cards: list[Markup] = []
+    card = Markup('<div><dt>{}</dt><dd>{}</dd><dd class="beside">{}</dd><dd class="protocol">{}</dd></div>')
     floors = [record for record in records.references if record.method != "ground_truth"]
     for metric in HEADLINES:
         values = {record.run: row for record, row in records.metric(metric).found if row.value is not None}
-        if run not in values or len(cards) == HEADLINES_SHOWN:
+        if scored.run not in values or len(cards) == HEADLINES_SHOWN:
             continue
-        own = values[run]
+        own = values[scored.run]
         beside = [
             f"{record.method.replace('_', ' ')} {values[record.run].value:.3f}"
             for record in floors
             if record.run in values and values[record.run].protocol_key == own.protocol_key
         ]
         told = f"{tables.protocol_name(own.protocol_key)}, n = {own.n}"
-        card = Markup('<div><dt>{}</dt><dd>{}</dd><dd class="beside">{}</dd><dd class="protocol">{}</dd></div>')
         cards.append(card.format(measures.heading(metric), f"{own.value:.3f}", join(beside, "<br>"), told))
+    if latency := costs.latency(scored):
+        between = f"p5 {costs.number(latency.get('p5_ms'))}<br>p95 {costs.number(latency.get('p95_ms'))}"
+        told = f"{latency.get('device')}, {latency.get('precision')}, batch {latency.get('batch')}"
+        cards.append(card.format("Latency [ms] ↓", costs.number(latency["median_ms"]), Markup(between), told))
     return Markup('<dl class="cards">{}</dl>').format(join(cards))
 
 
@@ -190,7 +190,7 @@ def _picture(wide: Markup, narrow: Markup, alternative: str) -> Markup:
 
 def _image(kind: str, content: bytes, size: tuple[int, int] | None = None) -> Markup:
     """The value of src or srcset, then width and height in pixels of the page when they are not the image's own."""
-    dimensions = Markup(' width="{}" height="{}"').format(*(side // GRID_DENSITY for side in size)) if size else ""
+    dimensions = Markup(' width="{}" height="{}"').format(*(side // WIDE.density for side in size)) if size else ""
     return Markup('"data:{};base64,{}"{}').format(kind, base64.b64encode(content).decode(), dimensions)
 
 

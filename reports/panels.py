@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from reports.style import NARROW_INCHES, Look
 
@@ -51,4 +52,9 @@ def logarithmic_if_wide(axes: Axes, axis: str, values: Sequence[float]) -> bool:
     wide = len(values) > 1 and min(values) > 0 and max(values) / min(values) > LOGARITHMIC_ABOVE
     if wide:
         axes.set(**{f"{axis}scale": "log"})
+        ticks = axes.xaxis if axis == "x" else axes.yaxis
+        within_two_decades = max(values) / min(values) <= 100
+        ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if within_two_decades else (1,)))
+        ticks.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ticks.set_minor_locator(NullLocator())
     return wide

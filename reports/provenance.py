@@ -4,10 +4,9 @@ from typing import Any
 
 from reports.measures import as_text
 from reports.record import Record, flatten
-from reports.records import Records
+from reports.records import DERIVED, FOLDERS, Records
 from reports.timing import duration
 
-UNTOLD = ("run", "run_id", "label", "method", "state", "dataset", "dataset_digest")  # facts that other columns show
 RECORD_HEADS = (
     "run",
     "state",
@@ -24,7 +23,7 @@ RECORD_HEADS = (
 
 def differences(records: Records) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of what differs between the runs; the switches themselves when nothing differs."""
-    keys = records.differing() or [key for key in _top_level(records) if key not in UNTOLD]
+    keys = records.differing() or [key for key in _top_level(records) if key not in (*DERIVED, *FOLDERS)]
     titles = records.titles()
     rows = [
         [titles[record.run], *(as_text(record.facts.get(key)) if key in record.facts else "–" for key in keys)]
@@ -68,7 +67,7 @@ def missing(records: Records) -> dict[str, list[str]]:
 
 
 def _state_sentence(record: Record) -> str:
-    step, steps = record.status.get("step"), record.status.get("steps")
+    step, steps = record.step, record.status.get("steps")
     reached = f" at step {step} of {steps}" if step is not None and steps is not None else ""
     error = str(record.status.get("error") or "").strip().splitlines()
     return f"{record.state}{reached}" + (f": {error[-1]}" if error else "")

@@ -99,6 +99,12 @@ class Record:
         derived = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
         return {**flatten(self.config), **{key: getattr(self, key) for key in derived}}
 
+    @property
+    def step(self) -> int | None:
+        """The training step that the run has reached."""
+        reached = self.status.get("step")
+        return reached if isinstance(reached, int) else max((row["step"] for row in self.history), default=None)
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         return self._read_json("environment.json", dict)

@@ -17,7 +17,8 @@ from reports.record import REFERENCES, Measurement, Record, read_record
 if TYPE_CHECKING:
     import pandas
 
-LEFT_OUT_OF_DIFFERENCES = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
+DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
+FOLDERS = ("runs", "cache")  # where files lie is no difference between runs
 
 
 class NothingFound(ValueError):
@@ -87,9 +88,16 @@ class Records(Sequence[Record]):
         return MetricValues(self, name, found)
 
     def differing(self) -> list[str]:
-        """Configuration keys whose value is not the same in all records, in the order of the configuration."""
-        keys = {key: None for record in self for key in record.facts if key not in LEFT_OUT_OF_DIFFERENCES}
-        return [key for key in keys if len({repr(record.facts.get(key)) for record in self}) > 1]
+        """Configuration keys whose value is not the same in all records, in the order of the configuration.
+
+        A value that stands in the configuration twice (`scale`, and `method.architecture.scale` that refers to it)
+        counts under its shorter key.
+        """
+        keys = {key: None for record in self for key in record.facts if key not in (*DERIVED, *FOLDERS)}
+        columns = {key: [repr(record.facts.get(key)) for record in self] for key in keys}
+        differing = [key for key, values in columns.items() if len(set(values)) > 1]
+        shorter = {key: [key.split(".", place)[-1] for place in range(1, key.count(".") + 1)] for key in differing}
+        return [key for key in differing if not any(columns.get(end) == columns[key] for end in shorter[key])]
 
     def titles(self) -> dict[str, str]:
         """A short, distinct title for each run (by directory name): its name, with what tells namesakes apart."""

@@ -41,6 +41,7 @@ SETTINGS: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.8,
     "xtick.labelsize": 9,

@@ -45,7 +45,9 @@ class MetricTable:
     def as_html(self) -> Markup:
         names = [protocol_name(protocol) for _, protocol in self.columns]
         heads = [
-            Markup("{}<small>{}<br>n = {}</small>").format(heading, name, n)
+            Markup("{}<small>{}<br>n = {}</small>").format(
+                heading.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓"), name, n
+            )
             for heading, name, n in zip(self.headings, names, self.samples, strict=True)
         ]
         rows = [
@@ -119,6 +121,8 @@ def metric_tables(records: Records) -> tuple[list[MetricTable], list[str]]:
         if not keys:
             continue
         rows = {titles[r.run]: [_cell(columns, key, r.run) for key in keys] for r in scored}
+        if group == measures.GROUPS[3] and _all_alike(rows):
+            rows = {"real test images": next(iter(rows.values()))}
         samples = [
             "/".join(sorted({str(row.n) for row in columns[key].values() if row.value is not None})) for key in keys
         ]
@@ -142,6 +146,10 @@ def _cell(columns: dict[tuple[str, str], dict[str, Measurement]], key: tuple[str
         return columns[key][run]
     others = (rows[run] for (metric, _), rows in columns.items() if metric == key[0] and run in rows)
     return next((row for row in others if row.value is None), None)
+
+
+def _all_alike(rows: dict[str, list[Measurement | None]]) -> bool:
+    return len({tuple(cell.value if cell else None for cell in row) for row in rows.values()}) == 1
 
 
 def metric_frame(records: Records) -> pandas.DataFrame:

@@ -1,9 +1,11 @@
 """The timing tables: what generating and training cost, a row for each scenario, those that failed with the reason."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from reports.measures import as_text
+from reports.record import Record
 from reports.records import Records
 
 CIRCUMSTANCES = (
@@ -81,11 +83,17 @@ def cost_rows(records: Records) -> list[list[str]]:
             count(record.timing.get("parameters")),
             number(macs / 1e9) if isinstance(macs, (int, float)) else "–",
             duration(record.status.get("seconds")),
-            f"{count(record.status.get('step'))} of {count(record.status.get('steps'))}",
+            f"{count(record.step)} of {count(record.status.get('steps'))}",
             number(median(speeds)) if speeds else "–",
         ]
         rows.append([titles[record.run], *cells])
     return rows
+
+
+def latency(record: Record) -> dict[str, Any] | None:
+    """The timed inference scenario of the smallest batch."""
+    timed = [row for row in record.scenarios if row.get("kind") == "inference" and is_timed(row)]
+    return min(timed, key=lambda row: row.get("batch") or 0, default=None)
 
 
 def duration(seconds: Any) -> str:
@@ -114,4 +122,4 @@ def median(values: Sequence[float]) -> float:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

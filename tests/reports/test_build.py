@@ -112,7 +112,7 @@ def test_single_scored_run_shows_its_headlines_beside_the_references(fabricate):
     fabricate.run()
     fabricate.references()
     shown = Page(page.overview(load_records(fabricate.folder))._repr_html_())
-    assert "1 run of xinggan on synthetic 64x32: 1 finished." in shown.text
+    assert "1 run of xinggan on synthetic 64x32: 1 finished. References: copy_source" in shown.text
     assert "0.410copy source 0.310mean image 0.340clean, n = 48" in shown.text
 
 

@@ -62,9 +62,9 @@ def test_every_axis_has_its_quantity_and_metrics_their_direction(records, inches
             assert not axes.axison or (axes.get_xlabel() and axes.get_title("left"))
     dots = {axes.get_title("left"): axes.get_xlabel() for axes in figures.metric_dots(records, inches).axes}
     assert dots == {
-        "SSIM ↑": "SSIM, higher is better →",
-        "L1 ↓": "← L1, lower is better",
-        "PCKh (embedded) ↑": "PCKh (embedded), higher is better →",
+        "SSIM ↑": "higher is better →",
+        "L1 ↓": "← lower is better",
+        "PCKh (embedded) ↑": "higher is better →",
     }
     assert "ms" in figures.timing_distributions(records, inches).axes[0].get_xlabel()
 

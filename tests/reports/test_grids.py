@@ -3,15 +3,18 @@
 import numpy as np
 from PIL import Image
 
-from reports.grids import GAP, sample_grid
+from reports.grids import GridLook, sample_grid
 from reports.records import load_records
+
+GAP = 6
+SMALL = GridLook(page_width=200, cell_width=32, font_size=8, gap=GAP, density=1)
 
 
 def cells(grid: Image.Image, rows: int, columns: int, size: tuple[int, int]) -> np.ndarray:
     """[rows, columns, height, width, 3] cut from the grid's lower left, without gaps; the divider follows column 4."""
     width, height = size
     pixels = np.asarray(grid)
-    head = pixels.shape[0] - rows * (height + GAP)
+    head = pixels.shape[0] - rows * (height + GAP) + GAP
     found = []
     for row in range(rows):
         for column in range(columns):
@@ -24,7 +27,7 @@ def cells(grid: Image.Image, rows: int, columns: int, size: tuple[int, int]) -> 
 def test_each_cell_is_the_recorded_image(fabricate):
     first, second = fabricate.run(), fabricate.run("patn", "patn")
     fabricate.references()
-    grid = sample_grid(load_records(fabricate.folder), rows=3, cell_width=32, font_size=8, density=1)
+    grid = sample_grid(load_records(fabricate.folder), rows=3, look=SMALL)
     found = cells(grid, 3, 6, (32, 64))
     order = [(first, kind) for kind in ("source", "source_pose", "target_pose", "target")]
     order += [(second, "generated"), (first, "generated")]  # runs by name
@@ -37,9 +40,21 @@ def test_each_cell_is_the_recorded_image(fabricate):
 def test_enlarging_repeats_pixels(fabricate):
     fabricate.run()
     records = load_records(fabricate.folder)
-    large = sample_grid(records, rows=1, cell_width=64, font_size=8, density=1)
-    bottom_left = np.asarray(large)[-GAP - 128 : -GAP, :64]
+    large = sample_grid(records, rows=1, look=GridLook(page_width=200, cell_width=64, density=1))
+    bottom_left = np.asarray(large)[-128:, :64]
     assert np.array_equal(bottom_left[::2, ::2], bottom_left[1::2, 1::2])
+
+
+def test_short_rows_stand_side_by_side_where_the_page_has_room(fabricate):
+    fabricate.run()
+    records = load_records(fabricate.folder)
+    narrow = sample_grid(records, rows=4, look=SMALL)
+    wide = sample_grid(records, rows=4, look=GridLook(page_width=500, cell_width=32, font_size=8, gap=GAP, density=1))
+    width, height = narrow.size
+    assert wide.width == 2 * width + 5 * GAP and wide.height < height
+    pixels, expected = np.asarray(wide), np.asarray(narrow)
+    assert np.array_equal(pixels[-134:, :width], expected[-134 - 140 : -140])  # rows 1 and 2 on the left
+    assert np.array_equal(pixels[-134:, -width:], expected[-134:])  # rows 3 and 4 on the right
 
 
 def test_missing_damaged_and_foreign_examples_are_grey(fabricate):
@@ -48,7 +63,7 @@ def test_missing_damaged_and_foreign_examples_are_grey(fabricate):
     (second / "00_generated.png").unlink()
     (second / "01_generated.png").write_bytes(b"no image")
     (second / "02_source.png").write_bytes((first / "05_source.png").read_bytes())
-    grid = sample_grid(load_records(fabricate.folder), rows=4, cell_width=32, font_size=8, density=1)
+    grid = sample_grid(load_records(fabricate.folder), rows=4, look=SMALL)
     found = cells(grid, 4, 6, (32, 64))
     grey = [bool((found[row, 5] == found[row, 5, 0, 0]).all()) for row in range(4)]
     assert grey == [True, True, True, False]
