@@ -11,7 +11,10 @@ from xinggan.data.masks import body_mask
 from xinggan.data.packed import PackedSplit
 from xinggan.data.synthetic import render
 from xinggan.metrics.catalogue import METRICS
+from xinggan.metrics.extractors import Extractor
+from xinggan.metrics.images import ScoredPairs
 from xinggan.metrics.score import score
+from xinggan.metrics.set_scores import INCEPTION
 from xinggan.metrics.similarity import ssim
 from xinggan.metrics.values import Scores
 
@@ -91,6 +94,40 @@ def test_per_image_values_belong_to_their_pairs(scored, split):
     }
     for metric, value in means.items():
         assert value == pytest.approx(scores.per_image[metric].mean(), abs=1e-12)
+
+
+class Colours(torch.nn.Module):
+    """A stand-in for a feature network: mean colours of the image's quarters."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
+        return features, features / 20
+
+
+def test_with_a_feature_network_at_hand_every_set_metric_has_a_value(split, train_split, monkeypatch):
+    network = Colours()
+    family = replace(INCEPTION, open=lambda device: Extractor(network, {"network": "colours"}))
+    monkeypatch.setattr("xinggan.metrics.score.INCEPTION", family)
+    pairs = np.arange(len(split))
+    scores = score(noisy_targets(split), split, pairs, train_split=train_split, synthetic=False)
+    values = {value.metric: value for value in scores.values}
+    for metric in family.metrics:
+        assert values[metric].value is not None, values[metric].unavailable_because
+        assert values[metric].protocol["network"] == "colours"
+    assert values["fid"].value < values["fid_train"].value
+    assert values["fid_real"].n == PEOPLE * VIEWS
+    assert "mask" in values["mask_is"].protocol
+    assert values["mask_is"].value != values["is"].value
+
+
+def test_images_inside_body_masks_are_black_elsewhere(split):
+    generated = np.full((len(split), 128, 64, 3), 200, np.uint8)
+    images = torch.cat(
+        list(ScoredPairs(generated, split, np.arange(len(split))).generated_images(masked=True).batches())
+    )
+    for pair in (0, 11, 70):
+        mask = body_mask(split.poses[split.pairs[pair, 1]], 128, 64)
+        assert torch.equal(images[pair], torch.from_numpy(mask * 200).to(torch.uint8).expand(3, 128, 64))
 
 
 def test_any_selection_and_order_of_pairs_gives_the_same_value_for_a_pair(scored, split):

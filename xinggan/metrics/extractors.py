@@ -29,6 +29,7 @@ class Extractor:
 class Features:
     """What a feature network says about the n images of a set."""
 
+    of: str  # which set this is, for protocols and progress
     pooled: Tensor  # [n, d] float32
     logits: Tensor  # [n, logits] float32
 
@@ -57,13 +58,13 @@ def open_inception(device: torch.device | str = "cpu") -> Extractor:
 
 
 @torch.inference_mode()
-def extract(extractor: Extractor, images: ImageSet, device: torch.device | str, description: str) -> Features:
-    """Features of every image of a set, in order. `description` names the work in the progress display."""
+def extract(extractor: Extractor, images: ImageSet, device: torch.device | str, of: str) -> Features:
+    """Features of every image of a set, in order; `of` says which set it is."""
     pooled, logits = [], []
-    with Progress(description, len(images), "images") as progress:
+    with Progress(f"features of {of}", len(images), "images") as progress:
         for batch in images.batches():
             batch_pooled, batch_logits = extractor.network(batch.to(device))
             pooled.append(batch_pooled.float().cpu())
             logits.append(batch_logits.float().cpu())
             progress.update(len(batch))
-    return Features(torch.cat(pooled), torch.cat(logits))
+    return Features(of, torch.cat(pooled), torch.cat(logits))

@@ -59,6 +59,7 @@ class KernelSettings:
     subsets: int = 100
     subset_size: int = 1000  # or the smaller set's size where that is less; the value's protocol has the size used
     degree: int = 3
+    gamma: str = "1 / number of features"
     offset: float = 1.0
     seed: int = 2020
 

@@ -95,9 +95,7 @@ def _score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, dev
     scores.add_per_image("l1", per_image["l1"], described(protocol, protocol.l1))
 
 
-def _score_lpips(
-    scores: Scores, test: ScoredPairs, protocol: Protocol, net: str, device: torch.device | str
-) -> None:
+def _score_lpips(scores: Scores, test: ScoredPairs, protocol: Protocol, net: str, device: torch.device | str) -> None:
     description = described(protocol, library=f"lpips {version('lpips')}", version=LPIPS_VERSION, network=net)
     try:
         lpips = open_lpips(net, device)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from xinggan.metrics.catalogue import METRICS, REFERENCES
+from xinggan.metrics.catalogue import REFERENCES
 from xinggan.metrics.distributions import (
     fit_to_samples,
     frechet_distance,
@@ -26,6 +26,8 @@ from xinggan.metrics.protocol import Protocol
 from xinggan.metrics.values import Scores, described
 from xinggan.metrics.weights_files import MetricUnavailable
 
+GENERATED = "generated images, one for each scored pair"
+MASKED = "generated images inside the body masks"
 REAL_TARGETS = "distinct real targets of the scored pairs"
 TRAINING_IMAGES = "distinct images of the training pairs"
 NO_TRAINING_IMAGES = "no training images were given"
@@ -38,17 +40,13 @@ class Family:
     open: Callable[[torch.device | str], Extractor]
     score: str  # Inception score
     masked_score: str | None  # the same inside body masks
-    frechet: str
-    kernel: str
-    precision: str
-    recall: str
+    compared: tuple[str, str, str, str]  # Fréchet and kernel distance, precision, recall
 
     @property
     def metrics(self) -> list[str]:
         """All names, with their references."""
-        compared = [self.frechet, self.kernel, self.precision, self.recall]
         alone = [self.score, f"{self.score}_real", *([self.masked_score] if self.masked_score else [])]
-        return alone + [metric + suffix for suffix in REFERENCES for metric in compared]
+        return alone + [name + suffix for suffix in REFERENCES for name in self.compared]
 
 
 def _open_embedded(device: torch.device | str) -> Extractor:
@@ -57,9 +55,9 @@ def _open_embedded(device: torch.device | str) -> Extractor:
     return open_embedded_extractor(device)
 
 
-INCEPTION = Family(open_inception, "is", "mask_is", "fid", "kid", "precision", "recall")
+INCEPTION = Family(open_inception, "is", "mask_is", ("fid", "kid", "precision", "recall"))
 EMBEDDED = Family(
-    _open_embedded, "is_embedded", None, "fd_embedded", "kd_embedded", "precision_embedded", "recall_embedded"
+    _open_embedded, "is_embedded", None, ("fd_embedded", "kd_embedded", "precision_embedded", "recall_embedded")
 )
 
 
@@ -79,32 +77,27 @@ def score_sets(
         scores.add_unavailable(family.metrics, str(reason), description)
         return None
     description |= extractor.description
-    what = METRICS[family.frechet].title
-    generated = extract(extractor, test.generated_images(), device, f"{what}: generated images")
-    real = extract(extractor, test.real_targets()[0], device, f"{what}: real images")
-    trained = None
-    if training is not None:
-        trained = extract(extractor, training, device, f"{what}: training images")
+    generated = extract(extractor, test.generated_images(), device, GENERATED)
+    real = extract(extractor, test.real_targets()[0], device, REAL_TARGETS)
 
-    score_alone = {family.score: generated, f"{family.score}_real": real}
+    alone = {family.score: generated, f"{family.score}_real": real}
     if family.masked_score:
-        masked = extract(extractor, test.generated_images(masked=True), device, f"{what}: masked images")
-        score_alone[family.masked_score] = masked
-    for metric, features in score_alone.items():
+        alone[family.masked_score] = extract(extractor, test.generated_images(masked=True), device, MASKED)
+    for metric, features in alone.items():
         groups = [protocol.inception_score, *([protocol.mask] if metric == family.masked_score else [])]
-        stated = described(protocol, *groups) | description
+        stated = described(protocol, *groups, images=features.of) | description
         logits = extractor.class_logits(features.logits)
         compute = partial(inception_score, logits, protocol.inception_score)
         scores.attempt([metric], compute, stated, len(logits))
 
-    _compare(scores, family, "", generated, real, protocol, {**description, "reference": REAL_TARGETS})
-    for suffix, images in (("_train", generated), ("_real", real)):
-        stated = {**description, "reference": TRAINING_IMAGES}
-        if trained is None:
-            compared = [family.frechet, family.kernel, family.precision, family.recall]
-            scores.add_unavailable([metric + suffix for metric in compared], NO_TRAINING_IMAGES, stated)
-        else:
-            _compare(scores, family, suffix, images, trained, protocol, stated)
+    _compare(scores, family, "", generated, real, protocol, description)
+    if training is None:
+        compared = [name + suffix for suffix in ("_train", "_real") for name in family.compared]
+        scores.add_unavailable(compared, NO_TRAINING_IMAGES, description)
+    else:
+        trained = extract(extractor, training, device, TRAINING_IMAGES)
+        _compare(scores, family, "_train", generated, trained, protocol, description)
+        _compare(scores, family, "_real", real, trained, protocol, description)
     return generated, real
 
 
@@ -119,13 +112,12 @@ def _compare(
 ) -> None:
     """Record the metrics of `images` against `reference`."""
     a, b = images.pooled, reference.pooled
-    description = {**description, "reference_images": len(b)}
-    scores.attempt([family.frechet + suffix], lambda: frechet_distance(a, b), description, len(a))
+    description = {**description, "images": images.of, "reference": reference.of, "reference_images": len(b)}
+    frechet, kernel, precision, recall = (name + suffix for name in family.compared)
+    scores.attempt([frechet], lambda: frechet_distance(a, b), description, len(a))
 
-    kernel = fit_to_samples(protocol.kernel, len(a), len(b))
-    stated = described(protocol, kernel) | description
-    scores.attempt([family.kernel + suffix], lambda: kernel_distance(a, b, kernel), stated, len(a))
+    fitted = fit_to_samples(protocol.kernel, len(a), len(b))
+    scores.attempt([kernel], lambda: kernel_distance(a, b, fitted), described(protocol, fitted) | description, len(a))
 
     stated = described(protocol, protocol.manifold) | description
-    names = [family.precision + suffix, family.recall + suffix]
-    scores.attempt(names, lambda: precision_and_recall(a, b, protocol.manifold), stated, len(a))
+    scores.attempt([precision, recall], lambda: precision_and_recall(a, b, protocol.manifold), stated, len(a))

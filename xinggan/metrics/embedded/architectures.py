@@ -12,7 +12,7 @@ from torch.nn import functional as F
 HEIGHT, WIDTH = 128, 64  # pixels the networks look at
 CELL_PX = 4  # pixels from one cell of the pose estimator's maps to the next
 JOINTS = 18
-PRESENT = 0.2  # probability from which a joint counts as present; joints at the edge of being hidden are often found
+PRESENT = 0.1  # probability from which a joint counts as present; joints at the edge of being hidden are often found
 
 
 class Convolution(nn.Sequential):
