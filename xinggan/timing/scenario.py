@@ -15,8 +15,9 @@ from xinggan.data.packed import PackedSplit
 from xinggan.model.method import Method
 from xinggan.training.schedule import image_seeds
 
-WARM_UP = 3
-REPETITIONS = 20
+WARM_UP_CALLS = 3
+CALLS = 20
+SECONDS = 5.0  # a slow scenario stops after this long, but not before it has five samples
 
 
 @dataclass
@@ -69,9 +70,14 @@ def time_inference(method: Method, name: str, split: PackedSplit, device: str, b
         return 1000 * (time.perf_counter() - began)
 
     scenario.first_call_ms = call_ms()
-    for _ in range(WARM_UP):
+    warm_up = min(WARM_UP_CALLS, int(1000 * SECONDS / scenario.first_call_ms) + 1)
+    for _ in range(warm_up):
         call_ms()
-    scenario.samples_ms = [call_ms() for _ in range(REPETITIONS)]
+    began = time.perf_counter()
+    while len(scenario.samples_ms) < CALLS:
+        scenario.samples_ms.append(call_ms())
+        if len(scenario.samples_ms) >= 5 and time.perf_counter() - began > SECONDS:
+            break
     scenario.peak_memory_mb = peak_memory_mb(device)
     return scenario
 
