@@ -58,15 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
     from reports.notebook import NotebookFailed
-    from reports.records import NothingFound
 
     print(f"building the report from {options.runs} ...", file=sys.stderr, flush=True)
     try:
         page = build_report(options.runs, options.out, options.select, options.show_code)
-    except (NothingFound, ValueError, OSError) as error:
+    except (ValueError, NotADirectoryError) as error:
         print(error, file=sys.stderr)
         return 2
-    except NotebookFailed as error:
+    except (NotebookFailed, OSError) as error:
         print(f"the report could not be built: {error}", file=sys.stderr)
         return 1
     print(page)

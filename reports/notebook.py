@@ -17,7 +17,7 @@ from typing import Any
 KERNEL = "report"
 TEMPLATES = Path(__file__).parent
 ROOT = Path(__file__).parents[1]  # where `reports` and `xinggan` are imported from
-CELL_TIMEOUT_S = 600
+START_TIMEOUT_S, CELL_TIMEOUT_S = 300, 600  # generous: a busy machine starts a process slowly
 
 
 class NotebookFailed(RuntimeError):
@@ -32,6 +32,7 @@ def run_notebook(notebook: Path, parameters: dict[str, Any], progress: bool) -> 
     logging.getLogger("papermill").setLevel(logging.WARNING)
     options = {
         "kernel_name": KERNEL,
+        "start_timeout": START_TIMEOUT_S,
         "execution_timeout": CELL_TIMEOUT_S,
         "progress_bar": progress,
         "log_output": False,

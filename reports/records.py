@@ -26,13 +26,18 @@ class NothingFound(ValueError):
 
 
 class Records(Sequence[Record]):
-    """Run records in the order of a table: methods by name and seed, then the trivial references."""
+    """Run records in the order of a table: methods by name and seed, then the trivial references.
 
-    def __init__(self, records: Iterable[Record]):
+    A part of a report's records (`where`, `methods`, ...) remembers the `whole`, so that a run has the same title and
+    the same colour in all its tables and figures.
+    """
+
+    def __init__(self, records: Iterable[Record], whole: "Records | None" = None):
         self._records = sorted(records, key=_table_order)
+        self.whole = whole or self
 
     def __getitem__(self, index: Any) -> Any:
-        return Records(self._records[index]) if isinstance(index, slice) else self._records[index]
+        return Records(self._records[index], self.whole) if isinstance(index, slice) else self._records[index]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -45,11 +50,11 @@ class Records(Sequence[Record]):
 
     @property
     def methods(self) -> "Records":
-        return Records(record for record in self if not record.is_reference)
+        return Records((record for record in self if not record.is_reference), self.whole)
 
     @property
     def references(self) -> "Records":
-        return Records(record for record in self if record.is_reference)
+        return Records((record for record in self if record.is_reference), self.whole)
 
     def where(self, **conditions: Any) -> "Records":
         """Records whose fact equals the value, or is one of a list of values.
@@ -62,7 +67,7 @@ class Records(Sequence[Record]):
             fact = self.resolve(key)
             choices = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
             kept = [record for record in kept if any(_same(record.facts.get(fact), choice) for choice in choices)]
-        return Records(kept)
+        return Records(kept, self.whole)
 
     def resolve(self, key: str) -> str:
         """The full name of the fact that `key` means; an unknown or ambiguous one is refused with what is there."""
@@ -101,31 +106,31 @@ class Records(Sequence[Record]):
 
     def titles(self) -> dict[str, str]:
         """A short, distinct title for each run (by directory name): its name, with what tells namesakes apart."""
-        titles: dict[str, str] = {}
-        for name in dict.fromkeys(record.name for record in self):
-            namesakes = Records(record for record in self if record.name == name)
-            differing = namesakes.differing()
-            keys = ["seed"] if "seed" in differing else differing[:2]
-            for record in namesakes:
-                told_apart_by = (f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)
-                titles[record.run] = " ".join([name, *told_apart_by])
-        times_used = Counter(titles.values())
-        return {
-            record.run: titles[record.run] + (f" {record.run_id[:6]}" if times_used[titles[record.run]] > 1 else "")
-            for record in self
-        }
+        return {record.run: self.whole._titles[record.run] for record in self}
 
     def by_dataset(self) -> dict[str, "Records"]:
         """Records that were scored on the same test set, by a heading such as `synthetic 128x64 (digest 1a2b3c4d)`."""
         groups: dict[str, list[Record]] = {}
         for record in self:
-            groups.setdefault(record.dataset_digest or record.dataset, []).append(record)
-        return {
-            f"{members[0].dataset} (digest {members[0].dataset_digest[:8]})"
-            if members[0].dataset_digest
-            else f"{members[0].dataset} (no digest recorded)": Records(members)
-            for members in groups.values()
-        }
+            digest = f"digest {record.dataset_digest[:8]}" if record.dataset_digest else "no digest recorded"
+            groups.setdefault(f"{record.dataset} ({digest})", []).append(record)
+        return {heading: Records(members, self.whole) for heading, members in groups.items()}
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        by_name: dict[str, list[Record]] = {}
+        for record in self:
+            by_name.setdefault(record.name, []).append(record)
+        titles: dict[str, str] = {}
+        for name, namesakes in by_name.items():
+            differing = Records(namesakes).differing() if len(namesakes) > 1 else []
+            keys = ["seed"] if "seed" in differing else differing[:2]
+            for record in namesakes:
+                told_apart_by = (f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)
+                titles[record.run] = " ".join([name, *told_apart_by])
+        used = Counter(titles.values())
+        ids = {record.run: record.run_id[:6] for record in self}
+        return {run: title if used[title] == 1 else f"{title} {ids[run]}" for run, title in titles.items()}
 
     @cached_property
     def _keys(self) -> dict[str, None]:
@@ -160,12 +165,7 @@ class MetricValues:
         ]
         frame = pandas.DataFrame(rows, columns=[*keys, "value"]).astype({"value": float})
         if not keys:
-            return (
-                frame["value"]
-                .agg(["mean", "std", "count"])
-                .to_frame(self.name)
-                .T.set_axis(["mean", "sd", "runs"], axis=1)
-            )
+            keys, frame = ("metric",), frame.assign(metric=self.name)
         groups = frame.groupby(list(keys), dropna=False)["value"]
         return groups.agg(mean="mean", sd="std", runs="count")
 

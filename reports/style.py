@@ -64,15 +64,18 @@ class Look:
 
 
 def looks(records: Records) -> dict[str, Look]:
-    """A look for each run (by directory name). A method's first variant has the method's colour, further ones colours
-    of methods that are not in this report; when colours run out they start again with other dashes.
+    """A look for each run (by directory name), the same in every figure of the report that the records belong to.
+
+    A method's first variant has the method's colour, further ones colours of methods that are not in this report; when
+    colours run out they start again with other dashes.
     """
-    present = {record.method for record in records}
+    every = records.whole
+    present = {record.method for record in every}
     spare = cycle([colour for method, colour in METHOD_COLOURS.items() if method not in present] or ["#555555"])
     owned = {**METHOD_COLOURS, **REFERENCE_COLOURS}
     chosen: dict[str, Look] = {}
-    for number, record in enumerate(records):
+    for number, record in enumerate(every):
         colour = owned.pop(record.method, None) or next(spare)
         dashes = DASHES[number // len(METHOD_COLOURS) % len(DASHES)]
         chosen[record.run] = Look(colour, MARKERS[number % len(MARKERS)], dashes)
-    return chosen
+    return {record.run: chosen[record.run] for record in records}

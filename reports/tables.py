@@ -43,50 +43,37 @@ class MetricTable:
         ]
 
     def as_html(self) -> Markup:
-        names = [protocol_name(protocol) for _, protocol in self.columns]
+        protocols = [protocol for _, protocol in self.columns]
         heads = [
-            Markup("{}<small>{}<br>n = {}</small>").format(
-                heading.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓"), name, n
-            )
-            for heading, name, n in zip(self.headings, names, self.samples, strict=True)
+            Markup("{}<small>{}<br>n = {}</small>").format(_unbroken(heading), protocol_name(protocol), n)
+            for heading, protocol, n in zip(self.headings, protocols, self.samples, strict=True)
         ]
-        rows = [
-            [
-                run,
-                *(
-                    text if note is None else Markup("{}<sup>{}</sup>").format(text, note)
-                    for text, note in self.cells(run)
-                ),
-            ]
-            for run in self.rows
-        ]
+        rows = [[run, *(text + _raised(note) for text, note in self.cells(run))] for run in self.rows]
         notes = join(Markup("<li>{}</li>").format(note) for note in self.notes)
-        protocols = listing(
-            Markup("<b>{}</b> {}").format(heading, protocol_settings(protocol))
-            for heading, (_, protocol) in zip(self.headings, self.columns, strict=True)
+        settings = (
+            Markup("{}: {}").format(heading, protocol_settings(protocol))
+            for heading, protocol in zip(self.headings, protocols, strict=True)
         )
         return join(
             [
-                table(["", *heads], rows, caption=self.title, kind="numbers"),
-                Markup('<ol class="notes">{}</ol>').format(notes) if self.notes else "",
-                details("Protocols of these values", protocols),
+                table(["", *heads], rows, self.title, kind="numbers"),
+                Markup('<ol class="notes">{}</ol>').format(notes) if notes else "",
+                details("Protocols of these values", listing(settings)),
             ]
         )
 
     def as_markdown(self) -> str:
-        def line(cells: list[Any]) -> str:
-            return "| " + " | ".join(str(escape(cell)).replace("|", "\\|") for cell in cells) + " |"
-
         heads = [
             f"{heading} ({protocol_name(protocol)}, n = {n})"
             for heading, (_, protocol), n in zip(self.headings, self.columns, self.samples, strict=True)
         ]
         rows = [
-            line([run, *(text if note is None else f"{text} [{note}]" for text, note in self.cells(run))])
+            _markdown_row([run, *(f"{text} [{note}]" if note else text for text, note in self.cells(run))])
             for run in self.rows
         ]
         notes = [f"[{number}] {escape(note)}" for number, note in enumerate(self.notes, start=1)]
-        lines = [f"### {escape(self.title)}", "", line(["run", *heads]), "|---" + "|---:" * len(heads) + "|", *rows]
+        ruler = "|---" + "|---:" * len(heads) + "|"
+        lines = [f"### {escape(self.title)}", "", _markdown_row(["run", *heads]), ruler, *rows]
         return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
     def _decimals(self, place: int) -> int:
@@ -100,6 +87,19 @@ class MetricTable:
         if text not in self.notes:
             self.notes.append(text)
         return self.notes.index(text) + 1
+
+
+def _unbroken(heading: str) -> str:
+    """Keep the arrow in the line of the title's last word."""
+    return heading.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
+
+
+def _raised(note: int | None) -> Markup:
+    return Markup("<sup>{}</sup>").format(note) if note else Markup("")
+
+
+def _markdown_row(cells: list[Any]) -> str:
+    return "| " + " | ".join(str(escape(cell)).replace("|", "\\|") for cell in cells) + " |"
 
 
 def metric_tables(records: Records) -> tuple[list[MetricTable], list[str]]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reports.record import parse_config, read_record
 from reports.records import NothingFound, Records, load_records
+from reports.style import looks
 
 
 def test_query_groups_values_as_by_hand(fabricate):
@@ -146,6 +147,17 @@ def test_runs_have_distinct_titles_that_say_what_differs(fabricate):
     titles = sorted(load_records(fabricate.folder).titles().values())
     assert len(set(titles)) == 4
     assert "patn" in titles and "xinggan scale=single seed=0" in titles
+
+
+def test_part_of_a_report_keeps_titles_and_looks(fabricate):
+    for seed in (0, 1):
+        fabricate.run(seed=seed)
+    fabricate.run("patn", "patn", digest="e2" * 32)
+    whole = load_records(fabricate.folder)
+    parts = [whole.where(seed=1), whole.methods, whole[:1], *whole.by_dataset().values()]
+    for part in parts:
+        assert part.titles().items() <= whole.titles().items()
+        assert looks(part).items() <= looks(whole).items()
 
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12)
