@@ -33,15 +33,15 @@ class GridLook:
 WIDE, NARROW = GridLook(), GridLook(page_width=358, cell_width=64, font_size=10)
 
 
-def sample_grid(records: Records, rows: int = 12, look: GridLook = WIDE) -> Image.Image | None:
-    """The grid of the first `rows` example pairs of the runs that have some, None when there are none.
+def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image.Image | None:
+    """The grid of the runs that have examples, at most `rows` pairs below one another; None when there are none.
 
     A run whose example was made from another source image or for another target is left grey: it is another test pair.
     """
     runs = [record for record in records.methods if record.examples]
     if not runs:
         return None
-    numbers = sorted({number for record in runs for number in record.examples})[:rows]
+    numbers = sorted({number for record in runs for number in record.examples})
     images = (_open(_path(run, number, "generated")) for run in runs for number in run.examples)
     first = next((image for image in images if image is not None), None)
     if first is None:
@@ -56,6 +56,7 @@ def sample_grid(records: Records, rows: int = 12, look: GridLook = WIDE) -> Imag
     lefts = [column * (width + gap) + (2 * gap if column >= len(GIVEN) else 0) for column in range(len(labels))]
     block_width = lefts[-1] + width + 5 * gap
     blocks = max(1, min(len(numbers), (look.page_width * look.density + 5 * gap) // block_width))
+    numbers = numbers[: rows * blocks]
     in_block = math.ceil(len(numbers) / blocks)
 
     grid = Image.new("RGB", (blocks * block_width - 5 * gap, head + in_block * (height + gap) - gap), PAPER)

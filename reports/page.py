@@ -50,7 +50,7 @@ def samples(records: Records, output: Path) -> Shown:
     """A sample grid for each test set."""
     parts = []
     for number, (heading, group) in enumerate(records.by_dataset().items(), start=1):
-        wide, narrow = sample_grid(group, look=WIDE), sample_grid(group, rows=8, look=NARROW)
+        wide, narrow = sample_grid(group, look=WIDE), sample_grid(group, look=NARROW)
         if wide is None or narrow is None:
             continue
         wide_png, narrow_png = _png(wide), _png(narrow)

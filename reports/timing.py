@@ -46,7 +46,9 @@ def timing_table(records: Records) -> tuple[list[str], list[list[str]], list[str
                 rows.append([name, *named, *measured, str(len(scenario.get("samples_ms") or ()))])
             else:
                 circumstances = (
-                    f"{key} {as_text(scenario[key])}" for key in ("batch", *CIRCUMSTANCES) if key in scenario
+                    f"{key} {as_text(scenario[key])}"
+                    for key in ("batch", "device", "precision", "mode")
+                    if key in scenario
                 )
                 reason = scenario.get("unavailable_because") or "the record gives no reason"
                 failed.append(

@@ -48,13 +48,13 @@ def test_enlarging_repeats_pixels(fabricate):
 def test_short_rows_stand_side_by_side_where_the_page_has_room(fabricate):
     fabricate.run()
     records = load_records(fabricate.folder)
-    narrow = sample_grid(records, rows=4, look=SMALL)
+    narrow = sample_grid(records, rows=8, look=SMALL)
     wide = sample_grid(records, rows=4, look=GridLook(page_width=500, cell_width=32, font_size=8, gap=GAP, density=1))
-    width, height = narrow.size
-    assert wide.width == 2 * width + 5 * GAP and wide.height < height
+    assert wide.width == 2 * narrow.width + 5 * GAP
     pixels, expected = np.asarray(wide), np.asarray(narrow)
-    assert np.array_equal(pixels[-134:, :width], expected[-134 - 140 : -140])  # rows 1 and 2 on the left
-    assert np.array_equal(pixels[-134:, -width:], expected[-134:])  # rows 3 and 4 on the right
+    half = 4 * (64 + GAP)
+    assert np.array_equal(pixels[GAP - half :, : narrow.width], expected[GAP - 2 * half : -half])  # pairs 1 to 4
+    assert np.array_equal(pixels[GAP - half :, -narrow.width :], expected[GAP - half :])  # pairs 5 to 8
 
 
 def test_missing_damaged_and_foreign_examples_are_grey(fabricate):
