@@ -102,7 +102,7 @@ class AttributeClassifier(nn.Module):
                 stack(training_form, (96, 128, 2)),
             ]
         )
-        self.heads = nn.Linear(128, sum(attributes.values()))
+        self.heads = nn.Linear(2 * 128, sum(attributes.values()))  # of mean and maximum: a logo is small
 
     def stage_features(self, images: Tensor) -> list[Tensor]:
         """images: [B, 3, 128, 64] in [-1, 1]. Returns five maps, [B, 16, 128, 64] to [B, 128, 8, 4]."""
@@ -114,8 +114,9 @@ class AttributeClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images: [B, 3, 128, 64] in [-1, 1]. Returns pooled features [B, 128] and logits [B, all classes]."""
-        pooled = self.stage_features(images)[-1].mean((2, 3))
-        return pooled, self.heads(pooled)
+        last = self.stage_features(images)[-1]  # (B, 128, 8, 4)
+        pooled = last.mean((2, 3))
+        return pooled, self.heads(torch.cat([pooled, last.amax((2, 3))], 1))
 
     def by_attribute(self, logits: Tensor) -> dict[str, Tensor]:
         """Logits [B, classes] -> {attribute: [B, its classes]}."""

@@ -37,8 +37,8 @@ class Recipe:
 
 RECIPES = {
     "pose": Recipe(worlds=40, people=128, steps=2500, seed=11),
-    "attributes": Recipe(worlds=40, people=128, steps=1500, seed=12),
-    "perceptual": Recipe(worlds=20, people=128, steps=700, seed=13),
+    "attributes": Recipe(worlds=40, people=128, steps=2000, seed=12, learning_rate=3e-3),
+    "perceptual": Recipe(worlds=20, people=128, steps=600, seed=13, learning_rate=3e-3),
 }
 
 
