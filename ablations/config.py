@@ -16,7 +16,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -241,6 +241,8 @@ def _readable(error: Exception) -> str:
     hidden = ("full_key", "object_type", "reference_type", "To append", "Config search path", "provider=", "See https")
     kept = list(dict.fromkeys(line for line in lines if line and not line.startswith(hidden)))
     message = " ".join(kept)
+    if isinstance(error, OverrideParseException):
+        message = f"cannot read {error.override!r} as key=value: {message}"
     if "not in" in message and "Key '" in message:
         key = message.split("Key '")[1].split("'")[0]
         keys = [

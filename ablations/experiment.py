@@ -11,7 +11,6 @@ import torch
 import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from xinggan.metrics.score import score
 
 from ablations.config import name, plain_values, run_id
 from ablations.record import RunRecord
@@ -20,6 +19,7 @@ from xinggan.data.prepare import prepare
 from xinggan.data.settings import DatasetSettings
 from xinggan.files import write_atomically
 from xinggan.generate import generate_pairs
+from xinggan.metrics.score import score
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
 from xinggan.timing.scenario import Scenario, device_name, multiply_accumulates, peak_memory_mb, time_inference
@@ -51,6 +51,7 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     RunBusy when another process works on the same run; whatever goes wrong later is in the outcome and the record."""
     began = time.monotonic()
     processes = processes or Processes()
+    device = resolve_device(config.device)
     settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     with processes.first_goes_first():
         data = prepare(settings, config.cache, progress=processes.first)
@@ -59,7 +60,8 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     if RunRecord(folder).finished:
         return Outcome(title, "skipped", folder, time.monotonic() - began)
     if not processes.first:
-        return _assist(config, data, folder, stop, processes)
+        result = _train(config, build_method(config, device), data, folder, device, stop, processes)
+        return Outcome(title, "finished" if result and result.finished else "preempted", folder, 0.0)
 
     with RunRecord(folder) as record:
         content = yaml.safe_dump({"name": title} | plain_values(config), sort_keys=False)
@@ -67,7 +69,7 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
         attempt = record.begin(content, name=title, dataset_digest=data.digest, steps=steps)
         print(f"{title}: {attempt}, {folder}", flush=True)
         try:
-            _compute(config, data, record, stop, processes)
+            _compute(config, data, record, device, stop, processes)
         except (Preempted, KeyboardInterrupt):
             record.end("preempted")
             return Outcome(title, "preempted", folder, time.monotonic() - began, f"stopped by {stop.signal_name}")
@@ -79,9 +81,8 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
 
 
 def _compute(
-    config: DictConfig, data: PackedDataset, record: RunRecord, stop: StopRequest, processes: Processes
+    config: DictConfig, data: PackedDataset, record: RunRecord, device: str, stop: StopRequest, processes: Processes
 ) -> None:
-    device = resolve_device(config.device)
     method = build_method(config, device)
     trained = _train(config, method, data, record.folder, device, stop, processes)
     if trained and not trained.finished:
@@ -111,14 +112,6 @@ def _compute(
     record.write_metrics([asdict(value) for value in scores.values], scores.per_image, pairs, data.test)
     unless_stopped()
     record.write_timing(measure_timing(config, method, data, device, trained))
-
-
-def _assist(config: DictConfig, data: PackedDataset, folder: Path, stop: StopRequest, processes: Processes) -> Outcome:
-    """What a process does that is not the first: its share of the training. The first one writes and scores."""
-    device = resolve_device(config.device)
-    method = build_method(config, device)
-    result = _train(config, method, data, folder, device, stop, processes)
-    return Outcome(name(config), "finished" if result and result.finished else "preempted", folder, 0.0)
 
 
 def build_method(config: DictConfig, device: str) -> Method:

@@ -59,11 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for every row")
     options = parser.parse_args(arguments)
 
-    from ablations.config import ConfigurationError, compose, expand
+    from ablations.config import ConfigurationError, compose
     from ablations.run import run_grid
 
     try:
-        rows = study_rows(options.study, options.overrides, expand)
+        rows = study_rows(options.study, options.overrides)
         configs = [compose(overrides) for _, overrides in rows]
     except ConfigurationError as error:
         print(f"ablations.study: {error}", file=sys.stderr)
@@ -73,8 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def study_rows(study: str, overrides: list[str], expand) -> list[tuple[str, list[str]]]:
-    """Each row of the study with the further overrides, once a combination of their comma lists."""
+def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
+    """Title and overrides of each row of the study, once a combination of the comma lists in `overrides`."""
+    from ablations.config import expand
+
     rows = []
     for combination in expand(overrides):
         for title, own in STUDIES[study]:

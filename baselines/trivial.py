@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 class CopySource(Method):
     """The source image as it is: right person, wrong pose."""
 
-    trained = False
-
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         return images_to_float(source)
 
@@ -25,7 +23,6 @@ class CopySource(Method):
 class MeanImage(Method):
     """The mean of all training images: no person, no pose, but the average background."""
 
-    trained = False
     mean: Tensor
 
     def __init__(self) -> None:
@@ -45,8 +42,6 @@ class MeanImage(Method):
 
 class GroundTruth(Method):
     """The target image itself: the best that can be scored."""
-
-    trained = False
 
     def generate_pairs(self, batch: PosePair, seeds: Tensor) -> Tensor:
         return images_to_float(batch.target_image)

@@ -45,7 +45,7 @@ COMBINATIONS = list(itertools.product(Scale, Attention, Fusion, Branches))
 def test_every_combination_of_switches_trains_or_is_refused_with_a_reason(scale, attention, fusion, branches):
     architecture = Architecture(scale, attention, fusion, branches, blocks=2, width=4, candidates=2, pyramid=(1, 3))
     if attention == Attention.none and (scale == Scale.single or branches == Branches.appearance):
-        with pytest.raises(ValueError, match="nothing to act on|never reach the image"):
+        with pytest.raises(ValueError, match=r"nothing to act on|never reach the image"):
             XingGenerator(architecture)
         return
     generator = XingGenerator(architecture)

@@ -130,7 +130,7 @@ def test_signals_ask_to_stop_and_handlers_are_put_back(number):
 
 
 def test_a_second_interrupt_does_not_wait():
-    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal_name == "SIGINT"
         os.kill(os.getpid(), signal.SIGINT)
@@ -160,7 +160,7 @@ train(method, open_packed({packed!r}), SETTINGS, {folder!r}, device=device, proc
 
 
 def test_two_processes_give_the_single_process_result(people, tmp_path, uninterrupted):
-    """Same global batch, InstanceNorm, dropout and history pool included; to the tolerance of summing in another order."""
+    """Same global batch, InstanceNorm, dropout and history pool included; sums are taken in another order."""
     script = tmp_path / "worker.py"
     folder = tmp_path / "run"
     tests = str(Path(__file__).parent)

@@ -1,4 +1,4 @@
-"""`PosePair`, the one batch type: source and target images with their poses, as bytes and keypoints until they are on the device."""
+"""`PosePair`, the one batch type: images as bytes and poses as keypoints until they are on the device."""
 
 from dataclasses import dataclass, fields
 
@@ -23,7 +23,8 @@ class PosePair:
 
     def to(self, device: torch.device | str) -> "PosePair":
         """The same batch on `device` (copied without blocking where the memory is pinned)."""
-        return PosePair(**{field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return PosePair(**{name: value.to(device, non_blocking=True) for name, value in values.items()})
 
 
 def images_to_float(images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ class DatasetSettings:
     width: int | None = None  # pixels
     resize: bool = False  # allow photographs of another size than height x width to be resized (area)
     test_pairs: int | None = None  # score only the first so many test pairs of the list; None: all
-    identity_pattern: str | None = None  # regular expression whose first group is the identity; None: the data set's rule
+    identity_pattern: str | None = None  # regular expression, first group: the identity; None: the data set's rule
     mask_radius: int = 4  # pixels around limbs in the body mask (4 at 128x64 and 256x176)
 
     # synthetic people only

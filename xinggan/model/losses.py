@@ -26,16 +26,18 @@ class PerceptualLoss(nn.Module):
     trained on synthetic people, never the one that scores. FileNotFoundError says which weight file is missing.
     """
 
+    network: nn.Module
+
     def __init__(self, network: str = PerceptualNetwork.embedded):
         super().__init__()
-        self.network = str(network)
         if network == PerceptualNetwork.vgg19:
-            self.features, self.sha256 = _vgg19_relu1_2()
+            self.network, self.sha256 = _vgg19_relu1_2()
+            self.features = self.network.forward
         else:
             from xinggan.metrics.embedded.networks import load_embedded
 
-            self.classifier, self.sha256 = load_embedded("perceptual")
-            self.features = self.classifier.perceptual_features
+            self.network, self.sha256 = load_embedded("perceptual")
+            self.features = self.network.perceptual_features
         self.requires_grad_(False)
 
     def forward(self, generated: Tensor, target: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ class Method(nn.Module):
     `averaged` names the submodules that `generate` uses: their exponential moving average is what is evaluated.
     """
 
-    trained = True  # False: nothing to learn by gradient steps
     averaged: tuple[str, ...] = ()
 
     def __init__(self) -> None:

@@ -1,0 +1,142 @@
+"""Configuration: what is accepted, what is refused and how, and which run it is."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ablations.config import (
+    ConfigurationError,
+    compose,
+    expand,
+    identity,
+    method_name,
+    name,
+    reference,
+    run_id,
+)
+
+XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
+
+
+def test_defaults_are_xinggan_plus_plus_at_the_small_preset():
+    config = compose([])
+    assert (config.scale, config.attention, config.fusion) == ("multi", "enhanced", "dense")
+    assert config.preset == "small"
+    assert method_name(config) == name(config) == "xinggan"
+
+
+def test_paper_preset_holds_the_published_settings_of_each_data_set():
+    market = compose(["preset=paper", "dataset=market1501", "dataset.root=x"])
+    fashion = compose(["preset=paper", "dataset=deepfashion", "dataset.root=x"])
+    assert (market.norm, market.losses.adversarial_kind) == ("batch", "bce")
+    assert (fashion.norm, fashion.losses.adversarial_kind) == ("instance", "lsgan")
+    for config, weights, history, steps, decay in (
+        (market, (5, 50, 50), 50, 62_500 + 25_000, 25_000),
+        (fashion, (5, 50, 1), 0, 25_000 + 12_500, 12_500),
+    ):
+        assert (config.losses.adversarial, config.losses.l1, config.losses.perceptual) == weights
+        assert (config.history, config.training.steps, config.training.decay_steps) == (history, steps, decay)
+        assert (config.training.batch, config.learning_rate, config.width, config.blocks) == (32, 2e-4, 64, 9)
+    assert (market.dataset.height, market.dataset.width) == (128, 64)
+    assert (fashion.dataset.height, fashion.dataset.width) == (256, 176)
+
+
+REFUSED = [
+    (["scale=double"], "multi, single"),
+    (["attention=sharp"], "enhanced, plain, none"),
+    (["preset=tiny"], "paper small smoke"),
+    (["method=nothing"], "copy_source ground_truth mean_image xinggan"),
+    (["dataset=imagenet"], "deepfashion folder market1501 synthetic"),
+    (["scal=single"], "Did you mean scale"),
+    (["training.stepz=3"], "Did you mean steps"),
+    (["training.steps=many"], "could not be converted to Integer"),
+    (["training.steps=0"], "training.steps=0: accepted is 1 or more"),
+    (["training.decay_steps=10000"], "accepted is 0 to training.steps"),
+    (["blocks=0"], "blocks=0: accepted are 1 to 64"),
+    (["width=7"], "width=7: accepted are even numbers from 4"),
+    (["dropout=1"], "dropout=1"),
+    (["pyramid=[0]"], "bin counts from 1"),
+    (["attention=none", "scale=single"], "nothing to act on"),
+    (["attention=none", "branches=appearance"], "never reach the image"),
+    (["losses.l1=-1"], "weights are 0 (term left out) or more"),
+    (["losses.l1=0", "losses.perceptual=0", "discriminators=none"], "nothing to train for"),
+    (["precision=fp8"], "fp32, bf16"),
+    (["evaluation.lpips_net=resnet"], "alex, vgg, squeeze"),
+    (["dataset=folder"], "needs dataset.root=FOLDER"),
+    (["dataset.height=30"], "multiples of 4"),
+    (["method=copy_source", "scale=single"], "scale: belongs to method=xinggan"),
+    (["scale="], "scale"),
+    (["scale=single=multi"], "scale=single=multi"),
+    (["seed=0,1"], "seed"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), REFUSED, ids=[" ".join(o) for o, _ in REFUSED])
+def test_wrong_overrides_are_refused_with_what_is_accepted(overrides, said):
+    with pytest.raises(ConfigurationError) as refusal:
+        compose(overrides)
+    assert said in str(refusal.value)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    with pytest.raises(ConfigurationError, match=r"blocks=0.*training.steps=0.*precision=x"):
+        compose(["blocks=0", "training.steps=0", "training.decay_steps=0", "precision=x"])
+
+
+def test_comma_lists_become_every_combination_in_order():
+    grid = expand(["scale=multi,single", "preset=smoke", "seed=0,1", "pyramid=[1,3]"])
+    assert grid[0] == ["scale=multi", "preset=smoke", "seed=0", "pyramid=[1,3]"]
+    assert [(row[0], row[2]) for row in grid] == [
+        ("scale=multi", "seed=0"),
+        ("scale=multi", "seed=1"),
+        ("scale=single", "seed=0"),
+        ("scale=single", "seed=1"),
+    ]
+    assert expand([]) == [[]]
+
+
+UNCHANGING = ["device=cpu", "runs=elsewhere", "cache=elsewhere", "training.log_every=7", "scale=multi"]
+CHANGING = ["seed=1", "scale=single", "blocks=5", "losses.l1=49", "training.batch=3", "precision=bf16", "width=32"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sets(st.sampled_from(UNCHANGING)), st.sets(st.sampled_from(CHANGING), min_size=1))
+def test_run_id_depends_on_what_is_computed_and_on_nothing_else(unchanging, changing):
+    plain = run_id(compose([]), "digest")
+    assert run_id(compose(sorted(unchanging)), "digest") == plain
+    assert run_id(compose(sorted(changing | unchanging)), "digest").split("-")[-1] != plain.split("-")[-1]
+    assert run_id(compose([]), "another digest") != plain
+
+
+def test_the_same_photographs_in_another_place_are_the_same_run():
+    ids = {run_id(compose(["dataset=folder", f"dataset.root={root}"]), "digest") for root in ("here", "there")}
+    assert len(ids) == 1
+
+
+def test_names_say_what_was_switched():
+    config = compose([*XINGGAN, "seed=3"])
+    assert name(config) == "xinggan scale=single attention=plain fusion=coattention"
+    assert run_id(config, "x").startswith("xinggan-single-plain-coattention-synthetic-small-s3-")
+    assert name(compose(["method=copy_source"])) == "copy_source"
+
+
+def test_switches_of_another_method_do_not_change_a_reference():
+    one, other = compose(["scale=single", "seed=5"]), compose(["training.steps=3", "training.decay_steps=0"])
+    assert identity(reference(one, "mean_image"), "x") == identity(reference(other, "mean_image"), "x")
+    assert reference(one, "mean_image").dataset == one.dataset
+
+
+@pytest.mark.parametrize(
+    "command", [["ablations.run", "--help"], ["ablations.study", "--help"], ["ablations.run", "scale=x"]]
+)
+def test_help_and_refusals_answer_without_loading_torch(command):
+    code = f"import runpy, sys; sys.argv = {command!r}\ntry: runpy.run_module({command[0]!r}, run_name='__main__')\n"
+    code += "except SystemExit as e: status = e.code\nprint('torch' in sys.modules, 'numpy' in sys.modules, status)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    status = 2 if command[1] == "scale=x" else 0
+    assert done.stdout.splitlines()[-1] == f"False False {status}", done.stdout + done.stderr
+    if status:
+        assert "multi, single" in done.stderr

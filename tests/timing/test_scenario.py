@@ -1,0 +1,84 @@
+"""Timing keeps what it saw; costs that can be counted are counted."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.trivial import CopySource
+from xinggan.model.generator import XingGenerator
+from xinggan.model.switches import Architecture, Attention, Fusion, Scale
+from xinggan.model.xing import XingGAN
+from xinggan.timing.scenario import Scenario, multiply_accumulates, time_inference
+
+
+def test_percentiles_come_from_the_raw_samples():
+    samples = [float(value) for value in range(1, 101)]
+    record = Scenario("inference", "xinggan", "cpu", "fp32", 4, 128, 64, samples_ms=samples).record()
+    assert record["samples_ms"] == samples
+    assert record["median_ms"] == np.percentile(samples, 50)
+    assert record["p95_ms"] == np.percentile(samples, 95)
+    assert record["images_per_second"] == pytest.approx(4 * 1000 / 50.5)
+
+
+def test_a_scenario_without_samples_has_nulls_and_a_reason():
+    record = Scenario("training", "x", "cpu", "fp32", 4, 128, 64, unavailable_because="out of memory").record()
+    assert record["median_ms"] is None
+    assert record["unavailable_because"] == "out of memory"
+
+
+def test_inference_is_timed_on_real_pairs_with_the_first_call_apart(people):
+    scenario = time_inference(XingGAN(Architecture(blocks=1, width=4)), "xinggan", people.test, "cpu", batch=2)
+    assert scenario.first_call_ms > 0
+    assert len(scenario.samples_ms) >= 5
+    assert (scenario.height, scenario.width, scenario.batch, scenario.mode) == (32, 16, 2, "eager")
+
+
+def test_multiply_accumulates_equal_a_hand_count_of_the_convolutions(people):
+    method = XingGAN(Architecture(blocks=1, width=4, candidates=1, attention=Attention.none, fusion=Fusion.concat))
+    counted = 0
+
+    def count(module, inputs, output):
+        nonlocal counted
+        positions = inputs[0] if isinstance(module, torch.nn.ConvTranspose2d) else output
+        counted += module.weight.numel() * positions.shape[-2:].numel()
+
+    for module in method.generator.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            module.register_forward_hook(count)
+    macs = multiply_accumulates(method, people.test, "cpu")
+    assert macs == counted
+    assert multiply_accumulates(CopySource(), people.test, "cpu") is None
+
+
+def saved_bytes(scale, attention):
+    """Bytes that autograd keeps for the backward pass of a generator at DeepFashion's size."""
+    generator = XingGenerator(Architecture(scale, attention, blocks=2, width=4, candidates=1))
+    held = {}
+
+    def keep(tensor):
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    image, maps = torch.rand(1, 3, 256, 176), torch.rand(1, 18, 256, 176)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = generator(image, maps, maps)
+    output.sum()
+    return sum(held.values())
+
+
+@pytest.mark.parametrize("attention", [Attention.plain, Attention.enhanced])
+def test_multi_scale_keeps_less_for_the_backward_pass_than_single_scale_at_256x176(attention):
+    assert saved_bytes(Scale.multi, attention) < saved_bytes(Scale.single, attention) / 2
+
+
+def test_the_step_benchmark_prints_a_row_a_variant_and_names_what_it_cannot_run():
+    command = [sys.executable, "-m", "xinggan.timing.step", "--height=32", "--width=16", "--steps=1"]
+    done = subprocess.run([*command, "width=4,blocks=1,tie_projections=true"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("width=4,blocks=1")
+    refused = subprocess.run([*command, "colour=red"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "accepted keys are scale" in refused.stdout
