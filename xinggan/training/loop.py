@@ -35,7 +35,7 @@ class TrainingResult:
     step: int  # steps done in all
     finished: bool  # False: asked to stop
     average: MovingAverage  # what to evaluate with
-    step_ms: list[float]  # duration of this process's steps, warm-up left out
+    step_ms: list[float]  # milliseconds a step, one mean for each `log_every` steps of this process
 
 
 def train(
@@ -77,10 +77,10 @@ def train(
     recent: list[dict[str, Tensor]] = []  # losses since the last log line, still on the device
     step_ms: list[float] = []
     method.train()
+    began = time.perf_counter()
     shown = Progress("training", settings.steps, "steps", done=start, enabled=processes.first)
     with shown as progress, batch_shared(processes.index, processes.count):
         for step in range(start, settings.steps):
-            began = time.perf_counter()
             torch.manual_seed(step_seed(seed, step))
             indices = batch_indices(seed, step, settings.batch, pairs)
             batch = data.train.batch(processes.own_rows(torch.from_numpy(indices)).numpy()).to(device)
@@ -88,15 +88,15 @@ def train(
             recent.append(method.training_step(batch, step))
             average.update(step)
             done = step + 1
-            step_ms.append(1000 * (time.perf_counter() - began))
 
             # Losses are looked at only now and then, so that an accelerator is not held up every step.
             stopping = processes.any(stop.signal_name is not None)
             last = done == settings.steps
             save_now = last or stopping or done % settings.checkpoint_every == 0
             if save_now or done % settings.log_every == 0:
-                losses = _mean_losses(recent, done, seed, settings.batch, data, processes)
-                speed = settings.batch * 1000 / max(sum(step_ms[-len(recent) :]) / len(recent), 1e-6)
+                losses = _mean_losses(recent, done, seed, settings.batch, data, processes)  # waits for the device
+                step_ms.append(1000 * (time.perf_counter() - began) / len(recent))
+                speed = 1000 * settings.batch / step_ms[-1]
                 history.losses(done, losses, speed)
                 progress.update(len(recent), f"{speed:.1f} images/s  {_brief(losses)}")
                 recent.clear()
@@ -106,8 +106,10 @@ def train(
                 history.flush()
                 save(done)
             if stopping and not last:
-                return TrainingResult(done, False, average, step_ms[2:])
-    return TrainingResult(settings.steps, True, average, step_ms[2:])
+                return TrainingResult(done, False, average, step_ms)
+            if not recent:
+                began = time.perf_counter()  # samples and checkpoints are not part of a step
+    return TrainingResult(settings.steps, True, average, step_ms[1:] or step_ms)  # the first interval warms up
 
 
 def _mean_losses(
