@@ -6,6 +6,7 @@ a few pairs at a time stay in the processor's cache.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -39,9 +40,18 @@ def ssim_map(generated: Tensor, target: Tensor, settings: SsimSettings = CLEAN.s
         raise ValueError(
             f"SSIM's window of {window_px}x{window_px} pixels is larger than the images ({height}x{width})"
         )
-    at_once = max(1, PIXELS_IN_CACHE // (height * width)) if generated.device.type == "cpu" else 256
-    blocks = zip(generated.split(at_once), target.split(at_once), strict=True)
-    return torch.cat([_ssim_map_of_block(a, b, settings) for a, b in blocks])
+    on_cpu = generated.device.type == "cpu"
+    at_once = max(1, PIXELS_IN_CACHE // (height * width)) if on_cpu else 256
+    blocks = list(zip(generated.split(at_once), target.split(at_once), strict=True))
+    threads = torch.get_num_threads()
+    if not on_cpu or threads == 1 or len(blocks) == 1:
+        return torch.cat([_ssim_map_of_block(a, b, settings) for a, b in blocks])
+    torch.set_num_threads(1)  # a block a thread: threads that share a small operation wait for one another
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return torch.cat(list(pool.map(lambda block: _ssim_map_of_block(*block, settings), blocks)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mean_without_border(similarity: Tensor, settings: SsimSettings = CLEAN.ssim) -> Tensor:
