@@ -49,7 +49,7 @@ def ssim_map(generated: Tensor, target: Tensor, settings: SsimSettings = CLEAN.s
     torch.set_num_threads(1)  # a block a thread: threads that share a small operation wait for one another
     try:
         with ThreadPoolExecutor(threads) as pool:
-            return torch.cat(list(pool.map(lambda block: _ssim_map_of_block(*block, settings), blocks)))
+            return torch.cat(list(pool.map(lambda block: _ssim_map_of_block(block[0], block[1], settings), blocks)))
     finally:
         torch.set_num_threads(threads)
 
