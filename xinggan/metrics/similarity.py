@@ -1,25 +1,27 @@
 """Pixel-wise similarity of generated and target images, for whole batches: SSIM, Mask-SSIM, PSNR and L1.
 
 SSIM follows Wang et al. (2004) in the form of scikit-image's `structural_similarity` with a Gaussian window, and equals
-it to rounding error. The window is separable, so each of the four filtered planes costs two passes of weighted shifts;
-a few pairs at a time stay in the processor's cache.
+it to rounding error. The window is separable, so each of the four filtered planes costs two passes of weighted shifts.
+A few pairs at a time go through planes that stay in a core's cache, each thread with planes of its own.
 """
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xinggan.metrics.protocol import CLEAN, SsimSettings
 
-PAIRS_IN_CACHE = 2  # pairs of 128x64 whose planes fit a core's cache in double precision
-PIXELS_IN_CACHE = PAIRS_IN_CACHE * 128 * 64
+PIXELS_IN_CACHE = 2 * 128 * 64  # of pairs whose planes fit a core's cache in double precision
+PAIRS_ON_DEVICE = 256
 
 
 def ssim(generated: Tensor, target: Tensor, settings: SsimSettings = CLEAN.ssim) -> Tensor:
     """Structural similarity of each pair. generated, target: uint8 [B, 3, H, W]. Returns float64 [B]."""
-    return mean_without_border(ssim_map(generated, target, settings), settings)
+    return _in_blocks(lambda similarity: mean_without_border(similarity, settings), generated, target, settings)
 
 
 def mask_ssim(generated: Tensor, target: Tensor, mask: Tensor, settings: SsimSettings = CLEAN.ssim) -> Tensor:
@@ -29,29 +31,7 @@ def mask_ssim(generated: Tensor, target: Tensor, mask: Tensor, settings: SsimSet
 
 def ssim_map(generated: Tensor, target: Tensor, settings: SsimSettings = CLEAN.ssim) -> Tensor:
     """The SSIM of every pixel, averaged over the channels. uint8 [B, 3, H, W] twice -> float64 [B, H, W]."""
-    if generated.shape != target.shape or generated.dtype != torch.uint8 or target.dtype != torch.uint8:
-        raise ValueError(
-            f"SSIM compares two uint8 batches of one shape [B, 3, H, W]; got {generated.dtype} "
-            f"{tuple(generated.shape)} and {target.dtype} {tuple(target.shape)}"
-        )
-    height, width = generated.shape[-2:]
-    window_px = 2 * settings.radius_px + 1
-    if min(height, width) < window_px:
-        raise ValueError(
-            f"SSIM's window of {window_px}x{window_px} pixels is larger than the images ({height}x{width})"
-        )
-    on_cpu = generated.device.type == "cpu"
-    at_once = max(1, PIXELS_IN_CACHE // (height * width)) if on_cpu else 256
-    blocks = list(zip(generated.split(at_once), target.split(at_once), strict=True))
-    threads = torch.get_num_threads()
-    if not on_cpu or threads == 1 or len(blocks) == 1:
-        return torch.cat([_ssim_map_of_block(a, b, settings) for a, b in blocks])
-    torch.set_num_threads(1)  # a block a thread: threads that share a small operation wait for one another
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return torch.cat(list(pool.map(lambda block: _ssim_map_of_block(block[0], block[1], settings), blocks)))
-    finally:
-        torch.set_num_threads(threads)
+    return _in_blocks(torch.clone, generated, target, settings)
 
 
 def mean_without_border(similarity: Tensor, settings: SsimSettings = CLEAN.ssim) -> Tensor:
@@ -79,31 +59,80 @@ def psnr(generated: Tensor, target: Tensor) -> Tensor:
     return 10 * torch.log10(255**2 / mean_square)
 
 
-def _ssim_map_of_block(a: Tensor, b: Tensor, settings: SsimSettings) -> Tensor:
-    """Map of a few pairs. With p = a + b and m = a - b, all five moments of SSIM follow from those of p and m."""
-    a, b = a.double(), b.double()
-    planes = torch.stack([a + b, a - b])  # (2, B, 3, H, W)
-    moments = torch.cat([planes, planes.square()])  # (4, B, 3, H, W): p, m, p^2, m^2
-    mean_p, mean_m, mean_pp, mean_mm = _blur(_blur(moments, 3, settings), 4, settings)
-    squared_p, squared_m = mean_p.square_(), mean_m.square_()
-    sum_of_squared_means = (squared_p + squared_m) / 2  # mean_a^2 + mean_b^2
-    twice_product_of_means = (squared_p - squared_m) / 2  # 2 mean_a mean_b
-    variance_p, variance_m = mean_pp.sub_(squared_p), mean_mm.sub_(squared_m)
-    sum_of_variances = (variance_p + variance_m) / 2
-    twice_covariance = (variance_p - variance_m) / 2
-    c1, c2 = (settings.k1 * settings.data_range) ** 2, (settings.k2 * settings.data_range) ** 2
-    similarity = (twice_product_of_means + c1) * (twice_covariance + c2)
-    return similarity.div_((sum_of_squared_means + c1) * (sum_of_variances + c2)).mean(1)  # (B, H, W)
+def _in_blocks(reduce: Callable[[Tensor], Tensor], generated: Tensor, target: Tensor, settings: SsimSettings) -> Tensor:
+    """`reduce` of the SSIM maps of a few pairs at a time. On a CPU each thread has pairs of its own: threads that share
+    small operations wait for one another, on a busy machine very long."""
+    _check(generated, target, settings)
+    height, width = generated.shape[-2:]
+    on_cpu = generated.device.type == "cpu"
+    at_once = max(1, PIXELS_IN_CACHE // (height * width)) if on_cpu else PAIRS_ON_DEVICE
+
+    def of_share(generated: Tensor, target: Tensor) -> Tensor:
+        planes = _Planes(min(at_once, len(generated)), height, width, settings, generated.device)
+        blocks = zip(generated.split(at_once), target.split(at_once), strict=True)
+        return torch.cat([reduce(planes.ssim_map(a, b)) for a, b in blocks])
+
+    threads = torch.get_num_threads()
+    if not on_cpu or threads == 1 or len(generated) <= at_once:
+        return of_share(generated, target)
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return torch.cat(list(pool.map(of_share, generated.chunk(threads), target.chunk(threads))))
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _blur(planes: Tensor, axis: int, settings: SsimSettings) -> Tensor:
-    """Gaussian mean along one axis; the border repeats the image mirrored, its outermost pixel included."""
-    radius, length = settings.radius_px, planes.shape[axis]
-    first, last = planes.narrow(axis, 0, radius).flip(axis), planes.narrow(axis, length - radius, radius).flip(axis)
-    padded = torch.cat([first, planes, last], axis)
-    weights = [math.exp(-0.5 * (offset / settings.sigma_px) ** 2) for offset in range(-radius, radius + 1)]
-    total = sum(weights)
-    blurred = padded.narrow(axis, 0, length) * (weights[0] / total)
-    for offset in range(1, 2 * radius + 1):
-        blurred.add_(padded.narrow(axis, offset, length), alpha=weights[offset] / total)
-    return blurred
+def _check(generated: Tensor, target: Tensor, settings: SsimSettings) -> None:
+    if generated.shape != target.shape or generated.dtype != torch.uint8 or target.dtype != torch.uint8:
+        raise ValueError(
+            f"SSIM compares two uint8 batches of one shape [B, 3, H, W]; got {generated.dtype} "
+            f"{tuple(generated.shape)} and {target.dtype} {tuple(target.shape)}"
+        )
+    window_px, (height, width) = 2 * settings.radius_px + 1, generated.shape[-2:]
+    if min(height, width) < window_px:
+        raise ValueError(
+            f"SSIM's window of {window_px}x{window_px} pixels is larger than the images ({height}x{width})"
+        )
+
+
+class _Planes:
+    """Double-precision planes that up to `pairs` pairs go through on their way to an SSIM map, used again and again."""
+
+    def __init__(self, pairs: int, height: int, width: int, settings: SsimSettings, device: torch.device):
+        self.settings, self.radius = settings, settings.radius_px
+        weights = [math.exp(-0.5 * (x / settings.sigma_px) ** 2) for x in range(-self.radius, self.radius + 1)]
+        self.weights = [weight / sum(weights) for weight in weights]
+        border = 2 * self.radius
+        options: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        self.tall = torch.empty(4, pairs, 3, height + border, width, **options)
+        self.wide = torch.empty(4, pairs, 3, height, width + border, **options)
+        self.blurred = torch.empty(4, pairs, 3, height, width, **options)
+
+    def ssim_map(self, a: Tensor, b: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] twice -> [B, H, W]. All five moments of SSIM follow from those of a + b and a - b."""
+        tall, wide, blurred = (planes[:, : len(a)] for planes in (self.tall, self.wide, self.blurred))
+        moments = tall.narrow(3, self.radius, a.shape[2])  # (4, B, 3, H, W): p = a + b, m = a - b, p^2, m^2
+        moments[0].copy_(a).add_(b)
+        moments[1].copy_(a).sub_(b)
+        torch.square(moments[:2], out=moments[2:])
+        self._blur(tall, 3, wide.narrow(4, self.radius, a.shape[3]))
+        self._blur(wide, 4, blurred)
+        return self._combine(*blurred).mean(1)
+
+    def _blur(self, planes: Tensor, axis: int, blurred: Tensor) -> None:
+        """Gaussian mean along one axis, after mirroring the image into the border, its outermost pixel included."""
+        radius, length = self.radius, blurred.shape[axis]
+        planes.narrow(axis, 0, radius).copy_(planes.narrow(axis, radius, radius).flip(axis))
+        planes.narrow(axis, radius + length, radius).copy_(planes.narrow(axis, length, radius).flip(axis))
+        torch.mul(planes.narrow(axis, 0, length), self.weights[0], out=blurred)
+        for offset in range(1, 2 * radius + 1):
+            blurred.add_(planes.narrow(axis, offset, length), alpha=self.weights[offset])
+
+    def _combine(self, p: Tensor, m: Tensor, pp: Tensor, mm: Tensor) -> Tensor:
+        """Means of p, m, p^2 and m^2 -> SSIM of every pixel and channel; the means are overwritten."""
+        c1, c2 = ((k * self.settings.data_range) ** 2 for k in (self.settings.k1, self.settings.k2))
+        variance_p, variance_m = pp.sub_(p.square_()), mm.sub_(m.square_())  # p and m are squared means from here on
+        contrast = (variance_p - variance_m + 2 * c2).div_(variance_p.add_(variance_m).add_(2 * c2))
+        luminance = (p - m + 2 * c1).div_(p.add_(m).add_(2 * c1))
+        return contrast.mul_(luminance)
