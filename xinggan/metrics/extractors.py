@@ -6,7 +6,9 @@ The features of a set are extracted once and serve every metric and every refere
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xinggan.files import sha256_of
@@ -32,6 +34,13 @@ class Features:
     of: str  # which set this is, for protocols and progress
     pooled: Tensor  # [n, d] float32
     logits: Tensor  # [n, logits] float32
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def at(self, rows: NDArray[np.integer], of: str) -> "Features":
+        """The features of these images, as a set of its own."""
+        return Features(of, self.pooled[rows], self.logits[rows])
 
 
 def open_inception(device: torch.device | str = "cpu") -> Extractor:

@@ -91,10 +91,10 @@ class ScoredPairs:
             else ImageSet(self.generated, rows)
         )
 
-    def real_targets(self) -> tuple[ImageSet, NDArray[np.integer]]:
-        """The distinct target images, and for each pair where its target is among them."""
-        rows, place = np.unique(self.target_rows, return_inverse=True)
-        return ImageSet(self.split.images, rows), place
+    def real_targets(self) -> tuple[ImageSet, NDArray[np.integer], NDArray[np.integer]]:
+        """The distinct target images, where each pair's target is among them, and the first pair of each of them."""
+        rows, first, place = np.unique(self.target_rows, return_index=True, return_inverse=True)
+        return ImageSet(self.split.images, rows), place, first
 
 
 def unpacked(packed_masks: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:

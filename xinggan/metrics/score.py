@@ -122,8 +122,7 @@ def _score_embedded(
 
     features = score_sets(scores, EMBEDDED, test, training, protocol, device)
     assert features is not None  # the embedded network is always there
-    real_logits = features[1].logits[test.real_targets()[1]]
-    agreement = scoring.attribute_agreement(classifier, features[0].logits, real_logits)
+    agreement = scoring.attribute_agreement(classifier, features[0].logits, features[1].logits)
     attributes = {"attributes": ", ".join(classifier.attributes)}
     scores.add_per_image("attributes_embedded", agreement.numpy(), {**description, **attributes})
     _score_poses(scores, test, protocol, device)
@@ -134,7 +133,7 @@ def _score_poses(scores: Scores, test: ScoredPairs, protocol: Protocol, device: 
     from xinggan.metrics.pose import pckh
 
     estimator = scoring.load_embedded("pose")[0].to(device)
-    real, place = test.real_targets()
+    real, place, _ = test.real_targets()
     generated_poses = scoring.estimate_poses(estimator, test.generated_images(), device, "poses of generated images")
     real_poses = scoring.estimate_poses(estimator, real, device, "poses of real images")[place]
     target_poses = test.split.poses[test.target_rows]

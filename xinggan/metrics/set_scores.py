@@ -1,7 +1,8 @@
 """Metrics of whole sets, from extracting features to recorded values, for the Inception and the embedded network alike.
 
-Three sets are looked at: the generated images, the distinct real targets of the scored pairs, and the distinct training
-images. Each is extracted once.
+Three sets are looked at, each once: the generated images, the distinct real targets of the scored pairs, and the
+distinct training images. Where many pairs share a target, precision and recall take the first pair of each target only:
+images that repeat would be one another's nearest neighbours, and every manifold would shrink to points.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from xinggan.metrics.weights_files import MetricUnavailable
 
 GENERATED = "generated images, one for each scored pair"
 MASKED = "generated images inside the body masks"
+FIRST_GENERATED = "generated images of the first scored pair of each distinct target"
+REPEATED_TARGETS = "real targets, one for each scored pair"
 REAL_TARGETS = "distinct real targets of the scored pairs"
 TRAINING_IMAGES = "distinct images of the training pairs"
 NO_TRAINING_IMAGES = "no training images were given"
@@ -69,7 +72,7 @@ def score_sets(
     protocol: Protocol,
     device: torch.device | str,
 ) -> tuple[Features, Features] | None:
-    """Record a family's metrics. Returns the features of the generated and of the distinct real images, if any."""
+    """Record a family's metrics. Returns the features of each pair's generated and real image, if any."""
     description = described(protocol, library=f"torch-fidelity {version('torch-fidelity')}")
     try:
         extractor = family.open(device)
@@ -78,46 +81,48 @@ def score_sets(
         return None
     description |= extractor.description
     generated = extract(extractor, test.generated_images(), device, GENERATED)
-    real = extract(extractor, test.real_targets()[0], device, REAL_TARGETS)
+    targets, place, first = test.real_targets()
+    real = extract(extractor, targets, device, REAL_TARGETS)
+    real_of_pairs = real.at(place, REPEATED_TARGETS)
 
-    alone = {family.score: generated, f"{family.score}_real": real}
+    alone = {family.score: generated, f"{family.score}_real": real_of_pairs}
     if family.masked_score:
         alone[family.masked_score] = extract(extractor, test.generated_images(masked=True), device, MASKED)
     for metric, features in alone.items():
         groups = [protocol.inception_score, *([protocol.mask] if metric == family.masked_score else [])]
         stated = described(protocol, *groups, images=features.of) | description
-        logits = extractor.class_logits(features.logits)
-        compute = partial(inception_score, logits, protocol.inception_score)
-        scores.attempt([metric], compute, stated, len(logits))
+        compute = partial(inception_score, extractor.class_logits(features.logits), protocol.inception_score)
+        scores.attempt([metric], compute, stated, len(features))
 
-    _compare(scores, family, "", generated, real, protocol, description)
+    once = generated.at(first, FIRST_GENERATED)
+    _compare(scores, family, "", (generated, once), real, protocol, description)
     if training is None:
         compared = [name + suffix for suffix in ("_train", "_real") for name in family.compared]
         scores.add_unavailable(compared, NO_TRAINING_IMAGES, description)
     else:
         trained = extract(extractor, training, device, TRAINING_IMAGES)
-        _compare(scores, family, "_train", generated, trained, protocol, description)
-        _compare(scores, family, "_real", real, trained, protocol, description)
-    return generated, real
+        _compare(scores, family, "_train", (generated, once), trained, protocol, description)
+        _compare(scores, family, "_real", (real, real), trained, protocol, description)
+    return generated, real_of_pairs
 
 
 def _compare(
     scores: Scores,
     family: Family,
     suffix: str,
-    images: Features,
+    images: tuple[Features, Features],
     reference: Features,
     protocol: Protocol,
     description: dict[str, Any],
 ) -> None:
-    """Record the metrics of `images` against `reference`."""
-    a, b = images.pooled, reference.pooled
-    description = {**description, "images": images.of, "reference": reference.of, "reference_images": len(b)}
+    """Record the metrics of `images`, all and those without repeats, against `reference`."""
+    (a, once), b = (features.pooled for features in images), reference.pooled
+    description = {**description, "images": images[0].of, "reference": reference.of, "reference_images": len(b)}
     frechet, kernel, precision, recall = (name + suffix for name in family.compared)
     scores.attempt([frechet], lambda: frechet_distance(a, b), description, len(a))
 
     fitted = fit_to_samples(protocol.kernel, len(a), len(b))
     scores.attempt([kernel], lambda: kernel_distance(a, b, fitted), described(protocol, fitted) | description, len(a))
 
-    stated = described(protocol, protocol.manifold) | description
-    scores.attempt([precision, recall], lambda: precision_and_recall(a, b, protocol.manifold), stated, len(a))
+    stated = described(protocol, protocol.manifold) | description | {"images": images[1].of}
+    scores.attempt([precision, recall], lambda: precision_and_recall(once, b, protocol.manifold), stated, len(once))
