@@ -7,8 +7,12 @@ one list of overrides a run; `identity` is what a run computes, hashed into its 
 import difflib
 import itertools
 import json
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from functools import lru_cache
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +25,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from xinggan.data.settings import DatasetSettings
+from xinggan.files import sha256_of
 from xinggan.model.switches import (
-    AdversarialLoss,
     Architecture,
     Attention,
     Branches,
     Discriminators,
     Fusion,
+    LossWeights,
     Norm,
     PerceptualNetwork,
     PoseMap,
@@ -38,17 +43,6 @@ from xinggan.training.settings import TrainingSettings
 CONF = Path(__file__).parent / "conf"
 SCHEMA = 1  # raised when what a configuration means changes, so that old runs are not taken for new ones
 REFERENCES = ("copy_source", "mean_image", "ground_truth")
-
-
-@dataclass
-class Losses:
-    """lambda_GAN, lambda_L1, lambda_per and the kinds of their terms; 0 leaves a term out."""
-
-    adversarial: float = 5.0
-    l1: float = 50.0
-    perceptual: float = 50.0
-    adversarial_kind: AdversarialLoss = AdversarialLoss.bce
-    perceptual_network: PerceptualNetwork = PerceptualNetwork.embedded
 
 
 @dataclass
@@ -66,23 +60,23 @@ class Experiment:
     method: Any = field(default_factory=dict)
     preset: str = "small"
 
-    scale: Scale = Scale.multi
-    attention: Attention = Attention.enhanced
-    fusion: Fusion = Fusion.dense
-    branches: Branches = Branches.both
+    scale: Scale = Architecture.scale
+    attention: Attention = Architecture.attention
+    fusion: Fusion = Architecture.fusion
+    branches: Branches = Architecture.branches
     discriminators: Discriminators = Discriminators.both
-    blocks: int = 9
-    candidates: int = 10
-    pyramid: list[int] = field(default_factory=lambda: [1, 3, 6, 8])
-    tie_projections: bool = True
+    blocks: int = Architecture.blocks
+    candidates: int = Architecture.candidates
+    pyramid: list[int] = field(default_factory=lambda: list(Architecture.pyramid))
+    tie_projections: bool = Architecture.tie_projections
     pose_map: PoseMap = PoseMap.gaussian
     pose_sigma: float = 6.0  # pixels
-    width: int = 64
-    norm: Norm = Norm.batch
-    dropout: float = 0.5
+    width: int = Architecture.width
+    norm: Norm = Architecture.norm
+    dropout: float = Architecture.dropout
     history: int = 50  # images in each discriminator's pool
     learning_rate: float = 2e-4
-    losses: Losses = field(default_factory=Losses)
+    losses: LossWeights = field(default_factory=LossWeights)
 
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     training: TrainingSettings | None = field(default_factory=TrainingSettings)
@@ -96,9 +90,12 @@ class Experiment:
     cache: str = "data"  # where packed data sets go
 
 
-OF_XINGGAN = tuple(Experiment.__dataclass_fields__)[2:19]
-SWITCHES = ("scale", "attention", "fusion", "branches", "discriminators", "pose_map", "tie_projections")
+KEYS = tuple(Experiment.__dataclass_fields__)
+OF_XINGGAN = KEYS[KEYS.index("scale") : KEYS.index("losses") + 1]
 CHOICES = {"precision": ("fp32", "bf16"), "evaluation.lpips_net": ("alex", "vgg", "squeeze")}
+LEAST = {"seed": 0, "history": 0, "evaluation.batch": 1, "dataset.seed": 0}
+METHODS = CONF / "method"
+EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"
 
 
 class ConfigurationError(ValueError):
@@ -109,6 +106,7 @@ def compose(overrides: list[str]) -> DictConfig:
     """The checked configuration for a list of overrides. Raises ConfigurationError."""
     ConfigStore.instance().store(name="experiment", node=Experiment)
     try:
+        _check_words(overrides)
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
             config = hydra_compose("config", overrides)
         OmegaConf.resolve(config)
@@ -137,16 +135,40 @@ def expand(overrides: list[str]) -> list[list[str]]:
 def identity(config: DictConfig, dataset_digest: str) -> dict:
     """What a run computes, as plain values: equal for two configurations exactly if their results are.
 
-    Device, folders and the data set's whereabouts are left out (its content's digest stands for it), as are, for a
-    method that is not trained, seed and precision.
+    Device, folders and the data set's whereabouts are left out (its content's digest stands for it), as is what has
+    nothing to act on, such as the pyramid of a single scale. Embedded networks count by their files' content.
     """
     plain = plain_values(config)
-    computed = {key: plain[key] for key in ("method", "evaluation")} | {"schema": SCHEMA, "data": dataset_digest}
+    computed: dict[str, Any] = {"schema": SCHEMA, "data": dataset_digest, "method": _with_effect(plain["method"])}
+    computed["lpips_net"] = plain["evaluation"]["lpips_net"]
+    networks = ["attributes", "pose"] if plain["dataset"]["name"] == "synthetic" else []
     if plain["training"] is not None:
         rhythm = ("log_every", "sample_every", "checkpoint_every")  # what is looked at, not what is computed
         computed["training"] = {key: value for key, value in plain["training"].items() if key not in rhythm}
         computed |= {key: plain[key] for key in ("seed", "precision", "compile")}
+        losses = computed["method"].get("losses", {})
+        networks += ["perceptual"] if losses.get("perceptual_network") == PerceptualNetwork.embedded else []
+    computed["networks"] = {network: sha256_of(EMBEDDED / f"{network}.safetensors") for network in networks}
     return computed
+
+
+def _with_effect(method: dict) -> dict:
+    """The method's settings without those that its other settings leave nothing to act on."""
+    if "architecture" not in method:
+        return method
+    architecture, losses = dict(method["architecture"]), dict(method["losses"])
+    method = method | {"architecture": architecture, "losses": losses}
+    if architecture["scale"] == Scale.single or architecture["attention"] == Attention.none:
+        del architecture["pyramid"]
+    if architecture["fusion"] == Fusion.concat:
+        del architecture["candidates"]
+    if not losses["perceptual"]:
+        del losses["perceptual_network"]
+    if not losses["adversarial"] or method["discriminators"] == Discriminators.none:
+        del losses["adversarial"], losses["adversarial_kind"], method["discriminators"], method["history"]
+    if method["pose_map"] == PoseMap.onehot:
+        del method["pose_sigma"]
+    return method
 
 
 def run_id(config: DictConfig, dataset_digest: str) -> str:
@@ -166,20 +188,32 @@ def reference(config: DictConfig, method: str) -> DictConfig:
 def method_name(config: DictConfig) -> str:
     """The method's name as in `method=`: its yaml file's stem."""
     target = config.method["_target_"]
-    return next(file.stem for file in (CONF / "method").glob("*.yaml") if f"_target_: {target}\n" in file.read_text())
+    return next(file.stem for file in METHODS.glob("*.yaml") if f"_target_: {target}\n" in file.read_text())
 
 
 def name(config: DictConfig) -> str:
-    """What a table calls the run, such as `xinggan scale=single`: the method and the switches that were changed."""
-    return " ".join([method_name(config), *(f"{key}={value}" for key, value in _changed(config).items())])
+    """What a table calls the run, such as `xinggan scale=single`: the method and what of it differs from the preset."""
+    changed = [f"{key}={_word(value)}" for key, value in _changed(config).items()]
+    return " ".join([method_name(config), *changed])
 
 
 def label(config: DictConfig) -> str:
-    """The readable part of a run's name: method, changed switches, data set, preset, seed."""
-    parts = [method_name(config), *map(str, _changed(config).values()), config.dataset.name]
+    """The readable part of a run's name: method, what differs from the preset, data set, preset, seed."""
+    parts = [method_name(config)]
+    for key, value in _changed(config).items():
+        parts.append(value.name if isinstance(value, Enum) else f"{key.split('.')[-1]}_{_word(value)}")
+    parts.append(config.dataset.name)
     if config.training is not None:
         parts += [config.preset, f"s{config.seed}"]
-    return "-".join(parts)
+    return re.sub(r"[^\w.-]+", "_", "-".join(parts))[:120]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
 
 
 def plain_values(config: DictConfig) -> dict:
@@ -188,10 +222,37 @@ def plain_values(config: DictConfig) -> dict:
 
 
 def _changed(config: DictConfig) -> dict[str, Any]:
+    """Key -> value of what was set on XingGAN, beyond what data set and preset say."""
     if method_name(config) != "xinggan":
         return {}
-    defaults = OmegaConf.structured(Experiment)
-    return {key: getattr(config[key], "name", config[key]) for key in SWITCHES if config[key] != defaults[key]}
+    usual = _usual(config.preset, config.dataset.name)
+    changed = {key: config[key] for key in OF_XINGGAN if key != "losses" and config[key] != usual[key]}
+    weights = {key: value for key, value in config.losses.items() if value != usual.losses[key]}
+    return changed | {f"losses.{key}": value for key, value in weights.items()}
+
+
+@lru_cache(maxsize=16)
+def _usual(preset: str, dataset: str) -> DictConfig:
+    return compose([f"preset={preset}", f"dataset={dataset}", "dataset.root=."])
+
+
+def _check_words(overrides: list[str]) -> None:
+    """Refuse words that Hydra would take but that mean nothing here."""
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key, word = override.key_or_group, override.input_line
+        if override.is_add() or override.is_delete():
+            raise ConfigurationError(f"{word}: keys are neither added nor removed; accepted is key=value")
+        if key == "schedule" or key.startswith("method."):
+            raise ConfigurationError(f"{word}: follows from method, preset and dataset; set its keys, such as blocks=3")
+        if key in ("method", "preset", "dataset") and override.value() is None:
+            choices = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+            raise ConfigurationError(f"{word}: accepted are {', '.join(choices)}")
+        if key == "training" or (key.startswith("training.") and _untrained(overrides)):
+            raise ConfigurationError(f"{word}: accepted are the keys of training, for a method that is trained")
+
+
+def _untrained(overrides: list[str]) -> bool:
+    return any(f"method={method}" in overrides for method in REFERENCES)
 
 
 def _check(config: DictConfig, overrides: list[str]) -> None:
@@ -201,7 +262,7 @@ def _check(config: DictConfig, overrides: list[str]) -> None:
         fields = {key: value for key, value in config.method.architecture.items() if key != "_target_"}
         checks = [Architecture(**fields).check]
         weights = config.losses
-        if min(weights.adversarial, weights.l1, weights.perceptual) < 0:
+        if not all(0 <= weight < inf for weight in (weights.adversarial, weights.l1, weights.perceptual)):
             reasons.append("losses: weights are 0 (term left out) or more")
         judged = weights.adversarial and config.discriminators != Discriminators.none
         if not (judged or weights.l1 or weights.perceptual):
@@ -218,6 +279,12 @@ def _check(config: DictConfig, overrides: list[str]) -> None:
             check()
         except ValueError as error:
             reasons.append(str(error))
+    for key, least in LEAST.items():
+        if not least <= OmegaConf.select(config, key) < inf:
+            reasons.append(f"{key}={OmegaConf.select(config, key)}: accepted is {least} or more")
+    for key in ("pose_sigma", "learning_rate"):
+        if not 0 < config[key] < inf:
+            reasons.append(f"{key}={config[key]}: accepted is more than 0")
     for key, accepted in CHOICES.items():
         if (value := OmegaConf.select(config, key)) not in accepted:
             reasons.append(f"{key}={value}: accepted are {', '.join(accepted)}")
@@ -243,17 +310,9 @@ def _readable(error: Exception) -> str:
     message = " ".join(kept)
     if isinstance(error, OverrideParseException):
         message = f"cannot read {error.override!r} as key=value: {message}"
-    if "not in" in message and "Key '" in message:
-        key = message.split("Key '")[1].split("'")[0]
-        keys = [
-            *Experiment.__dataclass_fields__,
-            *TrainingSettings.__dataclass_fields__,
-            *DatasetSettings.__dataclass_fields__,
-        ]
-        close = difflib.get_close_matches(key, keys, n=3)
-        message += (
-            f" Did you mean {' or '.join(close)}?"
-            if close
-            else f" Known keys: {', '.join(Experiment.__dataclass_fields__)}."
-        )
+    if missed := re.search(r"Key '(\w+)' (?:is )?not in '(\w+)'", message):
+        kinds = (Experiment, TrainingSettings, DatasetSettings, LossWeights, Evaluation)
+        keys = next(([f.name for f in fields(kind)] for kind in kinds if kind.__name__ == missed[2]), list(KEYS))
+        close = difflib.get_close_matches(missed[1], keys, n=3)
+        message += f" Did you mean {' or '.join(close)}?" if close else f" Known keys: {', '.join(keys)}."
     return message

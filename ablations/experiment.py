@@ -17,15 +17,23 @@ from ablations.record import RunRecord
 from xinggan.data.packed import PackedDataset
 from xinggan.data.prepare import prepare
 from xinggan.data.settings import DatasetSettings
+from xinggan.distributed import Processes
 from xinggan.files import write_atomically
 from xinggan.generate import generate_pairs
 from xinggan.metrics.score import score
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
-from xinggan.timing.scenario import Scenario, device_name, multiply_accumulates, peak_memory_mb, time_inference
-from xinggan.training.distributed import Processes
+from xinggan.timing.scenario import (
+    Scenario,
+    device_name,
+    multiply_accumulates,
+    peak_memory_mb,
+    process_peak_memory_mb,
+    reset_peak_memory,
+    time_inference,
+)
 from xinggan.training.loop import TrainingResult, train
-from xinggan.training.stop import StopRequest
+from xinggan.training.stop import Preempted, StopRequest
 
 EXAMPLES = 12  # pairs whose panels are kept for the report's sample grid
 SHEET = 96  # generated images on the contact sheet
@@ -42,16 +50,17 @@ class Outcome:
     error: str = ""
 
 
-class Preempted(Exception):
-    """A signal asked to stop; what was computed so far is saved."""
-
-
 def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes | None = None) -> Outcome:
-    """Compute what `config` says, or what is still missing of it. Raises ValueError for data that cannot be used and
-    RunBusy when another process works on the same run; whatever goes wrong later is in the outcome and the record."""
+    """Compute what `config` says, or what is still missing of it.
+
+    Raises ValueError or OSError for a device, data or weights that cannot be used, before any work, and RunBusy when
+    another process works on the same run; whatever goes wrong later is in the outcome and the record.
+    """
     began = time.monotonic()
     processes = processes or Processes()
     device = resolve_device(config.device)
+    method = build_method(config, device)
+    _check_processes(config, method, processes)
     settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     with processes.first_goes_first():
         data = prepare(settings, config.cache, progress=processes.first)
@@ -60,16 +69,18 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     if RunRecord(folder).finished:
         return Outcome(title, "skipped", folder, time.monotonic() - began)
     if not processes.first:
-        result = _train(config, build_method(config, device), data, folder, device, stop, processes)
+        result = _train(config, method, data, folder, device, stop, processes)
         return Outcome(title, "finished" if result and result.finished else "preempted", folder, 0.0)
 
     with RunRecord(folder) as record:
+        if record.finished:  # by another process, between the look above and the lock
+            return Outcome(title, "skipped", folder, time.monotonic() - began)
         content = yaml.safe_dump({"name": title} | plain_values(config), sort_keys=False)
         steps = config.training.steps if config.training is not None else 0
         attempt = record.begin(content, name=title, dataset_digest=data.digest, steps=steps)
         print(f"{title}: {attempt}, {folder}", flush=True)
         try:
-            _compute(config, data, record, device, stop, processes)
+            _compute(config, method, data, record, device, stop, processes)
         except (Preempted, KeyboardInterrupt):
             record.end("preempted")
             return Outcome(title, "preempted", folder, time.monotonic() - began, f"stopped by {stop.signal_name}")
@@ -80,26 +91,43 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     return Outcome(title, "finished", folder, time.monotonic() - began)
 
 
+def _check_processes(config: DictConfig, method: Method, processes: Processes) -> None:
+    """Refuse what several processes would compute differently from one."""
+    if processes.count == 1 or config.training is None:
+        return
+    if config.training.batch % processes.count:
+        raise ValueError(f"training.batch={config.training.batch} does not divide among {processes.count} processes")
+    if any(isinstance(module, torch.nn.BatchNorm2d) for module in method.modules()):
+        raise ValueError(
+            f"norm=batch sees only its part of a batch in each of {processes.count} processes: norm=instance"
+        )
+
+
 def _compute(
-    config: DictConfig, data: PackedDataset, record: RunRecord, device: str, stop: StopRequest, processes: Processes
+    config: DictConfig,
+    method: Method,
+    data: PackedDataset,
+    record: RunRecord,
+    device: str,
+    stop: StopRequest,
+    processes: Processes,
 ) -> None:
-    method = build_method(config, device)
+    reset_peak_memory(device)
     trained = _train(config, method, data, record.folder, device, stop, processes)
+    training_peak_mb = peak_memory_mb(device) or process_peak_memory_mb()
     if trained and not trained.finished:
         raise Preempted
+    if trained:
+        trained.average.swap()  # from here on the method is what is evaluated
 
-    def unless_stopped() -> None:
-        if stop.signal_name:
-            raise Preempted
-
-    average = trained.average if trained else None
-    if average:
-        average.swap()  # from here on the method is what is evaluated
+    stop.check()
+    record.write_timing(measure_timing(config, method, data, record.folder, device, training_peak_mb))
     pairs = np.arange(len(data.test))
-    generated = generate_pairs(method, data.test, pairs, seed=config.seed, device=device, batch=config.evaluation.batch)
-    unless_stopped()
+    generated = generate_pairs(
+        method, data.test, pairs, seed=config.seed, device=device, batch=config.evaluation.batch, stop=stop
+    )
     write_generated(record.folder / "generated", generated, data, pairs)
-    unless_stopped()
+    stop.check()
     scores = score(
         generated,
         data.test,
@@ -110,14 +138,13 @@ def _compute(
         synthetic=config.dataset.name == "synthetic",
     )
     record.write_metrics([asdict(value) for value in scores.values], scores.per_image, pairs, data.test)
-    unless_stopped()
-    record.write_timing(measure_timing(config, method, data, device, trained))
 
 
 def build_method(config: DictConfig, device: str) -> Method:
     """The configured method on its device, with fresh weights drawn from the configured seed."""
     method: Method = instantiate(config.method, _convert_="all")
     method.precision = config.precision
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; matrix products are so by default
     method.to(device)
     if config.compile:
         for part in method.averaged:
@@ -179,20 +206,20 @@ def write_generated(folder: Path, generated: np.ndarray, data: PackedDataset, pa
 
 
 def measure_timing(
-    config: DictConfig, method: Method, data: PackedDataset, device: str, trained: TrainingResult | None
+    config: DictConfig, method: Method, data: PackedDataset, folder: Path, device: str, training_peak_mb: float
 ) -> dict:
-    """Latency at batch 1 and at the evaluation batch, and the training steps that this process did."""
+    """Latency at batch 1 and at the evaluation batch; the training's speed at every line of history.jsonl."""
     title = name(config)
     batches = sorted({1, int(config.evaluation.batch)})
     scenarios = [time_inference(method, title, data.test, device, batch) for batch in batches]
-    if trained:
-        training = Scenario(
-            "training", title, device_name(device), config.precision, config.training.batch, data.train.height,
-            data.train.width, threads=torch.get_num_threads(), samples_ms=trained.step_ms,
-            peak_memory_mb=peak_memory_mb(device),
-        )  # fmt: skip
-        if not trained.step_ms:
-            training.unavailable_because = "training was finished in an earlier attempt"
+    if config.training is not None:
+        lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        speeds = [line["images_per_second"] for line in lines if "losses" in line]
+        batch, size = config.training.batch, (data.train.height, data.train.width)
+        training = Scenario("training", title, device_name(device), config.precision, batch, *size)
+        training.threads = torch.get_num_threads()
+        training.samples_ms = [1000 * batch / speed for speed in speeds[1:] or speeds]  # the first interval warms up
+        training.peak_memory_mb = training_peak_mb
         scenarios.append(training)
     return {
         "parameters": sum(p.numel() for part in method.averaged for p in getattr(method, part).parameters()),

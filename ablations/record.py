@@ -59,14 +59,17 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        return self.status.get("state") == "finished"
+        """Whether nothing is left to do. Without its metrics.json a finished run is scored again, not trained again."""
+        return self.status.get("state") == "finished" and (self.folder / "metrics.json").exists()
 
     def begin(self, config_yaml: str, **facts: Any) -> str:
         """Start an attempt; returns what it is: "new", "resumed" (it was interrupted) or "retried" (it had failed)."""
         before = self.status
         attempt = {None: "new", "failed": "retried"}.get(before.get("state"), "resumed")
+        for abandoned in self.folder.rglob(".*.part"):  # half-written when an earlier attempt was killed
+            abandoned.unlink()
         write_atomically(self.folder / "config.yaml", config_yaml)
-        self._write_json("environment.json", environment())
+        self._write_environment()
         self._began = time.monotonic() - before.get("seconds", 0.0)
         self._update(
             state="running",
@@ -112,6 +115,15 @@ class RunRecord:
     def write_timing(self, timing: dict) -> None:
         """timing.json, raw samples included."""
         self._write_json("timing.json", timing)
+
+    def _write_environment(self) -> None:
+        """environment.json: this attempt's, with those of earlier attempts that were made elsewhere under "earlier"."""
+        now, path = environment(), self.folder / "environment.json"
+        before = json.loads(path.read_text()) if path.exists() else {}
+        earlier = before.pop("earlier", [])
+        if before and before != now:
+            earlier.append(before)
+        self._write_json("environment.json", now | ({"earlier": earlier} if earlier else {}))
 
     def _update(self, **changes: Any) -> None:
         self._write_json("status.json", self.status | changes)

@@ -69,6 +69,16 @@ REFUSED = [
     (["dataset.height=30"], "multiples of 4"),
     (["method=copy_source", "scale=single"], "scale: belongs to method=xinggan"),
     (["scale="], "scale"),
+    (["seed=-1"], "seed=-1: accepted is 0 or more"),
+    (["evaluation.batch=0"], "evaluation.batch=0: accepted is 1 or more"),
+    (["losses.l1=nan"], "weights are 0 (term left out) or more"),
+    (["pose_sigma=0"], "pose_sigma=0.0: accepted is more than 0"),
+    (["method=copy_source", "training.steps=5"], "for a method that is trained"),
+    (["preset=null"], "accepted are paper, small, smoke"),
+    (["method._target_=os.system"], "follows from method, preset and dataset"),
+    (["schedule=small-folder"], "follows from method, preset and dataset"),
+    (["+colour=red"], "neither added nor removed"),
+    (["losses.l2=1"], "Known keys: adversarial, l1, perceptual"),
     (["scale=single=multi"], "scale=single=multi"),
     (["seed=0,1"], "seed"),
 ]
@@ -116,11 +126,44 @@ def test_the_same_photographs_in_another_place_are_the_same_run():
     assert len(ids) == 1
 
 
+@pytest.mark.parametrize(
+    ("active", "idle"),
+    [
+        (["scale=single"], "pyramid=[1,2]"),
+        (["fusion=concat"], "candidates=3"),
+        (["discriminators=none"], "history=7"),
+        (["losses.perceptual=0"], "losses.perceptual_network=vgg19"),
+        (["pose_map=onehot"], "pose_sigma=2"),
+    ],
+)
+def test_a_setting_with_nothing_to_act_on_does_not_make_another_run(active, idle):
+    hashes = {run_id(compose(words), "x").split("-")[-1] for words in (active, [*active, idle])}
+    assert len(hashes) == 1
+    assert run_id(compose([idle]), "x").split("-")[-1] != run_id(compose([]), "x").split("-")[-1]
+
+
+def test_the_networks_that_train_and_score_are_part_of_what_is_computed(tmp_path, monkeypatch):
+    import shutil
+
+    import ablations.config
+
+    before = identity(compose([]), "x")
+    assert set(before["networks"]) == {"attributes", "perceptual", "pose"}
+    assert set(identity(compose(["dataset=folder", "dataset.root=x"]), "x")["networks"]) == {"perceptual"}
+    copy = shutil.copytree(ablations.config.EMBEDDED, tmp_path / "weights")
+    (copy / "pose.safetensors").write_bytes(b"other")
+    monkeypatch.setattr(ablations.config, "EMBEDDED", copy)
+    assert identity(compose([]), "x") != before
+
+
 def test_names_say_what_was_switched():
     config = compose([*XINGGAN, "seed=3"])
     assert name(config) == "xinggan scale=single attention=plain fusion=coattention"
     assert run_id(config, "x").startswith("xinggan-single-plain-coattention-synthetic-small-s3-")
     assert name(compose(["method=copy_source"])) == "copy_source"
+    config = compose(["blocks=3", "losses.l1=0", "tie_projections=false", "pyramid=[1,3]"])
+    assert name(config) == "xinggan blocks=3 pyramid=[1,3] tie_projections=false losses.l1=0"
+    assert run_id(config, "x").startswith("xinggan-blocks_3-pyramid__1_3_-tie_projections_false-l1_0-synthetic-")
 
 
 def test_switches_of_another_method_do_not_change_a_reference():

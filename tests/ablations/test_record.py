@@ -24,7 +24,34 @@ def test_states_follow_the_attempts(tmp_path):
         record.end("finished")
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["state"], status["attempts"], status["steps"], status["run_id"]) == ("finished", 3, 5, "run")
-    assert RunRecord(tmp_path / "run").finished
+
+
+def test_a_finished_run_without_its_metrics_is_taken_up_again(tmp_path):
+    with RunRecord(tmp_path) as record:
+        record.begin("")
+        record.end("finished")
+        assert not record.finished
+        (tmp_path / "metrics.json").write_text("[]")
+        assert record.finished
+
+
+def test_what_a_killed_attempt_left_half_written_is_removed(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    abandoned = tmp_path / "checkpoint" / ".step-00000010-0123456789abcdef.pt.77.part"
+    abandoned.write_bytes(b"half")
+    with RunRecord(tmp_path) as record:
+        record.begin("")
+    assert not abandoned.exists()
+
+
+def test_environments_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypatch):
+    import ablations.record
+
+    for commit in ("a", "a", "b"):
+        monkeypatch.setattr(ablations.record, "environment", lambda commit=commit: {"commit": commit})
+        with RunRecord(tmp_path) as record:
+            record.begin("")
+    assert json.loads((tmp_path / "environment.json").read_text()) == {"commit": "b", "earlier": [{"commit": "a"}]}
 
 
 def test_a_failure_keeps_its_traceback(tmp_path):

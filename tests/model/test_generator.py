@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from xinggan.model.blocks import Dropout, batch_shared
+from xinggan.distributed import Processes
+from xinggan.model.blocks import Dropout
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
 from xinggan.model.generator import XingGenerator, initialise_generator, xinggan
 from xinggan.model.switches import Architecture, Attention, Branches, Fusion, Norm, Scale
@@ -115,7 +116,7 @@ def test_shared_dropout_drops_in_parts_what_one_process_would_drop_in_all():
     parts = []
     for process in range(2):
         torch.manual_seed(0)
-        with batch_shared(process, 2):
+        with Processes(process, 2).active():
             parts.append(dropout(features[2 * process : 2 * process + 2]))
     assert torch.equal(torch.cat(parts), whole)
     assert set(whole.unique().tolist()) == {0.0, 2.0}

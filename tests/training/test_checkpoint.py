@@ -26,6 +26,14 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path, capsys, 
     assert newest.name in capsys.readouterr().out
 
 
+def test_what_is_saved_after_damaged_later_ones_stays(tmp_path):
+    for step in (10, 20):
+        save_checkpoint(tmp_path, step, {"step": step}).write_bytes(b"damaged")
+    assert load_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, 5, {"step": 5})
+    assert load_checkpoint(tmp_path) == (5, {"step": 5})
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert load_checkpoint(tmp_path / "absent") is None
 

@@ -173,7 +173,8 @@ def _write_split(folder: Path, content: SplitContent, mask_radius: int) -> dict[
         for images, poses in content.chunks:
             shape = images.shape[1:3]
             packed_masks = np.packbits(body_masks(poses, *shape, mask_radius), axis=-1)
-            for file, array in zip(files, (images, poses.astype(np.float32), packed_masks), strict=True):
+            arrays: list[np.ndarray] = [images, poses.astype(np.float32), packed_masks]
+            for file, array in zip(files, arrays, strict=True):
                 if not written:
                     _write_header(file, array, count)
                 file.write(np.ascontiguousarray(array).data)

@@ -4,13 +4,12 @@ XingGAN (ECCV 2020, sections 3.1 and 3.2) with the layer settings of its publish
 convolution blocks. Convolutions that a norm follows have a bias only with InstanceNorm.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from xinggan.distributed import Processes
 from xinggan.model.attention import CrossAttention, PyramidPooling
 from xinggan.model.switches import Architecture, Attention, Branches, Norm, Scale
 
@@ -30,10 +29,8 @@ def convolution(norm: str, inputs: int, outputs: int, kernel: int = 3, stride: i
 class Dropout(nn.Module):
     """Dropout whose mask is drawn for the whole global batch, of which this process keeps its rows.
 
-    So several processes that seed alike drop what a single process would. `share` is (this process, all processes).
+    So several processes that seed alike drop what a single process would.
     """
-
-    share = (0, 1)
 
     def __init__(self, probability: float):
         super().__init__()
@@ -43,21 +40,10 @@ class Dropout(nn.Module):
         """features: [B, C, h, w], B images of this process."""
         if not self.training or self.probability == 0:
             return features
-        process, processes = Dropout.share
-        rows = features.shape[0]
-        keep = torch.empty((rows * processes, *features.shape[1:]), dtype=features.dtype, device=features.device)
-        keep.bernoulli_(1 - self.probability)
-        return features * keep[process * rows : (process + 1) * rows].div_(1 - self.probability)
-
-
-@contextmanager
-def batch_shared(process: int, processes: int) -> Iterator[None]:
-    """Within it, every `Dropout` draws for `processes` equal parts of a batch, of which this is part `process`."""
-    before, Dropout.share = Dropout.share, (process, processes)
-    try:
-        yield
-    finally:
-        Dropout.share = before
+        processes = Processes.current
+        size = (features.shape[0] * processes.count, *features.shape[1:])
+        keep = torch.empty(size, dtype=features.dtype, device=features.device).bernoulli_(1 - self.probability)
+        return features * processes.own_rows(keep).div_(1 - self.probability)
 
 
 class Encoder(nn.Sequential):

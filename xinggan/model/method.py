@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair
-from xinggan.training.distributed import Processes
+from xinggan.distributed import Processes
 
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit

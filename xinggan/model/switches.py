@@ -68,6 +68,17 @@ class PerceptualNetwork(StrEnum):
     vgg19 = "vgg19"  # relu1_2 of ImageNet's VGG19, as published; needs its weight file
 
 
+@dataclass
+class LossWeights:
+    """lambda_GAN, lambda_L1 and lambda_per with the kinds of their terms; a weight of 0 leaves the term out."""
+
+    adversarial: float = 5.0
+    l1: float = 50.0
+    perceptual: float = 50.0
+    adversarial_kind: AdversarialLoss = AdversarialLoss.bce
+    perceptual_network: PerceptualNetwork = PerceptualNetwork.embedded
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Every choice that shapes the generator; `check` says what does not fit together."""

@@ -1,7 +1,5 @@
 """XingGAN and XingGAN++ as a method: generator, discriminators, losses, order of updates (ECCV 2020, 3.4 and 3.5)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -11,18 +9,7 @@ from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discrim
 from xinggan.model.generator import XingGenerator, initialise_generator
 from xinggan.model.losses import HistoryPool, PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import AdversarialLoss, Architecture, Discriminators, PerceptualNetwork, PoseMap
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """lambda_GAN, lambda_L1 and lambda_per with the kinds of their terms; a weight of 0 leaves the term out."""
-
-    adversarial: float = 5.0
-    l1: float = 50.0
-    perceptual: float = 50.0
-    adversarial_kind: AdversarialLoss = AdversarialLoss.bce
-    perceptual_network: PerceptualNetwork = PerceptualNetwork.embedded
+from xinggan.model.switches import Architecture, Discriminators, LossWeights, PoseMap
 
 
 class XingGAN(Method):

@@ -69,6 +69,7 @@ def time_inference(method: Method, name: str, split: PackedSplit, device: str, b
         synchronise(device)
         return 1000 * (time.perf_counter() - began)
 
+    reset_peak_memory(device)
     scenario.first_call_ms = call_ms()
     warm_up = min(WARM_UP_CALLS, int(1000 * SECONDS / scenario.first_call_ms) + 1)
     for _ in range(warm_up):
@@ -88,10 +89,19 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_memory_mb(device: str) -> float:
-    """Peak memory so far: of the device's allocator on CUDA, of the whole process on a CPU."""
+def reset_peak_memory(device: str) -> None:
+    """Forget the peak so far, where the device can."""
     if str(device).startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mb(device: str) -> float | None:
+    """Peak memory of the device's allocator since the last reset; None on a CPU, which keeps no such count."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if str(device).startswith("cuda") else None
+
+
+def process_peak_memory_mb() -> float:
+    """Peak memory of this process since it began: what a process that does one thing alone needed for it."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -18,13 +18,18 @@ KEPT = 2
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
-    """Write `state` (tensors and plain values) as the checkpoint of `step` and drop all but the newest two."""
+    """Write `state` (tensors and plain values) as the checkpoint of `step`; keep it and the newest one before it.
+
+    Files of later steps go too: a training that has come to `step` only now found them damaged.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
     path = folder / f"step-{step:08d}-{sha256(content).hexdigest()[:16]}.pt"
     write_atomically(path, content)
-    for old in _newest_first(folder)[KEPT:]:
+    stale = [old for old in _newest_first(folder) if _step(old) >= step and old != path]
+    current = [old for old in _newest_first(folder) if old not in stale]
+    for old in (*stale, *current[KEPT:]):
         old.unlink(missing_ok=True)
     return path
 
@@ -37,6 +42,10 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[i
             return int(step), torch.load(path, map_location=device, weights_only=True)
         print(f"{path} is damaged (its content does not match its name): using the checkpoint before it", flush=True)
     return None
+
+
+def _step(path: Path) -> int:
+    return int(path.name[5:13])
 
 
 def _newest_first(folder: Path) -> list[Path]:

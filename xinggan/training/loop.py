@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from xinggan.data.packed import PackedDataset
+from xinggan.distributed import Processes
 from xinggan.files import write_atomically
 from xinggan.generate import generate_pairs
 from xinggan.metrics.similarity import l1, ssim
-from xinggan.model.blocks import batch_shared
 from xinggan.model.method import Method
 from xinggan.pictures import comparison_grid, save_png
 from xinggan.progress import Progress
 from xinggan.training.checkpoint import load_checkpoint, save_checkpoint
-from xinggan.training.distributed import Processes
 from xinggan.training.ema import MovingAverage
 from xinggan.training.schedule import batch_indices, learning_rate_factor, step_seed
 from xinggan.training.settings import TrainingSettings
@@ -35,7 +34,6 @@ class TrainingResult:
     step: int  # steps done in all
     finished: bool  # False: asked to stop
     average: MovingAverage  # what to evaluate with
-    step_ms: list[float]  # milliseconds a step, one mean for each `log_every` steps of this process
 
 
 def train(
@@ -75,11 +73,10 @@ def train(
             save_checkpoint(folder / "checkpoint", step, state)
 
     recent: list[dict[str, Tensor]] = []  # losses since the last log line, still on the device
-    step_ms: list[float] = []
     method.train()
     began = time.perf_counter()
     shown = Progress("training", settings.steps, "steps", done=start, enabled=processes.first)
-    with shown as progress, batch_shared(processes.index, processes.count):
+    with shown as progress, processes.active():
         for step in range(start, settings.steps):
             torch.manual_seed(step_seed(seed, step))
             indices = batch_indices(seed, step, settings.batch, pairs)
@@ -95,8 +92,7 @@ def train(
             save_now = last or stopping or done % settings.checkpoint_every == 0
             if save_now or done % settings.log_every == 0:
                 losses = _mean_losses(recent, done, seed, settings.batch, data, processes)  # waits for the device
-                step_ms.append(1000 * (time.perf_counter() - began) / len(recent))
-                speed = 1000 * settings.batch / step_ms[-1]
+                speed = settings.batch * len(recent) / (time.perf_counter() - began)
                 history.losses(done, losses, speed)
                 progress.update(len(recent), f"{speed:.1f} images/s  {_brief(losses)}")
                 recent.clear()
@@ -106,10 +102,10 @@ def train(
                 history.flush()
                 save(done)
             if stopping and not last:
-                return TrainingResult(done, False, average, step_ms)
+                return TrainingResult(done, False, average)
             if not recent:
                 began = time.perf_counter()  # samples and checkpoints are not part of a step
-    return TrainingResult(settings.steps, True, average, step_ms[1:] or step_ms)  # the first interval warms up
+    return TrainingResult(settings.steps, True, average)
 
 
 def _mean_losses(

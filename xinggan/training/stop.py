@@ -6,6 +6,10 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
+class Preempted(Exception):
+    """A signal asked to stop; what was computed so far is saved."""
+
+
 class StopRequest:
     """Within it, SIGTERM, SIGINT and SIGUSR2 set `signal_name` and kill nothing; a second SIGINT interrupts at once."""
 
@@ -21,6 +25,11 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Raise Preempted if a signal has asked to stop."""
+        if self.signal_name:
+            raise Preempted(self.signal_name)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal_name:

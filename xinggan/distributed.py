@@ -1,4 +1,8 @@
-"""One process or several: what a step needs of the others. A single process makes no call to torch.distributed."""
+"""One process or several: what a step needs of the others. A single process makes no call to torch.distributed.
+
+Several processes that seed alike and hold equal parts of a batch compute what a single one would: what is drawn at
+random is drawn for the global batch (see `Dropout`), gradients are averaged, and history pools see all images.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,13 +15,24 @@ from torch import Tensor, nn
 class Processes:
     """This process's place among `count` equal ones, each of which holds its rows of the global batch."""
 
-    def __init__(self, index: int = 0, count: int = 1):
-        self.index, self.count = index, count
+    current: "Processes"  # what layers that draw random numbers ask; set for the time of a training
+
+    def __init__(self, index: int = 0, count: int = 1, device: str = "cpu"):
+        self.index, self.count, self.device = index, count, device
 
     @property
     def first(self) -> bool:
         """True in the one process that writes files and prints."""
         return self.index == 0
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within it, `Processes.current` is this."""
+        before, Processes.current = Processes.current, self
+        try:
+            yield
+        finally:
+            Processes.current = before
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
@@ -67,9 +82,12 @@ class Processes:
         """True everywhere if true anywhere: so that all processes leave the loop at the same step."""
         if self.count == 1:
             return flag
-        raised = torch.tensor([float(flag)])
+        raised = torch.tensor([float(flag)], device=self.device)
         torch.distributed.all_reduce(raised)
         return bool(raised.item())
+
+
+Processes.current = Processes()
 
 
 def connect(device: str = "auto") -> tuple[Processes, str]:
@@ -82,4 +100,4 @@ def connect(device: str = "auto") -> tuple[Processes, str]:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
-    return Processes(state.process_index, state.num_processes), str(state.device)
+    return Processes(state.process_index, state.num_processes, str(state.device)), str(state.device)
