@@ -5,12 +5,16 @@ python -m ablations.run -m scale=multi,single seed=0,1,2
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from xinggan.training.stop import StopRequest
+
 PREEMPTED = 75  # exit status: the same command continues the run ("temporary failure" of sysexits.h)
+PATIENCE_S = 60  # how long a run waits for a reference that another process is working on
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,14 +30,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from the defaults")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import ConfigurationError, compose, expand
+    from ablations.config import compose, expand
 
     try:
         grid = expand(options.overrides) if options.multirun else [options.overrides]
         configs = [compose(overrides) for overrides in grid]  # every mistake is found before any work
-    except ConfigurationError as error:
+        if len(grid) > 1:
+            prepare_folders(configs)
+    except (ValueError, OSError) as error:
         print(f"ablations.run: {error}", file=sys.stderr)
         return 2
     if len(grid) > 1:
@@ -43,12 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def choices_table() -> str:
     """The keys people set most, their choices with the default first, and where the rest stands."""
-    from ablations.config import CONF
     from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
 
-    methods = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
     rows: list[tuple[str, list[str]]] = [
-        ("method", ["xinggan", *(method for method in methods if method != "xinggan")]),
+        ("method", choices_of("method")),
         *((kind.__name__.lower(), [*kind]) for kind in (Scale, Attention, Fusion, Branches, Discriminators)),
         ("pose_map", [*PoseMap]),
         ("blocks, candidates, pyramid", ["how many; bins a level, such as pyramid=[1,3,6,8]"]),
@@ -56,8 +60,8 @@ def choices_table() -> str:
             "losses.*",
             ["adversarial, l1, perceptual: weights; adversarial_kind: bce lsgan; perceptual_network: embedded vgg19"],
         ),
-        ("dataset", ["synthetic", "folder", "market1501", "deepfashion", "(with dataset.root=FOLDER)"]),
-        ("preset", ["small", "smoke", "paper"]),
+        ("dataset", [*choices_of("dataset"), "(photographs: with dataset.root=FOLDER)"]),
+        ("preset", choices_of("preset")),
         ("training.*", ["steps, decay_steps, batch, ema, log_every, sample_every, checkpoint_every"]),
         ("seed, precision, compile", ["0", "fp32|bf16", "false|true"]),
         ("device, runs, cache", ["auto, cpu, cuda:N", "folder of run records", "folder of packed data sets"]),
@@ -66,25 +70,62 @@ def choices_table() -> str:
     return "choices (default first):\n" + "\n".join(f"  {key:<{width}}  {' '.join(values)}" for key, values in rows)
 
 
+def choices_of(group: str) -> list[str]:
+    """The names of the files in conf/<group>, the one that conf/config.yaml takes by default first."""
+    import yaml
+
+    from ablations.config import CONF
+
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    default = next(entry[group] for entry in defaults if isinstance(entry, dict) and group in entry)
+    return sorted((file.stem for file in (CONF / group).glob("*.yaml")), key=lambda name: (name != default, name))
+
+
+def prepare_folders(configs: list) -> list[Path]:
+    """The folder of each configuration's run record, with every data set they use packed and their place made.
+
+    Raises ValueError for a data set that cannot be used and OSError for a place that cannot be written to.
+    """
+    import tempfile
+    from dataclasses import astuple
+
+    from omegaconf import OmegaConf
+
+    from ablations.config import run_id
+    from xinggan.data.prepare import prepare
+    from xinggan.data.settings import DatasetSettings
+
+    digests: dict[tuple, str] = {}
+    folders = []
+    for config in configs:
+        settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
+        data_set = (config.cache, *astuple(settings))
+        if data_set not in digests:
+            digests[data_set] = prepare(settings, config.cache).digest
+        folders.append(Path(config.runs) / run_id(config, digests[data_set]))
+    for runs in {folder.parent for folder in folders}:
+        runs.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=runs).close()  # refuses a folder that is there but cannot be written to
+    return folders
+
+
 def run_one(config, report: bool = True) -> int:
     """One experiment in this process, then the trivial references on the same test set, the table and the report."""
-    from ablations.config import REFERENCES, reference
     from ablations.experiment import run_experiment
     from ablations.record import RunBusy
     from ablations.summary import print_summary
-    from xinggan.training.distributed import connect
-    from xinggan.training.stop import StopRequest
+    from xinggan.distributed import connect
 
     processes, config.device = connect(config.device)
+    references = []
     try:
         with StopRequest() as stop:
             outcome = run_experiment(config, stop, processes)
             if not processes.first:
                 return 0
-            references = []
             if outcome.state in ("finished", "skipped"):
-                references = [run_experiment(reference(config, name), stop) for name in REFERENCES]
-    except (ValueError, RunBusy) as error:
+                references = finished_references(config, stop)
+    except (ValueError, OSError, RunBusy) as error:
         print(f"ablations.run: {error}", file=sys.stderr)
         return 2
     if outcome.state == "failed":
@@ -94,16 +135,52 @@ def run_one(config, report: bool = True) -> int:
         )
         return 1
     if outcome.state == "preempted":
-        print(f"{outcome.name}: {outcome.error}, saved. The same command continues {outcome.folder}", file=sys.stderr)
+        print(
+            f"{outcome.name}: {outcome.error}. The same command continues from what is saved in {outcome.folder}",
+            file=sys.stderr,
+        )
         return PREEMPTED
     if outcome.state == "skipped":
         print(f"{outcome.name}: was finished before, nothing to do: {outcome.folder}")
     print_summary(outcome, references)
-    if report:
-        build(
-            [outcome.folder, *(r.folder for r in references)], Path(config.runs).parent / "report" / outcome.folder.name
-        )
-    return 0
+    if not report:
+        return 0
+    folders = [outcome.folder, *(other.folder for other in references)]
+    return build(folders, Path(config.runs).parent / "report" / outcome.folder.name)
+
+
+def finished_references(config, stop: StopRequest) -> list:
+    """Outcomes of the trivial references that are finished; of each other one, a line that says why it is not."""
+    from ablations.config import REFERENCES, reference
+    from ablations.record import RunBusy
+
+    finished = []
+    for name in REFERENCES:
+        try:
+            outcome = run_when_free(reference(config, name), stop)
+        except (ValueError, OSError, RunBusy) as error:
+            print(f"{name}: left out. {error}", file=sys.stderr)
+            continue
+        if outcome.state in ("finished", "skipped"):
+            finished.append(outcome)
+        else:
+            print(f"{name}: left out, {outcome.state}. {outcome.error}", file=sys.stderr)
+    return finished
+
+
+def run_when_free(config, stop: StopRequest):
+    """`run_experiment`, tried again each second while another process works on it. Raises RunBusy after PATIENCE_S."""
+    from ablations.experiment import run_experiment
+    from ablations.record import RunBusy
+
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return run_experiment(config, stop)
+        except RunBusy:
+            if stop.signal_name or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def run_grid(rows: list[tuple[str, list[str]]]) -> int:
@@ -111,20 +188,17 @@ def run_grid(rows: list[tuple[str, list[str]]]) -> int:
 
     Returns 0 if all are done, 75 if the grid was stopped, else 1. A row that fails or is killed never stops the rest.
     """
-    outcomes, stopped = [], False
-    for index, (title, overrides) in enumerate(rows, 1):
-        print(f"[{index}/{len(rows)}] {title}", flush=True)
-        began = time.monotonic()
-        command = [sys.executable, "-m", "ablations.run", "--no-report", *overrides]
-        code = 0
-        try:
-            code = subprocess.run(command).returncode
-        except KeyboardInterrupt:
-            stopped = True
-        stopped = stopped or code == PREEMPTED
-        outcomes.append((title, code, time.monotonic() - began))
-        if stopped:
-            break
+    outcomes: list[tuple[str, int, float]] = []
+    stopped = False
+    with StopRequest() as stop:
+        for index, (title, overrides) in enumerate(rows, 1):
+            print(f"[{index}/{len(rows)}] {title}", flush=True)
+            began = time.monotonic()
+            code = run_row([sys.executable, "-m", "ablations.run", "--no-report", *overrides], stop)
+            outcomes.append((title, code, time.monotonic() - began))
+            stopped = stop.signal_name is not None or code == PREEMPTED
+            if stopped:
+                break
     print("\nwhat happened:")
     for title, code, seconds in outcomes:
         word = {0: "done", 1: "FAILED", 2: "REFUSED", PREEMPTED: "stopped"}.get(code, f"KILLED (exit {code})")
@@ -136,12 +210,36 @@ def run_grid(rows: list[tuple[str, list[str]]]) -> int:
     return 1 if any(code for _, code, _ in outcomes) else 0
 
 
-def build(folders: list, out) -> None:
-    """Build the report of these runs and print where it is."""
+def run_row(command: list[str], stop: StopRequest) -> int:
+    """Exit status of a grid's row. What asks the grid to stop is passed on once, as SIGTERM, and the row waited for.
+
+    The row has a session of its own: Ctrl-C in a terminal would otherwise reach it twice, and so interrupt its saving.
+    """
+    process = subprocess.Popen(command, start_new_session=True)
+    asked = False
+    while process.returncode is None:
+        try:
+            if stop.signal_name and not asked:
+                process.terminate()
+                asked = True
+            time.sleep(0.1)
+            process.poll()
+        except KeyboardInterrupt:  # a second Ctrl-C: the row is to leave without saving first
+            process.send_signal(signal.SIGINT)
+    return process.returncode
+
+
+def build(folders: list[Path], out: Path) -> int:
+    """Build the report of these runs and print where it is; returns the exit status."""
     from reports.build import build_report
 
-    page = build_report(folders[0].parent, out, [folder.name for folder in folders])
+    try:
+        page = build_report(folders[0].parent, out, [folder.name for folder in folders])
+    except OSError as error:
+        print(f"the report could not be built: {error}", file=sys.stderr)
+        return 1
     print(f"report: {page}")
+    return 0
 
 
 if __name__ == "__main__":

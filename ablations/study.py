@@ -57,61 +57,75 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for every row")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import ConfigurationError, compose
-    from ablations.run import run_grid
+    from ablations.config import REFERENCES, compose, reference
+    from ablations.run import prepare_folders, run_grid
 
     try:
         rows = study_rows(options.study, options.overrides)
         configs = [compose(overrides) for _, overrides in rows]
-    except ConfigurationError as error:
+        configs += [reference(configs[0], name) for name in REFERENCES]
+        folders = prepare_folders(configs)
+    except (ValueError, OSError) as error:
         print(f"ablations.study: {error}", file=sys.stderr)
         return 2
     code = run_grid(rows)
-    finish(options.study, rows, configs, report=not options.no_report)
-    return code
+    titles = [*(title for title, _ in rows), *REFERENCES]
+    ended = finish(options.study, list(zip(titles, folders, strict=True)), report=not options.no_report)
+    return code or ended
 
 
 def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
-    """Title and overrides of each row of the study, once a combination of the comma lists in `overrides`."""
-    from ablations.config import expand
+    """Title and overrides of each row of the study, once a combination of the comma lists in `overrides`.
 
+    Raises ConfigurationError for an override of what the study itself varies, and for a list of data sets.
+    """
+    from ablations.config import ConfigurationError, expand
+
+    varied = {key_of(word) for _, own in STUDIES[study] for word in own}
+    if taken := sorted({key_of(word) for word in overrides if any(overlap(key_of(word), key) for key in varied)}):
+        raise ConfigurationError(
+            f"{', '.join(taken)}: the study {study} sets {', '.join(sorted(varied))} itself, row by row. Leave it out, "
+            "or use python -m ablations.run for a run of your own"
+        )
     rows = []
     for combination in expand(overrides):
-        for title, own in STUDIES[study]:
-            sweep = [word for word in combination if word not in overrides]
-            rows.append((" ".join([title, *sweep]), [*own, *combination]))
+        sweep = [word for word in combination if word not in overrides]
+        if listed := [key_of(word) for word in sweep if overlap(key_of(word), "dataset")]:
+            raise ConfigurationError(
+                f"{listed[0]}: a list is not accepted here, because the rows of one table are scored on one test set. "
+                "Run the study once for each data set"
+            )
+        rows += [(" ".join([title, *sweep]), [*own, *combination]) for title, own in STUDIES[study]]
     return rows
 
 
-def finish(study: str, rows: list[tuple[str, list[str]]], configs: list, report: bool) -> None:
-    """Print one table of all rows that are done, write the study's list of runs, build its report."""
-    from omegaconf import OmegaConf
+def key_of(word: str) -> str:
+    """The key that an override such as `+losses.l1=1` sets."""
+    return word.lstrip("+~").split("=")[0].strip()
 
-    from ablations.config import REFERENCES, reference, run_id
+
+def overlap(key: str, other: str) -> bool:
+    """Whether one of two keys is, or contains, the other: `losses` and `losses.l1`."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> int:
+    """Print one table of all rows that are done, write the study's list of runs, build its report; the exit status."""
     from ablations.record import RunRecord
     from ablations.run import build
     from ablations.summary import print_table
-    from xinggan.data.prepare import digest
-    from xinggan.data.settings import DatasetSettings
     from xinggan.files import write_atomically
 
-    def folder_of(config) -> Path:
-        settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-        return Path(config.runs) / run_id(config, digest(settings, config.cache))
-
-    runs = Path(configs[0].runs)
-    titled = [(title, folder_of(config)) for (title, _), config in zip(rows, configs, strict=True)]
-    titled += [(name, folder_of(reference(configs[0], name))) for name in REFERENCES]
+    runs = titled[0][1].parent
     done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
     if not done:
-        return
+        return 0
     print_table(done)
     listing = [{"title": title, "run": folder.name} for title, folder in titled]
     write_atomically(runs / "studies" / f"{study}.json", json.dumps(listing, indent=1) + "\n")
-    if report:
-        build([folder for _, folder in done], runs.parent / "report" / study)
+    return build([folder for _, folder in done], runs.parent / "report" / study) if report else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def print_table(rows: list[tuple[str, Path]]) -> None:
     """One line a run, one column a metric that any of them has; arrows point to better."""
     values = [(title, values_of(folder)) for title, folder in rows]
     columns = [metric for metric in SHOWN if any(metric in found for _, found in values)]
-    if any("lpips" not in found for _, found in values) and "lpips" not in columns:
+    if any("lpips" not in found for _, found in values):
         columns.append("l1")
     heads = [f"{METRICS[metric].title} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in columns]
     width = max(len(title) for title, _ in rows)
@@ -31,9 +31,9 @@ def print_table(rows: list[tuple[str, Path]]) -> None:
 
 
 def print_summary(outcome, references: list) -> None:
-    """Table of metrics, then latency and training cost."""
+    """Table of metrics with the finished references, then latency and training cost."""
     rows = [(outcome.name, outcome.folder)]
-    rows += [(r.name, r.folder) for r in references if r.state in ("finished", "skipped")]
+    rows += [(r.name, r.folder) for r in references]
     print_table(rows)
     timing = json.loads((outcome.folder / "timing.json").read_text())
     print()

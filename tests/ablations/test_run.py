@@ -4,9 +4,11 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,9 +17,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from ablations.run import main
+from ablations.record import RunRecord
+from ablations.run import choices_table, main
 from ablations.study import STUDIES, study_rows
 from ablations.study import main as study_main
+from ablations.summary import print_table
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["preset=smoke", "device=cpu", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1"]
@@ -157,18 +161,65 @@ def test_a_signal_saves_and_leaves_with_state_preempted_and_the_same_command_con
     assert len(list((folder / "checkpoint").iterdir())) == 1
 
 
-def test_a_failure_in_a_grid_is_recorded_and_does_not_stop_the_rest(tmp_path, place, monkeypatch, capfd):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+def test_a_signal_to_a_grid_saves_its_row_and_starts_no_other(tmp_path, place):
     own = [f"runs={tmp_path}", place[1]]
-    code = main(["-m", *TINY, *own, "losses.perceptual_network=vgg19,embedded", "method=xinggan"])
-    assert code == 1
+    long = ["training.steps=400", "training.sample_every=0", "training.checkpoint_every=400", "training.log_every=1"]
+    process = launch(own, "-m", *long, "seed=0,1")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("xinggan-*/history.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, said
+    assert re.search(r"^ *stopped .*seed=0", said, re.MULTILINE)
+    assert re.search(r"^ *not started .*seed=1", said, re.MULTILINE)
+    folder = only(tmp_path, "xinggan-*")
+    assert json.loads((folder / "status.json").read_text())["state"] == "preempted"
+    assert len(list((folder / "checkpoint").iterdir())) == 1
+
+
+@pytest.fixture
+def without_a_reference(finished, place, tmp_path):
+    """A copy of the finished records in which copy_source has yet to be made, and the words that name the copy."""
+    runs = shutil.copytree(runs_of(place), tmp_path / "runs")
+    copy_source = only(runs, "copy_source-*")
+    (copy_source / "status.json").unlink()
+    return copy_source, [*TINY, f"runs={runs}", place[1], "scale=single"]
+
+
+def test_a_reference_that_stays_busy_is_left_out_with_its_reason(without_a_reference, monkeypatch, capsys):
+    copy_source, words = without_a_reference
+    reported = []
+    monkeypatch.setattr("ablations.run.build", lambda folders, out: reported.extend(folders) or 0)
+    monkeypatch.setattr("ablations.run.PATIENCE_S", 0)
+    with RunRecord(copy_source):
+        assert main(words) == 0
+    said = capsys.readouterr()
+    assert re.search(r"^copy_source: left out.*worked on by another process", said.err, re.MULTILINE)
+    assert re.search(r"^ground_truth +1\.0000", said.out, re.MULTILINE)
+    assert not re.search(r"^copy_source ", said.out, re.MULTILINE)
+    assert len(reported) == 3
+    assert copy_source not in reported
+
+
+def test_a_reference_that_another_run_is_making_is_waited_for(without_a_reference, capsys):
+    copy_source, words = without_a_reference
+    other = RunRecord(copy_source).__enter__()
+    threading.Timer(0.5, other.__exit__).start()
+    assert main([*words, "--no-report"]) == 0
+    assert re.search(r"^copy_source +0\.\d+", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_failure_in_a_grid_is_recorded_and_does_not_stop_the_rest(tmp_path, place, capfd):
+    own = [f"runs={tmp_path}", place[1]]
+    assert main(["-m", *TINY, *own, "learning_rate=1e30,2e-4"]) == 1
     said = capfd.readouterr()
-    assert re.search(r"FAILED .*vgg19", said.out)
-    assert re.search(r"done .*embedded", said.out)
-    states = {f.parent.name: json.loads(f.read_text()) for f in tmp_path.glob("xinggan-*/status.json")}
-    assert sorted(status["state"] for status in states.values()) == ["failed", "finished"]
-    error = next(status["error"] for status in states.values() if status["state"] == "failed")
-    assert "vgg19-dcbb9e9d.pth" in error
+    assert re.search(r"FAILED .*learning_rate=1e\+30", said.out)
+    assert re.search(r"done .*learning_rate=0.0002", said.out)
+    states = [json.loads(file.read_text()) for file in tmp_path.glob("xinggan-*/status.json")]
+    assert sorted(status["state"] for status in states) == ["failed", "finished"]
+    error = next(status["error"] for status in states if status["state"] == "failed")
+    assert "Divergence" in error
     assert "Traceback" in error
 
 
@@ -177,8 +228,35 @@ def test_bad_input_is_refused_before_any_work(tmp_path, capsys):
     assert main(["dataset=folder", f"dataset.root={tmp_path / 'nothing'}", *own]) == 2
     assert main(["scale=other", *own]) == 2
     assert main(["-m", "scale=single,other", *own]) == 2
-    assert "nothing" in capsys.readouterr().err
+    assert main(["-m", "dataset=folder", f"dataset.root={tmp_path / 'nothing'}", "seed=0,1", *own]) == 2
+    assert study_main(["projections", "dataset=folder", f"dataset.root={tmp_path / 'nothing'}", *own]) == 2
+    said = capsys.readouterr()
+    assert said.err.count(f"{tmp_path / 'nothing'}") == 3
+    assert said.out == ""
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_in_one_line(tmp_path, place, capsys):
+    (tmp_path / "file").write_text("")
+    for command in (main, study_main):
+        words = ["projections"] if command is study_main else []
+        assert command([*words, *TINY, f"runs={tmp_path / 'file' / 'runs'}", place[1]]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{tmp_path / 'file'}" in line
+
+
+def test_options_may_stand_between_words(capsys):
+    assert main(["scale=other", "--no-report", "seed=1"]) == 2
+    assert study_main(["projections", "seed=1", "--no-report", "scale=other"]) == 2
+    assert capsys.readouterr().err.count("other") >= 2
+
+
+def test_help_lists_every_preset_and_data_set_with_the_default_first():
+    rows = {line.split()[0]: line.split()[1:] for line in choices_table().splitlines()}
+    for group, default in {"method": "xinggan", "preset": "small", "dataset": "synthetic"}.items():
+        files = {file.stem for file in (ROOT / "ablations" / "conf" / group).glob("*.yaml")}
+        assert rows[group][0] == default
+        assert set(rows[group][: len(files)]) == files
 
 
 def test_a_device_that_is_not_there_is_refused_with_its_name(tmp_path, place, capsys):
@@ -239,3 +317,31 @@ def test_an_unknown_study_is_refused_with_the_choices(capsys):
         study_main(["everything"])
     assert "components" in capsys.readouterr().err
     assert study_main(["projections", "seed=x"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("study", "word"),
+    [("blocks", "blocks=3"), ("components", "scale=single"), ("losses", "losses={l1: 1}"), ("scales", "+pyramid=[1]")],
+)
+def test_a_study_refuses_what_it_varies_itself(study, word, capsys):
+    assert study_main([study, "seed=1", word]) == 2
+    assert f"the study {study} sets" in capsys.readouterr().err
+
+
+def test_a_study_refuses_a_list_of_data_sets(capsys):
+    for word in ("dataset=synthetic,market1501", "dataset.seed=0,1"):
+        assert study_main(["projections", word]) == 2
+        assert "once for each data set" in capsys.readouterr().err
+
+
+def test_the_table_shows_l1_exactly_if_a_row_lacks_lpips(tmp_path, capsys):
+    def rows(*metrics):
+        for number, names in enumerate(metrics):
+            (tmp_path / str(number)).mkdir(exist_ok=True)
+            content = json.dumps([{"metric": name, "value": 0.5} for name in names])
+            (tmp_path / str(number) / "metrics.json").write_text(content)
+            yield str(number), tmp_path / str(number)
+
+    for metrics, shown in [((["l1", "lpips"],) * 2, False), ((["l1", "lpips"], ["l1"]), True), ((["l1"],), True)]:
+        print_table(list(rows(*metrics)))
+        assert ("L1" in capsys.readouterr().out) == shown

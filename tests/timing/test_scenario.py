@@ -12,6 +12,8 @@ from xinggan.model.generator import XingGenerator
 from xinggan.model.switches import Architecture, Attention, Fusion, Scale
 from xinggan.model.xing import XingGAN
 from xinggan.timing.scenario import Scenario, multiply_accumulates, time_inference
+from xinggan.timing.step import architecture_of
+from xinggan.timing.step import main as step_main
 
 
 def test_percentiles_come_from_the_raw_samples():
@@ -82,3 +84,30 @@ def test_the_step_benchmark_prints_a_row_a_variant_and_names_what_it_cannot_run(
     refused = subprocess.run([*command, "colour=red"], capture_output=True, text=True)
     assert refused.returncode == 1
     assert "accepted keys are scale" in refused.stdout
+
+
+def test_the_step_benchmark_goes_on_after_a_process_that_died_silently(tmp_path, monkeypatch, capsys):
+    python = tmp_path / "python"
+    python.write_text(
+        """#!/bin/sh
+case "$*" in
+  *blocks=1*) kill -9 $$ ;;
+  *blocks=2*) exit 3 ;;
+esac
+echo '["blocks=3", 10, 20, 30, 40]'
+"""
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert step_main(["blocks=1", "blocks=2", "blocks=3"]) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "blocks=1  failed: killed by signal 9",
+        "blocks=2  failed: exit 3",
+        "blocks=3  10  20  30  40",
+    ]
+
+
+def test_a_switch_of_a_variant_is_true_or_false():
+    assert architecture_of("tie_projections=false", Architecture).tie_projections is False
+    with pytest.raises(ValueError, match="'tie_projections=no': accepted values are true and false"):
+        architecture_of("tie_projections=no", Architecture)

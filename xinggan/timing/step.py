@@ -42,10 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             failed = True
-            print(f"{variant}  failed: {done.stderr.strip().splitlines()[-1]}")
+            print(f"{variant}  failed: {reason_of(done)}", flush=True)
         else:
             print("  ".join(str(cell) for cell in json.loads(done.stdout.splitlines()[-1])), flush=True)
     return int(failed)
+
+
+def reason_of(done: subprocess.CompletedProcess) -> str:
+    """Why a variant's process failed: its signal, else the last line it wrote to standard error, else its status."""
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}"
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"exit {done.returncode}"
 
 
 def measure(variant: str, options: argparse.Namespace) -> list:
@@ -58,7 +66,7 @@ def measure(variant: str, options: argparse.Namespace) -> list:
     from xinggan.data.batch import PosePair
     from xinggan.model.switches import Architecture
     from xinggan.model.xing import XingGAN
-    from xinggan.timing.scenario import peak_memory_mb, synchronise
+    from xinggan.timing.scenario import peak_memory_mb, process_peak_memory_mb, synchronise
 
     method = XingGAN(architecture_of(variant, Architecture), history=0).to(options.device)
     method.precision = options.precision
@@ -78,12 +86,12 @@ def measure(variant: str, options: argparse.Namespace) -> list:
         synchronise(options.device)
         times.append(1000 * (time.perf_counter() - began))
     parameters = sum(p.numel() for p in method.generator.parameters())
-    memory = round(peak_memory_mb(options.device))
+    memory = round(peak_memory_mb(options.device) or process_peak_memory_mb())
     return [variant, round(statistics.median(times[1:])), round(times[0]), memory, parameters]
 
 
 def architecture_of(variant: str, kind: type):
-    """`scale=single,blocks=3` -> Architecture. Raises ValueError for a word that is none of its fields."""
+    """`scale=single,blocks=3` -> Architecture. Raises ValueError for an unknown key or value."""
     types = {field.name: field.type for field in fields(kind)}
     values = {}
     for word in filter(None, variant.split(",")):
@@ -91,7 +99,9 @@ def architecture_of(variant: str, kind: type):
         if key not in types or key == "pyramid":
             raise ValueError(f"{word!r}: accepted keys are {', '.join(k for k in types if k != 'pyramid')}")
         convert = types[key]
-        values[key] = value.lower() == "true" if convert is bool else convert(value)  # type: ignore[operator]
+        if convert is bool and value not in ("true", "false"):
+            raise ValueError(f"{word!r}: accepted values are true and false")
+        values[key] = value == "true" if convert is bool else convert(value)  # type: ignore[operator]
     return kind(**values)
 
 
