@@ -113,7 +113,7 @@ def test_the_same_command_again_says_so_and_does_nothing(finished, place, capsys
 
 def launch(place, *overrides):
     command = [sys.executable, "-m", "ablations.run", "--no-report", *TINY, *place, *overrides]
-    environment = os.environ | {"OMP_NUM_THREADS": str(min(2, os.cpu_count() or 1))}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -257,6 +257,14 @@ def test_help_lists_every_preset_and_data_set_with_the_default_first():
         files = {file.stem for file in (ROOT / "ablations" / "conf" / group).glob("*.yaml")}
         assert rows[group][0] == default
         assert set(rows[group][: len(files)]) == files
+
+
+def test_missing_weights_are_refused_before_any_work(tmp_path, place, capsys, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    runs = tmp_path / "runs"
+    assert main([*TINY, f"runs={runs}", place[1], "losses.perceptual_network=vgg19"]) == 2
+    assert "vgg19-dcbb9e9d.pth" in capsys.readouterr().err
+    assert not list(runs.glob("xinggan*"))
 
 
 def test_a_device_that_is_not_there_is_refused_with_its_name(tmp_path, place, capsys):
