@@ -82,7 +82,7 @@ def _score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, dev
         return {"ssim": whole, "mask_ssim": inside, "psnr": psnr(generated, target), "l1": l1(generated, target)}
 
     per_image = _compare(test, measure, "SSIM, PSNR, L1", device)
-    library = {"library": f"torch {torch.__version__}, computing as scikit-image's structural_similarity"}
+    library = {"library": f"torch {version('torch').split('+')[0]}, computing as scikit-image's structural_similarity"}
     scores.add_per_image("ssim", per_image["ssim"], described(protocol, protocol.ssim, **library))
     masked = described(protocol, protocol.ssim, protocol.mask, **library)
     scores.add_per_image("mask_ssim", per_image["mask_ssim"], masked, nan_means="the target pose has no body mask")
