@@ -1,7 +1,6 @@
 """One experiment from configuration to finished run record: prepare, train, generate, score, time."""
 
 import json
-import time
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,7 +46,6 @@ class Outcome:
     name: str
     state: str
     folder: Path
-    seconds: float
     error: str = ""
 
 
@@ -57,7 +55,6 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     Raises ValueError or OSError for a device, data or weights that cannot be used, before any work, and RunBusy when
     another process works on the same run; whatever goes wrong later is in the outcome and the record.
     """
-    began = time.monotonic()
     processes = processes or Processes()
     device = resolve_device(config.device)
     method = build_method(config, device)
@@ -68,14 +65,14 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     folder = Path(config.runs) / run_id(config, data.digest)
     title = name(config)
     if RunRecord(folder).finished:
-        return Outcome(title, "skipped", folder, time.monotonic() - began)
+        return Outcome(title, "skipped", folder)
     if not processes.first:
         result = _train(config, method, data, folder, device, stop, processes)
-        return Outcome(title, "finished" if result and result.finished else "preempted", folder, 0.0)
+        return Outcome(title, "finished" if result and result.finished else "preempted", folder)
 
     with RunRecord(folder) as record:
         if record.finished:  # by another process, between the look above and the lock
-            return Outcome(title, "skipped", folder, time.monotonic() - began)
+            return Outcome(title, "skipped", folder)
         content = yaml.safe_dump({"name": title} | plain_values(config), sort_keys=False)
         steps = config.training.steps if config.training is not None else 0
         attempt = record.begin(content, name=title, dataset_digest=data.digest, steps=steps)
@@ -84,12 +81,12 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
             _compute(config, method, data, record, device, stop, processes)
         except (Preempted, KeyboardInterrupt):
             record.end("preempted")
-            return Outcome(title, "preempted", folder, time.monotonic() - began, f"stopped by {stop.signal_name}")
+            return Outcome(title, "preempted", folder, f"stopped by {stop.signal_name}")
         except Exception as error:  # the record keeps the traceback; a grid goes on with its next run
             record.fail(error)
-            return Outcome(title, "failed", folder, time.monotonic() - began, f"{type(error).__name__}: {error}")
+            return Outcome(title, "failed", folder, f"{type(error).__name__}: {error}")
         record.end("finished")
-    return Outcome(title, "finished", folder, time.monotonic() - began)
+    return Outcome(title, "finished", folder)
 
 
 def _check_processes(config: DictConfig, method: Method, processes: Processes) -> None:

@@ -1,7 +1,9 @@
 """Run one experiment, or with -m a grid of them: train, score, time, leave a run record and a report with pictures.
 
-python -m ablations.run scale=single
-python -m ablations.run -m scale=multi,single seed=0,1,2
+    python -m ablations.run scale=single
+    python -m ablations.run -m scale=multi,single seed=0,1,2
+
+The same command again continues what was interrupted and does nothing where everything is done.
 """
 
 import argparse

@@ -135,7 +135,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, place)
         process = launch(killed, *longer)
         while process.poll() is None and not list((tmp_path / "killed").glob("xinggan-*/history.jsonl")):
             time.sleep(0.05)
-        time.sleep(moment.uniform(0, 2.5))
+        time.sleep(moment.uniform(0, 1.0))
         if process.poll() is None and kills < 3:
             process.send_signal(signal.SIGKILL)
             kills += 1

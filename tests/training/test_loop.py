@@ -170,7 +170,7 @@ def test_two_processes_give_the_single_process_result(people, tmp_path, uninterr
     text = WORKER.format(tests=tests, packed="PACKED", folder="FOLDER")
     text = text.replace("'PACKED'", packed).replace("'FOLDER'", f"__import__('pathlib').Path({str(folder)!r})")
     script.write_text(text)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29541", str(script)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
