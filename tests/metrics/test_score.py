@@ -13,6 +13,7 @@ from xinggan.data.synthetic import render
 from xinggan.metrics.catalogue import METRICS
 from xinggan.metrics.extractors import Extractor
 from xinggan.metrics.images import ScoredPairs
+from xinggan.metrics.protocol import CLEAN
 from xinggan.metrics.score import score
 from xinggan.metrics.set_scores import INCEPTION
 from xinggan.metrics.similarity import ssim
@@ -63,9 +64,9 @@ def scored(split, train_split) -> tuple[np.ndarray, Scores]:
         return generated, score(generated, split, pairs, train_split=train_split, synthetic=True)
 
 
-def test_every_metric_of_the_catalogue_has_one_value_or_a_reason(scored):
+def test_every_metric_of_the_protocol_has_one_value_or_a_reason(scored):
     _, scores = scored
-    assert sorted(value.metric for value in scores.values) == sorted(METRICS)
+    assert sorted(value.metric for value in scores.values) == sorted(CLEAN.metrics)
     for value in scores.values:
         assert (value.value is None) == (value.unavailable_because is not None)
         assert value.protocol["name"] == "clean"
@@ -177,7 +178,7 @@ def test_photographs_are_not_judged_by_networks_that_know_synthetic_people_only(
     embedded = [value for value in scores.values if "_embedded" in value.metric]
     assert embedded
     assert all("synthetic people" in str(value.unavailable_because) for value in embedded)
-    assert sorted(value.metric for value in scores.values) == sorted(METRICS)
+    assert sorted(value.metric for value in scores.values) == sorted(CLEAN.metrics)
 
 
 def test_a_target_without_body_mask_is_left_out_and_counted(split):

@@ -22,9 +22,10 @@ class Metric:
 
 PER_PAIR = (
     Metric("ssim", "SSIM", "", True, True, "Structural similarity of the generated and the target image."),
-    Metric("mask_ssim", "Mask-SSIM", "", True, True, "SSIM map averaged inside the body mask of the target pose."),
+    Metric("ssim_window51", "SSIM (window 51)", "", True, True, "SSIM with a uniform window of 51x51 pixels."),
+    Metric("mask_ssim", "Mask-SSIM", "", True, True, "SSIM restricted to the body mask of the target pose."),
     Metric("psnr", "PSNR", "dB", True, True, "Peak signal-to-noise ratio against the target image."),
-    Metric("l1", "L1", "", False, True, "Mean absolute difference to the target image, on [0, 1]."),
+    Metric("l1", "L1", "", False, True, "Mean absolute difference to the target image."),
     Metric("lpips", "LPIPS", "", False, True, "Learned perceptual distance to the target image."),
     Metric(
         "perceptual_embedded",

@@ -1,30 +1,78 @@
 """Protocols: everything that has to be fixed before a metric is a number, as plain values.
 
 Two tables of the literature that both say "SSIM" may differ in window, data range and padding; a protocol names these
-choices once, and every value of a run record carries its own. `CLEAN` is the suite's default.
+choices once, and every value of a run record carries its own. `CLEAN` is the suite's default; `POSE_TRANSFER` is what
+the tables of PG2 ... XingGAN were computed with, `GFLA` those of GFLA, PIDM and CFLD.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from xinggan.metrics.catalogue import METRICS
+
+OF_THE_GENERATED = "max - min of the generated image"  # a data range that every pair has its own of
+INSIDE_THE_MASK = "SSIM map averaged over the mask's pixels, borders of the image included"
+MULTIPLIED = "both images set to 0 outside the mask, mean of the whole frame"
 
 
 @dataclass(frozen=True)
 class SsimSettings:
-    """Structural similarity (Wang et al., 2004) as scikit-image computes it with a Gaussian window."""
+    """Structural similarity (Wang et al., 2004) as scikit-image computes it.
 
-    sigma_px: float = 1.5  # standard deviation of the Gaussian window
-    truncate: float = 3.5  # the window ends after so many standard deviations: 11x11 pixels for 1.5
-    covariance: str = "population"
+    The window is Gaussian, or uniform where `uniform_window_px` is given instead of `sigma_px` and `truncate`. Raises
+    ValueError for a choice that does not exist.
+    """
+
+    sigma_px: float | None = 1.5  # standard deviation of the Gaussian window
+    truncate: float | None = 3.5  # the window ends after so many standard deviations: 11x11 pixels for 1.5
+    covariance: str = "population"  # divided by the window's pixels; "sample": by one less
     k1: float = 0.01
     k2: float = 0.03
-    data_range: float = 255.0
+    data_range: float | str = 255.0  # a number, or OF_THE_GENERATED
     channels: str = "mean of R, G, B"
     border: str = "reflected for the map; the outermost window radius is left out of the whole image's mean"
+    uniform_window_px: int | None = None  # side of the window, odd
+    white_columns: int | None = None  # added on the left and as many on the right of both images first
+    high: float | None = None  # images are on [0, high]; None: bytes, [0, 255]
+
+    def __post_init__(self) -> None:
+        uniform = self.uniform_window_px is not None
+        if (self.sigma_px is None) != uniform or (self.truncate is None) != uniform:
+            raise ValueError(
+                "an SSIM window is Gaussian (sigma_px and truncate) or uniform (uniform_window_px), not both"
+            )
+        if self.uniform_window_px is not None and (self.uniform_window_px < 3 or self.uniform_window_px % 2 == 0):
+            raise ValueError(f"uniform_window_px is an odd number of at least 3 pixels, not {self.uniform_window_px}")
+        if self.covariance not in ("population", "sample"):
+            raise ValueError(f"covariance is population or sample, not {self.covariance!r}")
+        if isinstance(self.data_range, str) and self.data_range != OF_THE_GENERATED:
+            raise ValueError(f"data_range is a number or {OF_THE_GENERATED!r}, not {self.data_range!r}")
 
     @property
     def radius_px(self) -> int:
         """Pixels from the window's centre to its edge."""
-        return int(self.truncate * self.sigma_px + 0.5)
+        if self.sigma_px is not None and self.truncate is not None:
+            return int(self.truncate * self.sigma_px + 0.5)
+        assert self.uniform_window_px is not None  # one of the two windows is there
+        return self.uniform_window_px // 2
+
+    @property
+    def window_px(self) -> int:
+        """Side of the window."""
+        return 2 * self.radius_px + 1
+
+    @property
+    def window(self) -> str:
+        """The window's kind and size in words."""
+        kind = "uniform" if self.sigma_px is None else f"Gaussian of sigma {self.sigma_px:g}"
+        return f"{kind}, {self.window_px}x{self.window_px} pixels"
+
+    @classmethod
+    def uniform(cls, window_px: int, **other: Any) -> "SsimSettings":
+        """A uniform window with what scikit-image pairs it with by default: sample covariance."""
+        return cls(
+            **{"sigma_px": None, "truncate": None, "covariance": "sample", "uniform_window_px": window_px} | other
+        )
 
 
 @dataclass(frozen=True)
@@ -32,8 +80,12 @@ class MaskSettings:
     """How the body mask of the target pose restricts a metric."""
 
     mask: str = "limbs and joints of the target pose drawn 4 pixels wide"
-    ssim_inside: str = "SSIM map averaged over the mask's pixels, borders of the image included"
+    ssim_inside: str = INSIDE_THE_MASK  # or MULTIPLIED
     is_inside: str = "pixels outside the mask set to 0"
+
+    def __post_init__(self) -> None:
+        if self.ssim_inside not in (INSIDE_THE_MASK, MULTIPLIED):
+            raise ValueError(f"ssim_inside is {INSIDE_THE_MASK!r} or {MULTIPLIED!r}, not {self.ssim_inside!r}")
 
 
 @dataclass(frozen=True)
@@ -80,9 +132,15 @@ class PckhSettings:
     absent_joints: str = "a joint that the estimator calls absent counts as wrong"
 
 
+OF_OTHER_PROTOCOLS = ("ssim_window51",)
+
+
 @dataclass(frozen=True)
 class Protocol:
-    """A named set of choices, one group for each family of metrics."""
+    """A named set of choices, one group for each family of metrics, and the metrics that it defines.
+
+    A group of a metric that `metrics` does not name is not used. What is None does not apply.
+    """
 
     name: str
     quantisation: str = "uint8 before anything is measured"
@@ -94,10 +152,59 @@ class Protocol:
     kernel: KernelSettings = field(default_factory=KernelSettings)
     manifold: ManifoldSettings = field(default_factory=ManifoldSettings)
     pckh: PckhSettings = field(default_factory=PckhSettings)
+    metrics: tuple[str, ...] = tuple(name for name in METRICS if name not in OF_OTHER_PROTOCOLS)
+    resize: str = "none; a feature network resizes to its own input"
+    ssim_window51: SsimSettings | None = None
+    lpips_net: str | None = None  # None: whoever scores chooses
+    feature_network: str | None = None  # of IS, FID, KID, precision and recall
+    reference: str | None = None  # what sets of generated images are compared with
 
     def as_dict(self) -> dict[str, Any]:
-        """All choices as nested plain values, for JSON."""
-        return asdict(self)
+        """All choices that apply as nested plain values, for JSON."""
+        return plain(self)
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as nested plain values, without what does not apply."""
+
+    def applying(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = {name: value for name, value in items if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    return asdict(settings, dict_factory=applying)
 
 
 CLEAN = Protocol(name="clean")
+
+# scikit-image's default window, which some tables call SSIM too; for `replace(POSE_TRANSFER, ssim=UNIFORM_7)`.
+UNIFORM_7 = SsimSettings.uniform(7, data_range=OF_THE_GENERATED)
+
+POSE_TRANSFER = Protocol(
+    name="pose-transfer",
+    ssim=SsimSettings(data_range=OF_THE_GENERATED),
+    mask=MaskSettings(ssim_inside=MULTIPLIED),
+    l1=RangeSettings(-1.0, 1.0),
+    metrics=("ssim", "mask_ssim", "l1", "is", "is_real", "mask_is", "pckh_embedded", "pckh_embedded_real"),
+    feature_network="Inception 2015-12-05",
+)
+# DeepFashion's images of 256x176 pixels were scored at 256x256; Mask-SSIM is of the frame as it is.
+POSE_TRANSFER_DEEPFASHION = replace(POSE_TRANSFER, ssim=replace(POSE_TRANSFER.ssim, white_columns=40))
+
+GFLA = Protocol(
+    name="gfla",
+    ssim=SsimSettings(sigma_px=1.2, data_range=1.0, high=1.0),
+    ssim_window51=SsimSettings.uniform(51, data_range=1.0, high=1.0),
+    metrics=(
+        *("ssim", "ssim_window51", "l1", "lpips"),
+        *("fid_train", "kid_train", "precision_train", "recall_train"),
+    ),
+    lpips_net="alex",
+    feature_network="Inception 2015-12-05",
+    reference="training images",
+)
+
+
+def protocols_for(dataset: str) -> dict[str, Protocol]:
+    """Every protocol by its name, as the literature used it on a data set ("deepfashion" is padded, others are not)."""
+    pose_transfer = POSE_TRANSFER_DEEPFASHION if dataset == "deepfashion" else POSE_TRANSFER
+    return {protocol.name: protocol for protocol in (CLEAN, pose_transfer, GFLA)}

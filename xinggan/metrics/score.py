@@ -1,9 +1,10 @@
-"""Scores one set of generated images: every metric of the catalogue, each with its protocol, or the reason why not.
+"""Scores one set of generated images: every metric that a protocol defines, with the protocol, or the reason why not.
 
 Images are read a batch at a time, so the set may be a memory-mapped array. Pairs are compared first, then whole sets.
 """
 
 from collections import defaultdict
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xinggan.metrics.catalogue import METRICS
 from xinggan.metrics.images import ImageSet, ScoredPairs
 from xinggan.metrics.perceptual import LPIPS_VERSION, open_lpips
-from xinggan.metrics.protocol import CLEAN, Protocol
+from xinggan.metrics.protocol import CLEAN, MULTIPLIED, OF_THE_GENERATED, Protocol, SsimSettings
 from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, score_sets
-from xinggan.metrics.similarity import l1, mean_inside, mean_without_border, psnr, ssim_map
+from xinggan.metrics.similarity import (
+    l1,
+    masked_images_ssim,
+    mean_inside,
+    mean_without_border,
+    psnr,
+    ssim,
+    ssim_map,
+)
 from xinggan.metrics.values import MetricValue, Scores, described
 from xinggan.metrics.weights_files import MetricUnavailable
 from xinggan.progress import Progress
@@ -44,20 +52,27 @@ def score(
     """Score `generated` (uint8 [n, H, W, 3], one image for each of `pairs`, rows of the test split's pairs).
 
     train_split: whose images are the training reference; None leaves those metrics unavailable. synthetic: whether the
-    images are of synthetic people, which the embedded networks know. lpips_net: alex, vgg or squeeze. Raises ValueError
-    if images and pairs do not fit together or a metric comes out nonfinite.
+    images are of synthetic people, which the embedded networks know. protocol: only the metrics that it defines are
+    in the result. lpips_net: alex, vgg or squeeze. Raises ValueError if images and pairs do not fit together, a metric
+    comes out nonfinite or the protocol fixes another network of LPIPS.
     """
+    if protocol.lpips_net not in (None, lpips_net):
+        raise ValueError(f"the protocol {protocol.name} fixes {protocol.lpips_net} as LPIPS's network, not {lpips_net}")
     test = ScoredPairs(generated, split, np.asarray(pairs))
     training = None if train_split is None else ImageSet(train_split.images, np.unique(train_split.pairs))
     scores = Scores()
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         _score_similarity(scores, test, protocol, device)
-        _score_lpips(scores, test, protocol, lpips_net, device)
+        if "lpips" in protocol.metrics:
+            _score_lpips(scores, test, protocol, lpips_net, device)
         score_sets(scores, INCEPTION, test, training, protocol, device)
         if synthetic:
-            _score_embedded(scores, test, training, protocol, device)
+            if "perceptual_embedded" in protocol.metrics:
+                _score_embedded(scores, test, training, protocol, device)
+            if "pckh_embedded" in protocol.metrics:
+                _score_poses(scores, test, protocol, device)
         else:
-            embedded = [name for name in METRICS if "_embedded" in name]
+            embedded = [name for name in protocol.metrics if "_embedded" in name]
             scores.add_unavailable(embedded, EMBEDDED_ONLY_SYNTHETIC, described(protocol))
     return scores
 
@@ -76,23 +91,68 @@ def _compare(
 
 
 def _score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:
-    def measure(generated: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        similarity = ssim_map(generated, target, protocol.ssim)
-        whole, inside = mean_without_border(similarity, protocol.ssim), mean_inside(similarity, mask)
-        return {"ssim": whole, "mask_ssim": inside, "psnr": psnr(generated, target), "l1": l1(generated, target)}
-
-    per_image = _compare(test, measure, "SSIM, PSNR, L1", device)
     library = {"library": f"torch {version('torch').split('+')[0]}, computing as scikit-image's structural_similarity"}
-    scores.add_per_image("ssim", per_image["ssim"], described(protocol, protocol.ssim, **library))
-    masked = described(protocol, protocol.ssim, protocol.mask, **library)
-    scores.add_per_image("mask_ssim", per_image["mask_ssim"], masked, nan_means="the target pose has no body mask")
-    equal = np.isinf(per_image["psnr"])
-    if equal.any():
-        reason = f"infinite: {equal.sum()} of {len(test)} generated images equal their targets"
-        scores.add_unavailable(["psnr"], reason, described(protocol, protocol.psnr))
-    else:
-        scores.add_per_image("psnr", per_image["psnr"], described(protocol, protocol.psnr))
+    of_window51 = described(protocol, protocol.ssim_window51 or protocol.ssim, **library)
+    too_small = _larger_than_images(protocol.ssim_window51, test)
+
+    def measure(generated: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        values = _ssim_values(generated, target, mask, protocol) | {"l1": l1(generated, target, protocol.l1)}
+        if "psnr" in protocol.metrics:
+            values["psnr"] = psnr(generated, target)
+        if protocol.ssim_window51 is not None and not too_small:
+            values["ssim_window51"] = ssim(generated, target, protocol.ssim_window51)
+        return values
+
+    per_image = _compare(test, measure, f"SSIM, L1 ({protocol.name})", device)
+    one_value = "the generated image has a single value" if protocol.ssim.data_range == OF_THE_GENERATED else None
+    scores.add_per_image("ssim", per_image["ssim"], described(protocol, protocol.ssim, **library), nan_means=one_value)
+    if too_small:
+        scores.add_unavailable(["ssim_window51"], too_small, of_window51)
+    elif "ssim_window51" in per_image:
+        scores.add_per_image("ssim_window51", per_image["ssim_window51"], of_window51)
+    if "mask_ssim" in per_image:
+        masked = described(protocol, _of_the_frame(protocol.ssim), protocol.mask, **library)
+        empty = "the target pose has no body mask" + (f" or {one_value} inside it" if one_value else "")
+        scores.add_per_image("mask_ssim", per_image["mask_ssim"], masked, nan_means=empty)
+    if "psnr" in per_image:
+        _add_psnr(scores, per_image["psnr"], described(protocol, protocol.psnr))
     scores.add_per_image("l1", per_image["l1"], described(protocol, protocol.l1))
+
+
+def _ssim_values(generated: Tensor, target: Tensor, mask: Tensor, protocol: Protocol) -> dict[str, Tensor]:
+    """SSIM and, where the protocol defines it, Mask-SSIM. One map serves both where both are means of it."""
+    if "mask_ssim" not in protocol.metrics:
+        return {"ssim": ssim(generated, target, protocol.ssim)}
+    framed = _of_the_frame(protocol.ssim)
+    if protocol.mask.ssim_inside == MULTIPLIED:
+        inside = masked_images_ssim(generated, target, mask, framed)
+        return {"ssim": ssim(generated, target, protocol.ssim), "mask_ssim": inside}
+    similarity = ssim_map(generated, target, framed)
+    shared = framed == protocol.ssim
+    whole = mean_without_border(similarity, framed) if shared else ssim(generated, target, protocol.ssim)
+    return {"ssim": whole, "mask_ssim": mean_inside(similarity, mask)}
+
+
+def _of_the_frame(settings: SsimSettings) -> SsimSettings:
+    """Masked metrics look at the frame as it is, without white columns."""
+    return replace(settings, white_columns=None)
+
+
+def _larger_than_images(settings: SsimSettings | None, test: ScoredPairs) -> str | None:
+    """Why a window cannot be used on these images, if so."""
+    height, width = test.split.height, test.split.width
+    if settings is None or settings.window_px <= min(height, width):
+        return None
+    return f"SSIM's window ({settings.window}) is larger than the images ({height}x{width})"
+
+
+def _add_psnr(scores: Scores, per_image: NDArray[np.float64], protocol: dict[str, Any]) -> None:
+    equal = np.isinf(per_image)
+    if equal.any():
+        reason = f"infinite: {equal.sum()} of {len(per_image)} generated images equal their targets"
+        scores.add_unavailable(["psnr"], reason, protocol)
+    else:
+        scores.add_per_image("psnr", per_image, protocol)
 
 
 def _score_lpips(scores: Scores, test: ScoredPairs, protocol: Protocol, net: str, device: torch.device | str) -> None:
@@ -109,6 +169,7 @@ def _score_lpips(scores: Scores, test: ScoredPairs, protocol: Protocol, net: str
 def _score_embedded(
     scores: Scores, test: ScoredPairs, training: ImageSet | None, protocol: Protocol, device: torch.device | str
 ) -> None:
+    """Metrics of the attribute classifier's features, all or none of which a protocol defines."""
     from xinggan.metrics.embedded import scoring
 
     classifier = scoring.load_embedded("attributes")[0].to(device)
@@ -125,7 +186,6 @@ def _score_embedded(
     agreement = scoring.attribute_agreement(classifier, features[0].logits, features[1].logits)
     attributes = {"attributes": ", ".join(classifier.attributes)}
     scores.add_per_image("attributes_embedded", agreement.numpy(), {**description, **attributes})
-    _score_poses(scores, test, protocol, device)
 
 
 def _score_poses(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:

@@ -72,12 +72,18 @@ def score_sets(
     protocol: Protocol,
     device: torch.device | str,
 ) -> tuple[Features, Features] | None:
-    """Record a family's metrics. Returns the features of each pair's generated and real image, if any."""
+    """Record those of a family's metrics that the protocol defines.
+
+    Returns the features of each pair's generated and real image; None where no metric or no network is there.
+    """
+    wanted = [metric for metric in family.metrics if metric in protocol.metrics]
+    if not wanted:
+        return None
     description = described(protocol, library=f"torch-fidelity {version('torch-fidelity')}")
     try:
         extractor = family.open(device)
     except MetricUnavailable as reason:
-        scores.add_unavailable(family.metrics, str(reason), description)
+        scores.add_unavailable(wanted, str(reason), description)
         return None
     description |= extractor.description
     generated = extract(extractor, test.generated_images(), device, GENERATED)
@@ -86,9 +92,9 @@ def score_sets(
     real_of_pairs = real.at(place, REPEATED_TARGETS)
 
     alone = {family.score: generated, f"{family.score}_real": real_of_pairs}
-    if family.masked_score:
+    if family.masked_score in wanted:
         alone[family.masked_score] = extract(extractor, test.generated_images(masked=True), device, MASKED)
-    for metric, features in alone.items():
+    for metric, features in ((metric, alone[metric]) for metric in alone if metric in wanted):
         groups = [protocol.inception_score, *([protocol.mask] if metric == family.masked_score else [])]
         stated = described(protocol, *groups, images=features.of) | description
         compute = partial(inception_score, extractor.class_logits(features.logits), protocol.inception_score)
@@ -96,10 +102,10 @@ def score_sets(
 
     once = generated.at(first, FIRST_GENERATED)
     _compare(scores, family, "", (generated, once), real, protocol, description)
+    compared = [name + suffix for suffix in ("_train", "_real") for name in family.compared if name + suffix in wanted]
     if training is None:
-        compared = [name + suffix for suffix in ("_train", "_real") for name in family.compared]
         scores.add_unavailable(compared, NO_TRAINING_IMAGES, description)
-    else:
+    elif compared:
         trained = extract(extractor, training, device, TRAINING_IMAGES)
         _compare(scores, family, "_train", (generated, once), trained, protocol, description)
         _compare(scores, family, "_real", (real, real), trained, protocol, description)
@@ -115,7 +121,9 @@ def _compare(
     protocol: Protocol,
     description: dict[str, Any],
 ) -> None:
-    """Record the metrics of `images`, all and those without repeats, against `reference`."""
+    """Record the metrics of `images`, all and those without repeats, against `reference`, if the protocol has them."""
+    if family.compared[0] + suffix not in protocol.metrics:
+        return
     (a, once), b = (features.pooled for features in images), reference.pooled
     description = {**description, "images": images[0].of, "reference": reference.of, "reference_images": len(b)}
     frechet, kernel, precision, recall = (name + suffix for name in family.compared)

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xinggan.metrics.catalogue import METRICS
-from xinggan.metrics.protocol import Protocol
+from xinggan.metrics.protocol import Protocol, plain
 from xinggan.metrics.weights_files import MetricUnavailable
 
 
@@ -76,7 +76,7 @@ class Scores:
 
 def described(protocol: Protocol, *groups: Any, **more: Any) -> dict[str, Any]:
     """A value's protocol: its name, the groups of settings the value used, and what else there is to say."""
-    plain = {"name": protocol.name, "quantisation": protocol.quantisation}
+    stated: dict[str, Any] = {"name": protocol.name, "quantisation": protocol.quantisation}
     for group in groups:
-        plain |= asdict(group)
-    return plain | more
+        stated |= plain(group)
+    return stated | more
