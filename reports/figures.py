@@ -28,17 +28,12 @@ def learning_curves(records: Records, inches: float = WIDE_INCHES) -> Figure | N
     names = sorted(dict.fromkeys(name for _, name in points), key=is_gradient)
     if not names:
         return None
-    figure, every = panels([PANEL_INCHES] * len(names), inches, per_row=3)
-    style = looks(records)
+    figure, every = curve_panels(records, points, names, inches)
     for name, axes in zip(names, every, strict=True):
-        for (run, of), curve in points.items():
-            if of == name:
-                draw_curve(axes, curve, style[run])
         label = "loss, lower is better ↓" if name in LOSSES_THAT_SHOULD_FALL else "loss"
         axes.set(title=name.replace("_", " "), xlabel="training step")
         axes.set_ylabel("gradient norm" if is_gradient(name) else label)
         logarithmic_if_wide(axes, "y", [v for (_, of), curve in points.items() if of == name for v in curve.values()])
-    legend(figure, records.titles(), {run: style[run] for run in dict.fromkeys(run for run, _ in points)}, inches)
     return figure
 
 
@@ -49,15 +44,24 @@ def evaluation_curves(records: Records, inches: float = WIDE_INCHES) -> Figure |
     names = measures.in_order(name for _, name in points)
     if not names:
         return None
+    figure, every = curve_panels(records, points, names, inches)
+    for name, axes in zip(names, every, strict=True):
+        axes.set(title=measures.heading(name), xlabel="training step", ylabel=measures.quantity(name))
+    return figure
+
+
+def curve_panels(
+    records: Records, points: dict[tuple[str, str], dict[int, float]], names: list[str], inches: float
+) -> tuple[Figure, list[Axes]]:
+    """One panel a name with its curve of every run (`points` as `series` gives them), and the legend of the runs."""
     figure, every = panels([PANEL_INCHES] * len(names), inches, per_row=3)
     style = looks(records)
     for name, axes in zip(names, every, strict=True):
         for (run, of), curve in points.items():
             if of == name:
                 draw_curve(axes, curve, style[run])
-        axes.set(title=measures.heading(name), xlabel="training step", ylabel=measures.quantity(name))
     legend(figure, records.titles(), {run: style[run] for run in dict.fromkeys(run for run, _ in points)}, inches)
-    return figure
+    return figure, every
 
 
 def series(records: Records, entry: str) -> dict[tuple[str, str], dict[int, float]]:

@@ -91,10 +91,9 @@ class CrossingBlock(nn.Module):
         enhanced = a.attention == Attention.enhanced
         self.pool = PyramidPooling(a.pyramid if a.scale == Scale.multi else ())
         self.shape_guided = CrossAttention(channels, enhanced) if attends and a.branches != Branches.shape else None
-        self.appearance_guided = None
-        if attends and a.branches != Branches.appearance and not (a.tie_projections and self.shape_guided):
-            self.appearance_guided = CrossAttention(channels, enhanced)
-        self.tied = attends and a.branches == Branches.both and a.tie_projections
+        self.tied = attends and a.branches == Branches.both and a.tie_projections  # SA's projections serve AS too
+        own = attends and a.branches != Branches.appearance and not self.tied
+        self.appearance_guided = CrossAttention(channels, enhanced) if own else None
 
     def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
         """appearance: [B, C, h, w]; shape: [B, C or 2C, h, w]. Returns F_I [B, C, h, w] and F_P [B, 2C, h, w]."""

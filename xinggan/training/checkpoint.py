@@ -27,25 +27,26 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
     content = buffer.getvalue()
     path = folder / f"step-{step:08d}-{sha256(content).hexdigest()[:16]}.pt"
     write_atomically(path, content)
-    stale = [old for old in _newest_first(folder) if _step(old) >= step and old != path]
-    current = [old for old in _newest_first(folder) if old not in stale]
-    for old in (*stale, *current[KEPT:]):
-        old.unlink(missing_ok=True)
+    earlier = [old for old in _newest_first(folder) if _step_and_digest(old)[0] < step]
+    for old in _newest_first(folder):
+        if old not in (path, *earlier[: KEPT - 1]):
+            old.unlink(missing_ok=True)
     return path
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[int, dict] | None:
     """The newest intact checkpoint as (step, state), or None where there is none. Says which ones it passed over."""
     for path in _newest_first(folder):
-        step, digest = NAME.fullmatch(path.name).groups()  # type: ignore[union-attr]
+        step, digest = _step_and_digest(path)
         if sha256_of(path).startswith(digest):
-            return int(step), torch.load(path, map_location=device, weights_only=True)
+            return step, torch.load(path, map_location=device, weights_only=True)
         print(f"{path} is damaged (its content does not match its name): using the checkpoint before it", flush=True)
     return None
 
 
-def _step(path: Path) -> int:
-    return int(path.name[5:13])
+def _step_and_digest(path: Path) -> tuple[int, str]:
+    step, digest = NAME.fullmatch(path.name).groups()  # type: ignore[union-attr]
+    return int(step), digest
 
 
 def _newest_first(folder: Path) -> list[Path]:
