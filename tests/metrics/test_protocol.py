@@ -25,7 +25,7 @@ from xinggan.metrics.protocol import (
     SsimSettings,
     protocols_for,
 )
-from xinggan.metrics.score import score
+from xinggan.metrics.score import score, score_protocols
 from xinggan.metrics.set_scores import INCEPTION, TRAINING_IMAGES
 from xinggan.metrics.similarity import ssim, ssim_map
 from xinggan.metrics.values import Scores, described
@@ -193,6 +193,26 @@ def test_with_its_network_a_protocol_has_all_its_set_metrics_against_the_referen
         assert sorted(value.metric for value in without_training) == sorted(protocol.metrics)
 
 
+def test_protocols_scored_together_give_what_each_gives_alone(split, monkeypatch):
+    opened = []
+
+    def open_once(device):
+        opened.append(device)
+        return Extractor(Colours(), {"network": "colours"})
+
+    monkeypatch.setattr("xinggan.metrics.score.INCEPTION", replace(INCEPTION, open=open_once))
+    protocols = protocols_for("market1501").values()
+    generated = split.images[split.pairs[:, 0]]
+    options = {"train_split": split, "synthetic": True}
+    together = score_protocols(generated, split, np.arange(len(split)), protocols=[*protocols], **options)
+    assert len(opened) == 1
+    for protocol in protocols:
+        alone = scored(split, protocol, synthetic=True)
+        assert together[protocol.name].values == alone.values
+        for metric, per_image in alone.per_image.items():
+            np.testing.assert_array_equal(together[protocol.name].per_image[metric], per_image)
+
+
 def test_values_of_different_choices_carry_different_protocols():
     stated = [
         json.dumps(described(protocol, protocol.ssim), sort_keys=True) for protocol in (CLEAN, POSE_TRANSFER, GFLA)
@@ -256,9 +276,12 @@ def test_a_window_larger_than_the_images_leaves_its_metric_unavailable(split):
     assert "43x22" in str(value.unavailable_because)
 
 
-def test_another_lpips_network_than_the_protocols_is_refused(split):
-    with pytest.raises(ValueError, match=r"gfla fixes alex.*squeeze"):
-        scored(split, GFLA, lpips_net="squeeze")
+def test_the_protocol_decides_on_the_lpips_network_where_it_fixes_one(split):
+    stated = [
+        next(value for value in scored(split, protocol, lpips_net="squeeze").values if value.metric == "lpips").protocol
+        for protocol in (CLEAN, GFLA)
+    ]
+    assert [description["network"] for description in stated] == ["squeeze", "alex"]
 
 
 @pytest.mark.parametrize(

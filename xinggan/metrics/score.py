@@ -1,9 +1,10 @@
 """Scores one set of generated images: every metric that a protocol defines, with the protocol, or the reason why not.
 
 Images are read a batch at a time, so the set may be a memory-mapped array. Pairs are compared first, then whole sets.
+Several protocols in one go share what the networks see in the images.
 """
 
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xinggan.metrics.images import ImageSet, ScoredPairs
-from xinggan.metrics.perceptual import LPIPS_VERSION, open_lpips
+from xinggan.metrics.perceptual import LPIPS_VERSION
 from xinggan.metrics.protocol import CLEAN, MULTIPLIED, OF_THE_GENERATED, Protocol, SsimSettings
+from xinggan.metrics.readings import Readings, compare
 from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, score_sets
 from xinggan.metrics.similarity import (
     l1,
@@ -28,12 +30,11 @@ from xinggan.metrics.similarity import (
 )
 from xinggan.metrics.values import MetricValue, Scores, described
 from xinggan.metrics.weights_files import MetricUnavailable
-from xinggan.progress import Progress
 
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit
 
-__all__ = ["MetricValue", "Scores", "score"]
+__all__ = ["MetricValue", "Scores", "score", "score_protocols"]
 
 EMBEDDED_ONLY_SYNTHETIC = "embedded networks are trained on synthetic people"
 
@@ -49,45 +50,49 @@ def score(
     lpips_net: str = "alex",
     device: torch.device | str = "cpu",
 ) -> Scores:
+    """`score_protocols` with a single protocol."""
+    options: dict[str, Any] = {"train_split": train_split, "synthetic": synthetic, "lpips_net": lpips_net}
+    return score_protocols(generated, split, pairs, protocols=[protocol], device=device, **options)[protocol.name]
+
+
+def score_protocols(
+    generated: NDArray[np.uint8],
+    split: "PackedSplit",
+    pairs: NDArray[np.integer],
+    *,
+    protocols: Sequence[Protocol],
+    train_split: "PackedSplit | None",
+    synthetic: bool,
+    lpips_net: str = "alex",
+    device: torch.device | str = "cpu",
+) -> dict[str, Scores]:
     """Score `generated` (uint8 [n, H, W, 3], one image for each of `pairs`, rows of the test split's pairs).
 
-    train_split: whose images are the training reference; None leaves those metrics unavailable. synthetic: whether the
-    images are of synthetic people, which the embedded networks know. protocol: only the metrics that it defines are
-    in the result. lpips_net: alex, vgg or squeeze. Raises ValueError if images and pairs do not fit together, a metric
-    comes out nonfinite or the protocol fixes another network of LPIPS.
+    protocols: each gives, under its name, the metrics that it defines and no other. train_split: whose images are the
+    training reference; None leaves those metrics unavailable. synthetic: whether the images are of synthetic people,
+    which the embedded networks know. lpips_net: alex, vgg or squeeze, where the protocol does not fix it. Raises
+    ValueError if images and pairs do not fit together or a metric comes out nonfinite.
     """
-    if protocol.lpips_net not in (None, lpips_net):
-        raise ValueError(f"the protocol {protocol.name} fixes {protocol.lpips_net} as LPIPS's network, not {lpips_net}")
     test = ScoredPairs(generated, split, np.asarray(pairs))
     training = None if train_split is None else ImageSet(train_split.images, np.unique(train_split.pairs))
-    scores = Scores()
+    readings = Readings(test, training, device)
+    results = {}
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        _score_similarity(scores, test, protocol, device)
-        if "lpips" in protocol.metrics:
-            _score_lpips(scores, test, protocol, lpips_net, device)
-        score_sets(scores, INCEPTION, test, training, protocol, device)
-        if synthetic:
-            if "perceptual_embedded" in protocol.metrics:
-                _score_embedded(scores, test, training, protocol, device)
-            if "pckh_embedded" in protocol.metrics:
-                _score_poses(scores, test, protocol, device)
-        else:
-            embedded = [name for name in protocol.metrics if "_embedded" in name]
-            scores.add_unavailable(embedded, EMBEDDED_ONLY_SYNTHETIC, described(protocol))
-    return scores
-
-
-def _compare(
-    test: ScoredPairs, measure: Any, description: str, device: torch.device | str
-) -> dict[str, NDArray[np.float64]]:
-    """`measure(generated, target, mask) -> {metric: [B]}` over all pairs, as arrays [n]."""
-    columns: dict[str, list[Tensor]] = defaultdict(list)
-    with Progress(description, len(test), "pairs") as progress:
-        for generated, target, mask in test.blocks(device):
-            for metric, values in measure(generated, target, mask).items():
-                columns[metric].append(values.double().cpu())
-            progress.update(len(generated))
-    return {metric: torch.cat(blocks).numpy() for metric, blocks in columns.items()}
+        for protocol in protocols:
+            results[protocol.name] = scores = Scores()
+            _score_similarity(scores, test, protocol, device)
+            if "lpips" in protocol.metrics:
+                _score_lpips(scores, readings, protocol, protocol.lpips_net or lpips_net)
+            score_sets(scores, INCEPTION, readings.sets(INCEPTION), protocol)
+            if synthetic:
+                if "perceptual_embedded" in protocol.metrics:
+                    _score_embedded(scores, readings, protocol)
+                if "pckh_embedded" in protocol.metrics:
+                    _score_poses(scores, readings, protocol)
+            else:
+                embedded = [name for name in protocol.metrics if "_embedded" in name]
+                scores.add_unavailable(embedded, EMBEDDED_ONLY_SYNTHETIC, described(protocol))
+    return results
 
 
 def _score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:
@@ -103,7 +108,7 @@ def _score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, dev
             values["ssim_window51"] = ssim(generated, target, protocol.ssim_window51)
         return values
 
-    per_image = _compare(test, measure, f"SSIM, L1 ({protocol.name})", device)
+    per_image = compare(test, measure, f"SSIM, L1 ({protocol.name})", device)
     one_value = "the generated image has a single value" if protocol.ssim.data_range == OF_THE_GENERATED else None
     scores.add_per_image("ssim", per_image["ssim"], described(protocol, protocol.ssim, **library), nan_means=one_value)
     if too_small:
@@ -155,51 +160,42 @@ def _add_psnr(scores: Scores, per_image: NDArray[np.float64], protocol: dict[str
         scores.add_per_image("psnr", per_image, protocol)
 
 
-def _score_lpips(scores: Scores, test: ScoredPairs, protocol: Protocol, net: str, device: torch.device | str) -> None:
-    description = described(protocol, library=f"lpips {version('lpips')}", version=LPIPS_VERSION, network=net)
+def _score_lpips(scores: Scores, readings: Readings, protocol: Protocol, network: str) -> None:
+    description = described(protocol, library=f"lpips {version('lpips')}", version=LPIPS_VERSION, network=network)
     try:
-        lpips = open_lpips(net, device)
+        per_image, sha256 = readings.lpips(network)
     except MetricUnavailable as reason:
         scores.add_unavailable(["lpips"], str(reason), description)
         return
-    per_image = _compare(test, lambda generated, target, _: {"lpips": lpips(generated, target)}, "LPIPS", device)
-    scores.add_per_image("lpips", per_image["lpips"], {**description, "weights_sha256": lpips.sha256})
+    scores.add_per_image("lpips", per_image, {**description, "weights_sha256": sha256})
 
 
-def _score_embedded(
-    scores: Scores, test: ScoredPairs, training: ImageSet | None, protocol: Protocol, device: torch.device | str
-) -> None:
+def _score_embedded(scores: Scores, readings: Readings, protocol: Protocol) -> None:
     """Metrics of the attribute classifier's features, all or none of which a protocol defines."""
-    from xinggan.metrics.embedded import scoring
+    from xinggan.metrics.embedded.scoring import attribute_agreement, network_description
 
-    classifier = scoring.load_embedded("attributes")[0].to(device)
-    description = described(protocol, **scoring.network_description("attributes"))
+    description = described(protocol, **network_description("attributes"))
+    stated = {**description, "stages": "five, averaged; uncalibrated"}
+    scores.add_per_image("perceptual_embedded", readings.perceptual_embedded, stated)
 
-    def measure(generated: Tensor, target: Tensor, _: Tensor) -> dict[str, Tensor]:
-        return {"perceptual_embedded": scoring.perceptual_distance(classifier, generated, target)}
-
-    per_image = _compare(test, measure, "embedded perceptual distance", device)["perceptual_embedded"]
-    scores.add_per_image("perceptual_embedded", per_image, {**description, "stages": "five, averaged; uncalibrated"})
-
-    features = score_sets(scores, EMBEDDED, test, training, protocol, device)
-    assert features is not None  # the embedded network is always there
-    agreement = scoring.attribute_agreement(classifier, features[0].logits, features[1].logits)
+    features = readings.sets(EMBEDDED)
+    score_sets(scores, EMBEDDED, features, protocol)
+    assert not isinstance(features, MetricUnavailable)  # the embedded network is always there
+    classifier = readings.classifier
+    agreement = attribute_agreement(classifier, features.generated.logits, features.real_of_pairs.logits)
     attributes = {"attributes": ", ".join(classifier.attributes)}
     scores.add_per_image("attributes_embedded", agreement.numpy(), {**description, **attributes})
 
 
-def _score_poses(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:
-    from xinggan.metrics.embedded import scoring
+def _score_poses(scores: Scores, readings: Readings, protocol: Protocol) -> None:
+    from xinggan.metrics.embedded.scoring import network_description
     from xinggan.metrics.pose import pckh
 
-    estimator = scoring.load_embedded("pose")[0].to(device)
-    real, place, _ = test.real_targets()
-    generated_poses = scoring.estimate_poses(estimator, test.generated_images(), device, "poses of generated images")
-    real_poses = scoring.estimate_poses(estimator, real, device, "poses of real images")[place]
-    target_poses = test.split.poses[test.target_rows]
-    description = described(protocol, protocol.pckh, **scoring.network_description("pose"), value="pooled over joints")
-    for metric, found in (("pckh_embedded", generated_poses), ("pckh_embedded_real", real_poses)):
-        correct, total = pckh(found.numpy(), target_poses, protocol.pckh)
+    generated, real = readings.poses_embedded
+    target_poses = readings.test.split.poses[readings.test.target_rows]
+    description = described(protocol, protocol.pckh, **network_description("pose"), value="pooled over joints")
+    for metric, found in (("pckh_embedded", generated), ("pckh_embedded_real", real)):
+        correct, total = pckh(found, target_poses, protocol.pckh)
         with np.errstate(invalid="ignore"):
             per_image = correct / total  # NaN where the target shows no head box
             pooled = correct.sum() / total.sum()

@@ -7,7 +7,7 @@ images that repeat would be one another's nearest neighbours, and every manifold
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -64,52 +64,81 @@ EMBEDDED = Family(
 )
 
 
-def score_sets(
-    scores: Scores,
-    family: Family,
-    test: ScoredPairs,
-    training: ImageSet | None,
-    protocol: Protocol,
-    device: torch.device | str,
-) -> tuple[Features, Features] | None:
-    """Record those of a family's metrics that the protocol defines.
+class SetFeatures:
+    """A feature network's features of the sets it is asked about, each extracted once, for however many protocols.
 
-    Returns the features of each pair's generated and real image; None where no metric or no network is there.
+    Raises MetricUnavailable when the network's weights are not at hand.
     """
+
+    def __init__(self, family: Family, test: ScoredPairs, training: ImageSet | None, device: torch.device | str):
+        self.extractor = family.open(device)
+        self.test, self.training_images, self.device = test, training, device
+
+    @cached_property
+    def generated(self) -> Features:
+        """Of one image for each scored pair."""
+        return extract(self.extractor, self.test.generated_images(), self.device, GENERATED)
+
+    @cached_property
+    def masked(self) -> Features:
+        """Of the same images, black outside the body masks."""
+        return extract(self.extractor, self.test.generated_images(masked=True), self.device, MASKED)
+
+    @cached_property
+    def real(self) -> Features:
+        """Of the distinct real targets."""
+        return extract(self.extractor, self.test.real_targets()[0], self.device, REAL_TARGETS)
+
+    @cached_property
+    def training(self) -> Features:
+        """Of the training images, which must have been given."""
+        assert self.training_images is not None
+        return extract(self.extractor, self.training_images, self.device, TRAINING_IMAGES)
+
+    @property
+    def generated_once(self) -> Features:
+        """Of the first generated image of each distinct target."""
+        return self.generated.at(self.test.real_targets()[2], FIRST_GENERATED)
+
+    @property
+    def real_of_pairs(self) -> Features:
+        """Of the real target of each scored pair."""
+        return self.real.at(self.test.real_targets()[1], REPEATED_TARGETS)
+
+
+def score_sets(scores: Scores, family: Family, sets: SetFeatures | MetricUnavailable, protocol: Protocol) -> None:
+    """Record those of a family's metrics that the protocol defines, or why the network cannot give them."""
     wanted = [metric for metric in family.metrics if metric in protocol.metrics]
     if not wanted:
-        return None
+        return
     description = described(protocol, library=f"torch-fidelity {version('torch-fidelity')}")
-    try:
-        extractor = family.open(device)
-    except MetricUnavailable as reason:
-        scores.add_unavailable(wanted, str(reason), description)
-        return None
-    description |= extractor.description
-    generated = extract(extractor, test.generated_images(), device, GENERATED)
-    targets, place, first = test.real_targets()
-    real = extract(extractor, targets, device, REAL_TARGETS)
-    real_of_pairs = real.at(place, REPEATED_TARGETS)
-
-    alone = {family.score: generated, f"{family.score}_real": real_of_pairs}
-    if family.masked_score in wanted:
-        alone[family.masked_score] = extract(extractor, test.generated_images(masked=True), device, MASKED)
-    for metric, features in ((metric, alone[metric]) for metric in alone if metric in wanted):
+    if isinstance(sets, MetricUnavailable):
+        scores.add_unavailable(wanted, str(sets), description)
+        return
+    description |= sets.extractor.description
+    alone: dict[str | None, Callable[[], Features]] = {
+        family.score: lambda: sets.generated,
+        f"{family.score}_real": lambda: sets.real_of_pairs,
+        family.masked_score: lambda: sets.masked,
+    }
+    for metric in (metric for metric in alone if metric in wanted):
+        features = alone[metric]()
         groups = [protocol.inception_score, *([protocol.mask] if metric == family.masked_score else [])]
         stated = described(protocol, *groups, images=features.of) | description
-        compute = partial(inception_score, extractor.class_logits(features.logits), protocol.inception_score)
+        compute = partial(inception_score, sets.extractor.class_logits(features.logits), protocol.inception_score)
         scores.attempt([metric], compute, stated, len(features))
 
-    once = generated.at(first, FIRST_GENERATED)
-    _compare(scores, family, "", (generated, once), real, protocol, description)
-    compared = [name + suffix for suffix in ("_train", "_real") for name in family.compared if name + suffix in wanted]
-    if training is None:
-        scores.add_unavailable(compared, NO_TRAINING_IMAGES, description)
-    elif compared:
-        trained = extract(extractor, training, device, TRAINING_IMAGES)
-        _compare(scores, family, "_train", (generated, once), trained, protocol, description)
-        _compare(scores, family, "_real", (real, real), trained, protocol, description)
-    return generated, real_of_pairs
+    compared = {suffix: [name + suffix for name in family.compared if name + suffix in wanted] for suffix in REFERENCES}
+    if compared[""]:
+        _compare(scores, family, "", (sets.generated, sets.generated_once), sets.real, protocol, description)
+    if sets.training_images is None:
+        scores.add_unavailable(compared["_train"] + compared["_real"], NO_TRAINING_IMAGES, description)
+        return
+    if compared["_train"]:
+        pairs_and_once = (sets.generated, sets.generated_once)
+        _compare(scores, family, "_train", pairs_and_once, sets.training, protocol, description)
+    if compared["_real"]:
+        _compare(scores, family, "_real", (sets.real, sets.real), sets.training, protocol, description)
 
 
 def _compare(
@@ -121,9 +150,7 @@ def _compare(
     protocol: Protocol,
     description: dict[str, Any],
 ) -> None:
-    """Record the metrics of `images`, all and those without repeats, against `reference`, if the protocol has them."""
-    if family.compared[0] + suffix not in protocol.metrics:
-        return
+    """Record the metrics of `images`, all and those without repeats, against `reference`."""
     (a, once), b = (features.pooled for features in images), reference.pooled
     description = {**description, "images": images[0].of, "reference": reference.of, "reference_images": len(b)}
     frechet, kernel, precision, recall = (name + suffix for name in family.compared)
