@@ -17,7 +17,7 @@ from ablations.record import RunRecord
 from xinggan.data.packed import PackedDataset
 from xinggan.data.prepare import prepare
 from xinggan.data.settings import DatasetSettings
-from xinggan.distributed import Processes
+from xinggan.distributed import Processes, resolve_device
 from xinggan.files import write_atomically
 from xinggan.generate import generate_pairs
 from xinggan.metrics.score import score
@@ -75,7 +75,8 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
             return Outcome(title, "skipped", folder)
         content = yaml.safe_dump({"name": title} | plain_values(config), sort_keys=False)
         steps = config.training.steps if config.training is not None else 0
-        attempt = record.begin(content, name=title, dataset_digest=data.digest, steps=steps)
+        size = {"height": data.test.height, "width": data.test.width}
+        attempt = record.begin(content, name=title, dataset_digest=data.digest, steps=steps, **size)
         print(f"{title}: {attempt}, {folder}", flush=True)
         try:
             _compute(config, method, data, record, device, stop, processes)
@@ -156,17 +157,6 @@ def build_method(config: DictConfig, device: str) -> Method:
         for part in method.averaged:
             getattr(method, part).compile()
     return method
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is the first accelerator there is, else the CPU. Raises ValueError for a device this machine lacks."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device} is not usable on this machine ({str(error).splitlines()[0]})") from error
-    return device
 
 
 def _train(

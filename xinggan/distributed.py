@@ -101,3 +101,14 @@ def connect(device: str = "auto") -> tuple[Processes, str]:
 
     state = PartialState(cpu=device == "cpu")
     return Processes(state.process_index, state.num_processes, str(state.device)), str(state.device)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is the first accelerator there is, else the CPU. Raises ValueError for a device this machine lacks."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device} is not usable on this machine ({str(error).splitlines()[0]})") from error
+    return device
