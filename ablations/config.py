@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from xinggan.data.settings import DatasetSettings
 from xinggan.files import sha256_of
+from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.model.switches import (
     Architecture,
     Attention,
@@ -92,7 +93,7 @@ class Experiment:
 
 KEYS = tuple(Experiment.__dataclass_fields__)
 OF_XINGGAN = KEYS[KEYS.index("scale") : KEYS.index("losses") + 1]
-CHOICES = {"precision": ("fp32", "bf16"), "evaluation.lpips_net": ("alex", "vgg", "squeeze")}
+CHOICES = {"precision": ("fp32", "bf16"), "evaluation.lpips_net": LPIPS_NETWORKS}
 LEAST = {"seed": 0, "history": 0, "evaluation.batch": 1, "dataset.seed": 0}
 METHODS = CONF / "method"
 EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"

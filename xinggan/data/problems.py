@@ -18,6 +18,8 @@ class Problem:
 class LayoutProblems(ValueError):
     """Every problem of a data set's files. Its text is a table of the first `ROWS_SHOWN` and the number of the rest."""
 
+    consequence = "nothing was prepared"
+
     def __init__(self, root: str, problems: Sequence[Problem]):
         super().__init__(root, problems)
         self.root = root
@@ -32,7 +34,7 @@ class LayoutProblems(ValueError):
         cells = [("file", "row", "problem"), *((p.file, "" if p.row is None else str(p.row), p.what) for p in shown)]
         file_width, row_width, _ = (max(map(len, column)) for column in zip(*cells, strict=True))
         count = len(self.problems)
-        lines = [f"{count} problem{'' if count == 1 else 's'} in {self.root}; nothing was prepared.", ""]
+        lines = [f"{count} problem{'' if count == 1 else 's'} in {self.root}; {self.consequence}.", ""]
         lines += [f"  {file:<{file_width}}  {row:>{row_width}}  {what}" for file, row, what in cells]
         if count > len(shown):
             lines.append(f"  ... and {count - len(shown)} more")

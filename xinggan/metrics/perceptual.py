@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.files import sha256_of
+from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.metrics.weights_files import MetricUnavailable, find_weights
 from xinggan.torchvision_operators import import_torchvision
 
 LPIPS_VERSION = "0.1"
-LPIPS_NETWORKS = ("alex", "vgg", "squeeze")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from xinggan.metrics.catalogue import METRICS
 
+LPIPS_NETWORKS = ("alex", "vgg", "squeeze")  # the first is the default
 OF_THE_GENERATED = "max - min of the generated image"  # a data range that every pair has its own of
 INSIDE_THE_MASK = "SSIM map averaged over the mask's pixels, borders of the image included"
 MULTIPLIED = "both images set to 0 outside the mask, mean of the whole frame"

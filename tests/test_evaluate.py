@@ -1,0 +1,152 @@
+"""The command that scores anybody's folder: the published numbers from files, every protocol, and its refusals."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from xinggan.evaluate import main
+
+SYNTHETIC = ["--people-train=3", "--people-test=2", "--views=3", "--test-pairs=6", "--height=64", "--width=32"]
+    "--people-train",
+    "3",
+    "--people-test",
+    "2",
+    "--views",
+    "3",
+    "--test-pairs",
+    "6",
+    "--height",
+    "64",
+    "--width",
+    "32",
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def synthetic(cache):
+    """The data set that the words SYNTHETIC describe."""
+    from xinggan.data.prepare import prepare
+    from xinggan.data.settings import DatasetSettings
+
+    settings = DatasetSettings(people_train=3, people_test=2, views=3, test_pairs=6, height=64, width=32)
+    return prepare(settings, cache, progress=False)
+
+
+@pytest.fixture
+def targets(synthetic, tmp_path):
+    """A folder with the true target of every test pair."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for row, (_, target) in enumerate(synthetic.test.pairs):
+        Image.fromarray(synthetic.test.images[target]).save(folder / f"{synthetic.test.pair_id(row)}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def without_downloaded_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))
+
+
+def test_strips_of_the_golden_pairs_give_the_published_evaluations_numbers(shared, tmp_path, capsys):
+    golden = json.loads((shared / "golden" / "pose_transfer_metrics.json").read_text())["pairs"]
+    root = tmp_path / "people"
+    shutil.copytree(shared / "data" / "pku_reid", root)
+    for path in [root, *root.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    with (root / "pku-pairs-test.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("from", "to"), *((pair["source"], pair["target"]) for pair in golden)])
+    folder = tmp_path / "strips"
+    folder.mkdir()
+    for pair in golden:
+        source, target = (np.asarray(Image.open(root / "test" / pair[role])) for role in ("source", "target"))
+        panels = np.concatenate([source, source * 0, target, target * 0, source], axis=1)
+        Image.fromarray(panels).save(folder / f"{pair['source']}___{pair['target']}_vis.png")
+
+    table = tmp_path / "scores.parquet"
+    arguments = [str(folder), "folder", "--root", str(root), "--cache", str(tmp_path / "cache")]
+    assert main([*arguments, "--per-image", str(table)]) == 0
+    assert "the last of the 5 panels" in capsys.readouterr().out
+    values = pd.read_parquet(table).set_index(["protocol", "metric", "pair"])["value"].sort_index()
+    for protocol, metric, published in [
+        ("pose-transfer", "ssim", "ssim"),
+        ("pose-transfer", "mask_ssim", "mask_ssim"),
+        ("pose-transfer", "l1", "l1"),
+        ("gfla", "ssim", "ssim_sigma1_2"),
+    ]:
+        expected = [pair[published] for pair in golden]
+        np.testing.assert_allclose(values[protocol, metric], expected, rtol=0, atol=1e-6)
+
+
+def test_table_json_and_per_image_values_agree(targets, cache, tmp_path, capsys):
+    files = {"--json": tmp_path / "scores.json", "--per-image": tmp_path / "scores.parquet"}
+    options = [str(word) for option in files.items() for word in option]
+    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "nothing was cropped or resized" in printed
+    assert any(line.split()[-3:] == ["1.0000", "1.0000", "1.0000"] for line in printed.splitlines() if "SSIM ↑" in line)
+    report = json.loads(files["--json"].read_text())
+    assert list(report["metrics"]) == list(report["protocols"]) == ["clean", "pose-transfer", "gfla"]
+    per_image = pd.read_parquet(files["--per-image"])
+    for protocol, values in report["metrics"].items():
+        for value in values:
+            mine = per_image[(per_image.protocol == protocol) & (per_image.metric == value["metric"])]
+            if len(mine) and not value["metric"].startswith("pckh"):  # pooled over joints
+                assert mine.value.mean() == pytest.approx(value["value"])
+            assert value["value"] is not None or value["unavailable_because"] in " ".join(printed.split())
+
+
+def test_json_alone_is_printed_for_a_pipe(targets, cache, capsys):
+    assert (
+        main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), "--json", "-", "--protocol", "gfla"]) == 0
+    )
+    assert list(json.loads(capsys.readouterr().out)["metrics"]) == ["gfla"]
+
+
+def test_an_incomplete_folder_scores_nothing_and_writes_nothing(targets, cache, tmp_path, capsys):
+    files = sorted(targets.iterdir())
+    files[0].unlink()
+    files[1].write_bytes(b"")
+    out = tmp_path / "scores.json"
+    before = sorted(tmp_path.rglob("*"))
+    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), "--json", str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "2 problems" in said.err
+    assert files[0].stem in said.err
+    assert files[1].name in said.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--json", "{absent}/scores.json"], "expected a file's name in a folder that is there"),
+        (["--per-image", "{folder}"], "expected a file's name"),
+        (["--device", "quantum"], "device=quantum"),
+        (["--height", "30"], "multiples of 4"),
+    ],
+)
+def test_what_could_not_work_is_refused_before_anything_is_scored(words, said, targets, cache, tmp_path, capsys):
+    places = {"absent": tmp_path / "absent", "folder": tmp_path}
+    words = [word.format(**places) for word in words]
+    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_answers_without_the_libraries_that_score():
+    code = "import sys; from xinggan.evaluate import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert "RESULTS" in listed
+    assert not {"'torch'", "'numpy'", "'pandas'", "'PIL'"} & set(listed.split("[")[-1].replace("]", "").split(", "))

@@ -1,0 +1,242 @@
+"""Images that any program generated for a data set's test pairs: found by their names, checked, and read as one set.
+
+Names join source and target: `a___b.png`, `a_2_b.png`, `a_to_b.png`, with or without the images' own suffixes in them,
+optionally ending in `_vis`. A file five times as wide as an image is a strip of source, its pose, target, its pose and
+the generated image, as PATN, XingGAN and their relatives write. A folder of a run record is read by its manifest.
+"""
+
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xinggan.data.layout import IMAGE_SUFFIXES
+from xinggan.data.options import Fit
+from xinggan.data.problems import LayoutProblems, Problem
+from xinggan.data.tables import name_trouble
+from xinggan.progress import Progress
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from xinggan.data.packed import PackedSplit
+
+SEPARATORS = ("___", "_2_", "_to_")
+MANIFEST = "manifest.json"
+PANELS = 5  # source, source pose, target, target pose, generated
+ANOTHER_PICTURE = 12.0  # mean difference (of 255) beyond which a strip's panel does not show the data set's image
+MODES = ("RGB", "RGBA", "L", "P", "1")  # Pillow's names for images of bytes
+IMAGES_AT_ONCE = 64
+
+
+class ResultProblems(LayoutProblems):
+    """Every reason why a folder of results is not one readable image for each test pair."""
+
+    consequence = "nothing was scored"
+
+
+@dataclass(frozen=True)
+class Results:
+    """One image a test pair, in the order of the pairs, and what was done to read it."""
+
+    images: np.ndarray  # [p, H, W, 3] uint8, on disk
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One file's image, or what is wrong with it."""
+
+    image: np.ndarray | None = None  # [H, W, 3] uint8
+    did: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+class _Unusable(ValueError):
+    """What is wrong with one file."""
+
+
+def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, progress: bool = True) -> Results:
+    """Read the folder's image of every pair of `split`.
+
+    Raises ResultProblems with all that is missing, twice there, unknown, unreadable or of another size; nothing is
+    resized or cropped unless `fit` asks for it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; expected one with an image for each test pair")
+    problems: list[Problem] = []
+    files = _files_of_pairs(folder, split, problems)
+    with tempfile.TemporaryFile() as unnamed:  # lives as long as the array that is mapped to it
+        images = np.memmap(unnamed, np.uint8, "w+", shape=(len(split), split.height, split.width, 3))
+    did: Counter[str] = Counter()
+    with ThreadPoolExecutor(4) as pool, Progress("reading results", len(files), "images", enabled=progress) as shown:
+        rows = sorted(files)
+        for start in range(0, len(rows), IMAGES_AT_ONCE):
+            some = rows[start : start + IMAGES_AT_ONCE]
+            paths = (folder / files[row] for row in some)
+            for row, reading in zip(some, pool.map(_read, paths, some, repeat(split), repeat(fit)), strict=True):
+                did.update(reading.did)
+                if reading.image is None:
+                    problems.append(Problem(files[row], None, reading.trouble))
+                else:
+                    images[row] = reading.image
+            shown.update(len(some))
+    if problems:
+        raise ResultProblems(str(folder), problems)
+    return Results(images.view(np.ndarray), [f"{count:,} images: {what}" for what, count in did.items()])
+
+
+def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem]) -> dict[int, str]:
+    """Row of each test pair -> name of its file. Pairs without a file, and files of no pair, are problems."""
+    files: dict[int, str] = {}
+    rows = _rows_by_key(split)
+    named = list(_names_in_manifest(folder, problems) if (folder / MANIFEST).exists() else _names_in_folder(folder))
+    for file, name in named:
+        row = rows.get(_key(name))
+        if row is None:
+            problems.append(Problem(file, None, "is named after no test pair"))
+        elif row in files:
+            problems.append(Problem(file, None, f"{split.pair_id(row)} is there already: {files[row]}"))
+        else:
+            files[row] = file
+    if not files:
+        example = split.pair_id(0)
+        schemes = ", ".join(example.replace("___", separator, 1) + ".png" for separator in SEPARATORS)
+        raise ValueError(
+            f"{folder}: none of its {len(named)} images is named after one of the {len(split)} test pairs; "
+            f"accepted for the first pair: {schemes}, or {example}_vis.png"
+        )
+    missing = (split.pair_id(row) for row in range(len(split)) if row not in files)
+    problems.extend(Problem(pair, None, "no image of this test pair") for pair in missing)
+    return files
+
+
+def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
+    """Every name that a pair's image may have, as `_key` gives it. A name that two pairs share is nobody's."""
+    rows: dict[str, int] = {}
+    shared = set()
+    for row in range(len(split)):
+        source, target = (PurePosixPath(split.names[image]).stem for image in split.pairs[row])
+        for separator in SEPARATORS:
+            key = f"{source}{separator}{target}"
+            if rows.setdefault(key, row) != row:
+                shared.add(key)
+    return {key: row for key, row in rows.items() if key not in shared}
+
+
+def _key(name: str) -> str:
+    """A file's name without folder, `_vis` and the suffixes of images wherever they stand."""
+    suffixes = "|".join(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES))
+    ends = "|".join(SEPARATORS)
+    stem = re.sub(rf"\.({suffixes})$", "", name, flags=re.IGNORECASE).removesuffix("_vis")
+    return re.sub(rf"\.({suffixes})(?=({ends})|$)", "", stem, flags=re.IGNORECASE)
+
+
+def _names_in_folder(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield path.name, path.name
+
+
+def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """(file, pair id) of every entry of a run record's list of generated images."""
+    try:
+        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        named = [(str(entry["file"]), str(entry["pair_id"])) for entry in entries]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / MANIFEST} is not a list of generated images ({error!r}); delete it") from error
+    for file, pair in named:
+        if trouble := name_trouble(file):
+            problems.append(Problem(MANIFEST, None, trouble))
+        else:
+            yield file, pair
+
+
+def _read(path: Path, row: int, split: "PackedSplit", fit: Fit) -> _Reading:
+    """Decode one file, take the generated panel of a strip, and bring it to the data set's size if that is asked."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return _usable(file, path.stem, row, split, fit)
+    except _Unusable as trouble:
+        return _Reading(trouble=str(trouble))
+    except Exception as error:  # whatever a decoder raises is about this file
+        reason = str(error).replace(str(path), "the file") or type(error).__name__
+        return _Reading(trouble=f"the image cannot be read: {reason}")
+
+
+def _usable(file: "Image.Image", stem: str, row: int, split: "PackedSplit", fit: Fit) -> _Reading:
+    """The image of an opened file. Raises _Unusable."""
+    size = (split.width, split.height)
+    is_strip = file.size == (PANELS * split.width, split.height)
+    if fit == Fit.none and file.size != size and not is_strip:  # said before a picture of any size is decoded
+        what = f"{file.width} x {file.height} pixels (width x height); the data set has {size[0]} x {size[1]}"
+        raise _Unusable(f"{what}; --fit crop would take the middle, --fit resize would resize")
+    if file.mode not in MODES:
+        raise _Unusable(f"pixels of kind {file.mode}; accepted are images of 8 bits a channel")
+    did = ["compressed with losses, which are scored too"] if file.format == "JPEG" else []
+    is_strip |= fit != Fit.none and stem.endswith("_vis") and _looks_like_a_strip(file.size, size)
+    picture = file.convert("RGB")
+    panels = _cut(picture, PANELS) if is_strip else [picture]
+    if is_strip:
+        did.append(f"the last of the {PANELS} panels of a strip was taken")
+    if panels[-1].size != size:
+        did.append(_what_fit_does(panels[-1].size, size, fit))
+        panels = [_fitted(panel, size, fit) for panel in panels]
+    if is_strip:
+        _check_panels(panels, row, split)
+    return _Reading(np.asarray(panels[-1]), tuple(did))
+
+
+def _looks_like_a_strip(found: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether (width, height) is nearer in shape to five images of `size` than to one."""
+    return found[0] % PANELS == 0 and found[0] / found[1] > PANELS / 2 * size[0] / size[1]
+
+
+def _cut(strip: "Image.Image", count: int) -> list["Image.Image"]:
+    width = strip.width // count
+    return [strip.crop((place * width, 0, (place + 1) * width, strip.height)) for place in range(count)]
+
+
+def _corner(found: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Left and top of the middle of `size` within an image of the `found` width and height. Raises _Unusable."""
+    left, top = (found[0] - size[0]) // 2, (found[1] - size[1]) // 2
+    if min(left, top) < 0:
+        raise _Unusable(f"{found[0]} x {found[1]} pixels (width x height) are too few to crop {size[0]} x {size[1]}")
+    return left, top
+
+
+def _what_fit_does(found: tuple[int, int], size: tuple[int, int], fit: Fit) -> str:
+    was = f"from {found[0]} x {found[1]} pixels (width x height)"
+    if fit == Fit.resize:
+        return f"resized {was} to {size[0]} x {size[1]} (bicubic, antialiased)"
+    left, top = _corner(found, size)
+    return f"cropped {was} to columns {left}..{left + size[0]}, rows {top}..{top + size[1]}"
+
+
+def _fitted(panel: "Image.Image", size: tuple[int, int], fit: Fit) -> "Image.Image":
+    from PIL import Image
+
+    if fit == Fit.resize:
+        return panel.resize(size, Image.Resampling.BICUBIC)
+    left, top = _corner(panel.size, size)
+    return panel.crop((left, top, left + size[0], top + size[1]))
+
+
+def _check_panels(panels: list["Image.Image"], row: int, split: "PackedSplit") -> None:
+    """Raise _Unusable if a strip's first or third panel does not show the pair's source or target image."""
+    for place, role, image in zip((0, 2), ("source", "target"), split.images[split.pairs[row]], strict=True):
+        difference = np.abs(np.asarray(panels[place], dtype=np.int16) - image).mean()
+        if difference > ANOTHER_PICTURE:
+            what = f"panel {place + 1} of the strip does not show the pair's {role} image"
+            raise _Unusable(f"{what}: the mean difference is {difference:.0f} of 255")

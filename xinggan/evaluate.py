@@ -1,0 +1,224 @@
+"""Score a folder of images that any program generated for a data set's test pairs, under every protocol side by side.
+
+    python -m xinggan.evaluate RESULTS market1501 --root ../market_data
+    python -m xinggan.evaluate RESULTS deepfashion --root ../fashion_data --json scores.json --per-image scores.parquet
+
+Exit status 2, with everything that is wrong with the folder in one message and nothing scored, unless it holds exactly
+one readable image of the right size for each test pair.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from xinggan.data.options import Fit, add_dataset_options, dataset_settings
+from xinggan.metrics.protocol import LPIPS_NETWORKS, protocols_for
+
+if TYPE_CHECKING:
+    from xinggan.data.packed import PackedDataset
+    from xinggan.data.results import Results
+    from xinggan.metrics.protocol import Protocol, SsimSettings
+    from xinggan.metrics.values import MetricValue, Scores
+
+PROTOCOLS = tuple(protocols_for("any"))
+LINE = 110  # characters
+INDENTED: Any = {
+    "initial_indent": "  ",
+    "subsequent_indent": "  ",
+    "break_long_words": False,
+    "break_on_hyphens": False,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Returns its exit status: 0, or 2 with one message on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        _check_outputs(options)
+        dataset, results, scores = evaluate(options)
+    except (ValueError, OSError) as error:
+        print(f"xinggan.evaluate: {error}", file=sys.stderr)
+        return 2
+    if options.per_image:
+        write_per_image(options.per_image, scores, dataset)
+    report = as_json(options, dataset, results, scores)
+    if options.json == "-":
+        print(report)
+        return 0
+    if options.json:
+        from xinggan.files import write_atomically
+
+        write_atomically(Path(options.json), report + "\n")
+    print(table(options, dataset, results, scores))
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict[str, Scores]]":
+    """Prepare the data set, read the folder, score it under each protocol. Raises ValueError before anything is scored
+    when data set, folder or device cannot be used."""
+    import numpy as np
+
+    from xinggan.data.prepare import prepare
+    from xinggan.data.results import read_results
+    from xinggan.distributed import resolve_device
+    from xinggan.metrics.score import score_protocols
+
+    device = resolve_device(options.device)
+    if not options.images.is_dir():
+        raise ValueError(f"{options.images} is not a folder; expected one with an image for each test pair")
+    dataset = prepare(dataset_settings(options), options.cache)
+    results = read_results(options.images, dataset.test, Fit(options.fit))
+    scores = score_protocols(
+        results.images,
+        dataset.test,
+        np.arange(len(dataset.test)),
+        protocols=chosen_protocols(options),
+        train_split=dataset.train,
+        synthetic=options.name == "synthetic",
+        lpips_net=options.lpips_net,
+        device=device,
+    )
+    return dataset, results, scores
+
+
+def chosen_protocols(options: argparse.Namespace) -> "list[Protocol]":
+    """The asked-for protocols as the literature used them on this kind of data set."""
+    known = protocols_for(options.name)
+    return [known[name] for name in dict.fromkeys(options.protocol or PROTOCOLS)]
+
+
+def write_per_image(path: Path, scores: "dict[str, Scores]", dataset: "PackedDataset") -> None:
+    """One row a test pair, protocol and metric that has a value for it."""
+    import numpy as np
+    import pandas as pd
+
+    from xinggan.files import atomic_path
+
+    split = dataset.test
+    pairs = pd.DataFrame(
+        {
+            "pair": np.arange(len(split)),
+            "pair_id": [split.pair_id(row) for row in range(len(split))],
+            "identity": split.identities[split.pairs[:, 1]],
+        }
+    )
+    tables = [
+        pairs.assign(protocol=protocol, metric=metric, value=values)
+        for protocol, of_protocol in scores.items()
+        for metric, values in of_protocol.per_image.items()
+    ]
+    with atomic_path(path) as temporary:
+        pd.concat(tables).dropna(subset="value").to_parquet(temporary, index=False)
+
+
+def as_json(options: argparse.Namespace, dataset: "PackedDataset", results: "Results", scores: Any) -> str:
+    """Everything about the evaluation, each value with the whole of its protocol."""
+    return json.dumps(
+        {
+            "images": str(options.images),
+            "read": results.notes,
+            "dataset": {"name": options.name, "digest": dataset.digest, "test_pairs": len(dataset.test)},
+            "protocols": {protocol.name: protocol.as_dict() for protocol in chosen_protocols(options)},
+            "metrics": {name: [asdict(value) for value in of.values] for name, of in scores.items()},
+        },
+        indent=1,
+        allow_nan=False,
+    )
+
+
+def table(
+    options: argparse.Namespace, dataset: "PackedDataset", results: "Results", scores: "dict[str, Scores]"
+) -> str:
+    """One row a metric, one column a protocol; what each protocol means by SSIM; what is not available, and why."""
+    from xinggan.metrics.catalogue import METRICS
+
+    found = {name: {value.metric: value for value in of.values} for name, of in scores.items()}
+    rows = []
+    unavailable: dict[str, list[str]] = {}  # reason -> titles
+    for metric in METRICS.values():
+        values = [of_protocol.get(metric.name) for of_protocol in found.values()]
+        for value in values:
+            if value is not None and value.value is None:
+                unavailable.setdefault(str(value.unavailable_because), []).append(metric.title)
+        if any(value and value.value is not None for value in values):
+            title = (
+                f"{metric.title}{f', {metric.unit}' if metric.unit else ''} {'↑' if metric.higher_is_better else '↓'}"
+            )
+            rows.append((title, *map(_cell, values)))
+
+    split = dataset.test
+    size = f"{split.width} x {split.height} pixels (width x height)"
+    lines = [f"{options.images}: {len(split):,} test pairs of {options.name}, {size}"]
+    lines += [f"  {note}" for note in results.notes or ["images as they are: nothing was cropped or resized"]]
+    lines += ["", *_aligned([("", *found), *rows]), "", "-: the protocol does not define the metric. By SSIM it means"]
+    width = max(map(len, found))
+    lines += [f"  {p.name:<{width}}  {_in_words(p.ssim)}" for p in chosen_protocols(options)]
+    for reason, titles in unavailable.items():
+        what = f"unavailable: {', '.join(dict.fromkeys(titles))}"
+        lines += ["", *wrap(what, LINE, subsequent_indent="  "), *wrap(reason, LINE, **INDENTED)]
+    return "\n".join(lines)
+
+
+def _cell(value: "MetricValue | None") -> str:
+    if value is None:
+        return "-"
+    return "none" if value.value is None else f"{value.value:.4f}"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f"{title:<{widths[0]}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        for title, *cells in rows
+    ]
+
+
+def _in_words(ssim: "SsimSettings") -> str:
+    spread = ssim.data_range if isinstance(ssim.data_range, str) else f"{ssim.data_range:g}"
+    padding = f", {ssim.white_columns} white columns added on each side" if ssim.white_columns else ""
+    return f"{ssim.window}, data range {spread}{padding}"
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise ValueError for files that could not be written in the end."""
+    for option, path in (("--json", options.json), ("--per-image", options.per_image)):
+        if path in (None, "-"):
+            continue
+        if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"{option} {path}: expected a file's name in a folder that is there")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m xinggan.evaluate",
+        description=(__doc__ or "").split("\n\n")[0],
+        epilog="Images are found by their names: SOURCE___TARGET.png, SOURCE_2_TARGET.png, SOURCE_to_TARGET.png, each "
+        "also with _vis at the end; a strip of five panels (source, pose, target, pose, generated) counts by its last.",
+    )
+    parser.add_argument("images", type=Path, metavar="RESULTS", help="folder with one image for each test pair")
+    add_dataset_options(parser)
+    parser.add_argument(
+        "--protocol", action="append", choices=PROTOCOLS, help="only this one; may be given again (default: all)"
+    )
+    parser.add_argument(
+        "--fit",
+        choices=[*Fit],
+        default=Fit.none,
+        help="images of another size: refuse them (none), take the middle (crop)"
+        " or resize them; what was done is said (default: none)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all values with their protocols; - prints them instead")
+    parser.add_argument("--per-image", type=Path, metavar="FILE", help="write every pair's values as Parquet")
+    parser.add_argument(
+        "--lpips-net", choices=LPIPS_NETWORKS, default="alex", help="network of LPIPS where the protocol leaves it open"
+    )
+    parser.add_argument("--device", default="cpu", help="where networks run: cpu, cuda, cuda:N, auto (default: cpu)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
