@@ -14,19 +14,6 @@ from PIL import Image
 from xinggan.evaluate import main
 
 SYNTHETIC = ["--people-train=3", "--people-test=2", "--views=3", "--test-pairs=6", "--height=64", "--width=32"]
-    "--people-train",
-    "3",
-    "--people-test",
-    "2",
-    "--views",
-    "3",
-    "--test-pairs",
-    "6",
-    "--height",
-    "64",
-    "--width",
-    "32",
-]
 
 
 @pytest.fixture(scope="module")
