@@ -1,33 +1,54 @@
-"""Generating images with a method: every pair of a list, in batches, as bytes."""
+"""Generating images with a method: test pairs by the batch, and on the command line a person from a photograph.
 
+    python -m xinggan.generate --run runs/<run> --source photo.png --pose other.json --out out.png
+    python -m xinggan.generate --run runs/<run> --source photo.png --pose poses/ --out walk.gif --annotation table.csv
+
+One pose gives its image, several a strip (the source, then each pose's skeleton above its image), or with --out *.gif
+an animation. Everything that is wrong with the input is said at once; exit status 2 and nothing written then.
+"""
+
+import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
-from xinggan.data.batch import images_to_bytes
-from xinggan.data.packed import PackedSplit
-from xinggan.model.method import Method
-from xinggan.progress import Progress
-from xinggan.training.schedule import image_seeds
-from xinggan.training.stop import StopRequest
+    from xinggan.data.packed import PackedSplit
+    from xinggan.data.person import Person
+    from xinggan.model.method import Method
+    from xinggan.trained import RunFacts, Trained
+    from xinggan.training.stop import StopRequest
+
+FRAMES_PER_SECOND = 8.0
+FASTEST = 50.0  # frames a second that programs show a GIF at
 
 
 def generate_pairs(
-    method: Method,
-    split: PackedSplit,
-    pairs: Sequence[int] | np.ndarray,
+    method: "Method",
+    split: "PackedSplit",
+    pairs: "Sequence[int] | np.ndarray",
     *,
     seed: int = 0,
-    device: torch.device | str = "cpu",
+    device: "torch.device | str" = "cpu",
     batch: int = 16,
     progress: bool = True,
-    stop: StopRequest | None = None,
-) -> np.ndarray:
+    stop: "StopRequest | None" = None,
+) -> "np.ndarray":
     """The image of every listed pair of `split`: uint8 [n, H, W, 3]. The method is left in the mode it was in.
 
     Raises Preempted between two batches when `stop` has been asked to.
     """
+    import numpy as np
+    import torch
+
+    from xinggan.data.batch import images_to_bytes
+    from xinggan.progress import Progress
+    from xinggan.training.schedule import image_seeds
+
     indices = np.asarray(pairs, dtype=np.int64)
     images = np.empty((len(indices), split.height, split.width, 3), dtype=np.uint8)
     training = method.training
@@ -43,3 +64,193 @@ def generate_pairs(
             shown.update(len(rows))
     method.train(training)
     return images
+
+
+def generate_poses(
+    method: "Method",
+    source: "np.ndarray",
+    source_pose: "np.ndarray",
+    poses: "np.ndarray",
+    *,
+    seed: int = 0,
+    device: "torch.device | str" = "cpu",
+    batch: int = 16,
+) -> "np.ndarray":
+    """The person of `source` (uint8 [H, W, 3]) in each of `poses` [n, 18, 3]: uint8 [n, H, W, 3].
+
+    Every image has the same seed, the one that `generate_pairs` gives to pair 0: so a pose's image is the same alone
+    and among others, and what a method draws at random stays while the pose moves.
+    """
+    import numpy as np
+    import torch
+
+    from xinggan.data.batch import images_to_bytes
+    from xinggan.progress import Progress
+    from xinggan.training.schedule import image_seeds
+
+    source_image = torch.tensor(source).permute(2, 0, 1)[None].to(device)  # [1, 3, H, W]
+    from_pose = torch.tensor(source_pose)[None].to(device)  # [1, 18, 3]
+    seeds = torch.from_numpy(image_seeds(seed, np.array([0]))).to(device)  # [1]
+    images = []
+    with torch.no_grad(), Progress("generating", len(poses), "images") as shown:
+        for start in range(0, len(poses), batch):
+            to_poses = torch.from_numpy(poses[start : start + batch]).to(device)  # [b, 18, 3]
+            b = len(to_poses)
+            generated = method.generate(
+                source_image.expand(b, -1, -1, -1), from_pose.expand(b, -1, -1), to_poses, seeds.expand(b)
+            )
+            images.append(images_to_bytes(generated).permute(0, 2, 3, 1).cpu().numpy())
+            shown.update(b)
+    return np.concatenate(images)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, generate and write; returns the exit status: 0 done, 2 refused."""
+    options = _parser().parse_args(arguments)
+    problems = _check_options(options)
+    origin = None
+    try:
+        origin = _origin(options)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    person = _read_person(options, origin, problems)
+    if problems or origin is None or person is None:
+        return _refuse(problems)
+    try:
+        trained, device = _load(origin, options.device)
+    except (ValueError, OSError) as error:
+        return _refuse([str(error)])
+    for note in [*person.notes, *_notes(origin, trained)]:
+        print(f"note: {note}", file=sys.stderr)
+    images = generate_poses(
+        trained.method, person.image, person.pose, person.poses, seed=options.seed, device=device, batch=options.batch
+    )
+    try:
+        what = _write(options, person, images)
+    except OSError as error:
+        return _refuse([f"--out {options.out}: cannot be written: {error.strerror or error}"])
+    print(f"{options.out}: {what} of {trained.width} x {trained.height} pixels")
+    return 0
+
+
+def _check_options(options: argparse.Namespace) -> list[str]:
+    """What is wrong with the words themselves."""
+    problems, out = [], options.out
+    if out.suffix.lower() not in (".png", ".gif"):
+        problems.append(f"--out {out}: accepted are .png (an image, or a strip over several poses) and .gif")
+    if out.is_dir():
+        problems.append(f"--out {out}: is a folder")
+    if above := next((folder for folder in out.parents if folder.exists() and not folder.is_dir()), None):
+        problems.append(f"--out {out}: {above} is a file, not a folder")
+    inputs = [options.source, options.annotation, options.source_pose, *options.pose]
+    if out.exists() and any(Path(word).exists() and out.samefile(word) for word in inputs if word):
+        problems.append(f"--out {out}: is one of the inputs and would be overwritten")
+    if options.fps is not None and not 0 < options.fps <= FASTEST:
+        problems.append(f"--fps {options.fps:g}: accepted is more than 0, up to {FASTEST:g} frames a second")
+    if options.fps is not None and out.suffix.lower() != ".gif":
+        problems.append("--fps: belongs to --out *.gif")
+    if options.method and not options.published:
+        problems.append("--method: belongs to --published; a run says itself which method it has trained")
+    for key in ("seed", "batch"):
+        if (value := getattr(options, key)) < (least := int(key == "batch")):
+            problems.append(f"--{key} {value}: accepted is {least} or more")
+    return problems
+
+
+def _origin(options: argparse.Namespace) -> "RunFacts | Trained":
+    """What the method is made from. A published file is loaded at once: only its tensors say which size it is for."""
+    from xinggan.trained import load_published_method, read_run
+
+    if options.published:
+        return load_published_method(options.published, options.method or "xinggan")
+    return read_run(options.run)
+
+
+def _read_person(
+    options: argparse.Namespace, origin: "RunFacts | Trained | None", problems: list[str]
+) -> "Person | None":
+    """Photograph and poses in the size of `origin`. What is wrong with them is appended to `problems`."""
+    from xinggan.data.person import read_person
+    from xinggan.data.pose_files import PoseReader
+
+    size = (origin.height, origin.width) if origin else None
+    reader = PoseReader(options.annotation)
+    person = read_person(options.source, options.source_pose, options.pose, reader, size, options.resize)
+    for problem in dict.fromkeys(reader.problems):
+        row = "" if problem.row is None else f", row {problem.row}"
+        problems.append(f"{problem.file}{row}: {problem.what}")
+    if person and len(person.poses) < 2 and options.out.suffix.lower() == ".gif":
+        problems.append(f"--out {options.out}: an animation needs two poses or more, and --pose gives one")
+    return person
+
+
+def _load(origin: "RunFacts | Trained", device: str) -> "tuple[Trained, str]":
+    """The method with its weights on the device, and which device that is."""
+    from xinggan.distributed import resolve_device
+    from xinggan.trained import RunFacts, load_trained
+
+    device = resolve_device(device)
+    if isinstance(origin, RunFacts):
+        return load_trained(origin, device), device
+    origin.method.to(device)
+    return origin, device
+
+
+def _notes(origin: "RunFacts | Trained", trained: "Trained") -> list[str]:
+    """What a person should know about the weights."""
+    from xinggan.trained import RunFacts
+
+    if isinstance(origin, RunFacts) and trained.step is not None and trained.step < origin.steps:
+        what = f"the run is not trained to its end ({origin.state})"
+        return [f"{origin.folder}: {what}: weights of step {trained.step} of {origin.steps}"]
+    return []
+
+
+def _write(options: argparse.Namespace, person: "Person", images: "np.ndarray") -> str:
+    """Write what the output's name and the number of poses ask for; says what that is."""
+    from xinggan.pictures import pose_strip, save_gif, save_png
+
+    if options.out.suffix.lower() == ".gif":
+        fps = options.fps or FRAMES_PER_SECOND
+        save_gif(options.out, images, fps)
+        return f"an animation at {fps:g} frames a second, {len(images)} images"
+    if len(images) == 1:
+        save_png(options.out, images[0])
+        return "one image"
+    save_png(options.out, pose_strip(person.image, person.pose, person.poses, images))
+    return f"a strip of the source and {len(images)} images"
+
+
+def _refuse(problems: list[str]) -> int:
+    heading = f"{len(problems)} problems, nothing was written\n  " if len(problems) > 1 else ""
+    print(f"xinggan.generate: {heading}" + "\n  ".join(problems), file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m xinggan.generate",
+        description="Generate the person of a photograph in other poses.",
+        epilog="A pose is a .json file (our own or OpenPose's), a row TABLE.csv:NAME or all rows of TABLE.csv, another "
+        "photograph (its joints from --annotation), or a folder of .json files or photographs. One pose "
+        "gives an image; several a strip of skeletons above images; --out *.gif an animation.",
+    )
+    made_with = parser.add_mutually_exclusive_group(required=True)
+    made_with.add_argument("--run", type=Path, help="a run's folder: its averaged weights, as they were scored")
+    made_with.add_argument("--published", type=Path, metavar="FILE", help="a published checkpoint (state dict)")
+    parser.add_argument("--method", choices=("xinggan",), help="whose checkpoint --published is (default: xinggan)")
+    parser.add_argument("--source", type=Path, required=True, metavar="PHOTO", help="the person to generate")
+    parser.add_argument("--source-pose", metavar="POSE", help="the pose in PHOTO (default: found like a photograph's)")
+    parser.add_argument("--pose", nargs="+", action="extend", required=True, metavar="POSE", help="see below")
+    parser.add_argument("--out", type=Path, required=True, help="a .png or .gif file")
+    parser.add_argument("--annotation", type=Path, metavar="TABLE", help="joints of photographs, Pose-Transfer layout")
+    parser.add_argument("--resize", action="store_true", help="accept photographs of another size than in training")
+    parser.add_argument("--fps", type=float, help=f"frames a second of a .gif (default: {FRAMES_PER_SECOND:g})")
+    parser.add_argument("--seed", type=int, default=0, help="of what a method draws at random (default: 0)")
+    parser.add_argument("--batch", type=int, default=16, help="images at once (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Pictures for people: comparison grids of test pairs, contact sheets, PNG files. Arrays are uint8 [H, W, 3]."""
+"""Pictures for people: grids of test pairs, strips over poses, contact sheets, PNG and GIF. Arrays: uint8 [H, W, 3]."""
 
 from pathlib import Path
 
@@ -16,6 +16,17 @@ def save_png(path: Path, image: np.ndarray) -> None:
     """Write a lossless PNG atomically."""
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
+
+
+def save_gif(path: Path, frames: np.ndarray, frames_per_second: float) -> None:
+    """Write frames [n, H, W, 3] atomically as an animation without end. GIF counts time in hundredths of a second."""
+    # Every frame has 256 colours of its own and no dithering, which would flicker where nothing moves.
+    pictures = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    duration_ms = max(round(100 / frames_per_second), 1) * 10
+    with atomic_path(path) as temporary:
+        pictures[0].save(
+            temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0
+        )
 
 
 def tile(rows: list[list[np.ndarray]]) -> np.ndarray:
@@ -44,6 +55,17 @@ def panels(batch: PosePair, row: int) -> dict[str, np.ndarray]:
 def comparison_grid(batch: PosePair, generated: np.ndarray) -> np.ndarray:
     """One row a pair: source, source pose, target pose, target, generated (uint8 [B, H, W, 3])."""
     return tile([[*panels(batch, row).values(), generated[row]] for row in range(len(batch))])
+
+
+def pose_strip(
+    source: np.ndarray, source_pose: np.ndarray, poses: np.ndarray, generated: np.ndarray, columns: int = 16
+) -> np.ndarray:
+    """The source first, then each of `generated` [n, H, W, 3], in rows of `columns`; above each image its skeleton."""
+    height, width = source.shape[:2]
+    images = [source, *generated]
+    skeletons = [draw_skeleton(pose, height, width) for pose in (source_pose, *poses)]
+    starts = range(0, len(images), columns)
+    return tile([row[start : start + columns] for start in starts for row in (skeletons, images)])
 
 
 def contact_sheet(images: np.ndarray, columns: int = 16) -> np.ndarray:

@@ -1,0 +1,130 @@
+"""Methods as they were trained: rebuilt from a run record or a published checkpoint, with the weights that are scored.
+
+Files from elsewhere are data: a run's configuration names methods and settings of this suite and nothing else, and
+checkpoints are read without pickled code, those of runs only when they match the checksum in their name.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xinggan.model.from_settings import build, check_targets
+
+if TYPE_CHECKING:
+    from xinggan.model.method import Method
+
+PUBLISHED = ("xinggan", "patn")  # methods whose published checkpoints can be read
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run's folder says about it, before anything is loaded."""
+
+    folder: Path
+    config: dict[str, Any]
+    state: str  # of status.json: running | finished | failed | preempted
+    height: int  # pixels of the images it was trained on
+    width: int
+
+    @property
+    def steps(self) -> int:
+        """The training steps it is to have in the end; 0 for a method that is not trained."""
+        return self.config["training"]["steps"] if self.config.get("training") else 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A method ready to generate images of `height` x `width`. `step`: training steps done; None: not known."""
+
+    method: "Method"
+    height: int
+    width: int
+    step: int | None
+
+
+def read_run(folder: Path) -> RunFacts:
+    """Read a run's configuration and status. Raises ValueError for a folder that is no run of this suite."""
+    import yaml
+
+    if not (folder / "config.yaml").is_file():
+        below = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
+        hint = f"; it has runs in it, name one of them: {', '.join(below[:6])}" if below else ""
+        raise ValueError(f"{folder} is no run: it has no config.yaml{hint}")
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_bytes())
+        status = json.loads((folder / "status.json").read_bytes()) if (folder / "status.json").is_file() else {}
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{folder}: config.yaml or status.json cannot be read: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("method"), dict) or not isinstance(status, dict):
+        raise ValueError(f"{folder}/config.yaml is not the configuration of a run: it names no method")
+    training = config.get("training")
+    if training is not None and not (isinstance(training, dict) and {"steps", "ema"} <= training.keys()):
+        raise ValueError(f"{folder}/config.yaml: training is neither null nor settings with steps and ema")
+    dataset = config.get("dataset") or {}
+    height, width = (status.get(key) or dataset.get(key) for key in ("height", "width"))
+    if not isinstance(height, int) or not isinstance(width, int):
+        raise ValueError(f"{folder}: neither status.json nor config.yaml says the height and width of its images")
+    check_targets(config["method"], f"{folder}/config.yaml: method")
+    return RunFacts(folder, config, str(status.get("state", "unknown")), height, width)
+
+
+def load_trained(run: RunFacts, device: str) -> Trained:
+    """The run's method with its newest intact checkpoint, averaged weights in place, as it is when it is scored.
+
+    Raises ValueError for a run without a checkpoint, and for one whose checkpoint or configuration does not fit.
+    """
+    import torch
+
+    from xinggan.model.method import Method
+    from xinggan.training.checkpoint import load_checkpoint
+    from xinggan.training.ema import MovingAverage
+
+    settings = dict(run.config["method"])
+    if isinstance(settings.get("losses"), dict):  # the perceptual network's weights file serves training alone
+        settings["losses"] = settings["losses"] | {"perceptual": 0.0}
+    method = build(settings, f"{run.folder}/config.yaml: method")
+    if not isinstance(method, Method) or type(method).generate is Method.generate:
+        raise ValueError(f"{run.folder}: {type(method).__name__} cannot generate from a source image and a pose alone")
+    method.precision = run.config.get("precision", "fp32")
+    torch.backends.cudnn.allow_tf32 = False  # as in training: fp32 means fp32
+    method.to(device)
+    if not run.config.get("training"):
+        if type(method).begin is not Method.begin:
+            raise ValueError(f"{run.folder}: {type(method).__name__} is made from the training images, not from a file")
+        return Trained(method.eval(), run.height, run.width, None)
+
+    try:
+        found = load_checkpoint(run.folder / "checkpoint", device)
+    except Exception as error:  # whatever an unpickler raises is about this file
+        raise ValueError(f"{run.folder}/checkpoint: a file that is not safe to load ({error})") from error
+    if found is None:
+        what = f"no intact checkpoint in {run.folder}/checkpoint (the run is {run.state})"
+        raise ValueError(f"{what}: repeat the command that made the run, it continues until there is one")
+    step, state = found
+    try:
+        method.load_state_dict(state["method"])
+        average = MovingAverage([getattr(method, name) for name in method.averaged], run.config["training"]["ema"])
+        average.load_state(state["average"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{run.folder}: the checkpoint of step {step} does not fit config.yaml: {error}") from error
+    average.swap()
+    return Trained(method.eval(), run.height, run.width, step)
+
+
+def load_published_method(path: Path, name: str) -> Trained:
+    """A published checkpoint as a method, on the CPU. Raises PublishedMismatch, a ValueError, for a file that is none.
+
+    BatchNorm means Market-1501: 128x64 and Gaussian pose maps. InstanceNorm means DeepFashion: 256x176 and the one
+    pixel a joint that its published maps had.
+    """
+    from xinggan.model.published import load_published
+    from xinggan.model.switches import LossWeights, Norm, PoseMap
+    from xinggan.model.xing import XingGAN
+
+    generator = load_published(path)
+    market = generator.architecture.norm == Norm.batch
+    losses = LossWeights(adversarial=0, perceptual=0)
+    method = XingGAN(generator.architecture, losses, pose_map=PoseMap.gaussian if market else PoseMap.onehot)
+    method.generator.load_state_dict(generator.state_dict())
+    return Trained(method.eval(), *((128, 64) if market else (256, 176)), None)
