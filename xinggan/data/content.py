@@ -5,7 +5,6 @@ asking again costs no more than looking at these.
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,10 @@ class FileStates:
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(json.dumps([self.names, self.states]).encode()).hexdigest()
+        whole = hashlib.sha256()
+        for name, state in zip(self.names, self.states, strict=True):
+            whole.update(f"{name}\0{state}\n".encode())
+        return whole.hexdigest()
 
     @property
     def settled(self) -> bool:

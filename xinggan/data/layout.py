@@ -7,6 +7,7 @@
 Reading a layout looks at everything but the pictures themselves and reports all problems of a split at once.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,11 +16,13 @@ import numpy as np
 from xinggan.data.pairing import derived_pairs, identity_of, identity_pattern, is_distractor, sampled_test_pairs
 from xinggan.data.problems import LayoutProblems, Problem
 from xinggan.data.settings import DatasetSettings
-from xinggan.data.tables import Annotations, name_trouble, read_annotations, read_pairs
+from xinggan.data.tables import Annotations, PairTable, name_trouble, read_annotations, read_pairs
 
 __all__ = ["Layout", "LayoutFiles", "LayoutProblems", "Problem", "find_files", "read_layout"]
 
 KNOWN_SETS = ("market", "fasion-resize", "fasion", "fashion", "pku")  # in order of preference
+SETS_OF = {"market1501": ("market",), "deepfashion": ("fasion-resize", "fasion", "fashion")}  # looked for first
+ENDING = "-annotation-train.csv"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -56,20 +59,36 @@ class Layout:
 
 
 def find_files(settings: DatasetSettings) -> LayoutFiles:
-    """Find the tables in the root. Raises ValueError when there is no root, no annotation file, or a choice of them."""
+    """Find the tables in the root or, where it has none, in the folder below it that has them.
+
+    Raises ValueError when there is no root, no annotation file, or a choice of them.
+    """
     if not settings.root:
         raise ValueError(f"data set {settings.name!r} needs root: the folder with train/, test/ and annotation files")
-    root = Path(settings.root).expanduser()
+    root = Path(settings.root)
+    with suppress(RuntimeError):  # the home of somebody who is not known here
+        root = root.expanduser()
     if not root.is_dir():
-        raise ValueError(f"root {root} is not a folder; expected one with train/, test/ and <set>-annotation-train.csv")
-    ending = "-annotation-train.csv"
-    prefixes = sorted(path.name.removesuffix(ending) for path in root.glob(f"*{ending}"))
-    preferred = [prefix for prefix in KNOWN_SETS if prefix in prefixes] or prefixes
-    if not preferred:
-        raise ValueError(f"{root} has no *{ending}; expected for example {KNOWN_SETS[0]}{ending}")
-    if preferred == prefixes and len(prefixes) > 1 and prefixes[0] not in KNOWN_SETS:
-        raise ValueError(f"{root} has several sets ({', '.join(prefixes)}); leave one <set>{ending} there")
-    return LayoutFiles(root, preferred[0])
+        what = "is a file" if root.exists() else "does not exist"
+        raise ValueError(f"root {root} {what}; expected a folder with train/, test/ and <set>{ENDING}")
+    own = SETS_OF.get(settings.name, ())
+    order = [*own, *(known for known in KNOWN_SETS if known not in own)]
+    sets, preferred = _sets_in(root), order
+    if not sets:
+        sets, preferred = [files for below in sorted(root.glob("*/")) for files in _sets_in(below)], list(own)
+    first = next((prefix for prefix in preferred if prefix in {files.prefix for files in sets}), None)
+    chosen = [files for files in sets if files.prefix == first] or sets
+    if not chosen:
+        names = ", ".join(f"{prefix}{ENDING}" for prefix in order)
+        raise ValueError(f"no annotations in {root} or a folder in it; looked for {names}, and any other *{ENDING}")
+    if len(chosen) > 1:
+        names = ", ".join(str((files.root / files.prefix).relative_to(root)) for files in chosen)
+        raise ValueError(f"{root} has several sets ({names}); leave one <set>{ENDING} there, or name its own folder")
+    return chosen[0]
+
+
+def _sets_in(folder: Path) -> list[LayoutFiles]:
+    return [LayoutFiles(folder, path.name.removesuffix(ENDING)) for path in sorted(folder.glob(f"*{ENDING}"))]
 
 
 def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] | None = None) -> Layout:
@@ -93,28 +112,29 @@ def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: l
     listed = None
     if (files.root / pairs_label).exists():
         listed = read_pairs(files.root / pairs_label, pairs_label, problems)
-    asked_for = {name for _, *pair in listed or [] for name in pair}
+    asked_for = set(listed.names) if listed else set()
     present = _images_in(folder)
 
     if not folder.is_dir():
         problems.append(Problem(f"{split}/", None, "the folder of the images is missing"))
     else:
+        inside = folder.resolve()  # the folder itself may be a link, to anywhere
         for name, row in zip(table.names, table.rows, strict=True):
-            if _is_wanted(name, settings, asked_for) and name not in present and not (folder / name).is_file():
-                problems.append(Problem(label, row, f"{split}/{name}: the image is missing"))
+            if _is_wanted(name, settings, asked_for) and (trouble := _file_trouble(inside, name)):
+                problems.append(Problem(label, row, f"{split}/{name}: {trouble}"))
     kept, identities = _identified(table, settings, asked_for, label, problems)
     names, poses = [table.names[index] for index in kept], table.poses[kept]
 
     notes: list[str] = []
-    if listed is not None:
+    if listed:
         pairs = _listed_pairs(listed, names, table, present, problems, (pairs_label, split))
     else:
         pairs = derived_pairs(identities, poses)
         if settings.name == "market1501" and split == "test":
             pairs = sampled_test_pairs(pairs)
-    if not len(pairs):
+    if kept and not len(pairs):
         what = "no usable pair: expected two images of one identity, both with shoulders and hips present"
-        problems.append(Problem(label if listed is None else pairs_label, None, what))
+        problems.append(Problem(pairs_label if listed else label, None, what))
     if split == "test":
         pairs = pairs[: settings.test_pairs]
     people = np.unique(identities, return_inverse=True)[1]
@@ -134,6 +154,16 @@ def _images_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
 
 
+def _file_trouble(folder: Path, name: str) -> str:
+    """What is wrong with the place of an image in a folder without links on its path, or the empty string."""
+    path = folder / name
+    if not path.is_file():
+        return "the image is missing"
+    if not path.resolve().is_relative_to(folder):
+        return "a link that leaves the folder of the images; put the file there, or make the whole folder a link"
+    return ""
+
+
 def _is_wanted(name: str, settings: DatasetSettings, asked_for: set[str]) -> bool:
     return name in asked_for or not is_distractor(name, settings)
 
@@ -143,11 +173,16 @@ def _identified(
 ) -> tuple[list[int], list[str]]:
     """Indices into `table` of the images to pack, and their identities."""
     pattern = identity_pattern(settings)
+    wanted = [index for index, name in enumerate(table.names) if _is_wanted(name, settings, asked_for)]
+    found = {index: identity_of(table.names[index], pattern) for index in wanted}
+    if wanted and not any(found.values()):
+        what = f"{pattern.pattern!r} fits none of {len(wanted)} names, {table.names[wanted[0]]} for one"
+        problems.append(Problem(label, None, f"no identities: {what}; set identity_pattern"))
+        return [], []
     kept, identities, row_of_stem = list[int](), list[str](), dict[str, int]()
-    for index, (name, row) in enumerate(zip(table.names, table.rows, strict=True)):
-        if not _is_wanted(name, settings, asked_for):
-            continue
-        identity, stem = identity_of(name, pattern), PurePosixPath(name).stem
+    for index, identity in found.items():
+        name, row = table.names[index], table.rows[index]
+        stem = PurePosixPath(name).stem
         if identity is None:
             what = f"no identity in the name {name}: {pattern.pattern!r} does not fit; set identity_pattern"
             problems.append(Problem(label, row, what))
@@ -162,7 +197,7 @@ def _identified(
 
 
 def _listed_pairs(
-    listed: list[tuple[int, str, str]],
+    listed: PairTable,
     names: list[str],
     table: Annotations,
     present: set[str],
@@ -172,19 +207,22 @@ def _listed_pairs(
     """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation are reported there and not here."""
     label, split = where
     row_of = {name: row for row, name in enumerate(names)}
-    pairs = list[tuple[int, int]]()
-    listed_in: dict[tuple[int, int], int] = {}
-    for row, source, target in listed:
-        troubles = [f"{source} is paired with itself"] if source == target else []
-        for name in (source, target):
-            if name not in row_of and name not in table.named:
-                reason = "has no annotation" if name in present else "is unknown: neither annotated nor in the folder"
-                troubles.append(name_trouble(name) or f"{name} {reason}")
-        if not troubles and source in row_of and target in row_of:
-            pair = (row_of[source], row_of[target])
-            if listed_in.setdefault(pair, row) != row and split == "test":
-                troubles.append(f"the pair is listed already in row {listed_in[pair]}; test pairs are scored once")
-            pairs.append(pair)
-        if troubles:
-            problems.append(Problem(label, row, troubles[0]))
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    known = np.array([row_of.get(name, -1) for name in listed.names], dtype=np.int64)
+    pairs = known[listed.pairs]  # [p, 2]; -1: not among `names`
+    trouble = {}  # of names
+    for number, name in enumerate(listed.names):
+        if known[number] < 0 and name not in table.named:
+            reason = "has no annotation" if name in present else "is unknown: neither annotated nor in the folder"
+            trouble[number] = name_trouble(name) or f"{name} {reason}"
+    for at in np.flatnonzero(np.isin(listed.pairs, list(trouble)).any(axis=1)).tolist():
+        what = next(trouble[number] for number in listed.pairs[at].tolist() if number in trouble)
+        problems.append(Problem(label, int(listed.rows[at]), what))
+    for at in np.flatnonzero(listed.pairs[:, 0] == listed.pairs[:, 1]).tolist():
+        what = f"{listed.names[listed.pairs[at, 0]]} is paired with itself"
+        problems.append(Problem(label, int(listed.rows[at]), what))
+    if split == "test":
+        _, first, place = np.unique(listed.pairs, axis=0, return_index=True, return_inverse=True)
+        for at in np.flatnonzero(first[place] != np.arange(len(place))).tolist():
+            what = f"the pair is listed already in row {listed.rows[first[place[at]]]}; test pairs are scored once"
+            problems.append(Problem(label, int(listed.rows[at]), what))
+    return pairs[(pairs >= 0).all(axis=1)]

@@ -6,19 +6,22 @@ where the tables are wrong already, and nothing stays where a picture is.
 
 import hashlib
 import os
-import re
+import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
 from xinggan.data.layout import Layout, read_layout
-from xinggan.data.packed import SPLITS, SplitContent
-from xinggan.data.pairing import GARMENT_PATTERN
+from xinggan.data.leakage import shared_by_splits
+from xinggan.data.packed import SPLITS
+from xinggan.data.packing import Chunk, SplitContent
 from xinggan.data.problems import LayoutProblems, Problem
 from xinggan.data.settings import DatasetSettings
 from xinggan.progress import Progress
@@ -51,28 +54,34 @@ class Picture:
     trouble: str = ""
 
 
-def photograph_splits(settings: DatasetSettings, progress: bool = True) -> tuple[dict[str, SplitContent], list[str]]:
-    """What to pack, and notes for the card. Raises LayoutProblems, here or after the last image was read."""
+def photograph_splits(
+    settings: DatasetSettings, progress: bool = True
+) -> tuple[dict[str, SplitContent], dict[str, Any]]:
+    """What to pack, and facts for the card. Raises LayoutProblems, here or after the last image was read."""
+    from PIL.Image import DecompressionBombWarning
+
+    warnings.simplefilter("error", DecompressionBombWarning)  # an image of so many pixels is a problem like any other
     problems: list[Problem] = []
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
+    shared = shared_by_splits(layouts, settings, problems)
     framing = choose_framing(settings, list(layouts.values()))
     if framing.height % 4 or framing.width % 4:
         what = f"images of {framing.width} x {framing.height} pixels (width x height): accepted are multiples of 4"
         problems.append(Problem("train/", None, f"{what}; set height and width, and resize"))
     reader = _Reader(framing, layouts, problems, progress)
     if problems:  # the tables are wrong: look at the pictures too, to say everything at once, and write nothing
-        for split in SPLITS:
-            for _ in reader.chunks(split):
-                pass
+        reader.refuse(SPLITS)
     numbers = {identity: number for number, identity in enumerate(dict.fromkeys(_all_identities(layouts)))}
     content = {
         split: SplitContent(
-            layout.names, np.array([numbers[name] for name in layout.identities]), layout.pairs, reader.chunks(split)
+            layout.names,
+            np.array([numbers[name] for name in layout.identities]),
+            layout.pairs,
+            partial(reader.chunks, split),
         )
         for split, layout in layouts.items()
     }
-    notes = [note for layout in layouts.values() for note in layout.notes]
-    return content, [*notes, *shared_people(layouts, settings)]
+    return content, {"notes": [note for layout in layouts.values() for note in layout.notes], "shared": shared}
 
 
 def choose_framing(settings: DatasetSettings, layouts: list[Layout]) -> Framing:
@@ -90,20 +99,6 @@ def choose_framing(settings: DatasetSettings, layouts: list[Layout]) -> Framing:
     if (height, width) != (file_size[1], own_width):
         file_size = (width, height)  # so that, unless they may be resized, files of another size are found
     return Framing(file_size, height, width, crop, settings.resize)
-
-
-def shared_people(layouts: dict[str, Layout], settings: DatasetSettings) -> list[str]:
-    """Notes about identities, and DeepFashion garments, that both splits show."""
-    train, test = (set(layouts[split].identities) for split in SPLITS)
-    notes = [f"train and test share {len(train & test)} identities"] if train & test else []
-    if settings.name == "deepfashion":
-        garments = [
-            {found[1] for name in layouts[split].names if (found := re.search(GARMENT_PATTERN, name))}
-            for split in SPLITS
-        ]
-        if shared := garments[0] & garments[1]:
-            notes.append(f"train and test share {len(shared)} of {len(garments[1])} garments")
-    return notes
 
 
 def _all_identities(layouts: dict[str, Layout]) -> Iterator[str]:
@@ -129,14 +124,38 @@ class _Reader:
         self.reported = {(problem.file, problem.row) for problem in problems}
         self.training_images: dict[bytes, str] = {}  # content -> name
 
-    def chunks(self, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images uint8 [k, H, W, 3] and poses [k, 18, 3]; a bad picture is black until all problems are raised."""
+    def chunks(self, split: str, kept: Iterable[np.ndarray] = ()) -> Iterator[Chunk]:
+        """Images uint8 [k, H, W, 3] and poses [k, 18, 3] that follow those kept, up to the first bad picture.
+
+        Then both splits are read to their end and LayoutProblems with all there is to say is raised.
+        """
+        start = 0
+        for images in kept:  # they were good when they were packed
+            if split == "train":
+                for name, image in zip(self.layouts[split].names[start:], images, strict=False):
+                    self.training_images.setdefault(_fingerprint(image), f"{split}/{name}")
+            start += len(images)
+        for chunk in self._decoded(split, start):
+            if not self.problems:
+                yield chunk
+        if self.problems:
+            self.refuse(SPLITS[SPLITS.index(split) + 1 :])
+
+    def refuse(self, unread: Sequence[str]) -> NoReturn:
+        """Look at the splits that are still unread and raise all problems."""
+        for split in unread:
+            for _ in self._decoded(split, 0):
+                pass
+        raise LayoutProblems(str(self.layouts["train"].files.root), self.problems)
+
+    def _decoded(self, split: str, start: int) -> Iterator[Chunk]:
+        """The pictures from row `start` on, in chunks; a bad one is black and reported."""
         layout, framing = self.layouts[split], self.framing
         count = len(layout.names) if layout.folder.is_dir() else 0
-        display = Progress(f"reading the {split} images", count, "images", enabled=self.progress)
+        display = Progress(f"reading the {split} images", count, "images", start, self.progress)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, display:
-            for start in range(0, count, IMAGES_AT_ONCE):
-                rows = range(start, min(start + IMAGES_AT_ONCE, count))
+            for first in range(start, count, IMAGES_AT_ONCE):
+                rows = range(first, min(first + IMAGES_AT_ONCE, count))
                 paths = [layout.folder / layout.names[row] for row in rows]
                 images = np.zeros((len(rows), framing.height, framing.width, 3), dtype=np.uint8)
                 poses = layout.poses[rows.start : rows.stop].copy()
@@ -147,8 +166,6 @@ class _Reader:
                         poses[place] = _move(poses[place], picture, layout.files.prefix == FASHION_CROPPED_SET)
                 yield images, poses
                 display.update(len(rows))
-        if split == SPLITS[-1] and self.problems:
-            raise LayoutProblems(str(layout.files.root), self.problems)
 
     def _judge(self, layout: Layout, row: int, picture: Picture) -> None:
         """Report what is wrong with a picture, unless its row of the annotations is reported already."""
@@ -184,7 +201,11 @@ def read_picture(path: Path, framing: Framing) -> Picture:
         method = Image.Resampling.BOX if max(scale) <= 1 else Image.Resampling.BICUBIC  # BOX: the mean of the area
         image = image.resize((framing.width, framing.height), method)
     pixels = np.asarray(image)
-    return Picture(pixels, cropped, scale, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
+    return Picture(pixels, cropped, scale, _fingerprint(pixels))
+
+
+def _fingerprint(pixels: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
 def _move(pose: np.ndarray, picture: Picture, cropped_already: bool) -> np.ndarray:

@@ -3,15 +3,18 @@
     python -m xinggan.data.prepare synthetic
     python -m xinggan.data.prepare market1501 --root ../market_data
 
-prints the data card; or the table of everything that is wrong with the files, exit status 2 and nothing written.
+prints the data card; or the table of everything that is wrong with the files, exit status 2 and nothing written. The
+same command continues a packing that was interrupted.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +35,15 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
     """The packed data set of these settings, from the cache when the same content was packed before.
 
     Raises ValueError for settings that cannot be met and LayoutProblems, a ValueError with every problem of the files;
-    nothing is left in the cache then. Several processes may prepare the same data set at once.
+    nothing is left in the cache then. A packing that was killed is continued by the same call. Several processes may
+    prepare the same data set at once: one packs, the others wait for it.
     """
     from xinggan.data.content import content_digest, file_states, remember
-    from xinggan.data.packed import SplitContent, open_packed, packed_directory, write_packed
+    from xinggan.data.packed import open_packed, packed_directory
+    from xinggan.data.packing import write_packed
 
     check_settings(settings)
+    check_cache(cache)
     files = None if settings.name == "synthetic" else file_states(settings)
     content = content_digest(files, cache, progress) if files else _generator()
     digest_ = _digest(settings, content)
@@ -48,18 +54,18 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
         except ValueError as error:
             print(f"{error} Preparing it again now.", file=sys.stderr)
 
-    notes: list[str] = []
-    splits: dict[str, SplitContent]
     if files:
         from xinggan.data.photographs import photograph_splits
 
-        splits, notes = photograph_splits(settings, progress)
-        splits["test"] = replace(splits["test"], chunks=_then_check(splits["test"].chunks, settings, files))
+        splits, facts = photograph_splits(settings, progress)
+        checked = partial(_then_check, splits["test"].chunks, settings, files)
+        splits["test"] = replace(splits["test"], chunks=checked)
     else:
         from xinggan.data.rendered import render_splits
 
         splits = render_splits(settings, progress)
-    card = {"settings": _relevant(settings), "notes": notes}
+        facts = {"notes": [], "shared": {"images": 0, "identities": 0}}
+    card = {"settings": _relevant(settings), **facts}
     dataset = write_packed(directory, digest_, card, splits, settings.mask_radius)
     if files:
         remember(files, content, cache)
@@ -91,6 +97,14 @@ def check_settings(settings: DatasetSettings) -> None:
             raise ValueError(f"{name} is {value}; accepted: {least} or more")
 
 
+def check_cache(cache: Path | str) -> None:
+    """Raise ValueError for a folder that nothing can be written to."""
+    there = next(folder for folder in (Path(cache), *Path(cache).parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there.is_dir() else "is a file"
+        raise ValueError(f"cache {cache}: {there} {what}; name a folder for packed data sets")
+
+
 def _digest(settings: DatasetSettings, content: str) -> str:
     from xinggan.data.packed import PACK_FORMAT
 
@@ -115,11 +129,11 @@ def _relevant(settings: DatasetSettings) -> dict[str, Any]:
     return values
 
 
-def _then_check(chunks: Any, settings: DatasetSettings, before: "FileStates") -> Iterator[Any]:
+def _then_check(chunks: Any, settings: DatasetSettings, before: "FileStates", kept: Any) -> Iterator[Any]:
     """The same chunks; at their end, ValueError if the files are no longer those that the digest was made of."""
     from xinggan.data.content import file_states
 
-    yield from chunks
+    yield from chunks(kept)
     if file_states(settings).key != before.key:
         raise ValueError(f"files in {before.root} changed while they were packed; nothing was kept, prepare again")
 
@@ -137,12 +151,15 @@ def describe(dataset: "PackedDataset") -> str:
         lines.append(
             f"    {joint:<14}" + "".join(f"{counts[split]['joint_visibility'][joint]:>10.1%}" for split in counts)
         )
+    if shared := dataset.card.get("shared"):
+        told = ", ".join(f"{number:,} {what}" for what, number in shared.items())
+        lines.append(f"  train and test share {told}")
     lines += [f"  note: {note}" for note in dataset.card["notes"]]
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command. Returns its exit status: 0, or 2 with one message on standard error."""
+    """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
     options = vars(_parser().parse_args(arguments))
     cache, rows = options.pop("cache"), options.pop("rows")
     settings = DatasetSettings(**{name: value for name, value in options.items() if value is not None})
@@ -154,6 +171,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     print(describe(dataset))
     return 0
 

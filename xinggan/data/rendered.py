@@ -3,11 +3,13 @@
 People 0 ... people_train - 1 are the training split and the next people_test the test split, each seen in all views.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 
-from xinggan.data.packed import SPLITS, SplitContent
+from xinggan.data.packed import SPLITS
+from xinggan.data.packing import Chunk, SplitContent
 from xinggan.data.settings import DatasetSettings
 from xinggan.progress import Progress
 
@@ -38,8 +40,7 @@ def _split(settings: DatasetSettings, split: str, progress: bool) -> SplitConten
     if split == "test":
         pairs = scored_pairs(count, settings.views)[: settings.test_pairs]
     names = [f"{person:06d}_{view:03d}.png" for person, view in zip(people.tolist(), views.tolist(), strict=True)]
-    display = Progress(f"rendering the {split} split", len(names), "images", enabled=progress)
-    return SplitContent(names, people, pairs, _chunks(settings, people, views, display))
+    return SplitContent(names, people, pairs, partial(_chunks, settings, split, people, views, progress))
 
 
 def training_pairs(people: int, views: int) -> np.ndarray:
@@ -58,13 +59,19 @@ def scored_pairs(people: int, views: int) -> np.ndarray:
 
 
 def _chunks(
-    settings: DatasetSettings, people: np.ndarray, views: np.ndarray, display: Progress
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    settings: DatasetSettings,
+    split: str,
+    people: np.ndarray,
+    views: np.ndarray,
+    progress: bool,
+    kept: Iterable[np.ndarray],
+) -> Iterator[Chunk]:
     from xinggan.data.synthetic import render
 
     height, width = rendered_size(settings)
-    with display:
-        for start in range(0, len(people), IMAGES_AT_ONCE):
+    done = sum(len(images) for images in kept)
+    with Progress(f"rendering the {split} split", len(people), "images", done, progress) as display:
+        for start in range(done, len(people), IMAGES_AT_ONCE):
             chunk = slice(start, start + IMAGES_AT_ONCE)
             rendering = render(settings.seed, people[chunk], views[chunk], height, width)
             yield rendering.images, rendering.poses

@@ -5,8 +5,10 @@ Reading never stops at the first bad row: what is wrong is appended to `problems
 
 import csv
 import json
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -27,6 +29,15 @@ class Annotations:
     rows: list[int]  # line of the file, the header being 1
     poses: np.ndarray  # [n, 18, 3] float32
     named: set[str]
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """The well-formed rows of a pairs file. Every name is kept once: a file of 260,000 rows has 12,000 of them."""
+
+    names: list[str]  # each once, in the order in which they appear
+    rows: np.ndarray  # [p] int64: line of the file
+    pairs: np.ndarray  # [p, 2] int64: source and target, indices into `names`
 
 
 def read_annotations(path: Path, label: str, problems: list[Problem]) -> Annotations:
@@ -61,9 +72,9 @@ def read_annotations(path: Path, label: str, problems: list[Problem]) -> Annotat
 
 def annotated_names(path: Path) -> list[str]:
     """The names in an annotation file as they are, for finding the images; bad ones are left out."""
-    lines = path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")[1:]
-    names = (line.partition(":")[0].strip() for line in lines)
-    return [name for name in names if not name_trouble(name)]
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+        names = (line.partition(":")[0].strip() for line in islice(file, 1, None))
+        return [name for name in names if not name_trouble(name)]
 
 
 def parse_pose(fields: list[str]) -> np.ndarray:
@@ -91,21 +102,27 @@ def parse_pose(fields: list[str]) -> np.ndarray:
     return np.array([(-1, -1, 0) if MISSING in (x, y) else (x, y, 1) for x, y in joints], dtype=np.float32)
 
 
-def read_pairs(path: Path, label: str, problems: list[Problem]) -> list[tuple[int, str, str]]:
-    """Read `<set>-pairs-<split>.csv`: (row, source name, target name) of every well-formed row."""
-    pairs = []
+def read_pairs(path: Path, label: str, problems: list[Problem]) -> PairTable:
+    """Read `<set>-pairs-<split>.csv`, called `label` in problems."""
+    number: dict[str, int] = {}
+    rows, pairs = array("q"), array("q")
     for row, line in _lines(path, label, problems):
-        fields = [field.strip() for field in next(csv.reader([line]), [])]
+        try:
+            fields = [field.strip() for field in next(csv.reader([line]), [])]
+        except csv.Error as error:
+            problems.append(Problem(label, row, f"the row cannot be read: {error}"))
+            continue
         if row == 1:
             if fields != PAIRS_HEADER:
-                problems.append(
-                    Problem(label, 1, f"the header is {_shortened(line)}; expected {','.join(PAIRS_HEADER)}")
-                )
+                expected = ",".join(PAIRS_HEADER)
+                problems.append(Problem(label, 1, f"the header is {_shortened(line)}; expected {expected}"))
         elif len(fields) != 2:
             problems.append(Problem(label, row, f"{len(fields)} fields separated by ','; expected 2 (from,to)"))
         else:
-            pairs.append((row, fields[0], fields[1]))
-    return pairs
+            rows.append(row)
+            pairs.extend(number.setdefault(name, len(number)) for name in fields)
+    columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return PairTable(list(number), np.array(rows, dtype=np.int64), columns)
 
 
 def name_trouble(name: str) -> str:
@@ -119,20 +136,22 @@ def name_trouble(name: str) -> str:
 
 
 def _lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
-    """The numbered lines of a text file that are not empty. A file that cannot be read at all is one problem."""
+    """The numbered lines of a text file that are not empty, up to the first that is no text: what follows is none."""
+    row = found = 0
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            for row, data in enumerate(file, start=1):
+                line = data.decode("utf-8-sig" if row == 1 else "utf-8")
+                if line.strip():
+                    found += 1
+                    yield row, line
     except OSError as error:
         problems.append(Problem(label, None, f"the file cannot be read: {error.strerror}"))
-        return
     except UnicodeDecodeError as error:
-        problems.append(Problem(label, None, f"the file is not text in UTF-8 (byte {error.start})"))
-        return
-    if not text.strip():
-        problems.append(Problem(label, None, "the file is empty"))
-    for row, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield row, line
+        problems.append(Problem(label, row, f"not text in UTF-8 (byte {error.start} of the line)"))
+    else:
+        if not found:
+            problems.append(Problem(label, None, "the file is empty"))
 
 
 def _shortened(text: str, longest: int = 60) -> str:
