@@ -12,7 +12,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.config import name, plain_values, run_id
+from ablations.config import plain_values
+from ablations.identity import name, run_id
 from ablations.record import RunRecord
 from xinggan.data.packed import PackedDataset
 from xinggan.data.prepare import prepare

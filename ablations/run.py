@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def choices_table() -> str:
     """The keys people set most, their choices with the default first, and where the rest stands."""
+    from ablations.settings import choices_of
     from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
 
     rows: list[tuple[str, list[str]]] = [
@@ -72,17 +73,6 @@ def choices_table() -> str:
     return "choices (default first):\n" + "\n".join(f"  {key:<{width}}  {' '.join(values)}" for key, values in rows)
 
 
-def choices_of(group: str) -> list[str]:
-    """The names of the files in conf/<group>, the one that conf/config.yaml takes by default first."""
-    import yaml
-
-    from ablations.config import CONF
-
-    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
-    default = next(entry[group] for entry in defaults if isinstance(entry, dict) and group in entry)
-    return sorted((file.stem for file in (CONF / group).glob("*.yaml")), key=lambda name: (name != default, name))
-
-
 def prepare_folders(configs: list) -> list[Path]:
     """The folder of each configuration's run record, with every data set they use packed and their place made.
 
@@ -93,7 +83,7 @@ def prepare_folders(configs: list) -> list[Path]:
 
     from omegaconf import OmegaConf
 
-    from ablations.config import run_id
+    from ablations.identity import run_id
     from xinggan.data.prepare import prepare
     from xinggan.data.settings import DatasetSettings
 

@@ -82,6 +82,7 @@ def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
     Raises ConfigurationError for an override of what the study itself varies, and for a list of data sets.
     """
     from ablations.config import ConfigurationError, expand
+    from ablations.settings import key_of
 
     varied = {key_of(word) for _, own in STUDIES[study] for word in own}
     if taken := sorted({key_of(word) for word in overrides if any(overlap(key_of(word), key) for key in varied)}):
@@ -99,11 +100,6 @@ def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
             )
         rows += [(" ".join([title, *sweep]), [*own, *combination]) for title, own in STUDIES[study]]
     return rows
-
-
-def key_of(word: str) -> str:
-    """The key that an override such as `+losses.l1=1` sets."""
-    return word.lstrip("+~").split("=")[0].strip()
 
 
 def overlap(key: str, other: str) -> bool:

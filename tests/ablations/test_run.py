@@ -299,7 +299,8 @@ def test_components_study_is_the_table_of_the_papers():
 
 
 def test_every_row_of_every_study_is_a_valid_experiment_of_its_own():
-    from ablations.config import compose, run_id
+    from ablations.config import compose
+    from ablations.identity import run_id
 
     for study in STUDIES:
         rows = study_rows(study, ["preset=smoke", "seed=0,1"])

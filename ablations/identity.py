@@ -1,0 +1,117 @@
+"""Which run a configuration is: what it computes, hashed into its name, and what tables and folders call it.
+
+Two configurations have the same run id exactly if their results are the same. Imports neither torch nor numpy.
+"""
+
+import json
+import re
+from enum import Enum
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ablations.config import compose, method_name, plain_values
+from ablations.settings import MethodSettings
+from xinggan.files import sha256_of
+from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
+
+SCHEMA = 1  # raised when what a configuration means changes, so that old runs are not taken for new ones
+EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"
+
+
+def identity(config: DictConfig, dataset_digest: str) -> dict:
+    """What a run computes, as plain values: equal for two configurations exactly if their results are.
+
+    Device, folders and the data set's whereabouts are left out (its content's digest stands for it), as is what has
+    nothing to act on, such as the pyramid of a single scale. Embedded networks count by their files' content.
+    """
+    plain = plain_values(config)
+    computed: dict[str, Any] = {"schema": SCHEMA, "data": dataset_digest, "method": _with_effect(plain["method"])}
+    computed["lpips_net"] = plain["evaluation"]["lpips_net"]
+    networks = ["attributes", "pose"] if plain["dataset"]["name"] == "synthetic" else []
+    if plain["training"] is not None or plain["published"] is not None:
+        computed |= {key: plain[key] for key in ("precision", "compile")}
+    if plain["training"] is not None:
+        rhythm = ("log_every", "sample_every", "checkpoint_every")  # what is looked at, not what is computed
+        computed["training"] = {key: value for key, value in plain["training"].items() if key not in rhythm}
+        computed["seed"] = plain["seed"]
+        losses = computed["method"].get("losses", {})
+        networks += ["perceptual"] if losses.get("perceptual_network") == PerceptualNetwork.embedded else []
+    computed["networks"] = {network: sha256_of(EMBEDDED / f"{network}.safetensors") for network in networks}
+    return computed
+
+
+def _with_effect(method: dict) -> dict:
+    """The method's settings without those that its other settings leave nothing to act on."""
+    method = dict(method)
+    if "sha256" in method:  # a published checkpoint counts by its content, wherever it lies
+        del method["generator"]["path"]
+    if method.get("pose_map") == PoseMap.onehot:
+        del method["pose_sigma"]
+    if "architecture" in method:
+        method["architecture"] = architecture = dict(method["architecture"])
+        if architecture["scale"] == Scale.single or architecture["attention"] == Attention.none:
+            del architecture["pyramid"]
+        if architecture["fusion"] == Fusion.concat:
+            del architecture["candidates"]
+    if "losses" in method:
+        method["losses"] = losses = dict(method["losses"])
+        if not losses["perceptual"]:
+            del losses["perceptual_network"]
+        if not losses["adversarial"] or method["discriminators"] == Discriminators.none:
+            del losses["adversarial"], losses["adversarial_kind"], method["discriminators"], method["history"]
+    return method
+
+
+def run_id(config: DictConfig, dataset_digest: str) -> str:
+    """`<label>-<hash12>`: readable first, unique by its hash."""
+    canonical = json.dumps(identity(config, dataset_digest), sort_keys=True)
+    return f"{label(config)}-{sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def name(config: DictConfig) -> str:
+    """What a table calls the run, such as `xinggan scale=single`: the method and what of it differs from the preset."""
+    changed = [f"{key}={_word(value)}" for key, value in _changed(config).items()]
+    return " ".join([method_name(config), *changed])
+
+
+def label(config: DictConfig) -> str:
+    """The readable part of a run's name: method, what differs from the preset, data set, preset, seed."""
+    parts = [method_name(config)]
+    for key, value in _changed(config).items():
+        parts.append(value.name if isinstance(value, Enum) else f"{key.split('.')[-1]}_{_word(value)}")
+    parts.append(config.dataset.name)
+    if config.training is not None:
+        parts += [config.preset, f"s{config.seed}"]
+    return re.sub(r"[^\w.-]+", "_", "-".join(parts))[:120]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
+
+
+def _changed(config: DictConfig) -> dict[str, Any]:
+    """Key -> value of what was set on the method, beyond what data set, preset and its own file say."""
+    method = method_name(config)
+    if config.published is not None:
+        return {"published": Path(config.published).stem}
+    usual = _usual(config.preset, config.dataset.name, method)
+    settings = MethodSettings.of(method)
+    changed = {key: config[key] for key in settings.shared if key != "losses" and config[key] != usual[key]}
+    if "losses" in settings.shared:
+        weights = {key: value for key, value in config.losses.items() if value != usual.losses[key]}
+        changed |= {f"losses.{key}": value for key, value in weights.items()}
+    own = {key: config.method[key] for key in settings.own if config.method[key] != usual.method[key]}
+    return changed | {f"method.{key}": value for key, value in own.items()}
+
+
+@lru_cache(maxsize=16)
+def _usual(preset: str, dataset: str, method: str) -> DictConfig:
+    return compose([f"preset={preset}", f"dataset={dataset}", "dataset.root=.", f"method={method}"])
