@@ -137,14 +137,14 @@ def test_a_setting_with_nothing_to_act_on_does_not_make_another_run(active, idle
 def test_the_networks_that_train_and_score_are_part_of_what_is_computed(tmp_path, monkeypatch):
     import shutil
 
-    import ablations.config
+    import ablations.identity
 
     before = identity(compose([]), "x")
     assert set(before["networks"]) == {"attributes", "perceptual", "pose"}
     assert set(identity(compose(["dataset=folder", "dataset.root=x"]), "x")["networks"]) == {"perceptual"}
-    copy = shutil.copytree(ablations.config.EMBEDDED, tmp_path / "weights")
+    copy = shutil.copytree(ablations.identity.EMBEDDED, tmp_path / "weights")
     (copy / "pose.safetensors").write_bytes(b"other")
-    monkeypatch.setattr(ablations.config, "EMBEDDED", copy)
+    monkeypatch.setattr(ablations.identity, "EMBEDDED", copy)
     assert identity(compose([]), "x") != before
 
 
