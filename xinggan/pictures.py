@@ -19,7 +19,10 @@ def save_png(path: Path, image: np.ndarray) -> None:
 
 
 def save_gif(path: Path, frames: np.ndarray, frames_per_second: float) -> None:
-    """Write frames [n, H, W, 3] atomically as an animation without end. GIF counts time in hundredths of a second."""
+    """Write frames [n, H, W, 3] atomically as an animation without end.
+
+    GIF counts time in hundredths of a second; of equal frames in a row one is kept, and shown for as long as all.
+    """
     # Every frame has 256 colours of its own and no dithering, which would flicker where nothing moves.
     pictures = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
     duration_ms = max(round(100 / frames_per_second), 1) * 10

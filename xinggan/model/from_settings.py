@@ -5,6 +5,7 @@ So it is read as data: `_target_` names classes of this suite, and nothing else 
 
 import importlib
 import inspect
+import re
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any
@@ -15,7 +16,7 @@ PACKAGES = ("xinggan", "baselines")
 def check_targets(settings: dict[str, Any], where: str) -> None:
     """Refuse every `_target_` outside the suite, and Hydra's other words, before anything is imported."""
     target = settings.get("_target_")
-    if not isinstance(target, str) or target.split(".")[0] not in PACKAGES or ".." in target:
+    if not isinstance(target, str) or not re.fullmatch(rf"({'|'.join(PACKAGES)})(\.\w+)+", target):
         raise ValueError(f"{where}: _target_ is {target!r}; accepted are names in {' and '.join(PACKAGES)}")
     for key, value in settings.items():
         if key != "_target_" and str(key).startswith("_"):
