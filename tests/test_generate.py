@@ -178,12 +178,14 @@ REFUSALS = {
     "source without a pose": (["--pose", "target-0.json"], {"source": ("source-0.png",)}, "give --annotation"),
     "source that is no image": (["--pose", "target-0.json"], {"source": ("target-1.json",)}, "cannot be read"),
     "several poses of the source": (
-        ["--pose", "target-0.json"], {"source": ("source-0.png", "--source-pose", "table.csv")}, "2 poses; expected",
+        ["--pose", "target-0.json"], {"source": ("source-0.png", "--source-pose", "table.csv")}, "3 poses; expected",
     ),
     "no such pose": (["--pose", "nothing.json"], {}, "nothing.json: there is no such file; accepted is"),
     "not a pose": (["--pose", "walk.gif"], {}, "accepted is a .json file"),
-    "unknown row": (["--pose", "table.csv:c.png"], {}, "no row is named 'c.png'; 2 rows, such as "),
+    "unknown row": (["--pose", "table.csv:c.png"], {}, "no row is named 'c.png'; it has 3 rows, such as "),
     "bad row": (["--pose", "table.csv:bad.png"], {}, "table.csv, row 4: bad.png: 2 values of y; expected 18"),
+    "table without rows": (["--pose", "bare.csv"], {}, "bare.csv: the table has no row below its header"),
+    "row that is there twice": (["--pose", "table.csv:twice.png"], {}, "row 6: twice.png is annotated already"),
     "bad row among all": (["--pose", "table.csv"], {}, "table.csv, row 4: bad.png"),
     "joint outside": (["--pose", "table.csv:b.png"], {}, "the nose at x 40, y 5 lies outside the image of 16 x 32"),
     "nothing visible": (["--pose", "empty.json"], {}, "no joint lies inside the image of 16 x 32"),
@@ -212,7 +214,11 @@ def test_what_cannot_be_used_is_refused_with_nothing_written(case, generate, fil
     inside = [[5] * 18, [5] * 18]
     outside = [[5] * 18, [40] + [5] * 17]
     rows = [f"{name}: {y}: {x}" for name, (y, x) in (("a.png", inside), ("b.png", outside))]
-    (files / "table.csv").write_text("\n".join(["name:keypoints_y:keypoints_x", *rows, "bad.png: [1, 2]: [1, 2]"]))
+    twice = [rows[0].replace("a.png", "twice.png")] * 2
+    (files / "table.csv").write_text(
+        "\n".join(["name:keypoints_y:keypoints_x", *rows, "bad.png: [1, 2]: [1, 2]", *twice])
+    )
+    (files / "bare.csv").write_text("name:keypoints_y:keypoints_x\n")
     (files / "walk.gif").write_bytes(b"")
     (files / "empty.json").write_text(json.dumps({"joints": [None] * 18, "height": HEIGHT, "width": WIDTH}))
     (files / "broken.json").write_text('{"joints": [')

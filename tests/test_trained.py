@@ -18,7 +18,7 @@ from xinggan.training.ema import MovingAverage
 
 @pytest.fixture
 def copied(trained_run, tmp_path):
-    """A copy of a run to change, and change(keys...)=value for its config.yaml."""
+    """A copy of a run to change."""
     return shutil.copytree(trained_run, tmp_path / trained_run.name)
 
 

@@ -161,6 +161,8 @@ def _origin(options: argparse.Namespace) -> "RunFacts | Trained":
     """What the method is made from. A published file is loaded at once: only its tensors say which size it is for."""
     from xinggan.trained import load_published_method, read_run
 
+    if options.published and not options.published.is_file():
+        raise ValueError(f"--published {options.published}: there is no such file")
     if options.published:
         return load_published_method(options.published, options.method or "xinggan")
     return read_run(options.run)

@@ -87,13 +87,10 @@ class PoseReader:
         except ValueError as error:
             return self._refuse(path, str(error))
         if self.annotation:
-            table, _ = self._table(self.annotation)
             parts = path.resolve().as_posix()
-            fitting = [name for name in table.names if parts.endswith(f"/{name}")]
-            if fitting:
-                return [NamedPose(str(path), table.poses[table.names.index(max(fitting, key=len))], image.shape[:2])]
-            if not self.estimator:
-                return self._of_row(self.annotation, path.name)
+            fitting = [name for name in self._table(self.annotation)[0].named if parts.endswith(f"/{name}")]
+            if fitting or not self.estimator:
+                return self._of_row(self.annotation, max(fitting, key=len, default=path.name), image.shape[:2])
         if not self.estimator:
             return self._refuse(path, "nothing says where its joints are; give --annotation TABLE.csv or --estimator")
         poses, _ = self.estimator.estimate(image[None])
@@ -111,19 +108,27 @@ class PoseReader:
 
     def _of_table(self, path: Path) -> list[NamedPose]:
         table, problems = self._table(path)
-        self.problems += [problem for problem in problems if problem not in self.problems]
+        self.problems += problems
+        if not table.names and not problems:
+            return self._refuse(path, "the table has no row below its header")
         return [NamedPose(f"{path}:{name}", pose, None) for name, pose in zip(table.names, table.poses, strict=True)]
 
-    def _of_row(self, path: Path, name: str) -> list[NamedPose]:
+    def _of_row(self, path: Path, name: str, size: tuple[int, int] | None = None) -> list[NamedPose]:
         table, problems = self._table(path)
-        if name in table.names:
-            return [NamedPose(f"{path}:{name}", table.poses[table.names.index(name)], None)]
-        own = [problem for problem in problems if problem.row in (None, 1) or f"{name}: " in problem.what]
+        own = [
+            problem
+            for problem in problems
+            if problem.row in (None, 1) or problem.what.startswith((f"{name}: ", f"{name} "))
+        ]
+        self.problems += own
         if own:
-            self.problems += [problem for problem in own if problem not in self.problems]
             return []
+        if name in table.names:
+            return [NamedPose(f"{path}:{name}", table.poses[table.names.index(name)], size)]
         close = difflib.get_close_matches(name, table.names, n=2) or table.names[:2]
-        return self._refuse(path, f"no row is named {name!r}; {len(table.names)} rows, such as {', '.join(close)}")
+        return self._refuse(
+            path, f"no row is named {name!r}; it has {len(table.names)} rows, such as {', '.join(close)}"
+        )
 
     def _table(self, path: Path) -> tuple[Annotations, list[Problem]]:
         if path not in self._tables:
