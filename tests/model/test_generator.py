@@ -1,12 +1,11 @@
 """Generators: sizes as published, every combination of switches, golden outputs of the published code."""
 
 import itertools
-import json
-from zlib import crc32
 
 import numpy as np
 import pytest
 import torch
+from golden import golden_weights, state_shapes
 
 from xinggan.distributed import Processes
 from xinggan.model.blocks import Dropout
@@ -123,39 +122,10 @@ def test_shared_dropout_drops_in_parts_what_one_process_would_drop_in_all():
     assert torch.equal(dropout.eval()(features), features)
 
 
-# Golden outputs of the published code. `ORDER` is its state dict's order of modules, which is ours too.
-
-
-def published_like_weights(state):
-    """Fill a list of (published name, shape) with the weights that shared/golden/README.md defines."""
-    weights = {}
-    for name, shape in state:
-        if name.endswith("num_batches_tracked"):
-            continue
-        r = torch.randn(shape, generator=torch.Generator().manual_seed(crc32(f"7/{name}".encode())))
-        if name.endswith("running_var"):
-            r = 1 + 0.1 * r.abs()
-        elif name.endswith("gamma"):
-            r = torch.full_like(r, 0.5)
-        elif r.dim() > 1:
-            r = r * (2 / np.prod(shape[1:])) ** 0.5
-        elif name.endswith("weight"):
-            r = 1 + 0.1 * r
-        else:
-            r = 0.1 * r
-        weights[name] = r
-    return weights
-
-
-def golden_state(shared, name):
-    state = json.loads((shared / "golden" / name).read_text())
-    return list(state.items()) if isinstance(state, dict) else state
-
-
 @pytest.mark.parametrize("kind", ["market_appearance", "market_shape", "fashion_appearance"])
 def test_discriminator_reproduces_the_published_scores(shared, kind):
     dataset, judged = kind.split("_")
-    weights = published_like_weights(golden_state(shared, f"xing_discriminator_{kind}_state.json"))
+    weights = golden_weights(state_shapes(shared, f"xing_discriminator_{kind}_state.json"))
     norm = Norm.batch if dataset == "market" else Norm.instance
     judge = Discriminator(APPEARANCE_INPUTS if judged == "appearance" else SHAPE_INPUTS, norm=norm).eval()
     own = [name for name in judge.state_dict() if not name.endswith("num_batches_tracked")]

@@ -9,7 +9,7 @@ order of queries and keys, values of the other code or no attention are all beyo
 import numpy as np
 import pytest
 import torch
-from test_generator import golden_state, published_like_weights
+from golden import complete_state, golden_inputs
 from torch.nn import functional as F
 
 from xinggan.model.blocks import CrossingBlock
@@ -18,22 +18,9 @@ from xinggan.model.published import PublishedMismatch, from_published, load_publ
 from xinggan.model.switches import Norm
 
 
-def complete_state(shared, name):
-    """A state dict as published, with golden weights and BatchNorm's counters."""
-    state = golden_state(shared, name)
-    return published_like_weights(state) | {key: torch.tensor(0) for key, _ in state if key.endswith("tracked")}
-
-
 @pytest.fixture
 def market(shared):
     return complete_state(shared, "xing_market_state.json")
-
-
-def golden_inputs(batch, height, width):
-    g = torch.Generator().manual_seed(7)
-    image = torch.rand(batch, 3, height, width, generator=g) * 2 - 1
-    poses = torch.rand(batch, 36, height, width, generator=g)
-    return image, poses[:, :18], poses[:, 18:]
 
 
 @pytest.mark.parametrize(

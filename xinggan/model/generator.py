@@ -29,9 +29,7 @@ class XingGenerator(nn.Module):
 
         Raises ValueError unless H and W are divisible by 4 and at least 16.
         """
-        height, width = source.shape[-2:]
-        if height % 4 or width % 4 or min(height, width) < 16:
-            raise ValueError(f"images of {height}x{width}: accepted are heights and widths divisible by 4, from 16")
+        check_resolution(source)
         appearance = self.appearance_encoder(source)  # [B, C, H/4, W/4]
         shape = self.shape_encoder(torch.cat([source_pose_maps, target_pose_maps], dim=1))  # [B, C, H/4, W/4]
         stages = []
@@ -39,6 +37,13 @@ class XingGenerator(nn.Module):
             appearance, shape = block(appearance, shape)  # [B, C, H/4, W/4], [B, 2C, H/4, W/4]
             stages.append((appearance, shape))
         return self.fusion(stages, source)
+
+
+def check_resolution(images: Tensor) -> None:
+    """Raise ValueError unless the images [B, C, H, W] can be encoded at a quarter of H and W, both at least 16."""
+    height, width = images.shape[-2:]
+    if height % 4 or width % 4 or min(height, width) < 16:
+        raise ValueError(f"images of {height}x{width}: accepted are heights and widths divisible by 4, from 16")
 
 
 def initialise_generator(generator: nn.Module, seed: int) -> None:

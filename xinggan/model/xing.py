@@ -1,21 +1,12 @@
-"""XingGAN and XingGAN++ as a method: generator, discriminators, losses, order of updates (ECCV 2020, 3.4 and 3.5)."""
+"""XingGAN and XingGAN++ as a method: their generator in the adversarial training of `xinggan.model.adversarial`."""
 
-import torch
-from torch import Tensor, nn
-
-from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import heatmaps
-from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
-from xinggan.model.generator import XingGenerator, initialise_generator
-from xinggan.model.losses import HistoryPool, PerceptualLoss, adversarial_loss
-from xinggan.model.method import Method, adam
+from xinggan.model.adversarial import PoseTransferGAN
+from xinggan.model.generator import XingGenerator
 from xinggan.model.switches import Architecture, Discriminators, LossWeights, PoseMap
 
 
-class XingGAN(Method):
-    """One optimiser step each of generator, appearance and shape discriminator, in this order."""
-
-    averaged = ("generator",)
+class XingGAN(PoseTransferGAN):
+    """XingGAN++ as the defaults stand; `architecture` switches its components (see `xinggan.model.switches`)."""
 
     def __init__(
         self,
@@ -28,87 +19,17 @@ class XingGAN(Method):
         pose_sigma: float = 6.0,
         seed: int = 0,
     ):
-        super().__init__()
         a = architecture or Architecture()
-        self.losses = losses or LossWeights()
-        self.pose_map, self.pose_sigma = pose_map, pose_sigma
-        self.generator = XingGenerator(a)
-        initialise_generator(self.generator, seed)
-        self.judges = nn.ModuleDict()  # "appearance", "shape"
-        if self.losses.adversarial:
-            with torch.random.fork_rng(devices=[]):  # the library's default initialisation, but from our seed
-                torch.manual_seed(seed + 1)
-                if discriminators in (Discriminators.both, Discriminators.appearance):
-                    self.judges["appearance"] = Discriminator(APPEARANCE_INPUTS, a.width, a.norm, a.dropout)
-                if discriminators in (Discriminators.both, Discriminators.shape):
-                    self.judges["shape"] = Discriminator(SHAPE_INPUTS, a.width, a.norm, a.dropout)
-        self.pools = nn.ModuleDict({name: HistoryPool(history) for name in self.judges})
-        # In a list, so that the frozen network's weights stay out of this method's checkpoints.
-        self._perceptual = [PerceptualLoss(self.losses.perceptual_network)] if self.losses.perceptual else []
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimisers["generator"] = adam(self.generator.parameters(), learning_rate)
-        for name, judge in self.judges.items():
-            self.optimisers[name] = adam(judge.parameters(), learning_rate)
-
-    def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """Generator first, then each discriminator on this batch's images (or older ones from its pool)."""
-        source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)
-        source_maps, target_maps = self._maps(batch.source_pose, source), self._maps(batch.target_pose, source)
-        conditions = {"appearance": source, "shape": target_maps}
-
-        with self.autocast():
-            generated = self.generator(source, source_maps, target_maps)  # [B, 3, H, W]
-            terms = self._generator_terms(generated, target, conditions)
-        terms["gradient_generator"] = self.update("generator", torch.stack(list(terms.values())).sum())
-
-        generated = generated.detach().float()
-        for name, judge in self.judges.items():
-            fake = self._from_history(name, torch.cat([generated, conditions[name]], dim=1))
-            with self.autocast():
-                real_scores = judge(torch.cat([target, conditions[name]], dim=1))
-                fake_scores = judge(fake)
-                kind = self.losses.adversarial_kind
-                wrong = adversarial_loss(real_scores, True, kind) + adversarial_loss(fake_scores, False, kind)
-                loss = self.losses.adversarial * wrong / 2
-            terms[f"gradient_{name}"] = self.update(name, loss)
-            terms[f"discriminator_{name}"] = loss
-        return {name: term.detach() for name, term in terms.items()}
-
-    def _generator_terms(self, generated: Tensor, target: Tensor, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
-        weights, terms = self.losses, {}
-        if weights.l1:
-            terms["l1"] = weights.l1 * nn.functional.l1_loss(generated.float(), target)
-        if weights.perceptual:
-            terms["perceptual"] = weights.perceptual * self._perceptual[0](generated, target)
-        for name, judge in self.judges.items():
-            judge.requires_grad_(False)  # the generator's update needs no gradient of the judge's weights
-            scores = judge(torch.cat([generated, conditions[name]], dim=1))
-            judge.requires_grad_(True)
-            fooled = adversarial_loss(scores, True, weights.adversarial_kind)
-            terms[f"adversarial_{name}"] = weights.adversarial * fooled / len(self.judges)
-        if not terms:
-            raise ValueError("losses: every weight is 0 and no discriminator is left, so there is nothing to train for")
-        return terms
-
-    def _from_history(self, name: str, fake: Tensor) -> Tensor:
-        """The pool sees the global batch, so that several processes hold the same pool as one would."""
-        pool: HistoryPool = self.pools[name]  # type: ignore[assignment]
-        return self.processes.own_rows(pool.exchange(self.processes.gather(fake)))
-
-    @torch.no_grad()
-    def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
-        """See `Method.generate`. XingGAN has no noise input, so the seeds change nothing."""
-        image = images_to_float(source)
-        with self.autocast():
-            generated = self.generator(image, self._maps(source_pose, image), self._maps(target_pose, image))
-        return generated.float()
-
-    def _maps(self, poses: Tensor, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        maps = heatmaps(poses, height, width, self.pose_sigma, self.pose_map.value)  # [B, 18, H, W]
-        return maps.contiguous(memory_format=torch.channels_last)
-
-    def _apply(self, change, recurse: bool = True):
-        for loss in self._perceptual:
-            loss._apply(change)  # moves to a device with the rest
-        return super()._apply(change, recurse)
+        super().__init__(
+            XingGenerator(a),
+            losses or LossWeights(),
+            discriminators,
+            width=a.width,
+            norm=a.norm,
+            dropout=a.dropout,
+            learning_rate=learning_rate,
+            history=history,
+            pose_map=pose_map,
+            pose_sigma=pose_sigma,
+            seed=seed,
+        )
