@@ -8,9 +8,10 @@ import torch
 import yaml
 
 from ablations.config import plain_values
+from baselines.gan import patn
 from xinggan.data.batch import images_to_float
 from xinggan.data.poses import heatmaps
-from xinggan.model.published import PublishedMismatch, load_published
+from xinggan.model import published
 from xinggan.trained import load_published_method, load_trained, read_run
 from xinggan.training.checkpoint import load_checkpoint
 from xinggan.training.ema import MovingAverage
@@ -154,24 +155,26 @@ def test_a_reference_that_only_copies_is_a_method_like_any_other(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "kind"), [("market", (128, 64), "gaussian"), ("fashion", (256, 176), "onehot")]
 )
-def test_a_published_checkpoint_is_a_method_of_its_data_sets_size(shared, tmp_path, name, size, kind):
-    shapes = json.loads((shared / "golden" / f"xing_{name}_state.json").read_text())
+@pytest.mark.parametrize("method", ["xinggan", "patn"])
+def test_a_published_checkpoint_is_a_method_of_its_data_sets_size(shared, tmp_path, method, name, size, kind):
+    shapes = json.loads((shared / "golden" / f"{method.removesuffix('gan')}_{name}_state.json").read_text())
     random = torch.Generator().manual_seed(0)
     state = {key: torch.rand(shape, generator=random) * 0.02 for key, shape in dict(shapes).items()}
     torch.save(state, tmp_path / "net.pth")
-    trained = load_published_method(tmp_path / "net.pth", "xinggan")
+    trained = load_published_method(tmp_path / "net.pth", method)
     assert (trained.height, trained.width) == size
     assert trained.step is None
     source = torch.randint(0, 256, (1, 3, 32, 16), generator=random, dtype=torch.uint8)
     poses = torch.cat([torch.rand(2, 18, 2, generator=random) * 15, torch.ones(2, 18, 1)], dim=2)
     maps = heatmaps(poses, 32, 16, 6.0, kind)
     with torch.no_grad():
-        expected = load_published(tmp_path / "net.pth")(images_to_float(source), maps[:1], maps[1:])
+        generator = {"xinggan": published, "patn": patn}[method].load_published(tmp_path / "net.pth")
+        expected = generator(images_to_float(source), maps[:1], maps[1:])
     image = trained.method.generate(source, poses[:1], poses[1:], torch.zeros(1, dtype=torch.int64))
     torch.testing.assert_close(image, expected, atol=1e-5, rtol=0)
 
 
 def test_a_published_checkpoint_that_is_none_is_refused(tmp_path):
     (tmp_path / "net.pth").write_bytes(b"no checkpoint")
-    with pytest.raises(PublishedMismatch, match=r"net\.pth"):
+    with pytest.raises(published.PublishedMismatch, match=r"net\.pth"):
         load_published_method(tmp_path / "net.pth", "xinggan")

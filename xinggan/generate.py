@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xinggan.trained import PUBLISHED, RunFacts, Trained, load_published_method, load_trained, read_run
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit
     from xinggan.data.person import Person
     from xinggan.model.method import Method
-    from xinggan.trained import RunFacts, Trained
     from xinggan.training.stop import StopRequest
 
 FRAMES_PER_SECOND = 8.0
@@ -159,8 +160,6 @@ def _check_options(options: argparse.Namespace) -> list[str]:
 
 def _origin(options: argparse.Namespace) -> "RunFacts | Trained":
     """What the method is made from. A published file is loaded at once: only its tensors say which size it is for."""
-    from xinggan.trained import load_published_method, read_run
-
     if options.published and not options.published.is_file():
         raise ValueError(f"--published {options.published}: there is no such file")
     if options.published:
@@ -189,7 +188,6 @@ def _read_person(
 def _load(origin: "RunFacts | Trained", device: str) -> "tuple[Trained, str]":
     """The method with its weights on the device, and which device that is."""
     from xinggan.distributed import resolve_device
-    from xinggan.trained import RunFacts, load_trained
 
     device = resolve_device(device)
     if isinstance(origin, RunFacts):
@@ -200,8 +198,6 @@ def _load(origin: "RunFacts | Trained", device: str) -> "tuple[Trained, str]":
 
 def _notes(origin: "RunFacts | Trained", trained: "Trained") -> list[str]:
     """What a person should know about the weights."""
-    from xinggan.trained import RunFacts
-
     if isinstance(origin, RunFacts) and trained.step is not None and trained.step < origin.steps:
         what = f"the run is not trained to its end ({origin.state})"
         return [f"{origin.folder}: {what}: weights of step {trained.step} of {origin.steps}"]
@@ -240,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     made_with = parser.add_mutually_exclusive_group(required=True)
     made_with.add_argument("--run", type=Path, help="a run's folder: its averaged weights, as they were scored")
     made_with.add_argument("--published", type=Path, metavar="FILE", help="a published checkpoint (state dict)")
-    parser.add_argument("--method", choices=("xinggan",), help="whose checkpoint --published is (default: xinggan)")
+    parser.add_argument("--method", choices=PUBLISHED, help="whose checkpoint --published is (default: xinggan)")
     parser.add_argument("--source", type=Path, required=True, metavar="PHOTO", help="the person to generate")
     parser.add_argument("--source-pose", metavar="POSE", help="the pose in PHOTO (default: found like a photograph's)")
     parser.add_argument("--pose", nargs="+", action="extend", required=True, metavar="POSE", help="see below")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xinggan.model.method import Method
 
 PUBLISHED = ("xinggan", "patn")  # methods whose published checkpoints can be read
+PUBLISHED_SIZE = {"batch": (128, 64), "instance": (256, 176)}  # norm -> height, width of Market-1501 and DeepFashion
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     try:
         found = load_checkpoint(run.folder / "checkpoint", device)
     except Exception as error:  # whatever an unpickler raises is about this file
-        raise ValueError(f"{run.folder}/checkpoint: a file that is not safe to load ({error})") from error
+        raise ValueError(
+            f"{run.folder}/checkpoint: a file in it cannot be loaded without running code in it"
+        ) from error
     if found is None:
         what = f"no intact checkpoint in {run.folder}/checkpoint (the run is {run.state})"
         raise ValueError(f"{what}: repeat the command that made the run, it continues until there is one")
@@ -113,18 +116,31 @@ def load_trained(run: RunFacts, device: str) -> Trained:
 
 
 def load_published_method(path: Path, name: str) -> Trained:
-    """A published checkpoint as a method, on the CPU. Raises PublishedMismatch, a ValueError, for a file that is none.
+    """A published checkpoint of one of the methods `PUBLISHED`, on the CPU.
 
     BatchNorm means Market-1501: 128x64 and Gaussian pose maps. InstanceNorm means DeepFashion: 256x176 and the one
-    pixel a joint that its published maps had.
+    pixel a joint that its published maps had. Raises PublishedMismatch, a ValueError, for a file that is none of these.
     """
-    from xinggan.model.published import load_published
+    import torch
+
+    from baselines.gan import patn
+    from xinggan.model import published
+    from xinggan.model.adversarial import PoseTransferGAN
     from xinggan.model.switches import LossWeights, Norm, PoseMap
     from xinggan.model.xing import XingGAN
 
-    generator = load_published(path)
-    market = generator.architecture.norm == Norm.batch
-    losses = LossWeights(adversarial=0, perceptual=0)
-    method = XingGAN(generator.architecture, losses, pose_map=PoseMap.gaussian if market else PoseMap.onehot)
-    method.generator.load_state_dict(generator.state_dict())
-    return Trained(method.eval(), *((128, 64) if market else (256, 176)), None)
+    losses = LossWeights(adversarial=0, perceptual=0)  # nothing is trained: neither discriminators nor other networks
+    method: PoseTransferGAN
+    if name == "patn":
+        transfer = patn.load_published(path)
+        norm = transfer.norm
+        method = patn.PATN(norm=norm, losses=losses)
+        method.generator = transfer
+    else:
+        crossing = published.load_published(path)
+        norm = crossing.architecture.norm
+        method = XingGAN(crossing.architecture, losses)
+        method.generator = crossing
+    method.pose_map = PoseMap.gaussian if norm == Norm.batch else PoseMap.onehot
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Trained(method.eval(), *PUBLISHED_SIZE[norm], None)
