@@ -27,11 +27,11 @@ def test_packed_images_equal_the_files_decoded_by_pillow(make_layout, tmp_path, 
             np.testing.assert_array_equal(image, np.asarray(Image.open(root / split.name / name).convert("RGB")))
 
 
-def test_identities_are_numbered_through_both_splits_and_shared_ones_are_a_note(make_layout, tmp_path):
+def test_identities_are_numbered_through_both_splits_and_shared_ones_are_counted(make_layout, tmp_path):
     root = make_layout(train=("a_1.png", "b_1.png", "a_2.png"), test=("c_1.png", "c_2.png", "b_2.png"))
     dataset = prepare(DatasetSettings("folder", root=str(root)), tmp_path, progress=False)
     assert dataset.train.identities.tolist() == [0, 1, 0] and dataset.test.identities.tolist() == [2, 2, 1]
-    assert dataset.card["notes"] == ["train and test share 1 identities"]
+    assert dataset.card["shared"] == {"images": 0, "identities": 1}
 
 
 def test_files_of_another_size_are_a_problem_unless_they_may_be_resized(make_layout, tmp_path):
@@ -93,11 +93,11 @@ def test_deepfashion_is_left_square_where_that_is_asked_for_and_cropped_files_ar
     assert prepare(settings, tmp_path, progress=False).train.images.shape[1:3] == (256, 176)
 
 
-def test_garments_in_both_splits_of_deepfashion_are_a_note(make_layout, tmp_path):
+def test_garments_in_both_splits_of_deepfashion_are_counted(make_layout, tmp_path):
     other_view = tuple(name.replace("8002", "8007") for name in FASHION_TEST)  # same garment 00000080, another outfit
     root = make_layout(train=FASHION_TRAIN, test=other_view, size=(176, 256))
     dataset = prepare(DatasetSettings("deepfashion", root=str(root)), tmp_path, progress=False)
-    assert dataset.card["notes"] == ["train and test share 1 of 1 garments"]
+    assert dataset.card["shared"] == {"images": 0, "identities": 0, "garments": 1}
 
 
 def test_the_real_photographs_are_read_as_their_tables_say(shared, tmp_path, golden_poses):

@@ -1,6 +1,7 @@
 """Preparing: found again by content, prepared again when a byte changes, whole or not at all, and a command."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,21 +90,86 @@ def test_a_broken_pack_is_prepared_again(make_layout, tmp_path, capsys):
     assert "not a complete packed data set" in capsys.readouterr().err
 
 
-def test_an_interruption_in_the_middle_leaves_nothing_and_the_next_call_succeeds(make_layout, tmp_path, monkeypatch):
-    root, decoded = make_layout(), []
+# Prepare a data set two images at a time, killed at one of them: a photograph's name, or person-view of a rendering.
+KILLED = """
+import os, signal, sys
+from xinggan.data import photographs, rendered, synthetic
+from xinggan.data.prepare import main
 
-    def interrupted(path, framing):
-        decoded.append(path)
-        if len(decoded) == 7:
-            raise KeyboardInterrupt
-        return read_picture(path, framing)
+photographs.IMAGES_AT_ONCE = rendered.IMAGES_AT_ONCE = 2
+read_picture, render, last = photographs.read_picture, synthetic.render, sys.argv.pop(1)
 
-    read_picture = photographs.read_picture
-    monkeypatch.setattr(photographs, "read_picture", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(market(root), tmp_path / "cache", progress=False)
-    assert list((tmp_path / "cache").iterdir()) == []
-    assert len(prepare(market(root), tmp_path / "cache", progress=False).train) == 8
+def reading(path, framing):
+    if path.name == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read_picture(path, framing)
+
+def rendering(seed, people, views, *size):
+    if last in [f"{person}-{view}" for person, view in zip(people, views)]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return render(seed, people, views, *size)
+
+photographs.read_picture, synthetic.render = reading, rendering
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def killed_at(image: str, *arguments: str) -> int:
+    return subprocess.run([sys.executable, "-c", KILLED, image, *arguments], check=False).returncode
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_photographs_killed_twice_continue_and_give_the_same_bytes(make_layout, tmp_path, monkeypatch):
+    root = make_layout(train=("1_a.png", "1_b.png", "1_c.png", "1_d.png", "1_e.png", "1_f.png"))
+    command = ("market1501", "--root", str(root), "--cache", str(tmp_path / "cache"))
+    assert killed_at("1_e.png", *command) == -signal.SIGKILL  # after two of three chunks
+    assert killed_at("4_b.png", *command) == -signal.SIGKILL
+    read_picture, decoded = photographs.read_picture, []
+    monkeypatch.setattr(photographs, "read_picture", lambda *of: decoded.append(of[0].name) or read_picture(*of))
+    again = prepare(market(root), tmp_path / "cache", progress=False)
+    assert sorted(decoded) == ["4_a.png", "4_b.png"]
+    assert bytes_in(again.directory) == bytes_in(prepare(market(root), tmp_path / "other", progress=False).directory)
+    assert list((tmp_path / "cache").iterdir()) == [again.directory]
+
+
+def test_rendering_that_was_killed_continues_and_gives_the_same_bytes(tmp_path):
+    numbers = {"height": 32, "width": 16, "people_train": 2, "people_test": 1, "views": 4}
+    options = [text for name, value in numbers.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    assert killed_at("1-3", "synthetic", "--cache", str(tmp_path / "cache"), *options) == -signal.SIGKILL
+    assert killed_at("0-0", "synthetic", "--cache", str(tmp_path / "cache"), *options) == 0  # is not rendered again
+    whole = prepare(DatasetSettings(**numbers), tmp_path / "other", progress=False)
+    assert bytes_in(tmp_path / "cache" / whole.directory.name) == bytes_in(whole.directory)
+
+
+def test_a_picture_in_both_splits_is_found_when_the_first_was_packed_before_the_kill(make_layout, tmp_path, capsys):
+    root = make_layout()
+    (root / "test/3_b.png").write_bytes((root / "train/1_a.png").read_bytes())
+    command = ("market1501", "--root", str(root), "--cache", str(tmp_path / "cache"))
+    assert killed_at("2_b.png", *command) == -signal.SIGKILL
+    assert main(list(command)) == 2
+    assert "test/3_b.png: the same picture as train/1_a.png" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists() or list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_bad_picture_found_before_the_kill_is_found_again(make_layout, tmp_path, capsys):
+    root = make_layout()
+    (root / "train/1_a.png").write_bytes(b"text")
+    command = ("market1501", "--root", str(root), "--cache", str(tmp_path / "cache"))
+    assert killed_at("4_b.png", *command) == -signal.SIGKILL
+    assert main(list(command)) == 2
+    assert "train/1_a.png: the image cannot be read" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_that_it_can_go_on(make_layout, tmp_path, monkeypatch, capsys):
+    def interrupt(path, framing):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(photographs, "read_picture", interrupt)
+    assert main(["market1501", "--root", str(make_layout()), "--cache", str(tmp_path / "cache")]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
 
 
 def test_files_that_change_while_they_are_packed_are_refused(make_layout, tmp_path, monkeypatch):
@@ -117,7 +183,7 @@ def test_files_that_change_while_they_are_packed_are_refused(make_layout, tmp_pa
     monkeypatch.setattr(photographs, "read_picture", changing)
     with pytest.raises(ValueError, match="changed while they were packed"):
         prepare(market(root), tmp_path / "cache", progress=False)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_command_prints_the_card_and_keeps_it(make_layout, tmp_path, capsys):

@@ -75,8 +75,14 @@ def test_byte_order_mark_windows_lines_spaces_and_empty_lines_are_read(tmp_path)
     annotations = read_annotations(table, "annotations.csv", problems)
     assert problems == [] and annotations.names == ["a.png", "b.png"] and annotations.rows == [2, 4]
 
-    table.write_bytes(b'\xef\xbb\xbffrom,to\r\na.png, b.png\r\n"c, d.png",e.png\r\n')
-    assert read_pairs(table, "pairs.csv", problems) == [(2, "a.png", "b.png"), (3, "c, d.png", "e.png")]
+    table.write_bytes(b'\xef\xbb\xbffrom,to\r\na.png, b.png\r\n"c, d.png",e.png\r\n\r\nb.png,a.png')
+    read = read_pairs(table, "pairs.csv", problems)
+    assert [tuple(read.names[number] for number in pair) for pair in read.pairs] == [
+        ("a.png", "b.png"),
+        ("c, d.png", "e.png"),
+        ("b.png", "a.png"),
+    ]
+    assert (read.names, read.rows.tolist()) == (["a.png", "b.png", "c, d.png", "e.png"], [2, 3, 5])
     assert problems == []
 
 
@@ -86,7 +92,8 @@ def test_byte_order_mark_windows_lines_spaces_and_empty_lines_are_read(tmp_path)
     [
         (None, None, "cannot be read: No such file"),
         (b"", None, "the file is empty"),
-        (b"\xff\xfe\x00", None, "not text in UTF-8"),
+        (b"\n \n", None, "the file is empty"),
+        (b"\xff\xfe\x00", 1, "not text in UTF-8 (byte 0 of the line)"),
         (b"some,thing:else\n", 1, "the header is 'some,thing:else'; expected"),
     ],
 )
@@ -98,3 +105,20 @@ def test_a_table_that_is_none_is_one_problem(tmp_path, read, content, row, messa
     read(table, "table.csv", problems)
     assert [(problem.file, problem.row) for problem in problems] == [("table.csv", row)]
     assert message in problems[0].what
+
+
+@pytest.mark.parametrize(
+    ("read", "header"), [(read_annotations, "name:keypoints_y:keypoints_x"), (read_pairs, "from,to")]
+)
+def test_reading_stops_at_the_first_row_that_is_no_text(tmp_path, read, header):
+    table, problems = tmp_path / "table.csv", []
+    table.write_bytes(f"{header}\n".encode() + "für.png\n".encode("latin-1") + b"\xff\n" * 1000)
+    read(table, "table.csv", problems)
+    assert [(problem.row, problem.what) for problem in problems] == [(2, "not text in UTF-8 (byte 1 of the line)")]
+
+
+def test_a_row_that_the_csv_reader_refuses_is_a_problem_of_that_row(tmp_path):
+    table, problems = tmp_path / "pairs.csv", []
+    table.write_text("from,to\n" + "a" * 200_000 + ",b.png\n")
+    assert len(read_pairs(table, "pairs.csv", problems).pairs) == 0
+    assert problems[0].row == 2 and "cannot be read" in problems[0].what

@@ -107,7 +107,7 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
 
 def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: list[Problem]) -> Layout:
     label, pairs_label = files.annotations(split), files.pairs(split)
-    folder = files.root / split
+    folder, problems_before = files.root / split, len(problems)
     table = read_annotations(files.root / label, label, problems)
     listed = None
     if (files.root / pairs_label).exists():
@@ -132,7 +132,7 @@ def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: l
         pairs = derived_pairs(identities, poses)
         if settings.name == "market1501" and split == "test":
             pairs = sampled_test_pairs(pairs)
-    if kept and not len(pairs):
+    if not len(pairs) and (kept or len(problems) == problems_before):  # and not only because nothing could be read
         what = "no usable pair: expected two images of one identity, both with shoulders and hips present"
         problems.append(Problem(pairs_label if listed else label, None, what))
     if split == "test":
@@ -206,6 +206,8 @@ def _listed_pairs(
 ) -> np.ndarray:
     """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation are reported there and not here."""
     label, split = where
+    if not table.named:
+        return np.empty((0, 2), dtype=np.int64)
     row_of = {name: row for row, name in enumerate(names)}
     known = np.array([row_of.get(name, -1) for name in listed.names], dtype=np.int64)
     pairs = known[listed.pairs]  # [p, 2]; -1: not among `names`

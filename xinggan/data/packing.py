@@ -75,7 +75,10 @@ def write_packed(
 @contextmanager
 def _owned(partial: Path) -> Iterator[None]:
     """Make the partial folder and hold its lock, which the system gives back when this process dies."""
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cache {partial.parent} cannot be made: {error.strerror}; name another folder") from error
     path = partial.with_suffix(".lock")
     with _locked(path):
         try:
