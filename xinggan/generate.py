@@ -158,7 +158,7 @@ def _check_options(options: argparse.Namespace) -> list[str]:
     return problems
 
 
-def _origin(options: argparse.Namespace) -> "RunFacts | Trained":
+def _origin(options: argparse.Namespace) -> RunFacts | Trained:
     """What the method is made from. A published file is loaded at once: only its tensors say which size it is for."""
     if options.published and not options.published.is_file():
         raise ValueError(f"--published {options.published}: there is no such file")
@@ -168,7 +168,7 @@ def _origin(options: argparse.Namespace) -> "RunFacts | Trained":
 
 
 def _read_person(
-    options: argparse.Namespace, origin: "RunFacts | Trained | None", problems: list[str]
+    options: argparse.Namespace, origin: RunFacts | Trained | None, problems: list[str]
 ) -> "Person | None":
     """Photograph and poses in the size of `origin`. What is wrong with them is appended to `problems`."""
     from xinggan.data.person import read_person
@@ -185,7 +185,7 @@ def _read_person(
     return person
 
 
-def _load(origin: "RunFacts | Trained", device: str) -> "tuple[Trained, str]":
+def _load(origin: RunFacts | Trained, device: str) -> tuple[Trained, str]:
     """The method with its weights on the device, and which device that is."""
     from xinggan.distributed import resolve_device
 
@@ -196,7 +196,7 @@ def _load(origin: "RunFacts | Trained", device: str) -> "tuple[Trained, str]":
     return origin, device
 
 
-def _notes(origin: "RunFacts | Trained", trained: "Trained") -> list[str]:
+def _notes(origin: RunFacts | Trained, trained: Trained) -> list[str]:
     """What a person should know about the weights."""
     if isinstance(origin, RunFacts) and trained.step is not None and trained.step < origin.steps:
         what = f"the run is not trained to its end ({origin.state})"
