@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(copied, capsys):
 
 def test_a_run_that_has_saved_nothing_yet_says_so(copied):
     shutil.rmtree(copied / "checkpoint")
-    with pytest.raises(ValueError, match=r"no intact checkpoint .*finished"):
+    with pytest.raises(ValueError, match=r"no intact checkpoint .*status: finished"):
         load_trained(read_run(copied), "cpu")
 
 

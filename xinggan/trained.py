@@ -102,7 +102,7 @@ def load_trained(run: RunFacts, device: str) -> Trained:
             f"{run.folder}/checkpoint: a file in it cannot be loaded without running code in it"
         ) from error
     if found is None:
-        what = f"no intact checkpoint in {run.folder}/checkpoint (the run is {run.state})"
+        what = f"no intact checkpoint in {run.folder}/checkpoint (status: {run.state})"
         raise ValueError(f"{what}: repeat the command that made the run, it continues until there is one")
     step, state = found
     try:
