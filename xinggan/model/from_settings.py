@@ -8,7 +8,7 @@ import inspect
 import re
 from dataclasses import is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_args
 
 PACKAGES = ("xinggan", "baselines")
 
@@ -28,7 +28,7 @@ def check_targets(settings: dict[str, Any], where: str) -> None:
 def build(settings: dict[str, Any], where: str) -> Any:
     """What `_target_` names, made from the other keys. Raises ValueError; `where` is named in it.
 
-    Words become the choices they stand for where a parameter's default is one.
+    Words become the choices they stand for, where a parameter's type or default is one of them.
     """
     kind = _target(settings["_target_"], where)
     parameters = inspect.signature(kind).parameters
@@ -38,8 +38,7 @@ def build(settings: dict[str, Any], where: str) -> Any:
             continue
         if isinstance(value, dict) and "_target_" in value:
             value = build(value, f"{where}.{key}")
-        elif key in parameters and isinstance(parameters[key].default, Enum):
-            choices = type(parameters[key].default)
+        elif value is not None and key in parameters and (choices := _choices(parameters[key])):
             if value not in choices.__members__:
                 raise ValueError(f"{where}.{key} is {value!r}; accepted are {', '.join(choices.__members__)}")
             value = choices[value]
@@ -48,6 +47,11 @@ def build(settings: dict[str, Any], where: str) -> Any:
         return kind(**values)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{where} does not fit this version of {settings['_target_']}: {error}") from error
+
+
+def _choices(parameter: inspect.Parameter) -> type[Enum] | None:
+    kinds = [parameter.annotation, *get_args(parameter.annotation), type(parameter.default)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)), None)
 
 
 def _target(target: str, where: str) -> type:
