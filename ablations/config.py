@@ -18,10 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 from ablations.checks import ConfigurationError, check, check_words, readable
 from ablations.settings import CONF, METHODS, SHARED, Experiment, key_of
 from xinggan.files import sha256_of
-from xinggan.model.switches import PoseMap
 
-# How the published checkpoints of a method are read, and the shared settings that they leave open.
-PUBLISHED = {"xinggan": "xinggan.model.published.load_published", "patn": "baselines.gan.patn.load_published"}
+# What published checkpoints of a method are evaluated by, and the shared settings that they leave open.
+PUBLISHED = {
+    "xinggan": "xinggan.model.published_method.PublishedXingGAN",
+    "patn": "baselines.gan.patn.PublishedPATN",
+}
 LEFT_OPEN = ("pose_map", "pose_sigma")
 REFERENCES = ("copy_source", "mean_image", "ground_truth")
 
@@ -53,13 +55,11 @@ def _take_published(config: DictConfig, overrides: list[str]) -> None:
     given = {key.split(".")[0] for key in keys - {"method"}}
     if fixed := sorted(given & {*SHARED, "training", "method"} - {*LEFT_OPEN}):
         raise ConfigurationError(f"{', '.join(fixed)}: fixed by the published checkpoint, leave out")
-    if config.dataset.name == "deepfashion" and "pose_map" not in keys:
-        config.pose_map = PoseMap.onehot  # what the published maps of this data set had become
     config.method = {
-        "_target_": "xinggan.model.published.PublishedGenerator",
-        "generator": {"_target_": PUBLISHED[method], "path": str(file)},
+        "_target_": PUBLISHED[method],
+        "path": str(file),
         "sha256": sha256_of(file),
-        "pose_map": config.pose_map,
+        "pose_map": config.pose_map if "pose_map" in keys else None,  # None: what the file was trained with
         "pose_sigma": config.pose_sigma,
     }
     config.training = None
@@ -92,8 +92,8 @@ def reference(config: DictConfig, method: str) -> DictConfig:
 def method_name(config: DictConfig) -> str:
     """The method's name as in `method=`: its yaml file's stem."""
     target = config.method["_target_"]
-    if config.published is not None and "generator" in config.method:
-        return next(name for name, loader in PUBLISHED.items() if loader == config.method.generator["_target_"])
+    if target in PUBLISHED.values():
+        return next(name for name, published in PUBLISHED.items() if published == target)
     return next(file.stem for file in METHODS.glob("*.yaml") if f"_target_: {target}\n" in file.read_text())
 
 

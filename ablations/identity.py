@@ -48,7 +48,7 @@ def _with_effect(method: dict) -> dict:
     """The method's settings without those that its other settings leave nothing to act on."""
     method = dict(method)
     if "sha256" in method:  # a published checkpoint counts by its content, wherever it lies
-        del method["generator"]["path"]
+        del method["path"]
     if method.get("pose_map") == PoseMap.onehot:
         del method["pose_sigma"]
     if "architecture" in method:

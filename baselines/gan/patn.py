@@ -20,6 +20,7 @@ from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder
 from xinggan.model.fusion import ImageDecoder
 from xinggan.model.generator import check_resolution, xinggan
+from xinggan.model.published_method import PublishedGenerator
 from xinggan.model.published_state import DECODER, fill, norm_of, numbered, read_published, stream_modules
 from xinggan.model.switches import Discriminators, LossWeights, Norm, PoseMap
 
@@ -106,3 +107,9 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Patn
     generator = PatnGenerator(norm=norm_of(state))
     modules = stream_modules(len(generator.blocks)) | numbered("stream1_up", "decoder", DECODER)
     return fill(generator, state, modules, origin)
+
+
+class PublishedPATN(PublishedGenerator):
+    """A published checkpoint of PATN."""
+
+    read = staticmethod(load_published)

@@ -175,3 +175,46 @@ def test_help_and_refusals_answer_without_loading_torch(command):
     assert done.stdout.splitlines()[-1] == f"False False {status}", done.stdout + done.stderr
     if status:
         assert "multi, single" in done.stderr
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    file = tmp_path / "generator.pth"
+    file.write_bytes(b"weights")
+    return file
+
+
+def test_a_published_checkpoint_takes_the_place_of_training(checkpoint):
+    config = compose(["method=patn", f"published={checkpoint}"])
+    assert config.training is None
+    assert config.method["_target_"] == "baselines.gan.patn.PublishedPATN"
+    assert method_name(config) == "patn"
+    assert name(config) == "patn published=generator"
+    assert run_id(config, "digest").startswith("patn-published_generator-synthetic-")
+
+
+def test_a_published_checkpoint_counts_by_its_content_and_by_what_it_is_run_with(checkpoint, tmp_path):
+    def hashed(*words, file=checkpoint):
+        return run_id(compose([f"published={file}", *words]), "digest").split("-")[-1]
+
+    moved = tmp_path / "moved.pth"
+    moved.write_bytes(checkpoint.read_bytes())
+    plain = hashed()
+    assert hashed(file=moved) == hashed("seed=3", "device=cpu") == plain
+    changed = [hashed("precision=bf16"), hashed("pose_map=onehot"), hashed("method=patn")]
+    checkpoint.write_bytes(b"other weights")
+    assert len({plain, hashed(), *changed}) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["scale=single"], "scale: fixed by the published checkpoint"),
+        (["training.steps=5"], "training.steps|training: fixed by the published checkpoint"),
+        (["method=copy_source"], "accepted with method=xinggan or method=patn"),
+        (["published=absent.pth"], "no such file"),
+    ],
+)
+def test_what_a_published_checkpoint_fixes_is_not_set(words, said, checkpoint):
+    with pytest.raises(ConfigurationError, match=said):
+        compose([f"published={checkpoint}", *words])

@@ -16,6 +16,13 @@ from xinggan.model.method import Method, adam
 from xinggan.model.switches import Discriminators, LossWeights, Norm, PoseMap
 
 
+def pose_maps(poses: Tensor, image: Tensor, kind: PoseMap, sigma: float) -> Tensor:
+    """Heatmaps [B, 18, H, W] of `poses` [B, 18, 3] in the size of `image` [B, 3, H, W]; sigma in pixels."""
+    height, width = image.shape[-2:]
+    maps = heatmaps(poses, height, width, sigma, kind.value)
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
 class PoseTransferGAN(Method):
     """A method around a generator that is called as generator(source, source_pose_maps, target_pose_maps).
 
@@ -116,9 +123,7 @@ class PoseTransferGAN(Method):
         return generated.float()
 
     def _maps(self, poses: Tensor, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        maps = heatmaps(poses, height, width, self.pose_sigma, self.pose_map.value)  # [B, 18, H, W]
-        return maps.contiguous(memory_format=torch.channels_last)
+        return pose_maps(poses, image, self.pose_map, self.pose_sigma)
 
     def _apply(self, change, recurse: bool = True):
         for loss in self._perceptual:
