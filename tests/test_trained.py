@@ -153,9 +153,9 @@ def test_a_reference_that_only_copies_is_a_method_like_any_other(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "kind"), [("market", (128, 64), "gaussian"), ("fashion", (256, 176), "onehot")]
+    ("method", "name", "size", "kind"),
+    [("xinggan", "market", (128, 64), "gaussian"), ("patn", "fashion", (256, 176), "onehot")],
 )
-@pytest.mark.parametrize("method", ["xinggan", "patn"])
 def test_a_published_checkpoint_is_a_method_of_its_data_sets_size(shared, tmp_path, method, name, size, kind):
     shapes = json.loads((shared / "golden" / f"{method.removesuffix('gan')}_{name}_state.json").read_text())
     random = torch.Generator().manual_seed(0)
@@ -172,6 +172,19 @@ def test_a_published_checkpoint_is_a_method_of_its_data_sets_size(shared, tmp_pa
         expected = generator(images_to_float(source), maps[:1], maps[1:])
     image = trained.method.generate(source, poses[:1], poses[1:], torch.zeros(1, dtype=torch.int64))
     torch.testing.assert_close(image, expected, atol=1e-5, rtol=0)
+
+
+def test_a_run_of_a_published_checkpoint_is_loaded_like_any_other(shared, tmp_path):
+    """What is not trained is complete as it is built; null in the configuration stays the default."""
+    shapes = json.loads((shared / "golden" / "patn_market_state.json").read_text())
+    torch.save({key: torch.zeros(shape) for key, shape in dict(shapes).items()}, tmp_path / "net.pth")
+    settings = {"_target_": "baselines.gan.patn.PublishedPATN", "path": str(tmp_path / "net.pth"), "pose_map": None}
+    dataset = {"height": 32, "width": 16}
+    for pose_map in (None, "onehot"):
+        config = {"method": settings | {"pose_map": pose_map}, "dataset": dataset, "training": None}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        trained = load_trained(read_run(tmp_path), "cpu")
+        assert (trained.step, trained.method.pose_map.value) == (None, pose_map or "gaussian")
 
 
 def test_a_published_checkpoint_that_is_none_is_refused(tmp_path):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from xinggan.model.method import Method
 
 PUBLISHED = ("xinggan", "patn")  # methods whose published checkpoints can be read
-PUBLISHED_SIZE = {"batch": (128, 64), "instance": (256, 176)}  # norm -> height, width of Market-1501 and DeepFashion
 
 
 @dataclass(frozen=True)
@@ -118,29 +117,10 @@ def load_trained(run: RunFacts, device: str) -> Trained:
 def load_published_method(path: Path, name: str) -> Trained:
     """A published checkpoint of one of the methods `PUBLISHED`, on the CPU.
 
-    BatchNorm means Market-1501: 128x64 and Gaussian pose maps. InstanceNorm means DeepFashion: 256x176 and the one
-    pixel a joint that its published maps had. Raises PublishedMismatch, a ValueError, for a file that is none of these.
+    Raises PublishedMismatch, a ValueError, for a file that is none.
     """
-    import torch
+    from baselines.gan.patn import PublishedPATN
+    from xinggan.model.published_method import PublishedXingGAN
 
-    from baselines.gan import patn
-    from xinggan.model import published
-    from xinggan.model.adversarial import PoseTransferGAN
-    from xinggan.model.switches import LossWeights, Norm, PoseMap
-    from xinggan.model.xing import XingGAN
-
-    losses = LossWeights(adversarial=0, perceptual=0)  # nothing is trained: neither discriminators nor other networks
-    method: PoseTransferGAN
-    if name == "patn":
-        transfer = patn.load_published(path)
-        norm = transfer.norm
-        method = patn.PATN(norm=norm, losses=losses)
-        method.generator = transfer
-    else:
-        crossing = published.load_published(path)
-        norm = crossing.architecture.norm
-        method = XingGAN(crossing.architecture, losses)
-        method.generator = crossing
-    method.pose_map = PoseMap.gaussian if norm == Norm.batch else PoseMap.onehot
-    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Trained(method.eval(), *PUBLISHED_SIZE[norm], None)
+    method = {"xinggan": PublishedXingGAN, "patn": PublishedPATN}[name](str(path))
+    return Trained(method.eval(), *method.size, None)
