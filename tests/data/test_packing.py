@@ -40,13 +40,13 @@ class Source:
             yield IMAGES[start : start + AT_ONCE], POSES[start : start + AT_ONCE]
 
 
-def write(cache: Path, train: Callable | None = None, test: Callable | None = None) -> PackedDataset:
+def write(cache: Path, train: Callable | None = None, test: Callable | None = None, source: str = "") -> PackedDataset:
     directory = packed_directory(cache, "noise", "0123456789abcdef")
     splits = {
         name: SplitContent(NAMES, np.arange(COUNT) // 2, PAIRS, chunks or Source())
         for name, chunks in {"train": train, "test": test}.items()
     }
-    return write_packed(directory, "0123456789abcdef", {"settings": {"name": "noise"}}, splits)
+    return write_packed(directory, "0123456789abcdef", {"settings": {"name": "noise"}}, splits, source=source)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -64,6 +64,14 @@ def test_an_interrupted_packing_continues_and_gives_the_same_bytes(tmp_path, spl
     assert rest["train"].made == (expected if split == "train" else [])
     assert files_of(continued.directory) == files_of(write(tmp_path / "undisturbed").directory)
     assert [path.name for path in (tmp_path / "again").iterdir()] == [continued.directory.name]
+
+
+def test_files_that_were_written_meanwhile_are_packed_from_the_beginning(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, test=Source(8), source="yesterday")
+    source = Source()
+    write(tmp_path, source, source="today")
+    assert source.made[0] == 0
 
 
 @pytest.mark.parametrize("array", ["images", "poses", "masks", JOURNAL])

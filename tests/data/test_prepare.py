@@ -132,7 +132,7 @@ def test_photographs_killed_twice_continue_and_give_the_same_bytes(make_layout, 
     again = prepare(market(root), tmp_path / "cache", progress=False)
     assert sorted(decoded) == ["4_a.png", "4_b.png"]
     assert bytes_in(again.directory) == bytes_in(prepare(market(root), tmp_path / "other", progress=False).directory)
-    assert list((tmp_path / "cache").iterdir()) == [again.directory]
+    assert list((tmp_path / "cache").glob(".*.*")) == []  # neither the partial folder nor its lock
 
 
 def test_rendering_that_was_killed_continues_and_gives_the_same_bytes(tmp_path):
@@ -220,6 +220,31 @@ def test_the_command_prints_the_table_of_problems(make_layout, tmp_path, capsys)
     captured = capsys.readouterr()
     assert "1 problem in" in captured.err and "train/1_a.png: the image is missing" in captured.err
     assert captured.out == "" and not (tmp_path / "cache").exists()
+
+
+PEAK_MEMORY = """
+import sys
+from xinggan.data.prepare import main
+assert main(sys.argv[1:]) == 0
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's peak memory")
+def test_peak_memory_does_not_grow_with_the_number_of_images(make_layout, tmp_path):
+    height, width, peaks_mb = 128, 64, []
+    for count in (256, 2560):
+        root = make_layout(train=("0_0.png",), size=(width, height), root=tmp_path / f"{count}")
+        table = root / "market-annotation-train.csv"
+        rows = [table.read_text().splitlines()[1].replace("0_0.png", f"{n // 2}_{n}.png") for n in range(1, count)]
+        table.write_text(table.read_text() + "\n".join(rows))
+        for n in range(1, count):
+            os.link(root / "train/0_0.png", root / f"train/{n // 2}_{n}.png")
+        command = ["folder", "--root", str(root), "--cache", str(tmp_path / "cache")]
+        run = subprocess.run([sys.executable, "-c", PEAK_MEMORY, *command], capture_output=True, text=True, check=True)
+        peaks_mb.append(int(run.stdout.split()[-1]) / 1024)
+    more_pixels_mb = (2560 - 256) * height * width * 3 / 1e6
+    assert peaks_mb[1] - peaks_mb[0] < more_pixels_mb / 4, peaks_mb
 
 
 def test_help_needs_nothing_heavy():

@@ -24,6 +24,7 @@ from xinggan.data.poses import JOINTS
 from xinggan.files import sha256_of
 
 ABANDONED_AFTER_S = 24 * 3600  # another content's partial folder that nobody has written to for so long goes
+SOURCE = "source"
 
 Chunk = tuple[np.ndarray, np.ndarray]  # images uint8 [k, H, W, 3], poses float32 [k, 18, 3]
 
@@ -43,12 +44,18 @@ class SplitContent:
 
 
 def write_packed(
-    directory: Path, digest: str, card: dict[str, Any], splits: dict[str, SplitContent], mask_radius: int = 4
+    directory: Path,
+    digest: str,
+    card: dict[str, Any],
+    splits: dict[str, SplitContent],
+    mask_radius: int = 4,
+    source: str = "",
 ) -> PackedDataset:
     """Write a packed folder, chunk after chunk, and open it. `card` is completed with counts and checksums.
 
     An error on the way, of the chunks too, leaves nothing behind; a killed or interrupted process leaves what the next
-    one continues. One process at a time packs; the others wait and find the folder finished.
+    one continues if it has the same `source`, the state of the files. One process at a time packs; the others wait and
+    find the folder finished.
     """
     absent = [folder for folder in directory.parents if not folder.exists()]
     partial = directory.with_name(f".{directory.name}.part")
@@ -57,6 +64,7 @@ def write_packed(
             with suppress(ValueError):
                 return open_packed(directory)  # finished while this process waited
             try:
+                _begin(partial, source)
                 _write(partial, digest, card, splits, mask_radius)
                 shutil.rmtree(directory, ignore_errors=True)  # what could not be opened
                 partial.rename(directory)
@@ -105,6 +113,15 @@ def _locked(path: Path) -> IO[str]:
         file.close()
 
 
+def _begin(partial: Path, source: str) -> None:
+    """Empty the folder unless it was begun with the same source: files may change while they are packed, and back."""
+    begun_with = partial / SOURCE
+    if not begun_with.exists() or begun_with.read_text(encoding="utf-8") != source:
+        shutil.rmtree(partial)
+        partial.mkdir()
+        begun_with.write_text(source, encoding="utf-8")
+
+
 def _write(partial: Path, digest: str, card: dict[str, Any], splits: dict[str, SplitContent], mask_radius: int) -> None:
     counts = {name: _write_split(partial / name, splits[name], mask_radius) for name in SPLITS}
     files = sorted(path for name in SPLITS for path in (partial / name).iterdir() if path.name != JOURNAL)
@@ -112,8 +129,8 @@ def _write(partial: Path, digest: str, card: dict[str, Any], splits: dict[str, S
     card = {"format": PACK_FORMAT, "digest": digest, **card, "splits": counts, "sha256": checksums}
     (partial / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _draw_contact_sheet(open_packed(partial))
-    for name in SPLITS:
-        (partial / name / JOURNAL).unlink()
+    for left in (SOURCE, *(f"{name}/{JOURNAL}" for name in SPLITS)):
+        (partial / left).unlink()
 
 
 def _write_split(folder: Path, content: SplitContent, mask_radius: int) -> dict[str, Any]:
@@ -155,7 +172,8 @@ def _draw_contact_sheet(dataset: PackedDataset) -> None:
 def _remove_abandoned(cache: Path) -> None:
     """Remove what killed processes left of contents that nobody has packed since."""
     for partial in cache.glob(".*.part"):
-        times = [path.stat().st_mtime for path in (partial, *partial.rglob("*")) if path.exists()]
-        if time.time() - max(times, default=time.time()) > ABANDONED_AFTER_S:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.with_suffix(".lock").unlink(missing_ok=True)
+        with suppress(OSError):  # its owner may be at work in it
+            newest = max(path.stat().st_mtime for path in (partial, *partial.rglob("*")))
+            if time.time() - newest > ABANDONED_AFTER_S:
+                shutil.rmtree(partial)
+                partial.with_suffix(".lock").unlink(missing_ok=True)

@@ -66,7 +66,7 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
         splits = render_splits(settings, progress)
         facts = {"notes": [], "shared": {"images": 0, "identities": 0}}
     card = {"settings": _relevant(settings), **facts}
-    dataset = write_packed(directory, digest_, card, splits, settings.mask_radius)
+    dataset = write_packed(directory, digest_, card, splits, settings.mask_radius, files.key if files else "")
     if files:
         remember(files, content, cache)
     return dataset
