@@ -13,7 +13,7 @@ from xinggan.data.batch import images_to_float
 from xinggan.data.poses import heatmaps
 from xinggan.model import published
 from xinggan.trained import load_published_method, load_trained, read_run
-from xinggan.training.checkpoint import load_checkpoint
+from xinggan.training.checkpoint import load_checkpoint, save_checkpoint
 from xinggan.training.ema import MovingAverage
 
 
@@ -82,6 +82,17 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(copied, capsys):
 def test_a_run_that_has_saved_nothing_yet_says_so(copied):
     shutil.rmtree(copied / "checkpoint")
     with pytest.raises(ValueError, match=r"no intact checkpoint .*status: finished"):
+        load_trained(read_run(copied), "cpu")
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_even_under_its_right_name(copied):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("was run",))
+
+    shutil.rmtree(copied / "checkpoint")
+    save_checkpoint(copied / "checkpoint", 6, {"method": Trap()})
+    with pytest.raises(ValueError, match=r"not plain data that can be loaded \(UnpicklingError\)"):
         load_trained(read_run(copied), "cpu")
 
 

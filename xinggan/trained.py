@@ -7,6 +7,7 @@ checkpoints are read without pickled code, those of runs only when they match th
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from xinggan.model.from_settings import build, check_targets
@@ -61,7 +62,7 @@ def read_run(folder: Path) -> RunFacts:
     training = config.get("training")
     if training is not None and not (isinstance(training, dict) and {"steps", "ema"} <= training.keys()):
         raise ValueError(f"{folder}/config.yaml: training is neither null nor settings with steps and ema")
-    dataset = config.get("dataset") or {}
+    dataset = config["dataset"] if isinstance(config.get("dataset"), dict) else {}
     height, width = (status.get(key) or dataset.get(key) for key in ("height", "width"))
     if not isinstance(height, int) or not isinstance(width, int):
         raise ValueError(f"{folder}: neither status.json nor config.yaml says the height and width of its images")
@@ -81,8 +82,9 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     from xinggan.training.ema import MovingAverage
 
     settings = dict(run.config["method"])
-    if isinstance(settings.get("losses"), dict):  # the perceptual network's weights file serves training alone
-        settings["losses"] = settings["losses"] | {"perceptual": 0.0}
+    losses = settings.get("losses")
+    if isinstance(losses, dict) and "perceptual" in losses:  # its network's weights file serves training alone
+        settings["losses"] = losses | {"perceptual": 0.0}
     method = build(settings, f"{run.folder}/config.yaml: method")
     if not isinstance(method, Method) or type(method).generate is Method.generate:
         raise ValueError(f"{run.folder}: {type(method).__name__} cannot generate from a source image and a pose alone")
@@ -96,10 +98,9 @@ def load_trained(run: RunFacts, device: str) -> Trained:
 
     try:
         found = load_checkpoint(run.folder / "checkpoint", device)
-    except Exception as error:  # whatever an unpickler raises is about this file
-        raise ValueError(
-            f"{run.folder}/checkpoint: a file in it cannot be loaded without running code in it"
-        ) from error
+    except (UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        what = f"the newest checkpoint is not plain data that can be loaded ({type(error).__name__})"
+        raise ValueError(f"{run.folder}/checkpoint: {what}") from error
     if found is None:
         what = f"no intact checkpoint in {run.folder}/checkpoint (status: {run.state})"
         raise ValueError(f"{what}: repeat the command that made the run, it continues until there is one")
