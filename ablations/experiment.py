@@ -77,7 +77,8 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
         content = yaml.safe_dump({"name": title} | plain_values(config), sort_keys=False)
         steps = config.training.steps if config.training is not None else 0
         size = {"height": data.test.height, "width": data.test.width}
-        attempt = record.begin(content, name=title, dataset_digest=data.digest, steps=steps, **size)
+        facts = {"dataset_digest": data.digest, "networks": method.networks, "steps": steps, **size}
+        attempt = record.begin(content, name=title, **facts)
         print(f"{title}: {attempt}, {folder}", flush=True)
         try:
             _compute(config, method, data, record, device, stop, processes)

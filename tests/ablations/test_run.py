@@ -22,6 +22,7 @@ from ablations.run import choices_table, main
 from ablations.study import STUDIES, study_rows
 from ablations.study import main as study_main
 from ablations.summary import print_table
+from xinggan.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["preset=smoke", "device=cpu", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1"]
@@ -58,6 +59,8 @@ def test_a_run_leaves_the_whole_record(finished, place):
     }  # fmt: skip
     status = json.loads((finished / "status.json").read_text())
     assert (status["state"], status["attempts"], status["steps"]) == ("finished", 1, 6)
+    weights = ROOT / "xinggan" / "metrics" / "embedded" / "weights" / "perceptual.safetensors"
+    assert status["networks"] == {"embedded": sha256_of(weights)}
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert (config["name"], config["scale"], config["method"]["architecture"]["scale"]) == (
         "xinggan scale=single", "single", "single",

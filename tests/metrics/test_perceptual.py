@@ -21,7 +21,9 @@ def test_lpips_of_the_authors_example_images(shared, monkeypatch):
     distances = lpips(torch.stack([images[0], images[0]]), torch.stack(images[1:]))
     assert distances.tolist() == pytest.approx([0.711, 0.148], abs=6e-4)
     weights = next((shared / "weights" / "torch_home").rglob("squeezenet*.pth"))
-    assert lpips.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert lpips.weights["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert lpips.weights["weights_file"] == weights.name
+    assert len(lpips.weights["distance_sha256"]) == 64
 
 
 @pytest.mark.parametrize(("network", "file"), [("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")])

@@ -7,6 +7,7 @@ here rather than through the package, so that nothing is ever downloaded while s
 import pickle
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Lpips:
 
     network: nn.Module
     name: str  # alex, vgg or squeeze
-    sha256: str  # of the backbone's weights file
+    weights: dict[str, str]  # SHA-256 of the files of the backbone's and the distance's own weights
 
     @torch.inference_mode()
     def __call__(self, generated: Tensor, target: Tensor) -> Tensor:
@@ -49,7 +50,9 @@ def open_lpips(name: str = "alex", device: torch.device | str = "cpu") -> Lpips:
         _load_backbone(network.net, torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise MetricUnavailable(f"{path} does not hold the weights of LPIPS's network {name!r}: {error}") from error
-    return Lpips(network.to(device).eval().requires_grad_(False), name, sha256_of(path))
+    own = Path(lpips.__file__).parent / "weights" / f"v{LPIPS_VERSION}" / f"{name}.pth"
+    weights = {"weights_file": path.name, "weights_sha256": sha256_of(path), "distance_sha256": sha256_of(own)}
+    return Lpips(network.to(device).eval().requires_grad_(False), name, weights)
 
 
 def _load_backbone(backbone: nn.Module, published: dict[str, Tensor]) -> None:

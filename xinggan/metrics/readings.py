@@ -42,17 +42,17 @@ class Readings:
 
     def __init__(self, test: ScoredPairs, training: ImageSet | None, device: torch.device | str):
         self.test, self.training, self.device = test, training, device
-        self._lpips: dict[str, tuple[NDArray[np.float64], str]] = {}
+        self._lpips: dict[str, tuple[NDArray[np.float64], dict[str, str]]] = {}
         self._sets: dict[str, SetFeatures | MetricUnavailable] = {}
 
-    def lpips(self, network: str) -> tuple[NDArray[np.float64], str]:
-        """Distance of each pair [n], and the SHA-256 of the network's weights. Raises MetricUnavailable."""
+    def lpips(self, network: str) -> tuple[NDArray[np.float64], dict[str, str]]:
+        """Distance of each pair [n], and which weights it was computed with. Raises MetricUnavailable."""
         if network not in self._lpips:
             distance = open_lpips(network, self.device)
             per_image = compare(
                 self.test, lambda generated, target, _: {"lpips": distance(generated, target)}, "LPIPS", self.device
             )
-            self._lpips[network] = per_image["lpips"], distance.sha256
+            self._lpips[network] = per_image["lpips"], distance.weights
         return self._lpips[network]
 
     def sets(self, family: Family) -> SetFeatures | MetricUnavailable:

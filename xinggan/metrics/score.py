@@ -80,7 +80,7 @@ def score_protocols(
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         for protocol in protocols:
             results[protocol.name] = scores = Scores()
-            _score_similarity(scores, test, protocol, device)
+            score_similarity(scores, test, protocol, device)
             if "lpips" in protocol.metrics:
                 _score_lpips(scores, readings, protocol, protocol.lpips_net or lpips_net)
             score_sets(scores, INCEPTION, readings.sets(INCEPTION), protocol)
@@ -95,7 +95,7 @@ def score_protocols(
     return results
 
 
-def _score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:
+def score_similarity(scores: Scores, test: ScoredPairs, protocol: Protocol, device: torch.device | str) -> None:
     library = {"library": f"torch {version('torch').split('+')[0]}, computing as scikit-image's structural_similarity"}
     of_window51 = described(protocol, protocol.ssim_window51 or protocol.ssim, **library)
     too_small = _larger_than_images(protocol.ssim_window51, test)
@@ -163,11 +163,11 @@ def _add_psnr(scores: Scores, per_image: NDArray[np.float64], protocol: dict[str
 def _score_lpips(scores: Scores, readings: Readings, protocol: Protocol, network: str) -> None:
     description = described(protocol, library=f"lpips {version('lpips')}", version=LPIPS_VERSION, network=network)
     try:
-        per_image, sha256 = readings.lpips(network)
+        per_image, weights = readings.lpips(network)
     except MetricUnavailable as reason:
         scores.add_unavailable(["lpips"], str(reason), description)
         return
-    scores.add_per_image("lpips", per_image, {**description, "weights_sha256": sha256})
+    scores.add_per_image("lpips", per_image, description | weights)
 
 
 def _score_embedded(scores: Scores, readings: Readings, protocol: Protocol) -> None:

@@ -64,6 +64,7 @@ class PoseTransferGAN(Method):
         self.pools = nn.ModuleDict({name: HistoryPool(history) for name in self.judges})
         # In a list, so that the frozen network's weights stay out of this method's checkpoints.
         self._perceptual = [PerceptualLoss(self.losses.perceptual_network)] if self.losses.perceptual else []
+        self.networks = {str(losses.perceptual_network): loss.sha256 for loss in self._perceptual}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimisers["generator"] = adam(self.generator.parameters(), learning_rate)
         for name, judge in self.judges.items():

@@ -30,6 +30,7 @@ class Method(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.networks: dict[str, str] = {}  # frozen networks that training looks through: SHA-256 of their weights
         self.precision = "fp32"
         self.processes = Processes()
 
