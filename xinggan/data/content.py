@@ -7,6 +7,7 @@ asking again costs no more than looking at these.
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def file_states(settings: DatasetSettings) -> FileStates:
     for split in SPLITS:
         annotations = files.annotations(split)
         names += [annotations, files.pairs(split)]
-        if (files.root / annotations).is_file():
+        with suppress(OSError):  # what cannot be read is told with all other problems
             names += [f"{split}/{name}" for name in annotated_names(files.root / annotations)]
     return FileStates(files.root, names, [_state(files.root / name) for name in names], looked_at)
 

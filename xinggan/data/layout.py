@@ -7,6 +7,7 @@
 Reading a layout looks at everything but the pictures themselves and reports all problems of a split at once.
 """
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -68,8 +69,8 @@ def find_files(settings: DatasetSettings) -> LayoutFiles:
     root = Path(settings.root)
     with suppress(RuntimeError):  # the home of somebody who is not known here
         root = root.expanduser()
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
+    if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK)):
+        what = "is a file" if root.is_file() else "cannot be read" if root.exists() else "does not exist"
         raise ValueError(f"root {root} {what}; expected a folder with train/, test/ and <set>{ENDING}")
     own = SETS_OF.get(settings.name, ())
     order = [*own, *(known for known in KNOWN_SETS if known not in own)]

@@ -191,7 +191,8 @@ def read_picture(path: Path, framing: Framing) -> Picture:
                 return Picture(trouble=f"{size}; expected {width} x {height}, or resize all images")
             image = file.convert("RGB")
     except Exception as error:  # whatever a decoder raises is about this file
-        reason = str(error).replace(str(path), "the file") or type(error).__name__
+        told = getattr(error, "strerror", None) or str(error).replace(str(path), "the file")
+        reason = told or type(error).__name__
         return Picture(trouble=f"the image cannot be read: {reason}")
     cropped = framing.crop and image.size == FASHION_SQUARE
     if cropped:
