@@ -36,6 +36,14 @@ def test_paper_preset_holds_the_published_settings_of_each_data_set():
     assert (fashion.dataset.height, fashion.dataset.width) == (256, 176)
 
 
+def test_a_methods_own_published_settings_come_with_the_data_set_they_are_for():
+    market = compose(["method=patn", "preset=paper", "dataset=market1501", "dataset.root=x"])
+    fashion = compose(["method=patn", "preset=paper", "dataset=deepfashion", "dataset.root=x"])
+    assert (market.losses.adversarial, market.losses.l1, market.losses.perceptual) == (5, 10, 10)
+    assert (fashion.losses.adversarial, fashion.losses.l1, fashion.losses.perceptual) == (5, 1, 1)
+    assert (fashion.losses.adversarial_kind, fashion.norm, fashion.history) == ("lsgan", "instance", 0)
+
+
 REFUSED = [
     (["scale=double"], "multi, single"),
     (["attention=sharp"], "enhanced, plain, none"),
