@@ -112,6 +112,15 @@ def _sinusoids(bins: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def project(layer: nn.Linear, keys: Tensor) -> Tensor:
+    """The layer on each row of [B, S, C] -> [B, S, c], summed in the order of a 1x1 convolution, as published.
+
+    The published weights can make the softmax so sharp that another order of the same sums gives another image.
+    """
+    code = keys.transpose(1, 2)[..., None]  # [B, C, S, 1]
+    return nn.functional.conv2d(code, layer.weight[..., None, None], layer.bias)[..., 0].transpose(1, 2)
+
+
 class CrossAttention(nn.Module):
     """One code attends to another: SA when the appearance code is updated and the shape code guides, AS the other way.
 
@@ -121,7 +130,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, channels: int, enhanced: bool):
         super().__init__()
-        self.query = nn.Linear(channels, channels // 8)  # the papers' 1x1 convolutions, on one row a position
+        self.query = nn.Linear(channels, channels // 8)  # the papers' 1x1 convolutions, see `project`
         self.key = nn.Linear(channels, channels // 8)
         self.value = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
@@ -131,12 +140,12 @@ class CrossAttention(nn.Module):
         """updated: [B, C, h, w]; updated_keys, guide_keys: [B, S, C], both codes pooled alike; bins: [S, 4] for EA."""
         weights = self.weights(updated, guide_keys, bins)  # [B, N, S]
         # Pooling and the 1x1 projection commute, so values are projected at S positions rather than N.
-        attended = weights @ self.value(updated_keys)  # [B, N, C]
+        attended = weights @ project(self.value, updated_keys)  # [B, N, C]
         return updated + self.gamma * attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
 
     def weights(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
         """Where each position of the updated code looks: [B, N, S], rows sum to one."""
-        logits = self.query(tokens(updated)) @ self.key(guide_keys).transpose(1, 2)  # [B, N, S]
+        logits = project(self.query, tokens(updated)) @ project(self.key, guide_keys).transpose(1, 2)  # [B, N, S]
         if self.enhance is not None:
             height, width = updated.shape[-2:]
             logits = self.enhance(logits, height, width, bins)
