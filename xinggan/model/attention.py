@@ -113,10 +113,13 @@ def _sinusoids(bins: Tensor) -> Tensor:
 
 
 def project(layer: nn.Linear, keys: Tensor) -> Tensor:
-    """The layer on each row of [B, S, C] -> [B, S, c], summed in the order of a 1x1 convolution, as published.
+    """The layer on each row of [B, S, C] -> [B, S, c].
 
-    The published weights can make the softmax so sharp that another order of the same sums gives another image.
+    In eval mode the sums are in the order of the published 1x1 convolution: published weights can make the softmax so
+    sharp that another order gives another image. Training takes the faster matrix product (by a fifth on a CPU).
     """
+    if layer.training:
+        return layer(keys)
     code = keys.transpose(1, 2)[..., None]  # [B, C, S, 1]
     return nn.functional.conv2d(code, layer.weight[..., None, None], layer.bias)[..., 0].transpose(1, 2)
 
