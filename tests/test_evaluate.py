@@ -116,6 +116,15 @@ def test_an_incomplete_folder_scores_nothing_and_writes_nothing(targets, cache, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_every_missing_image_is_listed_however_many_they_are(synthetic, cache, tmp_path, capsys):
+    words = [word for word in SYNTHETIC if not word.startswith("--test-pairs")] + ["--people-test=6"]
+    Image.fromarray(synthetic.test.images[0]).save(tmp_path / f"{synthetic.test.pair_id(0)}.png")
+    assert main([str(tmp_path), "synthetic", *words, "--cache", str(cache)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("no image of this test pair") == 35
+    assert "35 problems" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -16,6 +16,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from xinggan.data.options import Fit, add_dataset_options, dataset_settings
+from xinggan.data.problems import LayoutProblems
 from xinggan.metrics.protocol import LPIPS_NETWORKS, protocols_for
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check_outputs(options)
         dataset, results, scores = evaluate(options)
+    except LayoutProblems as problems:
+        print(f"xinggan.evaluate: {problems.table(len(problems.problems))}", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"xinggan.evaluate: {error}", file=sys.stderr)
         return 2

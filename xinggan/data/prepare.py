@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xinggan.data.options import CACHE, DATASETS, add_dataset_options, dataset_settings
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.data.settings import DatasetSettings
 
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from xinggan.data.content import FileStates
     from xinggan.data.packed import PackedDataset
 
-DATASETS = ("synthetic", "folder", "market1501", "deepfashion")
 SYNTHETIC_ONLY = ("people_train", "people_test", "views", "seed")
 PHOTOGRAPHS_ONLY = ("resize", "identity_pattern")
-CACHE = Path("data")
 
 
 def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool = True) -> "PackedDataset":
@@ -160,13 +159,11 @@ def describe(dataset: "PackedDataset") -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
-    options = vars(_parser().parse_args(arguments))
-    cache, rows = options.pop("cache"), options.pop("rows")
-    settings = DatasetSettings(**{name: value for name, value in options.items() if value is not None})
+    options = _parser().parse_args(arguments)
     try:
-        dataset = prepare(settings, cache)
+        dataset = prepare(dataset_settings(options), options.cache)
     except LayoutProblems as problems:
-        print(problems.table(rows), file=sys.stderr)
+        print(problems.table(options.rows), file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -180,19 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xinggan.data.prepare", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("name", choices=DATASETS, metavar="KIND", help=f"one of {', '.join(DATASETS)}")
-    parser.add_argument("--root", help="folder in Pose-Transfer layout (photographs)")
-    parser.add_argument(
-        "--cache", type=Path, default=CACHE, help="where packed data sets are kept (default: %(default)s)"
-    )
-    parser.add_argument("--height", type=int, help="pixels; photographs: as the files are, synthetic: 128")
-    parser.add_argument("--width", type=int, help="pixels; photographs: as the files are, synthetic: 64")
-    parser.add_argument("--resize", action="store_true", help="resize photographs of another size (area)")
-    parser.add_argument("--test-pairs", type=int, help="keep only the first so many test pairs")
-    parser.add_argument("--identity-pattern", help="regular expression whose first group is the identity in a name")
-    parser.add_argument("--mask-radius", type=int, help="pixels around limbs in the body mask (4)")
-    for name, default in (("people-train", 400), ("people-test", 60), ("views", 8), ("seed", 0)):
-        parser.add_argument(f"--{name}", type=int, help=f"synthetic people only (default: {default})")
+    add_dataset_options(parser)
     parser.add_argument(
         "--rows", type=int, default=ROWS_SHOWN, help="how many problems to print (default: %(default)s)"
     )
