@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.settings import KEYS, SHARED, Evaluation, Experiment, MethodSettings, choices_of, key_of
+from ablations.settings import KEYS, SHARED, Budget, Evaluation, Experiment, MethodSettings, choices_of, key_of
 from xinggan.data.settings import DatasetSettings
 from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.model.switches import Architecture, Discriminators, LossWeights
@@ -75,6 +75,12 @@ def check(config: DictConfig, method: str, overrides: list[str]) -> None:
     for key, accepted in CHOICES.items():
         if (value := OmegaConf.select(config, key)) not in accepted:
             reasons.append(f"{key}={value}: accepted are {', '.join(accepted)}")
+    if config.amount is not None and not 0 < config.amount < inf:
+        reasons.append(f"amount={config.amount}: accepted is more than 0")
+    if config.budget == Budget.seconds and config.amount is None:
+        reasons.append("budget=seconds needs amount=SECONDS, such as amount=240")
+    if config.training is None and (config.budget != Budget.images or config.amount is not None):
+        reasons.append(f"budget, amount: method={method} is not trained")
     dataset = config.dataset
     if dataset.name != "synthetic" and not dataset.root:
         reasons.append(

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.budget import plan_training
 from ablations.config import plain_values
 from ablations.identity import name, run_id
+from ablations.method import build_method
 from ablations.record import RunRecord
 from xinggan.data.packed import PackedDataset
 from xinggan.data.prepare import prepare
@@ -141,26 +141,6 @@ def _compute(
     record.write_metrics([asdict(value) for value in scores.values], scores.per_image, pairs, data.test)
 
 
-def build_method(config: DictConfig, device: str) -> Method:
-    """The configured method on its device, with fresh weights drawn from the configured seed.
-
-    Raises what the method refuses, such as FileNotFoundError for a missing weight file.
-    """
-    try:
-        method: Method = instantiate(config.method, _convert_="all")
-    except InstantiationException as error:  # Hydra's wrapping of what the constructor raised
-        if isinstance(error.__cause__, (ValueError, OSError)):
-            raise error.__cause__ from None
-        raise
-    method.precision = config.precision
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; matrix products are so by default
-    method.to(device)
-    if config.compile:
-        for part in method.averaged:
-            getattr(method, part).compile()
-    return method
-
-
 def _train(
     config: DictConfig,
     method: Method,
@@ -173,8 +153,11 @@ def _train(
     if config.training is None:
         method.begin(data.train)
         return None
-    settings = OmegaConf.to_object(config.training)
-    return train(method, data, settings, folder, seed=config.seed, device=device, processes=processes, stop=stop)  # type: ignore[arg-type]
+    with processes.first_goes_first():
+        settings = plan_training(config, data, folder, device)
+    if processes.first:
+        RunRecord(folder).note(steps=settings.steps)
+    return train(method, data, settings, folder, seed=config.seed, device=device, processes=processes, stop=stop)
 
 
 def write_generated(folder: Path, generated: np.ndarray, data: PackedDataset, pairs: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablations.config import compose, method_name, plain_values
-from ablations.settings import MethodSettings
+from ablations.settings import Budget, MethodSettings
 from xinggan.files import sha256_of
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
 
@@ -38,6 +38,8 @@ def identity(config: DictConfig, dataset_digest: str) -> dict:
         rhythm = ("log_every", "sample_every", "checkpoint_every")  # what is looked at, not what is computed
         computed["training"] = {key: value for key, value in plain["training"].items() if key not in rhythm}
         computed["seed"] = plain["seed"]
+        if plain["budget"] != Budget.images or plain["amount"] is not None:
+            computed["budget"] = [plain["budget"], plain["amount"]]
         losses = computed["method"].get("losses", {})
         networks += ["perceptual"] if losses.get("perceptual_network") == PerceptualNetwork.embedded else []
     computed["networks"] = {network: sha256_of(EMBEDDED / f"{network}.safetensors") for network in networks}
@@ -108,6 +110,7 @@ def _changed(config: DictConfig) -> dict[str, Any]:
     if "losses" in settings.shared:
         weights = {key: value for key, value in config.losses.items() if value != usual.losses[key]}
         changed |= {f"losses.{key}": value for key, value in weights.items()}
+    changed |= {key: config[key] for key in ("budget", "amount") if config[key] != usual[key]}
     own = {key: config.method[key] for key in settings.own if config.method[key] != usual.method[key]}
     return changed | {f"method.{key}": value for key, value in own.items()}
 

@@ -83,6 +83,10 @@ class RunRecord:
         )
         return attempt
 
+    def note(self, **facts: Any) -> None:
+        """Add to status.json what became known during the attempt."""
+        self._update(**facts)
+
     def end(self, state: str, **facts: Any) -> None:
         """Close the attempt as "finished", "preempted" or "failed"."""
         self._update(state=state, ended=_now(), seconds=round(time.monotonic() - self._began, 1), **facts)

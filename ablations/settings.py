@@ -5,6 +5,7 @@ The files in conf/ hold the values; this is their structure, so that Hydra refus
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ from xinggan.training.settings import TrainingSettings
 
 CONF = Path(__file__).parent / "conf"
 METHODS = CONF / "method"
+
+
+class Budget(StrEnum):
+    """What every method of a comparison gets the same amount of for its training."""
+
+    images = "images"  # training pairs
+    seconds = "seconds"  # on this device
+    flops = "flops"  # floating-point operations, forward and backward
 
 
 @dataclass
@@ -65,6 +74,8 @@ class Experiment:
 
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     training: TrainingSettings | None = field(default_factory=TrainingSettings)
+    budget: Budget = Budget.images
+    amount: float | None = None  # of the budget; None: the preset's steps, or the FLOPs that XingGAN++ takes for them
     evaluation: Evaluation = field(default_factory=Evaluation)
     seed: int = 0
     precision: str = "fp32"  # fp32 | bf16
