@@ -92,6 +92,26 @@ def test_poses_come_from_rows_and_photographs_as_from_json(generate, files, trai
     assert pixels(files / "out.png").shape == (2 * HEIGHT + 2, 4 * WIDTH + 6, 3)  # source and three rows
 
 
+def test_a_photograph_without_a_row_is_given_to_the_estimator(generate, files, trained_on, monkeypatch):
+    class Known:
+        """Knows the photographs of the data set by their pixels."""
+
+        def estimate(self, images):
+            rows = [np.flatnonzero((trained_on.test.images == image).all(axis=(1, 2, 3)))[0] for image in images]
+            return trained_on.test.poses[rows], trained_on.test.poses[rows][..., 2]
+
+    asked = []
+    monkeypatch.setattr(
+        "xinggan.data.estimators.open_estimator", lambda name, weights: asked.append((name, weights)) or Known()
+    )
+    assert generate("--pose", "target-0.json") == 0
+    expected = pixels(files / "out.png")
+    Image.fromarray(trained_on.test.images[trained_on.test.pairs[0][1]]).save(files / "other.png")
+    assert generate("--pose", "other.png", "--estimator", "any", "--weights", "w", source=("source-0.png",)) == 0
+    assert np.array_equal(pixels(files / "out.png"), expected)
+    assert asked == [("any", Path("w"))]
+
+
 def test_a_strip_has_the_source_first_and_each_skeleton_above_its_image(generate, files, trained_run, trained_on):
     assert generate("--pose", *(f"target-{p}.json" for p in range(3))) == 0
     strip, split = pixels(files / "out.png"), trained_on.test
@@ -204,6 +224,8 @@ REFUSALS = {
     "seed": (["--pose", "target-0.json", "--seed", "-1"], {}, "--seed -1: accepted is 0 or more"),
     "batch": (["--pose", "target-0.json", "--batch", "0"], {}, "--batch 0: accepted is 1 or more"),
     "method of a run": (["--pose", "target-0.json", "--method", "xinggan"], {}, "belongs to --published"),
+    "estimator": (["--pose", "target-0.json", "--estimator", "tarot"], {}, "estimator 'tarot' is not known; accepted"),
+    "weights of nothing": (["--pose", "target-0.json", "--weights", "w.tflite"], {}, "--weights: belongs to"),
     "device": (["--pose", "target-0.json", "--device", "cuda:9"], {}, "device=cuda:9 is not usable"),
     "no run": (["--pose", "target-0.json"], {"run": Path("nowhere")}, "nowhere is no run: it has no config.yaml"),
 }  # fmt: skip

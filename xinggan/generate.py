@@ -152,6 +152,8 @@ def _check_options(options: argparse.Namespace) -> list[str]:
         problems.append("--fps: belongs to --out *.gif")
     if options.method and not options.published:
         problems.append("--method: belongs to --published; a run says itself which method it has trained")
+    if options.weights and not options.estimator:
+        problems.append("--weights: belongs to --estimator")
     for key in ("seed", "batch"):
         if (value := getattr(options, key)) < (least := int(key == "batch")):
             problems.append(f"--{key} {value}: accepted is {least} or more")
@@ -175,7 +177,15 @@ def _read_person(
     from xinggan.data.pose_files import PoseReader
 
     size = (origin.height, origin.width) if origin else None
-    reader = PoseReader(options.annotation)
+    estimator = None
+    if options.estimator:
+        from xinggan.data.estimators import open_estimator
+
+        try:
+            estimator = open_estimator(options.estimator, options.weights)
+        except (ValueError, OSError) as error:
+            problems.append(f"--estimator {options.estimator}: {error}")
+    reader = PoseReader(options.annotation, estimator)
     person = read_person(options.source, options.source_pose, options.pose, reader, size, options.resize)
     for problem in dict.fromkeys(reader.problems):
         row = "" if problem.row is None else f", row {problem.row}"
@@ -230,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m xinggan.generate",
         description="Generate the person of a photograph in other poses.",
         epilog="A pose is a .json file (our own or OpenPose's), a row TABLE.csv:NAME or all rows of TABLE.csv, another "
-        "photograph (its joints from --annotation), or a folder of .json files or photographs. One pose "
+        "photograph (its joints from --annotation or --estimator), or a folder of .json files or photographs. One pose "
         "gives an image; several a strip of skeletons above images; --out *.gif an animation.",
     )
     made_with = parser.add_mutually_exclusive_group(required=True)
@@ -242,6 +252,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pose", nargs="+", action="extend", required=True, metavar="POSE", help="see below")
     parser.add_argument("--out", type=Path, required=True, help="a .png or .gif file")
     parser.add_argument("--annotation", type=Path, metavar="TABLE", help="joints of photographs, Pose-Transfer layout")
+    parser.add_argument("--estimator", help="movenet or keypointrcnn: finds the joints of photographs without a row")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="the estimator's weights (movenet: a .tflite file)"
+    )
     parser.add_argument("--resize", action="store_true", help="accept photographs of another size than in training")
     parser.add_argument("--fps", type=float, help=f"frames a second of a .gif (default: {FRAMES_PER_SECOND:g})")
     parser.add_argument("--seed", type=int, default=0, help="of what a method draws at random (default: 0)")

@@ -25,13 +25,9 @@ class RunFacts:
     folder: Path
     config: dict[str, Any]
     state: str  # of status.json: running | finished | failed | preempted
+    steps: int  # of training that it is to have in the end; 0: not trained, or not known
     height: int  # pixels of the images it was trained on
     width: int
-
-    @property
-    def steps(self) -> int:
-        """The training steps it is to have in the end; 0 for a method that is not trained."""
-        return self.config["training"]["steps"] if self.config.get("training") else 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,9 @@ def read_run(folder: Path) -> RunFacts:
     if not isinstance(height, int) or not isinstance(width, int):
         raise ValueError(f"{folder}: neither status.json nor config.yaml says the height and width of its images")
     check_targets(config["method"], f"{folder}/config.yaml: method")
-    return RunFacts(folder, config, str(status.get("state", "unknown")), height, width)
+    steps = status.get("steps") or (training or {}).get("steps") or 0
+    steps = steps if isinstance(steps, int) else 0
+    return RunFacts(folder, config, str(status.get("state", "unknown")), steps, height, width)
 
 
 def load_trained(run: RunFacts, device: str) -> Trained:
