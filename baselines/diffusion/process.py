@@ -1,0 +1,91 @@
+"""The diffusion process of DDPM (Ho et al., NeurIPS 2020, sections 2 and 3): how data become noise, and what is learnt.
+
+x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise for t = 0 .. T-1, with abar_t the product of all 1 - beta up to t. Data
+are tensors [B, ...] of any shape, images or latents. The way back is in `samplers`, conditions are in `guidance`.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum, auto
+
+import torch
+from torch import Tensor, nn
+
+from xinggan.distributed import Processes
+
+TIMESTEPS = 1000  # T
+
+Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, ...], timesteps int64 [B] -> prediction [B, ...]
+
+
+class Prediction(StrEnum):
+    """What the network predicts: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans and Ho, 2022)."""
+
+    epsilon = auto()
+    v = auto()
+
+
+def linear_betas(first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """float64 [T], evenly spaced from `first` to `last`: the schedule of DDPM and PIDM."""
+    return torch.linspace(first, last, TIMESTEPS, dtype=torch.float64)
+
+
+def scaled_linear_betas(first: float = 0.00085, last: float = 0.012) -> Tensor:
+    """float64 [T], their square roots evenly spaced: the schedule of latent diffusion's published models."""
+    return torch.linspace(first**0.5, last**0.5, TIMESTEPS, dtype=torch.float64).square()
+
+
+class NoiseProcess(nn.Module):
+    """Mixes data and noise, and takes apart again what a network predicts. It has no weights and follows its device."""
+
+    signal_rate: Tensor
+    noise_rate: Tensor
+
+    def __init__(self, prediction: Prediction = Prediction.epsilon, betas: Tensor | None = None):
+        """betas: float64 [T]; None: `linear_betas()`."""
+        super().__init__()
+        self.prediction = prediction
+        self.betas = linear_betas() if betas is None else betas
+        kept = torch.cumprod(1 - self.betas, 0)  # [T], abar
+        self.register_buffer("signal_rate", kept.sqrt().float(), persistent=False)  # [T]
+        self.register_buffer("noise_rate", (1 - kept).sqrt().float(), persistent=False)  # [T]
+
+    def noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t: [B, ...], for clean data and noise [B, ...] at timesteps int64 [B]."""
+        signal_rate, noise_rate = self._rates(timesteps, clean)
+        return signal_rate * clean + noise_rate * noise
+
+    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network is to predict: [B, ...]."""
+        if self.prediction == Prediction.epsilon:
+            return noise
+        signal_rate, noise_rate = self._rates(timesteps, clean)
+        return signal_rate * noise - noise_rate * clean
+
+    def clean(self, prediction: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
+        """The clean data [B, ...] that a prediction for x_t stands for."""
+        signal_rate, noise_rate = self._rates(timesteps, noised)
+        if self.prediction == Prediction.epsilon:
+            return (noised - noise_rate * prediction) / signal_rate
+        return signal_rate * noised - noise_rate * prediction
+
+    def drawn(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Timesteps int64 [B], all equally likely, and noise [B, ...] for a batch [B, ...] of training data.
+
+        Drawn for the whole global batch, of which a process keeps its rows, so that several compute what one would.
+        """
+        processes = Processes.current
+        rows = len(clean) * processes.count
+        timesteps = torch.randint(TIMESTEPS, (rows,), device=clean.device)
+        noise = torch.randn(rows, *clean.shape[1:], device=clean.device)
+        return processes.own_rows(timesteps), processes.own_rows(noise)
+
+    def loss(self, network: Network, clean: Tensor) -> Tensor:
+        """Mean squared error of the network's predictions for one draw an item of clean [B, ...]. Returns []."""
+        timesteps, noise = self.drawn(clean)
+        prediction = network(self.noised(clean, noise, timesteps), timesteps)
+        return nn.functional.mse_loss(prediction.float(), self.target(clean, noise, timesteps))
+
+    def _rates(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Both rates at the timesteps [B], shaped [B, 1, ...] to multiply `like` [B, ...]."""
+        shape = (-1, *[1] * (like.dim() - 1))
+        return self.signal_rate[timesteps].view(shape), self.noise_rate[timesteps].view(shape)

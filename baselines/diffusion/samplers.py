@@ -1,0 +1,105 @@
+"""From noise to data with a trained network: diffusers' schedulers by name, in any number of steps from 1 to 1000.
+
+One evaluation of the network a step. Every item of a batch has a random generator of its own for its first noise and
+for the noise of every step, so it comes out the same alone and among others.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.diffusion.library import import_diffusers
+from baselines.diffusion.process import TIMESTEPS, Network, NoiseProcess
+
+SAMPLERS = ("ddpm", "ddim", "dpmsolver++", "unipc")
+
+
+def sampler_problems(sampler: str, steps: int) -> list[str]:
+    """What is wrong with these settings of a method, each with its key and what is accepted."""
+    problems = []
+    if sampler not in SAMPLERS:
+        problems.append(f"method.sampler={sampler}: accepted are {', '.join(SAMPLERS)}")
+    if not 1 <= steps <= TIMESTEPS:
+        problems.append(f"method.steps={steps}: accepted are 1 to {TIMESTEPS} sampling steps")
+    return problems
+
+
+def sampling_timesteps(steps: int) -> list[int]:
+    """Evenly spaced timesteps from T - 1 down, the last one T / steps above the data ("trailing" in diffusers).
+
+    In whole numbers: diffusers' own spacing gives one too many, -1, for 62 of the numbers from 1 to 1000.
+    """
+    return [(2 * TIMESTEPS * k + steps) // (2 * steps) - 1 for k in range(steps, 0, -1)]
+
+
+@torch.no_grad()
+def sample(
+    process: NoiseProcess,
+    network: Network,
+    shape: tuple[int, ...],
+    seeds: Tensor,
+    *,
+    sampler: str,
+    steps: int,
+    device: torch.device | str,
+    limit: float | None = None,
+) -> Tensor:
+    """One item of `shape` for each of seeds, int64 [B]: float32 [B, *shape].
+
+    network: what `process` was trained with, guided or not; called once a step. limit: where data are known to lie in
+    [-limit, limit], every prediction of them is clamped to that. Raises ValueError for an unknown sampler or steps.
+    """
+    if problems := sampler_problems(sampler, steps):
+        raise ValueError("; ".join(problems))
+    # Noise is drawn on the CPU, so that a seed gives the same image on every device.
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+    noised = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+    scheduler = make_scheduler(sampler, steps, process.betas)
+    noise = {"generator": generators} if sampler == "ddpm" else {}  # the others draw none
+    for timestep in scheduler.timesteps.tolist():
+        timesteps = torch.full((len(noised),), timestep, device=device)  # [B]
+        clean = process.clean(network(noised, timesteps).float(), noised, timesteps)
+        if limit is not None:
+            clean = clean.clamp(-limit, limit)
+        noised = scheduler.step(clean, timestep, noised, **noise).prev_sample
+    return noised
+
+
+def make_scheduler(sampler: str, steps: int, betas: Tensor) -> Any:
+    """diffusers' scheduler of this name, told the clean data instead of the noise, at `sampling_timesteps`.
+
+    `ddim` is DPM-Solver++ of first order, which is the same (Lu et al., 2022, section 4.1): diffusers' own DDIM
+    steps to another timestep than the next one where `steps` does not divide 1000.
+    """
+    diffusers = import_diffusers()
+    timesteps = sampling_timesteps(steps)
+    shared = {"num_train_timesteps": TIMESTEPS, "trained_betas": betas.tolist(), "prediction_type": "sample"}
+    if sampler == "ddpm":
+        scheduler = diffusers.DDPMScheduler(clip_sample=False, **shared)
+        scheduler.set_timesteps(timesteps=timesteps)
+    elif sampler == "unipc":
+        scheduler = diffusers.UniPCMultistepScheduler(**shared)
+        scheduler.set_timesteps(steps)
+        kept = scheduler.alphas_cumprod[timesteps]
+        scheduler.timesteps = torch.tensor(timesteps)  # it does not take a list of them
+        scheduler.sigmas = torch.cat([((1 - kept) / kept).sqrt(), torch.zeros(1)])
+        scheduler.num_inference_steps = steps
+    else:
+        order = 1 if sampler == "ddim" else 2
+        scheduler = diffusers.DPMSolverMultistepScheduler(solver_order=order, **shared)
+        scheduler.set_timesteps(timesteps=timesteps)
+    return scheduler
+
+
+@contextmanager
+def counted_evaluations(network: nn.Module) -> Iterator[list[int]]:
+    """Within it, the list grows by the batch size of each evaluation of `network`: its length is their number."""
+    batches: list[int] = []
+    hook = network.register_forward_hook(lambda module, inputs, output: batches.append(len(output)))
+    try:
+        yield batches
+    finally:
+        hook.remove()
