@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablations.checks import ConfigurationError, check, check_words, readable
-from ablations.settings import CONF, METHODS, SHARED, Experiment, key_of
+from ablations.settings import CONF, SHARED, Experiment, key_of, method_files
 from xinggan.files import sha256_of
 
 # What published checkpoints of a method are evaluated by, and the shared settings that they leave open.
@@ -30,7 +30,7 @@ REFERENCES = ("copy_source", "mean_image", "ground_truth")
 
 def compose(overrides: list[str]) -> DictConfig:
     """The checked configuration for a list of overrides. Raises ConfigurationError."""
-    ConfigStore.instance().store(name="experiment", node=Experiment)
+    _store_schema()
     try:
         check_words(overrides)
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
@@ -42,6 +42,16 @@ def compose(overrides: list[str]) -> DictConfig:
         raise ConfigurationError(readable(error)) from error
     check(config, method_name(config), overrides)
     return config
+
+
+def _store_schema() -> None:
+    """Tell Hydra the experiment's types, and the files of methods that live outside conf/."""
+    store = ConfigStore.instance()
+    store.store(name="experiment", node=Experiment)
+    for name, file in method_files().items():
+        if file.parent != CONF / "method":
+            node = OmegaConf.load(file)
+            store.store(group="method", name=name, node=node, package="_global_" if "method" in node else "method")
 
 
 def _take_published(config: DictConfig, overrides: list[str]) -> None:
@@ -94,7 +104,7 @@ def method_name(config: DictConfig) -> str:
     target = config.method["_target_"]
     if target in PUBLISHED.values():
         return next(name for name, published in PUBLISHED.items() if published == target)
-    return next(file.stem for file in METHODS.glob("*.yaml") if f"_target_: {target}\n" in file.read_text())
+    return next(name for name, file in method_files().items() if f"_target_: {target}\n" in file.read_text())
 
 
 def plain_values(config: DictConfig) -> dict:

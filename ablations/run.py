@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from xinggan.model.outside import use_methods
 from xinggan.training.stop import StopRequest
 
 PREEMPTED = 75  # exit status: the same command continues the run ("temporary failure" of sysexits.h)
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="comma lists make a grid; one failure does not stop it"
     )
+    parser.add_argument("--methods", type=Path, metavar="FOLDER", help="methods of your own (see CONTRIBUTING.md)")
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from the defaults")
     options = parser.parse_intermixed_args(arguments)
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     from ablations.config import compose, expand
 
     try:
+        if options.methods:
+            use_methods(options.methods)
         grid = expand(options.overrides) if options.multirun else [options.overrides]
         configs = [compose(overrides) for overrides in grid]  # every mistake is found before any work
         if len(grid) > 1:

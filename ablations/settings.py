@@ -6,13 +6,13 @@ The files in conf/ hold the values; this is their structure, so that Hydra refus
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from xinggan.data.settings import DatasetSettings
+from xinggan.model.outside import method_folders
 from xinggan.model.switches import (
     Architecture,
     Attention,
@@ -27,7 +27,6 @@ from xinggan.model.switches import (
 from xinggan.training.settings import TrainingSettings
 
 CONF = Path(__file__).parent / "conf"
-METHODS = CONF / "method"
 
 
 class Budget(StrEnum):
@@ -99,10 +98,9 @@ class MethodSettings:
     trained: bool
 
     @classmethod
-    @cache
     def of(cls, method: str) -> "MethodSettings":
         """The settings of the method of this name."""
-        text = (METHODS / f"{method}.yaml").read_text()
+        text = method_files()[method].read_text()
         file = yaml.safe_load(text)
         values = file.get("method", file)
         own = tuple(key for key, value in values.items() if key != "_target_" and "${" not in str(value))
@@ -115,8 +113,15 @@ def key_of(word: str) -> str:
     return word.lstrip("+~").split("=")[0].strip()
 
 
+def method_files() -> dict[str, Path]:
+    """Name -> yaml file of every method, those of `--methods` folders included. The suite's own names stay its own."""
+    outside = [file for folder in method_folders() for file in sorted(folder.glob("*.yaml"))]
+    return {file.stem: file for file in [*outside, *sorted((CONF / "method").glob("*.yaml"))]}
+
+
 def choices_of(group: str) -> list[str]:
     """The names of the files in conf/<group>, the one that conf/config.yaml takes by default first."""
     defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     default = next(entry[group] for entry in defaults if isinstance(entry, dict) and group in entry)
-    return sorted((file.stem for file in (CONF / group).glob("*.yaml")), key=lambda name: (name != default, name))
+    names = method_files() if group == "method" else [file.stem for file in (CONF / group).glob("*.yaml")]
+    return sorted(names, key=lambda name: (name != default, name))

@@ -11,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 
+from xinggan.model.outside import use_methods
+
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
 
 # study -> rows of (title, overrides); XingGAN ECCV 2020 tables 3 and 4, XingGAN++ TPAMI 2025 ablation.
@@ -55,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
+    parser.add_argument("--methods", type=Path, metavar="FOLDER", help="methods of your own (see CONTRIBUTING.md)")
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for every row")
     options = parser.parse_intermixed_args(arguments)
@@ -63,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     from ablations.run import prepare_folders, run_grid
 
     try:
+        if options.methods:
+            use_methods(options.methods)
         rows = study_rows(options.study, options.overrides)
         configs = [compose(overrides) for _, overrides in rows]
         configs += [reference(configs[0], name) for name in REFERENCES]

@@ -10,14 +10,17 @@ from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, get_args
 
+from xinggan.model.outside import outside_modules
+
 PACKAGES = ("xinggan", "baselines")
 
 
 def check_targets(settings: dict[str, Any], where: str) -> None:
     """Refuse every `_target_` outside the suite, and Hydra's other words, before anything is imported."""
     target = settings.get("_target_")
-    if not isinstance(target, str) or not re.fullmatch(rf"({'|'.join(PACKAGES)})(\.\w+)+", target):
-        raise ValueError(f"{where}: _target_ is {target!r}; accepted are names in {' and '.join(PACKAGES)}")
+    accepted = [*PACKAGES, *outside_modules()]
+    if not isinstance(target, str) or not re.fullmatch(rf"({'|'.join(map(re.escape, accepted))})(\.\w+)+", target):
+        raise ValueError(f"{where}: _target_ is {target!r}; accepted are names in {' and '.join(accepted)}")
     for key, value in settings.items():
         if key != "_target_" and str(key).startswith("_"):
             raise ValueError(f"{where}: {key} is not accepted")

@@ -32,7 +32,8 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise PublishedMismatch(f"{path}: not a PyTorch state dict that is safe to load ({error})") from error
+        reason = str(error).split(". ")[0] or type(error).__name__  # what follows is advice to load it unsafely
+        raise PublishedMismatch(f"{path}: not a PyTorch state dict that is safe to load ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise PublishedMismatch(f"{path}: accepted is a state dict, names to tensors")
     return state
