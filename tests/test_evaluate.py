@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from xinggan.evaluate import main
+from xinggan.files import sha256_of
 
 SYNTHETIC = ["--people-train=3", "--people-test=2", "--views=3", "--test-pairs=6", "--height=64", "--width=32"]
 
@@ -76,6 +77,22 @@ def test_strips_of_the_golden_pairs_give_the_published_evaluations_numbers(share
         np.testing.assert_allclose(values[protocol, metric], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("estimator", ["movenet"])
+def test_pckh_is_of_the_named_estimator_with_its_own_on_real_images_beside_it(
+    shared, estimator, targets, cache, tmp_path, capsys
+):
+    pytest.importorskip("ai_edge_litert")
+    weights = next((shared / "weights" / "movenet").glob("*.tflite"))
+    out = tmp_path / "scores.json"
+    words = ["--estimator", estimator, "--weights", str(weights), "--protocol", "clean", "--json", str(out)]
+    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *words]) == 0
+    values = {value["metric"]: value for value in json.loads(out.read_text())["metrics"]["clean"]}
+    assert values["pckh"]["value"] == values["pckh_real"]["value"] is not None  # the results are the real targets
+    assert values["pckh"]["protocol"]["network"] == estimator
+    assert values["pckh"]["protocol"]["weights_sha256"] == sha256_of(weights)
+    assert "PCKh of real images" in capsys.readouterr().out
+
+
 def test_table_json_and_per_image_values_agree(targets, cache, tmp_path, capsys):
     files = {"--json": tmp_path / "scores.json", "--per-image": tmp_path / "scores.parquet"}
     options = [str(word) for option in files.items() for word in option]
@@ -132,6 +149,8 @@ def test_every_missing_image_is_listed_however_many_they_are(synthetic, cache, t
         (["--per-image", "{folder}"], "expected a file's name"),
         (["--device", "quantum"], "device=quantum"),
         (["--height", "30"], "multiples of 4"),
+        (["--estimator", "oracle"], "'oracle' is not known; accepted: movenet"),
+        (["--estimator", "movenet"], "needs its file: --weights FILE.tflite"),
     ],
 )
 def test_what_could_not_work_is_refused_before_anything_is_scored(words, said, targets, cache, tmp_path, capsys):

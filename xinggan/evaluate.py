@@ -66,12 +66,14 @@ def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict
     when data set, folder or device cannot be used."""
     import numpy as np
 
+    from xinggan.data.estimators import open_estimator
     from xinggan.data.prepare import prepare
     from xinggan.data.results import read_results
     from xinggan.distributed import resolve_device
     from xinggan.metrics.score import score_protocols
 
     device = resolve_device(options.device)
+    estimator = open_estimator(options.estimator, options.weights) if options.estimator else None
     if not options.images.is_dir():
         raise ValueError(f"{options.images} is not a folder; expected one with an image for each test pair")
     dataset = prepare(dataset_settings(options), options.cache)
@@ -84,6 +86,7 @@ def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict
         train_split=dataset.train,
         synthetic=options.name == "synthetic",
         lpips_net=options.lpips_net,
+        estimator=estimator,
         device=device,
     )
     return dataset, results, scores
@@ -220,6 +223,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lpips-net", choices=LPIPS_NETWORKS, default="alex", help="network of LPIPS where the protocol leaves it open"
     )
+    parser.add_argument("--estimator", help="pose estimator of PCKh: movenet or keypointrcnn (default: none)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the estimator's (movenet: a .tflite file)")
     parser.add_argument("--device", default="cpu", help="where networks run: cpu, cuda, cuda:N, auto (default: cpu)")
     return parser
 

@@ -44,6 +44,22 @@ PER_PAIR = (
         "Share of the embedded classifier's attributes that come out alike on the generated and the target image.",
     ),
     Metric(
+        "pckh",
+        "PCKh",
+        "",
+        True,
+        True,
+        "Share of the target pose's joints that the named pose estimator finds in the generated image.",
+    ),
+    Metric(
+        "pckh_real",
+        "PCKh of real images",
+        "",
+        True,
+        True,
+        "The named pose estimator's own PCKh on the real target images: the ceiling of pckh.",
+    ),
+    Metric(
         "pckh_embedded",
         "PCKh (embedded)",
         "",

@@ -185,7 +185,10 @@ POSE_TRANSFER = Protocol(
     ssim=SsimSettings(data_range=OF_THE_GENERATED),
     mask=MaskSettings(ssim_inside=MULTIPLIED),
     l1=RangeSettings(-1.0, 1.0),
-    metrics=("ssim", "mask_ssim", "l1", "is", "is_real", "mask_is", "pckh_embedded", "pckh_embedded_real"),
+    metrics=(
+        *("ssim", "mask_ssim", "l1", "is", "is_real", "mask_is"),
+        *("pckh", "pckh_real", "pckh_embedded", "pckh_embedded_real"),
+    ),
     feature_network="Inception 2015-12-05",
 )
 # DeepFashion's images of 256x176 pixels were scored at 256x256; Mask-SSIM is of the frame as it is.

@@ -19,6 +19,7 @@ from xinggan.metrics.weights_files import MetricUnavailable
 from xinggan.progress import Progress
 
 if TYPE_CHECKING:
+    from xinggan.data.estimators import IdentifiedEstimator
     from xinggan.metrics.embedded.architectures import AttributeClassifier
 
 Measure = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]  # generated, target, mask -> metric: [B]
@@ -40,8 +41,14 @@ def compare(
 class Readings:
     """Everything that depends on the images and a network alone; computed when first asked for, then kept."""
 
-    def __init__(self, test: ScoredPairs, training: ImageSet | None, device: torch.device | str):
-        self.test, self.training, self.device = test, training, device
+    def __init__(
+        self,
+        test: ScoredPairs,
+        training: ImageSet | None,
+        device: torch.device | str,
+        estimator: "IdentifiedEstimator | None" = None,
+    ):
+        self.test, self.training, self.device, self.estimator = test, training, device, estimator
         self._lpips: dict[str, tuple[NDArray[np.float64], dict[str, str]]] = {}
         self._sets: dict[str, SetFeatures | MetricUnavailable] = {}
 
@@ -80,6 +87,22 @@ class Readings:
             return {"distance": perceptual_distance(self.classifier, generated, target)}
 
         return compare(self.test, measure, "embedded perceptual distance", self.device)["distance"]
+
+    @cached_property
+    def poses_found(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the estimator, which must have been given, finds in each pair's generated and real image, [n, 18, 3]."""
+        assert self.estimator is not None
+        targets, place, _ = self.test.real_targets()
+        sets = {"poses of generated images": self.test.generated_images(), "poses of real images": targets}
+        found = []
+        for description, images in sets.items():
+            poses = []
+            with Progress(description, len(images), "images") as progress:
+                for batch in images.batches():
+                    poses.append(self.estimator.estimate(batch.permute(0, 2, 3, 1).contiguous().numpy())[0])
+                    progress.update(len(batch))
+            found.append(np.concatenate(poses))
+        return found[0], found[1][place]
 
     @cached_property
     def poses_embedded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -32,10 +32,12 @@ from xinggan.metrics.values import MetricValue, Scores, described
 from xinggan.metrics.weights_files import MetricUnavailable
 
 if TYPE_CHECKING:
+    from xinggan.data.estimators import IdentifiedEstimator
     from xinggan.data.packed import PackedSplit
 
 __all__ = ["MetricValue", "Scores", "score", "score_protocols"]
 
+NO_ESTIMATOR = "no pose estimator was named; xinggan.evaluate takes one: --estimator movenet --weights FILE.tflite"
 EMBEDDED_ONLY_SYNTHETIC = "embedded networks are trained on synthetic people"
 
 
@@ -64,18 +66,19 @@ def score_protocols(
     train_split: "PackedSplit | None",
     synthetic: bool,
     lpips_net: str = "alex",
+    estimator: "IdentifiedEstimator | None" = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, Scores]:
     """Score `generated` (uint8 [n, H, W, 3], one image for each of `pairs`, rows of the test split's pairs).
 
     protocols: each gives, under its name, the metrics that it defines and no other. train_split: whose images are the
     training reference; None leaves those metrics unavailable. synthetic: whether the images are of synthetic people,
-    which the embedded networks know. lpips_net: alex, vgg or squeeze, where the protocol does not fix it. Raises
-    ValueError if images and pairs do not fit together or a metric comes out nonfinite.
+    which the embedded networks know. lpips_net: alex, vgg or squeeze, where the protocol does not fix it. estimator: of
+    PCKh. Raises ValueError if images and pairs do not fit together or a metric comes out nonfinite.
     """
     test = ScoredPairs(generated, split, np.asarray(pairs))
     training = None if train_split is None else ImageSet(train_split.images, np.unique(train_split.pairs))
-    readings = Readings(test, training, device)
+    readings = Readings(test, training, device, estimator)
     results = {}
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         for protocol in protocols:
@@ -84,11 +87,12 @@ def score_protocols(
             if "lpips" in protocol.metrics:
                 _score_lpips(scores, readings, protocol, protocol.lpips_net or lpips_net)
             score_sets(scores, INCEPTION, readings.sets(INCEPTION), protocol)
+            _score_poses(scores, readings, protocol)
             if synthetic:
                 if "perceptual_embedded" in protocol.metrics:
                     _score_embedded(scores, readings, protocol)
                 if "pckh_embedded" in protocol.metrics:
-                    _score_poses(scores, readings, protocol)
+                    _score_embedded_poses(scores, readings, protocol)
             else:
                 embedded = [name for name in protocol.metrics if "_embedded" in name]
                 scores.add_unavailable(embedded, EMBEDDED_ONLY_SYNTHETIC, described(protocol))
@@ -188,14 +192,37 @@ def _score_embedded(scores: Scores, readings: Readings, protocol: Protocol) -> N
 
 
 def _score_poses(scores: Scores, readings: Readings, protocol: Protocol) -> None:
+    """PCKh by the estimator that was named."""
+    metrics = [metric for metric in ("pckh", "pckh_real") if metric in protocol.metrics]
+    if readings.estimator is None:
+        scores.add_unavailable(metrics, NO_ESTIMATOR, described(protocol, protocol.pckh))
+    elif metrics:
+        network = {"network": readings.estimator.name, "weights_sha256": readings.estimator.weights_sha256}
+        _add_pckh(scores, readings, protocol, metrics, readings.poses_found, network)
+
+
+def _score_embedded_poses(scores: Scores, readings: Readings, protocol: Protocol) -> None:
     from xinggan.metrics.embedded.scoring import network_description
+
+    metrics = ["pckh_embedded", "pckh_embedded_real"]
+    _add_pckh(scores, readings, protocol, metrics, readings.poses_embedded, network_description("pose"))
+
+
+def _add_pckh(
+    scores: Scores,
+    readings: Readings,
+    protocol: Protocol,
+    metrics: Sequence[str],
+    found: tuple[NDArray[np.float32], NDArray[np.float32]],
+    network: dict[str, str],
+) -> None:
+    """PCKh of the poses found in generated and in real images, in this order, pooled over all joints."""
     from xinggan.metrics.pose import pckh
 
-    generated, real = readings.poses_embedded
     target_poses = readings.test.split.poses[readings.test.target_rows]
-    description = described(protocol, protocol.pckh, **network_description("pose"), value="pooled over joints")
-    for metric, found in (("pckh_embedded", generated), ("pckh_embedded_real", real)):
-        correct, total = pckh(found, target_poses, protocol.pckh)
+    description = described(protocol, protocol.pckh, **network, value="pooled over joints")
+    for metric, poses in zip(metrics, found, strict=True):
+        correct, total = pckh(poses, target_poses, protocol.pckh)
         with np.errstate(invalid="ignore"):
             per_image = correct / total  # NaN where the target shows no head box
             pooled = correct.sum() / total.sum()
