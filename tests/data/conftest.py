@@ -53,3 +53,13 @@ def golden_poses(shared: Path) -> dict[str, np.ndarray]:
         joints = zip(json.loads(columns), json.loads(rows), strict=True)
         poses[name] = np.array([(x, y, 1) if min(x, y) >= 0 else (-1, -1, 0) for x, y in joints], dtype=np.float32)
     return poses
+
+
+@pytest.fixture(scope="session")
+def movenet_weights(shared: Path) -> Path:
+    """MoveNet Lightning. Skips without the library that runs it."""
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed: pip install -e '.[annotate]'")
+    path = shared / "weights/movenet/movenet_single_pose_lightning_ptq.tflite"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not in shared/weights/movenet")
+    return path

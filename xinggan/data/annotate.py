@@ -55,6 +55,8 @@ def plan(images: Path, out: Path | None) -> list[Task]:
     if out:
         if out.is_dir() or out.suffix.lower() != ".csv":
             raise ValueError(f"--out {out}: expected the name of a .csv file")
+        if above := next((folder for folder in out.parents if folder.exists() and not folder.is_dir()), None):
+            raise ValueError(f"--out {out}: {above} is a file, not a folder")
         return [Task(images, out)]
     name = images.resolve().name
     if name in SPLITS:

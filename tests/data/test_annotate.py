@@ -1,0 +1,198 @@
+"""A folder of photographs becomes a data set that `prepare folder` takes; what is wrong is said first, all at once.
+
+An estimator that always gives the same pose stands in for MoveNet where only files matter.
+"""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xinggan.data.annotate import main, plan
+from xinggan.data.poses import JOINTS
+from xinggan.data.prepare import prepare
+from xinggan.data.settings import DatasetSettings
+from xinggan.data.tables import read_annotations
+
+POSE = np.stack([np.linspace(2, 13, 18).round(), np.linspace(1, 30, 18).round(), np.ones(18)], axis=1)
+POSE[4] = (-1, -1, 0)
+
+
+class SamePose:
+    """Finds POSE in every image, and nothing in a black one."""
+
+    name, weights_sha256 = "movenet", "0" * 64
+
+    def estimate(self, images):
+        poses = np.array([POSE if image.any() else np.tile((-1.0, -1.0, 0.0), (18, 1)) for image in images])
+        return poses.astype(np.float32), np.full((len(images), 18), 0.5, dtype=np.float32)
+
+
+@pytest.fixture
+def same_pose(monkeypatch):
+    monkeypatch.setattr("xinggan.data.annotate.open_estimator", lambda *_: SamePose())
+
+
+@pytest.fixture
+def people(tmp_path) -> Path:
+    """people/train and people/test with photographs of two identities each, 16 x 32 pixels."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "people"
+    for split, names in {
+        "train": ("anna_1.png", "anna_2.png", "ben_1.jpg", "ben_2.jpg"),
+        "test": ("c_1.png", "c_2.png"),
+    }.items():
+        (root / split).mkdir(parents=True)
+        for name in names:
+            Image.fromarray(rng.integers(1, 256, (32, 16, 3), dtype=np.uint8)).save(root / split / name)
+    return root
+
+
+def files(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def test_both_splits_are_annotated_and_then_prepared(people, same_pose, tmp_path, capsys):
+    assert main(["--images", str(people)]) == 0
+    assert "4 photographs, 17.0 of 18 joints" in capsys.readouterr().out
+    dataset = prepare(
+        DatasetSettings(name="folder", root=str(people), mask_radius=1), tmp_path / "cache", progress=False
+    )
+    assert dataset.train.names == ["anna_1.png", "anna_2.png", "ben_1.jpg", "ben_2.jpg"]
+    assert np.array_equal(dataset.test.poses, np.stack([POSE, POSE]).astype(np.float32))
+    assert len(dataset.train.pairs) == 4
+    table = list(csv.reader((people / "people-annotation-train-scores.csv").open()))
+    assert table[0] == ["name", *JOINTS]
+    assert table[1] == ["anna_1.png", *["0.5000"] * 18]
+    origin = json.loads((people / "people-annotation-test-estimator.json").read_text())
+    assert origin == {"estimator": "movenet", "weights_sha256": "0" * 64, "threshold": 0.2, "proportions": None}
+    with Image.open(people / "people-annotation-train-sheet.png") as sheet:
+        assert sheet.size == (4 * 128 + 3 * 2, 256)
+
+
+def test_the_table_has_the_published_form(people, same_pose):
+    assert main(["--images", str(people / "test")]) == 0
+    lines = (people / "people-annotation-test.csv").read_text().splitlines()
+    y, x = POSE[:, 1].astype(int).tolist(), POSE[:, 0].astype(int).tolist()
+    assert lines == ["name:keypoints_y:keypoints_x", *(f"c_{n}.png: {y}: {x}" for n in (1, 2))]
+
+
+def test_a_photograph_without_a_person_is_told_and_kept(people, same_pose, capsys):
+    Image.new("RGB", (16, 32)).save(people / "train" / "dark_1.png")
+    assert main(["--images", str(people)]) == 0
+    assert "in 1 no joint was found, dark_1.png for one" in capsys.readouterr().out
+    problems = []
+    table = read_annotations(people / "people-annotation-train.csv", "table", problems)
+    assert not problems
+    assert (table.poses[table.names.index("dark_1.png")] == (-1, -1, 0)).all()
+
+
+def test_photographs_of_different_sizes_share_a_sheet(people, same_pose):
+    Image.new("RGB", (90, 30), "red").save(people / "train" / "wide_1.png")
+    Image.new("L", (10, 400), 9).save(people / "train" / "tall_1.png")
+    assert main(["--images", str(people / "train")]) == 0
+
+
+def test_where_tables_go(tmp_path):
+    root = tmp_path / "people"
+    (root / "train").mkdir(parents=True)
+    assert [task.out for task in plan(root, None)] == [root / "people-annotation-train.csv"]
+    assert plan(root / "train", None)[0].out == root / "people-annotation-train.csv"
+    assert plan(root / "train", root / "own.csv")[0].out == root / "own.csv"
+    (root / "test").mkdir()
+    (root / "market-annotation-train.csv").touch()
+    assert plan(root, None)[1].out == root / "market-annotation-test.csv"  # one data set, one prefix
+    (root / "album").mkdir()
+    assert plan(root / "album", None)[0].out == root / "album" / "album-annotation.csv"
+
+
+def test_all_bad_photographs_are_listed_at_once(people, same_pose, capsys):
+    (people / "train" / "anna_2.png").write_bytes(b"no picture")
+    (people / "train" / "a:b_1.png").write_bytes((people / "train" / "anna_1.png").read_bytes())
+    (people / "train" / "folder_1.png").mkdir()
+    (people / "test" / "c_1.png").write_bytes((people / "test" / "c_1.png").read_bytes()[:60])
+    before = files(people)
+    assert main(["--images", str(people)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("4 problems")
+    for part in ("train/anna_2.png", "a:b_1.png", "folder_1.png", "test/c_1.png", "nothing was annotated"):
+        assert part in message
+    assert files(people) == before
+
+
+def test_an_empty_split_is_a_problem(people, same_pose, capsys):
+    for path in (people / "test").iterdir():
+        path.unlink()
+    before = files(people)
+    assert main(["--images", str(people)]) == 2
+    assert "no photographs in it; accepted are .bmp, .jpeg" in capsys.readouterr().err
+    assert files(people) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--images", "{people}/nowhere"], "does not exist"),
+        (["--images", "{people}/test/c_1.png"], "is a file"),
+        (["--images", "{people}", "--out", "{people}/a.csv"], "leave --out away"),
+        (["--images", "{people}/test", "--out", "{people}/a.txt"], "name of a .csv file"),
+        (["--images", "{people}/test", "--out", "{people}/test"], "name of a .csv file"),
+        (["--images", "{people}/test", "--out", "{people}/test/c_1.png/a.csv"], "is a file"),
+    ],
+)
+def test_odd_folders_are_refused_in_one_sentence(people, same_pose, capsys, words, part):
+    before = files(people)
+    assert main([word.format(people=people) for word in words]) == 2
+    message = capsys.readouterr().err
+    assert part in message
+    assert message.count("\n") == 1
+    assert files(people) == before
+
+
+def test_a_table_that_is_there_is_not_overwritten_unasked(people, same_pose, capsys):
+    table = people / "people-annotation-train.csv"
+    table.write_text("made by hand")
+    assert main(["--images", str(people)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert table.read_text() == "made by hand"
+    assert main(["--images", str(people), "--overwrite"]) == 0
+    assert table.read_text().startswith("name:")
+
+
+def test_a_missing_estimator_is_refused_before_any_photograph_is_read(people, capsys):
+    before = files(people)
+    assert main(["--images", str(people), "--weights", str(people / "movenet.tflite")]) == 2
+    assert "there is no such file. Get MoveNet" in capsys.readouterr().err
+    assert files(people) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--threshold", "much"],
+        ["--threshold", "nan"],
+        ["--proportions", "48x128"],
+        ["--proportions", "0:1"],
+        ["--estimator", "openpose"],
+    ],
+)
+def test_odd_words_are_refused(people, words):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--images", str(people), *words])
+    assert stopped.value.code == 2
+
+
+def test_real_photographs_are_annotated_and_prepared(shared, movenet_weights, tmp_path):
+    root = tmp_path / "people"
+    for split in ("train", "test"):
+        (root / split).mkdir(parents=True)
+        for path in sorted((shared / "data/pku_reid" / split).iterdir())[:4]:
+            shutil.copy(path, root / split)
+    assert main(["--images", str(root), "--weights", str(movenet_weights)]) == 0
+    dataset = prepare(DatasetSettings(name="folder", root=str(root)), tmp_path / "cache", progress=False)
+    assert len(dataset.train.names) == len(dataset.test.names) == 4
+    assert len(dataset.train.pairs) > 0

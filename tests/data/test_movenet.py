@@ -1,0 +1,64 @@
+"""MoveNet's joints are where the photographs' annotations have them; a file that is no MoveNet is refused by name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xinggan.data.estimators import EstimatorUnavailable, open_estimator
+from xinggan.data.movenet import frame
+from xinggan.data.tables import read_annotations
+from xinggan.files import sha256_of
+
+
+def test_frame_holds_the_whole_image_in_its_middle():
+    image = np.full((40, 20, 3), 200, dtype=np.uint8)
+    framed, (top, left, high, wide) = frame(image, 192, Image.Resampling.BICUBIC)
+    assert (top, left, high, wide) == (0, 48, 192, 96)
+    assert (framed[:, 48:144] == 200).all()
+    assert (framed[:, :48] == 0).all()
+    _, (top, left, high, wide) = frame(image, 192, Image.Resampling.BICUBIC, proportions=(3, 8))
+    assert (top, left, high, wide) == (0, 60, 192, 72)
+
+
+def test_a_missing_file_is_refused_with_a_place_to_get_it(tmp_path):
+    for weights in (None, tmp_path / "movenet.tflite"):
+        with pytest.raises(EstimatorUnavailable, match="Kaggle Models"):
+            open_estimator("movenet", weights)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0\0\0\0TFL3", b"\x1c\0\0\0TFL3" + bytes(200)])
+def test_a_file_that_is_no_model_is_refused_with_its_hash(tmp_path, content):
+    pytest.importorskip("ai_edge_litert")
+    path = tmp_path / "movenet.tflite"
+    path.write_bytes(content)
+    with pytest.raises(EstimatorUnavailable, match=sha256_of(path)):
+        open_estimator("movenet", path)
+
+
+def test_a_truncated_model_is_refused(tmp_path, movenet_weights):
+    path = tmp_path / "movenet.tflite"
+    path.write_bytes(movenet_weights.read_bytes()[:100_000])
+    with pytest.raises(EstimatorUnavailable, match="damaged"):
+        open_estimator("movenet", path)
+
+
+def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "movenet.tflite"
+    path.write_bytes(b"anything")
+    monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(EstimatorUnavailable, match=r"\[annotate\]"):
+        open_estimator("movenet", path)
+
+
+def test_joints_agree_with_the_photographs_annotations(shared, movenet_weights):
+    """Those are one answer of this network to the 128x48 originals (SOURCES.md); here it sees them enlarged to 128x64."""
+    root = shared / "data/pku_reid"
+    table = read_annotations(root / "pku-annotation-test.csv", "pku", [])
+    rows = range(0, len(table.names), 4)
+    images = np.stack([np.asarray(Image.open(root / "test" / table.names[row]).convert("RGB")) for row in rows])
+    annotated = table.poses[list(rows)]
+    poses, _ = open_estimator("movenet", movenet_weights, proportions=(48, 128)).estimate(images)
+    both = (poses[..., 2] > 0) & (annotated[..., 2] > 0)
+    distance = np.hypot(*(poses - annotated)[..., :2].transpose(2, 0, 1))  # pixels
+    print("within 3 pixels", (distance[both] <= 3).mean(), "visibility", (both == (annotated[..., 2] > 0)).mean())
+    assert (distance[both] <= 3).mean() >= 0.85
