@@ -24,6 +24,13 @@ class Prediction(StrEnum):
     v = auto()
 
 
+def prediction_problems(prediction: str) -> list[str]:
+    """What is wrong with this setting of a method, with its key and what is accepted."""
+    if prediction in Prediction.__members__:
+        return []
+    return [f"method.prediction={prediction}: accepted are {', '.join(Prediction.__members__)}"]
+
+
 def linear_betas(first: float = 1e-4, last: float = 0.02) -> Tensor:
     """float64 [T], evenly spaced from `first` to `last`: the schedule of DDPM and PIDM."""
     return torch.linspace(first, last, TIMESTEPS, dtype=torch.float64)

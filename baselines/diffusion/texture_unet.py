@@ -1,0 +1,199 @@
+"""PIDM's networks (Bhunia et al., CVPR 2023, section 3.2): a source encoder, and a U-Net that attends to its features.
+
+Both are put together from diffusers' ResnetBlock2D, Downsample2D, Upsample2D, Attention and its timestep embedding.
+`levels` are a U-Net's resolutions from full size down, each half as high and wide as the one before, rounded up.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.diffusion.library import import_diffusers
+from xinggan.data.poses import JOINTS
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes that encoder and U-Net share; the defaults are the published ones."""
+
+    width: int = 128  # channels of the first level
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)  # channels of each level, in widths
+    blocks: int = 2  # residual blocks a level
+    attention_levels: int = 3  # so many levels, counted from the smallest, attend to the source
+    dropout: float = 0.1  # in residual blocks
+
+    def problems(self) -> list[str]:
+        """What is out of range, each with its key and what is accepted."""
+        problems, levels = [], len(self.multipliers)
+        if self.width < 4 or self.width % 4:
+            problems.append(f"width={self.width}: accepted are multiples of 4")
+        if not 1 <= levels <= 8 or any(multiplier < 1 for multiplier in self.multipliers):
+            problems.append(f"method.multipliers={list(self.multipliers)}: accepted are 1 to 8 numbers from 1")
+        if not 1 <= self.blocks <= 8:
+            problems.append(f"method.level_blocks={self.blocks}: accepted are 1 to 8")
+        if not 1 <= self.attention_levels <= levels:
+            problems.append(f"method.attention_levels={self.attention_levels}: accepted are 1 to {levels}, the levels")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout={self.dropout}: accepted is 0 up to, not including, 1")
+        return problems
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each level."""
+        return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+    def attends(self, level: int) -> bool:
+        """Whether this level attends to the source."""
+        return level >= len(self.multipliers) - self.attention_levels
+
+
+class SourceEncoder(nn.Module):
+    """Source image -> its features at every level that attends to them."""
+
+    def __init__(self, size: Size):
+        super().__init__()
+        resnet = import_diffusers("models.resnet")
+        self.size, channels = size, size.channels
+        self.stem = nn.Conv2d(3, channels[0], 3, padding=1)
+        self.blocks, self.downs = nn.ModuleList(), nn.ModuleList()
+        for level, outputs in enumerate(channels):
+            inputs = channels[max(level - 1, 0)]
+            self.blocks.append(
+                nn.ModuleList(_block(size, inputs if i == 0 else outputs, outputs, 0) for i in range(size.blocks))
+            )
+            if level < len(channels) - 1:
+                self.downs.append(resnet.Downsample2D(outputs, use_conv=True))
+
+    def forward(self, source: Tensor) -> list[Tensor]:
+        """source: [B, 3, H, W] in [-1, 1]. Returns [B, h * w, C] for each level that attends, from large to small."""
+        features = []
+        x = self.stem(source)  # [B, C, H, W]
+        for level, blocks in enumerate(self.blocks):
+            for block in blocks:  # type: ignore[union-attr]
+                x = block(x, None)  # [B, C, h, w]
+            if self.size.attends(level):
+                features.append(x.flatten(2).transpose(1, 2))  # [B, h * w, C]
+            if level < len(self.downs):
+                x = self.downs[level](x)
+        return features
+
+
+class TextureBlock(nn.Module):
+    """A residual block that knows the timestep; where its level attends, every position then looks at the source."""
+
+    def __init__(self, size: Size, inputs: int, outputs: int, attends: bool):
+        super().__init__()
+        self.block = _block(size, inputs, outputs, 4 * size.width)
+        self.attention = _attention(outputs) if attends else None
+
+    def forward(self, x: Tensor, time: Tensor, source: Tensor | None) -> Tensor:
+        """x: [B, inputs, h, w]; time: [B, 4 * width]; source: [B, S, outputs]. Returns [B, outputs, h, w]."""
+        x = self.block(x, time)
+        return x if self.attention is None else self.attention(x, encoder_hidden_states=source)
+
+
+class TextureUNet(nn.Module):
+    """Predicts the noise in an image, given the target pose and the source's features."""
+
+    def __init__(self, size: Size):
+        super().__init__()
+        embeddings, resnet = import_diffusers("models.embeddings"), import_diffusers("models.resnet")
+        self.size, channels, levels = size, size.channels, len(size.multipliers)
+        self.time_features = embeddings.Timesteps(size.width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = embeddings.TimestepEmbedding(size.width, 4 * size.width)
+        self.stem = nn.Conv2d(3 + len(JOINTS), channels[0], 3, padding=1)
+
+        self.down_blocks, self.downs, skips = nn.ModuleList(), nn.ModuleList(), [channels[0]]
+        for level, outputs in enumerate(channels):
+            inputs = channels[max(level - 1, 0)]
+            self.down_blocks.append(
+                nn.ModuleList(
+                    TextureBlock(size, inputs if i == 0 else outputs, outputs, size.attends(level))
+                    for i in range(size.blocks)
+                )
+            )
+            skips += [outputs] * size.blocks
+            if level < levels - 1:
+                self.downs.append(resnet.Downsample2D(outputs, use_conv=True))
+                skips.append(outputs)
+
+        bottom = channels[-1]
+        self.middle = nn.ModuleList(TextureBlock(size, bottom, bottom, attends) for attends in (True, False))
+
+        self.up_blocks, self.ups = nn.ModuleList(), nn.ModuleList()  # from the smallest level up
+        x = bottom
+        for level in reversed(range(levels)):
+            blocks = nn.ModuleList()
+            for _ in range(size.blocks + 1):
+                blocks.append(TextureBlock(size, x + skips.pop(), channels[level], size.attends(level)))
+                x = channels[level]
+            self.up_blocks.append(blocks)
+            if level > 0:
+                self.ups.append(resnet.Upsample2D(x, use_conv=True))
+
+        self.norm = nn.GroupNorm(_groups(channels[0]), channels[0])
+        self.head = nn.Conv2d(channels[0], 3, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, noised: Tensor, timesteps: Tensor, pose_maps: Tensor, source: list[Tensor]) -> Tensor:
+        """noised: [B, 3, H, W]; timesteps: int64 [B]; pose_maps: [B, 18, H, W]; source: of `SourceEncoder`.
+
+        Returns [B, 3, H, W]. A condition that is missing is zero.
+        """
+        time = self.time_embedding(self.time_features(timesteps).to(noised.dtype))  # [B, 4 * width]
+        seen = [None] * (len(self.down_blocks) - len(source)) + source  # one a level
+        x = self.stem(torch.cat([noised, pose_maps], dim=1))  # [B, C, H, W]
+        skips = [x]
+        for level, blocks in enumerate(self.down_blocks):
+            for block in blocks:  # type: ignore[union-attr]
+                x = block(x, time, seen[level])
+                skips.append(x)
+            if level < len(self.downs):
+                x = self.downs[level](x)
+                skips.append(x)
+        for block in self.middle:
+            x = block(x, time, seen[-1])
+        for number, blocks in enumerate(self.up_blocks):
+            for block in blocks:  # type: ignore[union-attr]
+                x = block(torch.cat([x, skips.pop()], dim=1), time, seen[-1 - number])
+            if number < len(self.ups):
+                x = self.ups[number](x, output_size=skips[-1].shape[-2:])  # a level may have an odd height or width
+        return self.head(nn.functional.silu(self.norm(x)))
+
+
+def _block(size: Size, inputs: int, outputs: int, time_channels: int) -> nn.Module:
+    """diffusers' residual block; time_channels 0: without a timestep. Begins as the identity (or its 1x1 shortcut)."""
+    block = import_diffusers("models.resnet").ResnetBlock2D(
+        in_channels=inputs,
+        out_channels=outputs,
+        temb_channels=time_channels or None,
+        groups=_groups(inputs),
+        groups_out=_groups(outputs),
+        dropout=size.dropout,
+        time_embedding_norm="scale_shift" if time_channels else "default",
+    )
+    nn.init.zeros_(block.conv2.weight)
+    nn.init.zeros_(block.conv2.bias)
+    return block
+
+
+def _attention(channels: int) -> nn.Module:
+    """diffusers' attention from image positions to source positions, one head, added to its input."""
+    attention = import_diffusers("models.attention_processor").Attention(
+        query_dim=channels,
+        cross_attention_dim=channels,
+        heads=1,
+        dim_head=channels,
+        norm_num_groups=_groups(channels),
+        residual_connection=True,
+    )
+    nn.init.zeros_(attention.to_out[0].weight)
+    nn.init.zeros_(attention.to_out[0].bias)
+    return attention
+
+
+def _groups(channels: int) -> int:
+    """Groups of a GroupNorm: 32 as published, fewer where a group would have less than four channels."""
+    return next(groups for groups in (32, 16, 8, 4, 2, 1) if channels % groups == 0 and channels >= 4 * groups)
