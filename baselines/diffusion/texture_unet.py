@@ -70,7 +70,7 @@ class SourceEncoder(nn.Module):
         features = []
         x = self.stem(source)  # [B, C, H, W]
         for level, blocks in enumerate(self.blocks):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, None)  # [B, C, h, w]
             if self.size.attends(level):
                 features.append(x.flatten(2).transpose(1, 2))  # [B, h * w, C]
@@ -147,7 +147,7 @@ class TextureUNet(nn.Module):
         x = self.stem(torch.cat([noised, pose_maps], dim=1))  # [B, C, H, W]
         skips = [x]
         for level, blocks in enumerate(self.down_blocks):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, time, seen[level])
                 skips.append(x)
             if level < len(self.downs):
@@ -156,7 +156,7 @@ class TextureUNet(nn.Module):
         for block in self.middle:
             x = block(x, time, seen[-1])
         for number, blocks in enumerate(self.up_blocks):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 x = block(torch.cat([x, skips.pop()], dim=1), time, seen[-1 - number])
             if number < len(self.ups):
                 x = self.ups[number](x, output_size=skips[-1].shape[-2:])  # a level may have an odd height or width
