@@ -51,7 +51,7 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_joints_agree_with_the_photographs_annotations(shared, movenet_weights):
-    """Those are one answer of this network to the 128x48 originals (SOURCES.md); here it sees them enlarged to 128x64."""
+    """Those are one answer of this network to the 128x48 originals ; here it sees them enlarged to 128x64."""
     root = shared / "data/pku_reid"
     table = read_annotations(root / "pku-annotation-test.csv", "pku", [])
     rows = range(0, len(table.names), 4)

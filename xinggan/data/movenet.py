@@ -22,7 +22,10 @@ SOURCE = (
     "singlepose-lightning; TF Hub: google/lite-model/movenet/singlepose/lightning)"
 )
 INPUT_TYPES = (np.uint8, np.int32, np.float32)  # each holding 0 ... 255
-GREYS = (104, 112, 120, 128, 136, 144, 152)  # of the frame: around the middle, so that no edge is strong
+# 45 inputs: three ways to enlarge, greys of the frame around the middle (no edge is strong), the image a little
+# darker and brighter. On PKU-Reid one input agrees with another in 78 % of joints within 3 pixels, the median in 88 %.
+GREYS = (118, 123, 128, 133, 138)
+BRIGHTER = (-2, 0, 2)  # grey levels
 
 
 class MoveNet:
@@ -51,11 +54,13 @@ class MoveNet:
         answers = []
         for method in (Resampling.BILINEAR, Resampling.BICUBIC, Resampling.LANCZOS):
             framed, (top, left, high, wide) = frame(image, self._side, method, self.proportions)
-            for grey in GREYS:
-                framed[:top], framed[top + high :], framed[:, :left], framed[:, left + wide :] = [grey] * 4
-                self._network.set_tensor(self._input["index"], framed[None].astype(self._input["dtype"]))
-                self._network.invoke()
-                answers.append(self._network.get_tensor(self._output["index"])[0, 0])  # [17, 3]: y, x, score
+            for brighter in BRIGHTER:
+                changed = (framed.astype(np.int16) + brighter).clip(0, 255)
+                for grey in GREYS:
+                    changed[:top], changed[top + high :], changed[:, :left], changed[:, left + wide :] = [grey] * 4
+                    self._network.set_tensor(self._input["index"], changed[None].astype(self._input["dtype"]))
+                    self._network.invoke()
+                    answers.append(self._network.get_tensor(self._output["index"])[0, 0])  # [17, 3]: y, x, score
         y, x, score = np.median(answers, axis=0).T
         across, down = (x * self._side - left) * width / wide, (y * self._side - top) * height / high
         return np.stack([across, down, score], axis=1)
