@@ -4,8 +4,8 @@ Ten rectangles around head, torso and limbs are laid in the source and in the ta
 takes the target's to the source's; features are sampled through all ten at once and the maximum over parts is kept.
 
 Head and torso rectangles reach half a limb's thickness beyond their joints (the published code enlarges its masks too).
-Chosen here, where the paper is silent: three visible joints make a head or torso, sides are at least a pixel, and limbs
-are a tenth of the image's height thick where no diagonal of the torso shows.
+Chosen here, where the paper is silent: two visible joints make a head and three a torso, sides are at least a pixel,
+and limbs are a tenth of the image's height thick where no diagonal of the torso shows.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from xinggan.data.poses import HEAD_JOINTS, TORSO_JOINTS
 # Upper and lower arms, upper and lower legs, as pairs of joints; and each one's symmetric limb.
 LIMBS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
 SYMMETRIC = (2, 3, 0, 1, 6, 7, 4, 5)
-BOXES = (HEAD_JOINTS, TORSO_JOINTS)
+BOXES = ((HEAD_JOINTS, 2), (TORSO_JOINTS, 3))  # head and torso, with the visible joints that they need
 PARTS = len(BOXES) + len(LIMBS)
 DIAGONALS = ((2, 11), (5, 8))  # of the torso: shoulder to the other side's hip
 
@@ -46,7 +46,7 @@ def rectangles(poses: Tensor, height: int) -> Rectangles:
     thickness = (diagonals * shown).sum(1) / (3 * shown.sum(1).clamp(min=1))
     thickness = torch.where(shown.sum(1) > 0, thickness, height / 10).clamp(min=1)[:, None, None]  # [B, 1, 1]
 
-    boxes = [_box(points[:, joints], visible[:, joints]) for joints in map(list, BOXES)]
+    boxes = [_box(points[:, joints], visible[:, joints], least) for joints, least in BOXES]
     low, high, box_known = (torch.stack(values, dim=1) for values in zip(*boxes, strict=True))  # [B, 2, 2], ..., [B, 2]
     half = (high - low + thickness) / 2
     box_axes = torch.diag_embed(half)  # [B, 2, 2, 2]
@@ -66,9 +66,9 @@ def rectangles(poses: Tensor, height: int) -> Rectangles:
     )
 
 
-def _box(points: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """points [B, n, 2], visible [B, n] -> least and greatest x, y [B, 2] of those visible, whether there are three."""
-    known = visible.sum(dim=1) >= 3
+def _box(points: Tensor, visible: Tensor, least: int) -> tuple[Tensor, Tensor, Tensor]:
+    """points [B, n, 2], visible [B, n] -> least and greatest x, y [B, 2] of those visible, whether they are enough."""
+    known = visible.sum(dim=1) >= least
     visible = visible | ~known[:, None]  # an unknown box is any box
     low = points.masked_fill(~visible[..., None], inf).amin(dim=1)
     high = points.masked_fill(~visible[..., None], -inf).amax(dim=1)

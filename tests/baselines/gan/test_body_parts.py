@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.gan.body_parts import BOXES, LIMBS, PARTS, affine_transforms, rectangles, warp_parts, with_symmetric_limbs
+from baselines.gan.body_parts import (
+    BOXES,
+    LIMBS,
+    PARTS,
+    affine_transforms,
+    rectangles,
+    warp_parts,
+    with_symmetric_limbs,
+)
 
 HEIGHT, WIDTH = 24, 16
 SWAPPED = {(2, 3): (5, 6), (3, 4): (6, 7), (8, 9): (11, 12), (9, 10): (12, 13)}  # right limb: left limb
@@ -28,8 +36,9 @@ def slow_corners(pose, part):
     """Four corners in order, or None for a part that does not show."""
     thickness = slow_thickness(pose)
     if part < len(BOXES):
-        shown = [pose[joint, :2] for joint in BOXES[part] if pose[joint, 2]]
-        if len(shown) < 3:
+        joints, least = ((0, 1, 14, 15, 16, 17), 2) if part == 0 else ((2, 5, 8, 11), 3)
+        shown = [pose[joint, :2] for joint in joints if pose[joint, 2]]
+        if len(shown) < least:
             return None
         (left, top), (right, bottom) = np.min(shown, axis=0) - thickness / 2, np.max(shown, axis=0) + thickness / 2
         return np.array([[right, bottom], [right, top], [left, top], [left, bottom]])
