@@ -63,8 +63,10 @@ def _with_effect(method: dict) -> dict:
         method["losses"] = losses = dict(method["losses"])
         if not losses["perceptual"]:
             del losses["perceptual_network"]
-        if not losses["adversarial"] or method["discriminators"] == Discriminators.none:
-            del losses["adversarial"], losses["adversarial_kind"], method["discriminators"], method["history"]
+        if not losses["adversarial"] or method.get("discriminators") == Discriminators.none:
+            del losses["adversarial"], losses["adversarial_kind"]
+            for key in {"discriminators", "history"} & method.keys():  # not every method has them
+                del method[key]
     return method
 
 
