@@ -51,7 +51,10 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_joints_agree_with_the_photographs_annotations(shared, movenet_weights):
-    """Those are one answer of this network to the 128x48 originals ; here it sees them enlarged to 128x64."""
+    """The annotations are this network's for the 128x48 originals; here it sees them enlarged to 128x64.
+
+    Measured: 88 % to 90 % of joints within 3 pixels, depending on the images taken; without `proportions` 66 %.
+    """
     root = shared / "data/pku_reid"
     table = read_annotations(root / "pku-annotation-test.csv", "pku", [])
     rows = range(0, len(table.names), 4)
@@ -60,5 +63,5 @@ def test_joints_agree_with_the_photographs_annotations(shared, movenet_weights):
     poses, _ = open_estimator("movenet", movenet_weights, proportions=(48, 128)).estimate(images)
     both = (poses[..., 2] > 0) & (annotated[..., 2] > 0)
     distance = np.hypot(*(poses - annotated)[..., :2].transpose(2, 0, 1))  # pixels
-    print("within 3 pixels", (distance[both] <= 3).mean(), "visibility", (both == (annotated[..., 2] > 0)).mean())
-    assert (distance[both] <= 3).mean() >= 0.85
+    assert (both == (annotated[..., 2] > 0)).mean() >= 0.97
+    assert (distance[both] <= 3).mean() >= 0.86
