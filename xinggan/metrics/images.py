@@ -13,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit
 
-PIXELS_AT_ONCE = 64 * 128 * 64  # a batch of 64 images of 128x64; fewer of larger ones
+PIXELS_AT_ONCE = 16 * 128 * 64  # 16 images of 128x64, fewer of larger ones: their features fit a core's cache
 
 
 @dataclass(frozen=True)
