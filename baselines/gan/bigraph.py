@@ -13,11 +13,12 @@ in [-1, 1] (there they are not bounded, and on DeepFashion there is no fusion: `
 import torch
 from torch import Tensor, nn
 
+from baselines.gan.pix2pix import refuse
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder, normalisation
 from xinggan.model.fusion import ImageDecoder, weighted_sum
-from xinggan.model.generator import check_resolution, xinggan
+from xinggan.model.generator import check_resolution
 from xinggan.model.switches import Discriminators, LossWeights, Norm, PoseMap
 
 
@@ -107,7 +108,10 @@ class GraphGenerator(nn.Module):
         image_fusion: bool = True,
     ):
         super().__init__()
-        xinggan(width=width, blocks=blocks, norm=norm, dropout=dropout).check()  # the same ranges
+        reasons: list[str] = []
+        if not isinstance(image_fusion, bool):
+            reasons.append(f"method.image_fusion={image_fusion}: accepted are true and false")
+        refuse(reasons, width=width, blocks=blocks, norm=norm, dropout=dropout)
         code = 4 * width
         self.appearance_encoder = Encoder(3, width, norm)
         self.shape_encoder = Encoder(2 * len(JOINTS), width, norm)
@@ -147,8 +151,6 @@ class BiGraph(PoseTransferGAN):
         pose_sigma: float = 6.0,
         seed: int = 0,
     ):
-        if not isinstance(image_fusion, bool):
-            raise ValueError(f"method.image_fusion={image_fusion}: accepted are true and false")
         super().__init__(
             GraphGenerator(width, blocks, norm, dropout, image_fusion),
             losses or LossWeights(adversarial=5, l1=10, perceptual=10),

@@ -11,6 +11,7 @@ another; the innermost level has no norm (the authors' correction); fewer levels
 """
 
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +134,14 @@ class Pix2Pix(Method):
         seed: int = 0,
     ):
         super().__init__()
-        _check(width, dropout, levels, patch, l1)
+        reasons = []
+        if not isinstance(levels, int) or not 2 <= levels <= 8:
+            reasons.append(f"method.levels={levels}: accepted are 2 to 8")
+        if patch not in PATCHES:
+            reasons.append(f"method.patch={patch}: accepted are {', '.join(map(str, PATCHES))} (pixels)")
+        if not is_number(l1, least=0):
+            reasons.append(f"method.l1={l1}: accepted is 0 or more")
+        refuse(reasons, width=width, dropout=dropout)
         self.l1, self.pose_map, self.pose_sigma = l1, pose_map, pose_sigma
         self.generator = UNet(width, levels, norm, dropout)
         self.discriminator = PatchDiscriminator(width, patch, norm)
@@ -177,18 +185,16 @@ class Pix2Pix(Method):
         return torch.cat([image, *maps], dim=1)
 
 
-def _check(width: int, dropout: float, levels: int, patch: int, l1: float) -> None:
-    """Raise ValueError naming every number out of range."""
-    reasons = []
+def refuse(reasons: list[str], **shared: Any) -> None:
+    """Raise ValueError naming `reasons`, if there are any, and every shared setting that is out of range."""
     try:
-        xinggan(width=width, dropout=dropout).check()  # the same ranges
+        xinggan(**shared).check()  # the same ranges
     except ValueError as error:
-        reasons.append(str(error))
-    if levels not in range(2, 9):
-        reasons.append(f"method.levels={levels}: accepted are 2 to 8")
-    if patch not in PATCHES:
-        reasons.append(f"method.patch={patch}: accepted are {', '.join(map(str, PATCHES))} (pixels)")
-    if not isinstance(l1, (int, float)) or not 0 <= l1 < inf:
-        reasons.append(f"method.l1={l1}: accepted is 0 or more")
+        reasons = [str(error), *reasons]
     if reasons:
         raise ValueError("; ".join(reasons))
+
+
+def is_number(value: object, least: float) -> bool:
+    """Whether a setting that any word can be given for is a finite number from `least`."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < inf

@@ -1,0 +1,240 @@
+"""PG2: "Pose Guided Person Image Generation" (Ma et al., NeurIPS 2017).
+
+Implemented: stage I, a U-Net of residual blocks with a fully connected bottleneck that makes a coarse image from the
+source image and the target pose maps, trained on the pose mask loss (section 3.1); stage II, a second network that
+adds a difference map to it, trained against a discriminator of pairs (3.2). First stage I is trained, then, with it
+fixed, stage II and the discriminator. As published: channels grow by `width` a level, ReLU without any norm in the
+generators, stage II has two levels less and no skip at full resolution, a DCGAN discriminator of 5x5 convolutions.
+
+Where paper and published code differ, this is the paper: the discriminator sees generated (or target) image beside the
+source image, where the code shows it single images and has it reject source images too; the mask loss is in both
+stages. Chosen here: what is fully connected sees a grid of 8x4, to which maps of other sizes are pooled (at 128x64 they
+have it; no weight depends on the image size); the last layer of stage II starts at zero, so that the image is the
+coarse one until stage II begins; weights are Xavier's, which the code's library takes where nothing is said.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines.gan.pix2pix import is_number, pad_to_multiple, refuse
+from xinggan.data.batch import PosePair, images_to_float
+from xinggan.data.poses import JOINTS
+from xinggan.model.adversarial import pose_maps
+from xinggan.model.blocks import normalisation
+from xinggan.model.generator import check_resolution, initialise_generator
+from xinggan.model.losses import adversarial_loss
+from xinggan.model.method import Method, adam
+from xinggan.model.switches import Norm, PoseMap
+
+GRID = (8, 4)  # rows and columns of what is fully connected
+CODE = 64  # numbers in the fully connected bottleneck
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """A convolution that keeps the size (divided by `stride`), then ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.ReLU())
+
+
+def two_convolutions(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3x3 convolutions, each with ReLU."""
+    return nn.Sequential(convolution(inputs, outputs), convolution(outputs, outputs))
+
+
+class ResidualBlock(nn.Module):
+    """features + two convolutions of them."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.block = two_convolutions(channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.block(features)
+
+
+class CoarseGenerator(nn.Module):
+    """Stage I: source image and target pose maps [B, 21, H, W] -> coarse image [B, 3, H, W], not bounded."""
+
+    def __init__(self, width: int = 128, levels: int = 5):
+        super().__init__()
+        self.levels, self.width = levels, width
+        channels = [width * (level + 1) for level in range(levels)]
+        joined = [*(2 * number for number in channels[:-1]), channels[-1] + width]  # decoder's features beside a skip
+        self.first = convolution(3 + len(JOINTS), width)
+        self.encoder = nn.ModuleList(ResidualBlock(number) for number in channels)
+        self.down = nn.ModuleList(convolution(i, o, stride=2) for i, o in pairwise(channels))
+        self.code = nn.Linear(channels[-1] * GRID[0] * GRID[1], CODE)
+        self.spread = nn.Linear(CODE, width * GRID[0] * GRID[1])
+        self.decoder = nn.ModuleList(ResidualBlock(number) for number in joined)
+        self.up = nn.ModuleList(convolution(i, o, kernel=1) for i, o in zip(joined[1:], channels[:-1], strict=True))
+        self.image = nn.Conv2d(joined[0], 3, 3, padding=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs: [B, 21, H, W]. Returns [B, 3, H, W]."""
+        height, width = inputs.shape[-2:]
+        features, skips = self.first(pad_to_multiple(inputs, 2 ** (self.levels - 1))), []
+        for level, encode in enumerate(self.encoder):
+            features = encode(features)  # [B, (level + 1) * width, H / 2**level, W / 2**level]
+            skips.append(features)
+            if level < self.levels - 1:
+                features = self.down[level](features)
+        code = self.code(F.adaptive_avg_pool2d(features, GRID).flatten(1))  # [B, 64]
+        features = self.spread(code).unflatten(1, (self.width, *GRID))
+        features = F.interpolate(features, skips[-1].shape[-2:])  # [B, width, h, w]
+        for level in reversed(range(self.levels)):
+            features = self.decoder[level](torch.cat([features, skips[level]], dim=1))
+            if level > 0:  # pointwise, so it may as well come before the enlarging
+                features = F.interpolate(self.up[level - 1](features), scale_factor=2)
+        return self.image(features)[..., :height, :width]
+
+
+class RefinementGenerator(nn.Module):
+    """Stage II: coarse and source image [B, 6, H, W] -> difference map [B, 3, H, W]."""
+
+    def __init__(self, width: int = 128, levels: int = 3):
+        super().__init__()
+        self.levels = levels
+        channels = [width * (level + 1) for level in range(levels)]
+        skipped = [0, *channels[1:-1]][: levels - 1]  # none at full resolution; the lowest level has nothing to skip
+        joined = [*(width + number for number in skipped), channels[-1]]
+        self.first = convolution(6, width)
+        self.encoder = nn.ModuleList(two_convolutions(i, o) for i, o in pairwise([width, *channels]))
+        self.down = nn.ModuleList(convolution(number, number, stride=2) for number in channels[:-1])
+        self.decoder = nn.ModuleList(two_convolutions(number, width) for number in joined)
+        self.difference = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs: [B, 6, H, W]. Returns [B, 3, H, W]."""
+        height, width = inputs.shape[-2:]
+        features, skips = self.first(pad_to_multiple(inputs, 2 ** (self.levels - 1))), []
+        for level, encode in enumerate(self.encoder):
+            features = encode(features)  # [B, (level + 1) * width, H / 2**level, W / 2**level]
+            skips.append(features)
+            if level < self.levels - 1:
+                features = self.down[level](features)
+        features = self.decoder[-1](features)  # [B, width, h, w]
+        for level in reversed(range(self.levels - 1)):
+            features = F.interpolate(features, scale_factor=2)
+            if level > 0:
+                features = torch.cat([features, skips[level]], dim=1)
+            features = self.decoder[level](features)
+        return self.difference(features)[..., :height, :width]
+
+
+class PairDiscriminator(nn.Sequential):
+    """Generated or target image beside the source image [B, 6, H, W] -> score [B, 1] before any sigmoid."""
+
+    def __init__(self, width: int = 64, halvings: int = 4, norm: str = Norm.batch):
+        channels = [width * min(2**level, 8) for level in range(halvings)]
+        layers: list[nn.Module] = [nn.Conv2d(6, width, 5, 2, 2), nn.LeakyReLU(0.2)]
+        for inputs, outputs in pairwise(channels):
+            layers += [nn.Conv2d(inputs, outputs, 5, 2, 2), normalisation(norm, outputs), nn.LeakyReLU(0.2)]
+        last = nn.Linear(channels[-1] * GRID[0] * GRID[1], 1)
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), last)
+
+
+def pose_mask_loss(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference, doubled on the target pose's body (eq. 1). mask: bool [B, 1, H, W]. Returns []."""
+    return ((generated.float() - target).abs() * (1 + mask.float())).mean()
+
+
+class PG2(Method):
+    """PG2 in its own training. `l1` is the paper's lambda of stage II, `coarse_share` stage I's part of all steps."""
+
+    averaged = ("coarse", "refinement")
+
+    def __init__(
+        self,
+        width: int = 128,
+        levels: int = 5,
+        coarse_share: float = 0.6,
+        norm: Norm = Norm.batch,
+        l1: float = 10.0,
+        learning_rate: float = 2e-5,
+        pose_map: PoseMap = PoseMap.gaussian,
+        pose_sigma: float = 6.0,
+        seed: int = 0,
+    ):
+        """width: channels of the generators' first level; the discriminator's has half. norm: the discriminator's."""
+        super().__init__()
+        reasons = []
+        if not isinstance(levels, int) or not 3 <= levels <= 7:
+            reasons.append(f"method.levels={levels}: accepted are 3 to 7")
+        if not is_number(coarse_share, least=0) or coarse_share > 1:
+            reasons.append(f"method.coarse_share={coarse_share}: accepted is 0 to 1")
+        if not is_number(l1, least=0):
+            reasons.append(f"method.l1={l1}: accepted is 0 or more")
+        refuse(reasons, width=width)
+        self.coarse_share, self.l1 = coarse_share, l1
+        self.pose_map, self.pose_sigma = pose_map, pose_sigma
+        self.coarse = CoarseGenerator(width, levels)
+        self.refinement = RefinementGenerator(width, levels - 2)
+        self.discriminator = PairDiscriminator(width // 2, levels - 1, norm)
+        self._initialise(seed)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for name in ("coarse", "refinement", "discriminator"):
+            self.optimisers[name] = adam(getattr(self, name).parameters(), learning_rate)
+
+    def _initialise(self, seed: int) -> None:
+        random = torch.Generator().manual_seed(seed)
+        for module in (*self.coarse.modules(), *self.refinement.modules()):
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(module.weight, generator=random)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.refinement.difference.weight)
+        initialise_generator(self.discriminator, seed + 1)  # N(0, 0.02), as DCGAN's
+
+    def in_stage_one(self, step: int) -> bool:
+        """Whether the coarse generator alone is trained at this step: the first `coarse_share` of the planned steps."""
+        return step < round(self.coarse_share * self.planned_steps)
+
+    def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
+        """A step of stage I or II. The other stage's terms are 0, so that all steps have the same ones."""
+        target = images_to_float(batch.target_image)
+        source, inputs = self._inputs(batch.source_image, batch.target_pose)
+        names = ("l1_coarse", "gradient_coarse", "l1", "adversarial", "gradient_refinement")
+        terms = dict.fromkeys((*names, "discriminator", "gradient_discriminator"), target.new_zeros(()))
+        if self.in_stage_one(step):
+            with self.autocast():
+                coarse = self.coarse(inputs)
+            terms["l1_coarse"] = pose_mask_loss(coarse, target, batch.target_mask)
+            terms["gradient_coarse"] = self.update("coarse", terms["l1_coarse"])
+        else:
+            self._refine(terms, source, inputs, target, batch.target_mask)
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _refine(self, terms: dict[str, Tensor], source: Tensor, inputs: Tensor, target: Tensor, mask: Tensor) -> None:
+        """Stage II: the refinement generator first, then the discriminator on the same images. Fills in `terms`."""
+        with self.autocast():
+            with torch.no_grad():  # stage I stays as it is
+                coarse = self.coarse(inputs)
+            refined = coarse + self.refinement(torch.cat([coarse, source], dim=1))
+            self.discriminator.requires_grad_(False)  # the generator's update needs no gradient of its weights
+            scores = self.discriminator(torch.cat([refined, source], dim=1))
+            self.discriminator.requires_grad_(True)
+        terms["adversarial"] = adversarial_loss(scores, True)
+        terms["l1"] = self.l1 * pose_mask_loss(refined, target, mask)
+        terms["gradient_refinement"] = self.update("refinement", terms["adversarial"] + terms["l1"])
+        with self.autocast():
+            real = self.discriminator(torch.cat([target, source], dim=1))
+            fake = self.discriminator(torch.cat([refined.detach(), source], dim=1))
+        terms["discriminator"] = adversarial_loss(real, True) + adversarial_loss(fake, False)
+        terms["gradient_discriminator"] = self.update("discriminator", terms["discriminator"])
+
+    @torch.no_grad()
+    def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
+        """See `Method.generate`. The source pose and the seeds change nothing: PG2 is given neither pose nor noise."""
+        image, inputs = self._inputs(source, target_pose)
+        with self.autocast():
+            coarse = self.coarse(inputs)
+            refined = coarse + self.refinement(torch.cat([coarse, image], dim=1))
+        return refined.float().clamp(-1, 1)
+
+    def _inputs(self, source: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        """The source image [B, 3, H, W] and stage I's input [B, 21, H, W]."""
+        image = images_to_float(source)
+        check_resolution(image)
+        maps = pose_maps(target_pose, image, self.pose_map, self.pose_sigma)
+        return image, torch.cat([image, maps], dim=1)
