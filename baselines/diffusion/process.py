@@ -75,20 +75,16 @@ class NoiseProcess(nn.Module):
             return (noised - noise_rate * prediction) / signal_rate
         return signal_rate * noised - noise_rate * prediction
 
-    def drawn(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """Timesteps int64 [B], all equally likely, and noise [B, ...] for a batch [B, ...] of training data.
-
-        Drawn for the whole global batch, of which a process keeps its rows, so that several compute what one would.
-        """
-        processes = Processes.current
-        rows = len(clean) * processes.count
-        timesteps = torch.randint(TIMESTEPS, (rows,), device=clean.device)
-        noise = torch.randn(rows, *clean.shape[1:], device=clean.device)
-        return processes.own_rows(timesteps), processes.own_rows(noise)
+    def noise(self, prediction: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise [B, ...] that a prediction for x_t stands for."""
+        if self.prediction == Prediction.epsilon:
+            return prediction
+        signal_rate, noise_rate = self._rates(timesteps, noised)
+        return noise_rate * noised + signal_rate * prediction
 
     def loss(self, network: Network, clean: Tensor) -> Tensor:
         """Mean squared error of the network's predictions for one draw an item of clean [B, ...]. Returns []."""
-        timesteps, noise = self.drawn(clean)
+        timesteps, noise = draw_integers(TIMESTEPS, clean), draw_noise(clean)
         prediction = network(self.noised(clean, noise, timesteps), timesteps)
         return nn.functional.mse_loss(prediction.float(), self.target(clean, noise, timesteps))
 
@@ -96,3 +92,19 @@ class NoiseProcess(nn.Module):
         """Both rates at the timesteps [B], shaped [B, 1, ...] to multiply `like` [B, ...]."""
         shape = (-1, *[1] * (like.dim() - 1))
         return self.signal_rate[timesteps].view(shape), self.noise_rate[timesteps].view(shape)
+
+
+def draw_integers(below: int, batch: Tensor) -> Tensor:
+    """One of 0 .. below - 1 for each item of a training batch [B, ...], all equally likely: int64 [B].
+
+    Here and in `draw_noise`, what is random is drawn for the whole global batch, of which a process keeps its rows: so
+    several processes that seed alike compute what one would.
+    """
+    processes = Processes.current
+    return processes.own_rows(torch.randint(below, (len(batch) * processes.count,), device=batch.device))
+
+
+def draw_noise(batch: Tensor) -> Tensor:
+    """Standard normal noise for a training batch: [B, ...] like it."""
+    processes = Processes.current
+    return processes.own_rows(torch.randn(len(batch) * processes.count, *batch.shape[1:], device=batch.device))

@@ -35,6 +35,22 @@ def sampling_timesteps(steps: int) -> list[int]:
     return [(2 * TIMESTEPS * k + steps) // (2 * steps) - 1 for k in range(steps, 0, -1)]
 
 
+class ImageNoise:
+    """Standard normal noise for a batch in which every item has a generator of its own.
+
+    Drawn on the CPU, so that a seed gives the same image on every device.
+    """
+
+    def __init__(self, seeds: Tensor, shape: tuple[int, ...], device: torch.device | str):
+        """seeds: int64 [B]; shape: of an item."""
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+        self.shape, self.device = shape, device
+
+    def draw(self) -> Tensor:
+        """The next noise: float32 [B, *shape]."""
+        return torch.stack([torch.randn(self.shape, generator=own) for own in self.generators]).to(self.device)
+
+
 @torch.no_grad()
 def sample(
     process: NoiseProcess,
@@ -54,17 +70,16 @@ def sample(
     """
     if problems := sampler_problems(sampler, steps):
         raise ValueError("; ".join(problems))
-    # Noise is drawn on the CPU, so that a seed gives the same image on every device.
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
-    noised = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+    noise = ImageNoise(seeds, shape, device)
+    noised = noise.draw()
     scheduler = make_scheduler(sampler, steps, process.betas)
-    noise = {"generator": generators} if sampler == "ddpm" else {}  # the others draw none
+    own_noise = {"generator": noise.generators} if sampler == "ddpm" else {}  # the others draw none
     for timestep in scheduler.timesteps.tolist():
         timesteps = torch.full((len(noised),), timestep, device=device)  # [B]
         clean = process.clean(network(noised, timesteps).float(), noised, timesteps)
         if limit is not None:
             clean = clean.clamp(-limit, limit)
-        noised = scheduler.step(clean, timestep, noised, **noise).prev_sample
+        noised = scheduler.step(clean, timestep, noised, **own_noise).prev_sample
     return noised
 
 

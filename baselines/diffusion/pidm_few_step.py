@@ -1,0 +1,142 @@
+"""PIDM in one to four steps: the honest rival of a GAN that generates in one pass.
+
+Not a published method: PIDM (see `pidm`), distilled within one training by the method of `consistency`. For a share
+of the steps a teacher is trained as PIDM is; then its moving average is frozen, and the student goes on from there. All
+of it counts as this method's training. Chosen here: both predict v rather than the noise, since a noise prediction says
+next to nothing about the image at the noisiest timestep, where the student has to say all; the teacher's guidance is
+distilled into the student, which then needs one branch; the student compares with itself, not with its own average.
+"""
+
+import torch
+from torch import Tensor
+
+from baselines.diffusion.consistency import consistency_loss, consistency_problems, few_step_sample
+from baselines.diffusion.guidance import for_branches, guided
+from baselines.diffusion.pidm import PIDM
+from baselines.diffusion.process import Prediction
+from baselines.diffusion.texture_unet import TextureUNet
+from xinggan.data.batch import PosePair, images_to_float
+from xinggan.model.method import Method
+from xinggan.model.switches import PoseMap
+
+
+class PIDMFewStep(Method):
+    """Teacher and student in one. ValueError for settings out of range, naming all of them."""
+
+    averaged = ("student",)
+    distilling: Tensor
+
+    def __init__(
+        self,
+        width: int = 128,
+        multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4),
+        level_blocks: int = 2,
+        attention_levels: int = 3,
+        dropout: float = 0.1,
+        steps: int = 2,
+        grid: int = 48,
+        teacher_share: float = 0.5,
+        teacher_ema: float = 0.9999,
+        guidance_source: float = 2.0,
+        guidance_pose: float = 2.0,
+        condition_dropout: float = 0.1,
+        learning_rate: float = 2e-5,
+        pose_map: PoseMap = PoseMap.gaussian,
+        pose_sigma: float = 6.0,
+        seed: int = 0,
+    ):
+        """steps: of sampling. grid: timesteps of the distillation. teacher_share: of the training's steps.
+
+        guidance_source, guidance_pose: of the teacher whose predictions are distilled. The rest is PIDM's.
+        """
+        super().__init__()
+        problems = consistency_problems(steps, grid)
+        if not 0 < teacher_share < 1:
+            problems.append(f"method.teacher_share={teacher_share}: accepted is between 0 and 1, both excluded")
+        if not 0 <= teacher_ema < 1:
+            problems.append(f"method.teacher_ema={teacher_ema}: accepted is 0 up to, not including, 1")
+
+        def pidm() -> PIDM:
+            return PIDM(
+                width=width,
+                multipliers=multipliers,
+                level_blocks=level_blocks,
+                attention_levels=attention_levels,
+                dropout=dropout,
+                prediction=Prediction.v,
+                guidance_source=guidance_source,
+                guidance_pose=guidance_pose,
+                condition_dropout=condition_dropout,
+                learning_rate=learning_rate,
+                pose_map=pose_map,
+                pose_sigma=pose_sigma,
+                seed=seed,
+            )
+
+        try:
+            self.student, self.teacher = pidm(), pidm()
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.steps, self.grid, self.teacher_share, self.teacher_ema = steps, grid, teacher_share, teacher_ema
+        self.teacher.requires_grad_(False)
+        self.register_buffer("distilling", torch.tensor(False))
+        self.optimisers["denoiser"] = self.student.optimisers["denoiser"]
+
+    @property
+    def denoiser(self) -> TextureUNet:
+        """The network that a sampling step evaluates once."""
+        return self.student.denoiser
+
+    def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
+        """A step of PIDM's training while the teacher is made, then one of distillation."""
+        if step < round(self.teacher_share * self.planned_steps):
+            with self.autocast():
+                loss = self.student.denoising_loss(batch)
+            gradient = self.update("denoiser", loss)
+            self._move_teacher(1 - min(self.teacher_ema, (1 + step) / (10 + step)))
+            return {"denoising": loss.detach(), "gradient_denoiser": gradient}
+        if not self.distilling:
+            with torch.no_grad():  # the student goes on from the teacher's average
+                torch._foreach_copy_(list(self.student.parameters()), list(self.teacher.parameters()))
+            self.distilling.fill_(True)
+        with self.autocast():
+            loss = self._distillation_loss(batch)
+        gradient = self.update("denoiser", loss)
+        return {"consistency": loss.detach(), "gradient_denoiser": gradient}
+
+    @torch.no_grad()
+    def _move_teacher(self, part: float) -> None:
+        """Bring the teacher's weights this part of the way to the student's: a moving average over the steps."""
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), part)
+
+    def _distillation_loss(self, batch: PosePair) -> Tensor:
+        target, teacher = images_to_float(batch.target_image), self.teacher.eval()
+        features, maps = self.student.conditions(batch.source_image, batch.target_pose)
+        with torch.no_grad():
+            taught, _ = teacher.conditions(batch.source_image, batch.target_pose)
+            taught = [for_branches(level, [branch.source for branch in teacher.branches]) for level in taught]
+            taught_maps = for_branches(maps, [branch.pose for branch in teacher.branches])
+        return consistency_loss(
+            self.student.process,
+            guided(lambda noised, t: teacher.denoiser(noised, t, taught_maps, taught), teacher.branches),
+            lambda noised, t: self.student.denoiser(noised, t, maps, features),
+            target,
+            self.grid,
+        )
+
+    @torch.no_grad()
+    def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
+        """See `Method.generate`. The source is encoded once, the denoiser evaluated once a step."""
+        with self.autocast():
+            features, maps = self.student.conditions(source, target_pose)
+            return few_step_sample(
+                self.student.process,
+                lambda noised, timesteps: self.student.denoiser(noised, timesteps, maps, features),
+                tuple(source.shape[1:]),
+                seeds,
+                steps=self.steps,
+                device=source.device,
+                limit=1.0,
+            )

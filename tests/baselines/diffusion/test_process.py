@@ -1,0 +1,82 @@
+"""The diffusion process against diffusers' schedulers and against the closed form for normal data."""
+
+import pytest
+import torch
+from gaussian_data import GaussianData
+
+from baselines.diffusion.library import import_diffusers
+from baselines.diffusion.process import (
+    TIMESTEPS,
+    NoiseProcess,
+    Prediction,
+    draw_integers,
+    draw_noise,
+    linear_betas,
+    prediction_problems,
+    scaled_linear_betas,
+)
+from xinggan.distributed import Processes
+
+SCHEDULES = [
+    (linear_betas(), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
+    (scaled_linear_betas(), {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}),
+]
+
+
+@pytest.mark.parametrize(("betas", "named"), SCHEDULES, ids=["linear", "scaled_linear"])
+def test_noise_is_mixed_in_as_by_diffusers(betas, named):
+    scheduler = import_diffusers().DDPMScheduler(num_train_timesteps=TIMESTEPS, **named)
+    clean, noise, timesteps = torch.randn(5, 3, 4, 2), torch.randn(5, 3, 4, 2), torch.tensor([0, 1, 300, 998, 999])
+    for prediction in Prediction:
+        process = NoiseProcess(prediction, betas)
+        noised = process.noised(clean, noise, timesteps)
+        torch.testing.assert_close(noised, scheduler.add_noise(clean, noise, timesteps), atol=2e-5, rtol=0)
+    velocity = scheduler.get_velocity(clean, noise, timesteps)
+    torch.testing.assert_close(process.target(clean, noise, timesteps), velocity, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("prediction", list(Prediction))
+@pytest.mark.parametrize("shape", [(), (7,), (3, 8, 4), (2, 3, 4, 5)])
+def test_data_and_noise_come_back_from_a_right_prediction(prediction, shape):
+    process = NoiseProcess(prediction)
+    clean, noise, timesteps = torch.randn(4, *shape), torch.randn(4, *shape), torch.tensor([0, 250, 500, 750])
+    noised, right = process.noised(clean, noise, timesteps), process.target(clean, noise, timesteps)
+    torch.testing.assert_close(process.clean(right, noised, timesteps), clean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(process.noise(right, noised, timesteps), noise, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("prediction", list(Prediction))
+def test_loss_of_the_best_network_is_the_variance_that_is_left(prediction):
+    """Var(noise | x_t) or Var(v | x_t), averaged over timesteps; and any other network loses more."""
+    data = GaussianData(torch.linspace(-1, 1, 5), torch.linspace(0.2, 1.5, 5))
+    process = NoiseProcess(prediction)
+    kept = torch.cumprod(1 - linear_betas(), 0)[:, None]  # [T, 1]
+    total = kept * data.deviation.double() ** 2 + 1 - kept  # variance of x_t
+    left = {"epsilon": kept * data.deviation**2 / total, "v": data.deviation**2 / total}[prediction].mean().item()
+    best, clean = data.best_network(process), data.draw(200_000)
+
+    def loss(network):
+        torch.manual_seed(0)
+        return process.loss(network, clean).item()
+
+    assert loss(best) == pytest.approx(left, rel=0.01)
+    for worse in (lambda x, t: 0.8 * best(x, t), lambda x, t: best(x, t) + 0.2, lambda x, t: best(x, t.flip(0))):
+        assert loss(worse) > 1.01 * loss(best)
+
+
+def test_several_processes_draw_what_one_would():
+    def drawn(index, count):
+        torch.manual_seed(3)
+        with Processes(index, count).active():
+            batch = torch.empty(6 // count, 2, 5)
+            return draw_integers(TIMESTEPS, batch), draw_noise(batch)
+
+    alone = drawn(0, 1)
+    for whole, *parts in zip(alone, drawn(0, 2), drawn(1, 2), strict=True):
+        assert torch.equal(torch.cat(parts), whole)
+    assert len(alone[0].unique()) > 3
+
+
+def test_an_unknown_prediction_is_refused_with_what_is_accepted():
+    assert prediction_problems("epsilon") == prediction_problems(Prediction.v) == []
+    assert prediction_problems("x") == ["method.prediction=x: accepted are epsilon, v"]

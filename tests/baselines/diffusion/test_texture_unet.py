@@ -1,0 +1,86 @@
+"""PIDM's networks: attention written out, sizes that do not halve evenly, what a missing source leaves."""
+
+import pytest
+import torch
+
+from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureBlock, TextureUNet
+
+SMALL = Size(width=8, multipliers=(1, 2, 2), blocks=1, attention_levels=2, dropout=0.0)
+
+
+def awake(module, seed=0):
+    """With weights everywhere: a fresh network starts as one that ignores its blocks."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return module.eval()
+
+
+def test_a_position_attends_to_all_positions_of_the_source():
+    block = awake(TextureBlock(SMALL, 8, 8, attends=True))
+    x, time, source = torch.randn(2, 8, 3, 2), torch.randn(2, 32), torch.randn(2, 5, 8)
+    inner, attention = block.block(x, time), block.attention
+    mean = inner.reshape(2, 2, -1).mean(2).repeat_interleave(4, 1)[..., None, None]  # two groups of four channels
+    spread = inner.reshape(2, 2, -1).var(2, unbiased=False).repeat_interleave(4, 1)[..., None, None]
+    normal = (inner - mean) / (spread + 1e-5).sqrt()
+    normal = normal * attention.group_norm.weight[:, None, None] + attention.group_norm.bias[:, None, None]
+    expected = inner.clone()
+    for item in range(2):
+        for row in range(3):
+            for column in range(2):
+                query = attention.to_q.weight @ normal[item, :, row, column]
+                scores = torch.stack([query @ (attention.to_k.weight @ place) / 8**0.5 for place in source[item]])
+                weights = scores.exp() / scores.exp().sum()
+                value = sum(w * (attention.to_v.weight @ place) for w, place in zip(weights, source[item], strict=True))
+                expected[item, :, row, column] += attention.to_out[0](value)
+    torch.testing.assert_close(block(x, time, source), expected, atol=1e-5, rtol=1e-4)
+
+
+PUBLISHED_LEVELS = Size(width=4, multipliers=(1, 1, 2, 2, 4, 4), blocks=1, attention_levels=3, dropout=0.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "height", "width"),
+    [(SMALL, 32, 16), (SMALL, 16, 16), (SMALL, 64, 32), (PUBLISHED_LEVELS, 128, 64), (PUBLISHED_LEVELS, 256, 176)],
+)
+def test_images_keep_their_size_and_every_weight_takes_part(size, height, width):
+    encoder, denoiser = awake(SourceEncoder(size)), awake(TextureUNet(size))
+    features = encoder(torch.randn(2, 3, height, width))
+    assert len(features) == size.attention_levels
+    predicted = denoiser(
+        torch.randn(2, 3, height, width), torch.tensor([0, 999]), torch.rand(2, 18, height, width), features
+    )
+    assert predicted.shape == (2, 3, height, width)
+    predicted.square().mean().backward()
+    assert all(p.grad is not None for module in (encoder, denoiser) for p in module.parameters())
+
+
+def test_every_input_changes_the_prediction_and_a_missing_source_is_the_same_for_all():
+    encoder, denoiser = awake(SourceEncoder(SMALL)), awake(TextureUNet(SMALL))
+    noised, maps, timesteps = torch.randn(2, 3, 16, 16), torch.rand(2, 18, 16, 16), torch.tensor([10, 10])
+    features = encoder(torch.randn(2, 3, 16, 16))
+    with torch.no_grad():
+        usual = denoiser(noised, timesteps, maps, features)
+        others = (
+            denoiser(noised, timesteps, maps, encoder(torch.randn(2, 3, 16, 16))),
+            denoiser(noised, timesteps, 0 * maps, features),
+            denoiser(noised, timesteps + 500, maps, features),
+            denoiser(-noised, timesteps, maps, features),
+        )
+        missing = [torch.zeros_like(level) for level in features]
+        alike = denoiser(noised[:1].repeat(2, 1, 1, 1), timesteps, maps[:1].repeat(2, 1, 1, 1), missing)
+    assert all((usual - other).abs().max() > 1e-4 for other in others)
+    torch.testing.assert_close(alike[0], alike[1])
+
+
+def test_sizes_out_of_range_are_all_named():
+    problems = Size(width=6, multipliers=(1, 0), blocks=0, attention_levels=3, dropout=1.0).problems()
+    assert [problem.split("=")[0] for problem in problems] == [
+        "width",
+        "method.multipliers",
+        "method.level_blocks",
+        "method.attention_levels",
+        "dropout",
+    ]
+    assert Size().problems() == SMALL.problems() == []
