@@ -1,0 +1,164 @@
+"""The first stage of latent diffusion (Rombach et al., CVPR 2022, section 3.1): images become latents and come back.
+
+diffusers' AutoencoderKL, either small and new, to be trained in the same run as the second stage, or from a file as
+diffusers saves it. `training_terms` is its loss: L1 and, with LDM's weight, the divergence of its posterior from
+N(0, 1). LDM's perceptual and adversarial terms are left out, so that nothing is needed that was trained elsewhere.
+"""
+
+import inspect
+import json
+from math import gcd
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from baselines.diffusion.library import import_diffusers
+from baselines.diffusion.process import draw_noise
+from baselines.gan.pix2pix import pad_to_multiple
+from xinggan.files import sha256_of
+
+AutoencoderKL = Any  # diffusers', imported only where it is used
+
+TRAINED = "trained"
+FACTORS = (2, 4, 8)  # pixels along a side that become one latent position
+KL_WEIGHT = 1e-6  # beside the sum of all pixels' errors, as LDM counts
+FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of the attention in old files
+
+
+def autoencoder_problems(vae: str, share: float, width: int, factor: int, channels: int) -> list[str]:
+    """What is wrong with these settings of a method, each with its key and what is accepted."""
+    problems = []
+    if vae != TRAINED and not Path(vae).exists():
+        problems.append(
+            f"method.vae={vae}: accepted are {TRAINED} and the path of an AutoencoderKL, a folder with config.json and "
+            f"{FILES[0]}; nothing is there"
+        )
+    if not 0 < share < 1:
+        problems.append(f"method.vae_share={share}: accepted is more than 0 and less than 1, of the training steps")
+    if width < 4 or width % 4:
+        problems.append(f"method.vae_width={width}: accepted are multiples of 4")
+    if factor not in FACTORS:
+        problems.append(f"method.vae_factor={factor}: accepted are {', '.join(map(str, FACTORS))}")
+    if not 1 <= channels <= 64:
+        problems.append(f"method.latent_channels={channels}: accepted are 1 to 64")
+    return problems
+
+
+def make_autoencoder(vae: str, width: int, factor: int, channels: int, seed: int) -> tuple[AutoencoderKL, str]:
+    """The autoencoder that `method.vae` asks for, and its file's SHA-256, "" for one that is to be trained.
+
+    Raises ValueError for a file that is none, naming what differs.
+    """
+    if vae != TRAINED:
+        return load_autoencoder(Path(vae))
+    levels = factor.bit_length()
+    with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
+        torch.manual_seed(seed)
+        new = import_diffusers().AutoencoderKL(
+            block_out_channels=[width * min(2**level, 4) for level in range(levels)],
+            down_block_types=["DownEncoderBlock2D"] * levels,
+            up_block_types=["UpDecoderBlock2D"] * levels,
+            latent_channels=channels,
+            norm_num_groups=gcd(32, width // 4) if width < 128 else gcd(32, width),
+        )
+    return new, ""
+
+
+def load_autoencoder(path: Path) -> tuple[AutoencoderKL, str]:
+    """A diffusers folder, or the weights file in it, as a frozen AutoencoderKL and the weights' SHA-256."""
+    folder = path if path.is_dir() else path.parent
+    weights = next((folder / name for name in FILES if (folder / name).is_file()), None) if path.is_dir() else path
+    if weights is None or not (folder / "config.json").is_file():
+        raise ValueError(f"method.vae={path}: accepted is a folder with config.json and {' or '.join(FILES)}")
+    kind = import_diffusers().AutoencoderKL
+    settings = _read_settings(folder / "config.json", kind)
+    try:
+        with torch.device("meta"):  # names and shapes alone: a configuration may ask for any size
+            autoencoder = kind(**settings)
+    except (TypeError, ValueError, ZeroDivisionError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{folder / 'config.json'} does not describe an AutoencoderKL: {error}") from error
+    state = _read_state(weights)
+    expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        names = sorted(expected.keys() | found.keys())
+        differing = [
+            f"{name} (expected {expected.get(name)}, found {found.get(name)})"
+            for name in names
+            if expected.get(name) != found.get(name)
+        ]
+        raise ValueError(
+            f"{weights} does not fit its config.json: {len(differing)} tensors differ: {', '.join(differing[:5])}"
+        )
+    autoencoder.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    return autoencoder.requires_grad_(False), sha256_of(weights)
+
+
+def _read_settings(file: Path, kind: type) -> dict:
+    try:
+        content = json.loads(file.read_bytes())
+        settings = {key: value for key, value in content.items() if not key.startswith("_")}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{file}: cannot be read as a JSON object: {error}") from error
+    known = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    if content.get("_class_name", "AutoencoderKL") != "AutoencoderKL" or settings.keys() - known.keys():
+        unknown = ", ".join(sorted(settings.keys() - known.keys())) or content["_class_name"]
+        raise ValueError(f"{file} is not the configuration of an AutoencoderKL: {unknown}")
+    if settings.get("in_channels", 3) != 3 or settings.get("out_channels", 3) != 3:
+        raise ValueError(f"{file}: in_channels and out_channels are to be 3, an RGB image's")
+    return settings
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
+    """The file's tensors, under the names of today's diffusers."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    except (OSError, SafetensorError, UnpicklingError, EOFError, RuntimeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{file} is not a file of plain tensors: {error}") from error
+    renamed = {}
+    for name, value in tensors.items():
+        *path, layer, kind = ["", *name.split(".")]
+        if "attentions" in path and layer in RENAMED:
+            name, value = ".".join([*path[1:], RENAMED[layer], kind]), value.flatten(1) if kind == "weight" else value
+        renamed[name] = value
+    return renamed
+
+
+def factor_of(autoencoder: AutoencoderKL) -> int:
+    """Pixels along a side of an image that become one latent position."""
+    return 2 ** (len(autoencoder.config.block_out_channels) - 1)
+
+
+def encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
+    """images: [B, 3, H, W] in [-1, 1] -> the posterior's mean [B, C, h, w], H and W first padded to a multiple."""
+    return autoencoder.encode(pad_to_multiple(images, factor_of(autoencoder))).latent_dist.mean
+
+
+def decode(autoencoder: AutoencoderKL, latents: Tensor, height: int, width: int) -> Tensor:
+    """latents: [B, C, h, w] -> images [B, 3, height, width], not yet clamped to [-1, 1]."""
+    return autoencoder.decode(latents).sample[..., :height, :width]
+
+
+def training_terms(autoencoder: AutoencoderKL, images: Tensor) -> dict[str, Tensor]:
+    """The two terms of the loss, [] each, for images [B, 3, H, W] in [-1, 1], at latents drawn from the posterior."""
+    height, width = images.shape[-2:]
+    posterior = autoencoder.encode(pad_to_multiple(images, factor_of(autoencoder))).latent_dist
+    mean, std = posterior.mean.float(), posterior.std.float()
+    rebuilt = decode(autoencoder, mean + std * draw_noise(mean), height, width)
+    divergence = posterior.kl().float().mean()  # of an image, summed over its latents
+    return {
+        "vae_l1": F.l1_loss(rebuilt.float(), images),
+        "vae_divergence": KL_WEIGHT * divergence / images[0].numel(),
+    }

@@ -1,0 +1,190 @@
+"""CFLD: "Coarse-to-Fine Latent Diffusion for Pose-Guided Person Image Synthesis" (Lu et al., CVPR 2024).
+
+Implemented: the perception-refined decoder, whose learnt queries become a coarse prompt of the source for every
+cross-attention (section 3.2); hybrid-granularity attention, which adds finer features of the source to the queries of
+the cross-attentions on the way up (3.3); the light pose adapter, added at each level's end on the way down; the loss
+with the source's reconstruction from itself and cubic sampling of timesteps (3.4); guidance by the pose, then by the
+source.
+
+Departures. The paper starts from Stable Diffusion and an ImageNet Swin; here U-Net and source encoder are PIDM's blocks
+and everything is learnt, so `condition_dropout` leaves out the pose too, and fine features together with the prompt.
+The encoder takes patches of `vae_factor` pixels, which puts its levels on the U-Net's grids. Positions in the source
+are sinusoids, for any resolution. One fine-feature encoder a level serves all its attentions. Rates have no warm-up.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
+from baselines.diffusion.latent_unet import Place, latent_encoder, latent_unet
+from baselines.diffusion.process import TIMESTEPS, draw_noise
+from baselines.diffusion.source_prompt import FineFeatures, PerceptionRefinedDecoder, PromptedAttention
+from baselines.diffusion.texture_unet import Size
+from baselines.gan.pix2pix import pad_to_multiple
+from xinggan.data.batch import PosePair
+from xinggan.data.poses import JOINTS, heatmaps
+from xinggan.distributed import Processes
+from xinggan.model.switches import PoseMap
+
+
+@dataclass(frozen=True)
+class Guides:
+    """What the attentions of a level look at."""
+
+    prompt: Tensor  # [B, Q, D]
+    pose: Tensor  # [B, N, C]: added at the level's end on the way down
+    fine: Tensor  # [B, N, C]: added to the queries of cross-attention on the way up
+
+
+class GuidedAttention(nn.Module):
+    """One attention block of the U-Net, which takes of the guides what belongs to its place."""
+
+    def __init__(self, channels: int, prompt_channels: int, place: Place):
+        super().__init__()
+        self.place = place
+        self.attention = PromptedAttention(channels, prompt_channels)
+
+    def forward(self, x: Tensor, guides: Guides) -> Tensor:
+        """x: [B, C, h, w]. Returns [B, C, h, w]."""
+        x = self.attention(x, guides.prompt, guides.fine if self.place == Place.up else None)
+        if self.place == Place.level_end:
+            x = x + guides.pose.transpose(1, 2).unflatten(2, x.shape[-2:])
+        return x
+
+
+class CFLDDenoiser(Denoiser):
+    """Source encoder, perception-refined decoder, fine features, pose adapter and U-Net."""
+
+    sees_latents = False
+
+    def __init__(
+        self,
+        size: Size,
+        channels: int,
+        factor: int,
+        prompt: tuple[int, int, int],
+        fine_blocks: int,
+        pose_map: PoseMap,
+        pose_sigma: float,
+    ):
+        """channels, factor: of the latents. prompt: its queries, channels and decoder blocks."""
+        super().__init__()
+        queries, prompt_channels, prompt_blocks = prompt
+        self.factor, self.levels, self.pose_map, self.pose_sigma = factor, len(size.channels), pose_map, pose_sigma
+        self.source_encoder = latent_encoder(size, 3 * factor**2)
+        self.pose_adapter = latent_encoder(size, len(JOINTS) * factor**2)
+        self.decoder = PerceptionRefinedDecoder(queries, prompt_channels, prompt_blocks, size.channels[-1])
+        self.no_source = nn.Parameter(torch.randn(1, queries, prompt_channels))  # the prompt of a missing source
+        self.fine = nn.ModuleList(FineFeatures(level, fine_blocks) for level in size.channels)
+        self.unet = latent_unet(size, channels, channels, lambda c, place: GuidedAttention(c, prompt_channels, place))
+
+    def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """The prompt [B, Q, D], then the pose's and the source's fine features of each level, [B, N, C]."""
+        patches = F.pixel_unshuffle(pad_to_multiple(source, self.factor), self.factor)  # [B, 3 f f, h, w]
+        features = self.source_encoder(patches)
+        height, width = patches.shape[-2:]
+        for _ in range(self.levels - 1):
+            height, width = -(-height // 2), -(-width // 2)
+        prompt = self.decoder(features[-1], (height, width))
+        fine = [encoder(level) for encoder, level in zip(self.fine, features, strict=True)]
+        return [prompt, *self.pose_features(target_pose, size), *fine]
+
+    def pose_features(self, pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """pose: [B, 18, 3] -> the adapter's features [B, N, C] of each level."""
+        maps = pad_to_multiple(heatmaps(pose, *size, self.pose_sigma, self.pose_map.value), self.factor)
+        return self.pose_adapter(F.pixel_unshuffle(maps, self.factor))
+
+    def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
+        """See `Denoiser`."""
+        prompt, levels = conditions[0], self.levels
+        source, pose = seen.source[:, None, None], seen.pose[:, None, None]
+        prompt = torch.where(source, prompt, self.no_source.to(prompt.dtype))
+        guides = [
+            Guides(prompt, pose_level * pose, fine_level * source)
+            for pose_level, fine_level in zip(conditions[1 : 1 + levels], conditions[1 + levels :], strict=True)
+        ]
+        nothing = noised[:, :0]  # the pose goes in at the levels' ends, not beside the noised latents
+        return self.unet(noised, timesteps, nothing, guides)
+
+
+class CFLD(LatentDiffusion):
+    """CFLD at its published size. `reconstruction`: weight of the source's own reconstruction; 0: half the work.
+
+    prompt_queries, prompt_channels, prompt_blocks: of the perception-refined decoder; fine_blocks: transformer blocks
+    of each level's fine features. Other settings: LatentDiffusion. ValueError naming all settings out of range.
+    """
+
+    terms = ("denoising", "reconstruction")
+    denoiser: CFLDDenoiser
+
+    def __init__(
+        self,
+        width: int = 320,
+        multipliers: tuple[int, ...] = (1, 2, 4, 4),
+        level_blocks: int = 2,
+        prompt_queries: int = 16,
+        prompt_channels: int = 768,
+        prompt_blocks: int = 8,
+        fine_blocks: int = 4,
+        reconstruction: float = 1.0,
+        pose_map: PoseMap = PoseMap.gaussian,
+        pose_sigma: float = 6.0,
+        **latent: Any,
+    ):
+        size = Size(width, tuple(multipliers), level_blocks, len(multipliers), dropout=0.0)
+        problems = size.problems()
+        counts = {"prompt_queries": prompt_queries, "prompt_blocks": prompt_blocks, "fine_blocks": fine_blocks}
+        problems += [f"method.{key}={count}: accepted is 1 or more" for key, count in counts.items() if count < 1]
+        if prompt_channels < 4 or prompt_channels % 4:
+            problems.append(f"method.prompt_channels={prompt_channels}: accepted are multiples of 4")
+        if not 0 <= reconstruction < float("inf"):
+            problems.append(f"method.reconstruction={reconstruction}: accepted is 0 (none) or more")
+        prompt = (prompt_queries, prompt_channels, prompt_blocks)
+        super().__init__(
+            lambda channels, factor: CFLDDenoiser(size, channels, factor, prompt, fine_blocks, pose_map, pose_sigma),
+            problems,
+            **latent,
+        )
+        self.reconstruction = reconstruction
+
+    def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The errors of the noise predicted in the target's and in the source's latents, in one evaluation."""
+        seen = self.drawn_seen(len(target), target.device)
+        conditions = self.conditions(batch, source)
+        noised, timesteps, wanted = self._drawn(target)
+        if not self.reconstruction:
+            error = F.mse_loss(self.denoiser(noised, timesteps, conditions, seen).float(), wanted)
+            return {"denoising": error, "reconstruction": torch.zeros_like(error)}
+        own_seen = self.drawn_seen(len(source), source.device)
+        own_noised, own_timesteps, own_wanted = self._drawn(source)
+        size = (batch.source_image.shape[2], batch.source_image.shape[3])
+        levels = self.denoiser.levels
+        own_pose = self.denoiser.pose_features(batch.source_pose, size)
+        own_conditions = [conditions[0], *own_pose, *conditions[1 + levels :]]
+        predicted = self.denoiser(
+            torch.cat([noised, own_noised]),
+            torch.cat([timesteps, own_timesteps]),
+            [torch.cat(both) for both in zip(conditions, own_conditions, strict=True)],
+            Seen(torch.cat([seen.source, own_seen.source]), torch.cat([seen.pose, own_seen.pose])),
+        ).float()
+        error, own_error = (F.mse_loss(a, b) for a, b in zip(predicted.chunk(2), (wanted, own_wanted), strict=True))
+        return {"denoising": error, "reconstruction": self.reconstruction * own_error}
+
+    def _drawn(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Noised latents [B, C, h, w], timesteps [B], and what is to be predicted, for clean latents."""
+        noise, timesteps = draw_noise(clean), cubic_timesteps(clean)
+        return self.process.noised(clean, noise, timesteps), timesteps, self.process.target(clean, noise, timesteps)
+
+
+def cubic_timesteps(batch: Tensor) -> Tensor:
+    """int64 [B] for a training batch [B, ...], floor((1 - u^3) T) for u even in [0, 1): noisy ones more often.
+
+    Drawn for the whole global batch, of which a process keeps its rows.
+    """
+    processes = Processes.current
+    u = processes.own_rows(torch.rand(len(batch) * processes.count, device=batch.device))
+    return ((1 - u**3) * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)

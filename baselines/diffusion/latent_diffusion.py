@@ -1,0 +1,200 @@
+"""Latent diffusion (Rombach et al., CVPR 2022) of a person in a pose: what PoCoLD and CFLD have in common.
+
+A first stage of the run trains the autoencoder, unless its weights are from a file. Then the training images are
+encoded once, and a denoiser learns to predict the noise in the target's latents from the source and the target pose.
+Latents have mean 0 and deviation 1 in each channel, measured on the training images (LDM has one factor for all).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.diffusion.autoencoder import autoencoder_problems, decode, encode, factor_of, make_autoencoder
+from baselines.diffusion.first_stage import TERMS, first_stage_step, first_stage_steps, idle
+from baselines.diffusion.guidance import cascaded_branches, guidance_problems, guided, kept_in_training
+from baselines.diffusion.latents import PackedLatents, folder_of, open_split
+from baselines.diffusion.process import NoiseProcess, Prediction, prediction_problems, scaled_linear_betas
+from baselines.diffusion.samplers import sample, sampler_problems
+from xinggan.data.batch import PosePair, images_to_float
+from xinggan.data.packed import PackedSplit
+from xinggan.model.method import Method
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Which conditions each row of a batch sees."""
+
+    source: Tensor  # [B] bool
+    pose: Tensor  # [B] bool
+
+
+class Denoiser(nn.Module):
+    """What a latent method is made of: the conditions, encoded once a sample, and the prediction, made once a step."""
+
+    sees_latents = True  # whether the source is given as latents; else as an image
+
+    def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """source: latents [B, C, h, w] or image [B, 3, H, W]; target_pose: [B, 18, 3]; size: H and W in pixels.
+
+        Returns tensors [B, ...].
+        """
+        raise NotImplementedError
+
+    def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
+        """noised: [B, C, h, w]; timesteps: int64 [B]. Returns the prediction [B, C, h, w]."""
+        raise NotImplementedError
+
+
+class LatentDiffusion(Method):
+    """A method around a `Denoiser`. A subclass builds it and says what is minimised (`denoising_terms`).
+
+    A base class for the reason that `PoseTransferGAN` is one: the stages need a method's optimisers, precision and
+    processes for every line they run.
+    """
+
+    averaged = ("autoencoder", "denoiser")
+    terms: tuple[str, ...] = ("denoising",)  # names of the losses that `denoising_terms` returns
+
+    latent_mean: Tensor  # [C, 1, 1]
+    latent_std: Tensor  # [C, 1, 1]
+    latent_limit: Tensor  # []
+
+    def __init__(
+        self,
+        make_denoiser: Callable[[int, int], Denoiser],
+        problems: list[str],
+        vae: str = "trained",
+        vae_share: float = 0.3,
+        vae_width: int = 128,
+        vae_factor: int = 8,
+        latent_channels: int = 4,
+        vae_learning_rate: float = 1e-4,
+        prediction: Prediction = Prediction.epsilon,
+        sampler: str = "ddim",
+        steps: int = 50,
+        guidance_source: float = 2.0,
+        guidance_pose: float = 2.0,
+        condition_dropout: float = 0.15,
+        learning_rate: float = 5e-5,
+        seed: int = 0,
+    ):
+        """make_denoiser: from the latents' channels and the pixels along a side of one. problems: the subclass's.
+
+        Raises ValueError naming every setting out of range. steps: of sampling.
+        """
+        super().__init__()
+        problems = [
+            *problems,
+            *autoencoder_problems(vae, vae_share, vae_width, vae_factor, latent_channels),
+            *prediction_problems(prediction),
+            *sampler_problems(sampler, steps),
+            *guidance_problems(guidance_source, guidance_pose, condition_dropout),
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.vae_share, self.condition_dropout = vae_share, condition_dropout
+        self.sampler, self.steps = sampler, steps
+        self.branches = cascaded_branches(guidance_source, guidance_pose)
+        self.process = NoiseProcess(prediction, scaled_linear_betas())
+
+        self.autoencoder, sha256 = make_autoencoder(vae, vae_width, vae_factor, latent_channels, seed)
+        channels, self.factor = self.autoencoder.config.latent_channels, factor_of(self.autoencoder)
+        self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("latent_std", torch.ones(channels, 1, 1))
+        self.register_buffer("latent_limit", torch.ones(()))
+        with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
+            torch.manual_seed(seed + 1)
+            self.denoiser = make_denoiser(channels, self.factor)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if sha256:
+            self.networks = {"vae": sha256}
+        else:
+            self.optimisers["vae"] = torch.optim.Adam(self.autoencoder.parameters(), vae_learning_rate, fused=True)
+        self.optimisers["denoiser"] = torch.optim.AdamW(self.denoiser.parameters(), learning_rate, fused=True)
+        self._packed: PackedLatents | None = None
+        self._train_split: PackedSplit | None = None
+        self._train_folder = ""
+
+    def begin(self, train: PackedSplit) -> None:
+        """Remember the images to encode; with an autoencoder from a file they are encoded now."""
+        self._train_split, self._train_folder = train, folder_of(train)
+        if first_stage_steps(self, self.vae_share) == 0:
+            self._pack()
+
+    def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
+        """One update of the autoencoder in its stage, of the denoiser after it."""
+        steps, device = first_stage_steps(self, self.vae_share), batch.target_image.device
+        if step < steps:
+            terms = first_stage_step(self, self.autoencoder, batch.target_image, step, steps)
+            return terms | idle((*self.terms, "gradient_denoiser"), device)
+        source, target = (self.normalised(latents) for latents in self._latents().of_pairs(batch.pair))
+        with self.autocast():
+            terms = self.denoising_terms(batch, source, target)
+        terms["gradient_denoiser"] = self.update("denoiser", torch.stack([terms[name] for name in self.terms]).sum())
+        return {name: term.detach() for name, term in terms.items()} | idle(TERMS, device)
+
+    def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """What the second stage minimises, the sum of [] each, for normalised latents [B, C, h, w] of a batch."""
+        raise NotImplementedError
+
+    def conditions(self, batch: PosePair, source: Tensor) -> list[Tensor]:
+        """The denoiser's conditions for a training batch, source: its latents."""
+        height, width = batch.source_image.shape[-2:]
+        seen = source if self.denoiser.sees_latents else images_to_float(batch.source_image)
+        return self.denoiser.conditions(seen, batch.target_pose, (height, width))
+
+    def drawn_seen(self, rows: int, device: torch.device) -> Seen:
+        """Source and pose are left out independently of each other, `condition_dropout` of the time."""
+        return Seen(*(kept_in_training(rows, self.condition_dropout, device) for _ in range(2)))
+
+    @torch.no_grad()
+    def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
+        """See `Method.generate`. The source is encoded once, the denoiser evaluated once a step for all branches."""
+        images, (height, width) = images_to_float(source), source.shape[-2:]
+        with self.autocast():
+            latents = self.normalised(encode(self.autoencoder, images)) if self.denoiser.sees_latents else images
+            conditions = self.denoiser.conditions(latents, target_pose, (height, width))
+            conditions = [torch.cat([condition] * len(self.branches)) for condition in conditions]
+            flags = torch.tensor([[b.source, b.pose] for b in self.branches], device=source.device)
+            seen = Seen(*flags.repeat_interleave(len(source), dim=0).T)  # branch by branch
+            clean = sample(
+                self.process,
+                guided(lambda noised, timesteps: self.denoiser(noised, timesteps, conditions, seen), self.branches),
+                (len(self.latent_mean), -(-height // self.factor), -(-width // self.factor)),
+                seeds,
+                sampler=self.sampler,
+                steps=self.steps,
+                device=source.device,
+                limit=float(self.latent_limit),
+            )
+            image = decode(self.autoencoder, clean * self.latent_std + self.latent_mean, height, width)
+        return image.float().clamp(-1, 1)
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """[B, C, h, w] as the autoencoder has it -> as the denoiser has it."""
+        return (latents - self.latent_mean) / self.latent_std
+
+    def _latents(self) -> PackedLatents:
+        return self._packed or self._pack()
+
+    def _pack(self) -> PackedLatents:
+        """Encode the training images and measure their latents; after resuming the same again."""
+        split = self._train_split or open_split(self._train_folder)
+        device = self.latent_mean.device
+        self._packed = PackedLatents(self.autoencoder, split, device, progress=self.processes.first)
+        for buffer, value in zip(
+            (self.latent_mean, self.latent_std, self.latent_limit), self._packed.statistics(), strict=True
+        ):
+            buffer.copy_(value)
+        return self._packed
+
+    def training_state(self) -> dict:
+        """The optimisers' moments, and where the training images are that latents are made of."""
+        return super().training_state() | {"train_folder": self._train_folder}
+
+    def load_training_state(self, state: dict) -> None:
+        """Restore `training_state()`."""
+        super().load_training_state(state)
+        self._train_folder = state["train_folder"]

@@ -1,0 +1,182 @@
+"""PoCoLD: "Controllable Person Image Synthesis with Pose-Constrained Latent Diffusion" (Han et al., ICCV 2023).
+
+Implemented: latent diffusion with the target pose beside the noised latents, a multi-scale encoder of the source's
+latents, pose-constrained attention (double attention through a few filters, with a penalty where a target position
+takes from a source position of another body part), and guidance by the pose, then by the source.
+
+Departures. The suite has joints and no DensePose: ten rectangles around the joints are the parts, and the 18 joint maps
+go in beside them. The source encoder does not know the timestep, so it runs once a sample. Attention logits are divided
+by the root of a head's channels; the published code has a learnt factor in that place. Pose and source go missing
+independently of each other (there: one or the other, for the whole batch). No clipping of gradients and no warm-up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
+from baselines.diffusion.latent_poses import LABELS, latent_joint_maps, part_labels
+from baselines.diffusion.latent_unet import heads_of, latent_encoder, latent_unet
+from baselines.diffusion.texture_unet import Size
+from xinggan.data.batch import PosePair
+from xinggan.data.poses import JOINTS
+from xinggan.model.switches import PoseMap
+
+
+@dataclass(frozen=True)
+class Texture:
+    """What the attentions of a level look at."""
+
+    features: Tensor  # [B, S, C]: of the source
+    seen: Tensor  # [B] bool: the rows that see them
+    elsewhere: Tensor | None  # [B, N, S] bool: source positions of another part than each target position
+    penalties: list[Tensor]  # every attention adds its own, [], where `elsewhere` is given
+
+
+class PoseConstrainedAttention(nn.Module):
+    """Target positions distribute themselves over K filters, and each filter gathers from the source's positions.
+
+    That is attention A = D E with D [N, K] and E [K, S], rows of both summing to 1, at a cost of K (N + S) instead of
+    N S. The penalty is the mean of A squared where positions are of different parts, 0 elsewhere.
+    """
+
+    def __init__(self, channels: int, filters: int):
+        super().__init__()
+        self.heads = heads_of(channels)
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels, bias=False)
+        self.gathering = nn.Parameter(torch.randn(self.heads, filters, channels // self.heads))  # [heads, K, c]
+        self.distributing = nn.Parameter(torch.randn(self.heads, filters, channels // self.heads))
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)  # so that a new layer changes nothing
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, texture: Texture) -> Tensor:
+        """x: [B, C, h, w], N = h w. Returns [B, C, h, w]: x plus what it takes from the source."""
+        source = self.norm(texture.features)
+        query = self._heads(self.query(x.flatten(2).transpose(1, 2)))  # [B, heads, N, c]
+        key, value = self._heads(self.key(source)), self._heads(self.value(source))  # [B, heads, S, c]
+        scale = query.shape[-1] ** -0.5
+        distributed = torch.softmax(scale * query @ self.distributing.mT, dim=-1)  # [B, heads, N, K]
+        gathered = torch.softmax(scale * self.gathering @ key.mT, dim=-1)  # [B, heads, K, S]
+        taken = distributed @ (gathered @ value)  # [B, heads, N, c]
+        if texture.elsewhere is not None:
+            attention = (distributed @ gathered).float()  # [B, heads, N, S]
+            texture.penalties.append((attention.square() * texture.elsewhere[:, None]).mean())
+        result = self.out(taken.transpose(1, 2).flatten(2)) * texture.seen[:, None, None]  # [B, N, C]
+        return x + result.transpose(1, 2).unflatten(2, x.shape[-2:])
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        """[B, N, C] -> [B, heads, N, c]."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class PoCoLDDenoiser(Denoiser):
+    """The U-Net and the encoder of the source's latents."""
+
+    def __init__(self, size: Size, channels: int, factor: int, filters: int, pose_map: PoseMap, pose_sigma: float):
+        """channels, factor: of the latents."""
+        super().__init__()
+        self.factor, self.pose_map, self.pose_sigma = factor, pose_map, pose_sigma
+        self.source_encoder = latent_encoder(size, channels)
+        self.pose = nn.Conv2d(len(JOINTS) + LABELS, channels, 1)
+        self.unet = latent_unet(size, 2 * channels, channels, lambda c, place: PoseConstrainedAttention(c, filters))
+
+    def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """The pose beside the noised latents [B, C, h, w], then the source's features [B, S, C] of each level."""
+        grid = (source.shape[2], source.shape[3])
+        joints = latent_joint_maps(target_pose, self.factor, grid, self.pose_map, self.pose_sigma)
+        parts = nn.functional.one_hot(part_labels(target_pose, self.factor, grid), LABELS)  # [B, h, w, 11]
+        pose = self.pose(torch.cat([joints, parts.permute(0, 3, 1, 2).float()], dim=1))
+        return [pose, *self.source_encoder(source)]
+
+    def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
+        """See `Denoiser`."""
+        return self.predicted(noised, timesteps, conditions, seen, [None] * (len(conditions) - 1), [])
+
+    def predicted(
+        self,
+        noised: Tensor,
+        timesteps: Tensor,
+        conditions: list[Tensor],
+        seen: Seen,
+        elsewhere: Sequence[Tensor | None],
+        penalties: list[Tensor],
+    ) -> Tensor:
+        """As `forward`; every attention of a level with a mask `elsewhere` appends its penalty to `penalties`."""
+        pose, *features = conditions
+        pose = pose * seen.pose.view(-1, 1, 1, 1)
+        textures = [
+            Texture(level, seen.source, mask, penalties) for level, mask in zip(features, elsewhere, strict=True)
+        ]
+        return self.unet(noised, timesteps, pose, textures)
+
+    def elsewhere(self, source_pose: Tensor, target_pose: Tensor, grid: tuple[int, int], levels: int) -> list[Tensor]:
+        """For each level, which source position is of another part than which target position: bool [B, N, S].
+
+        A level's labels are every second of the level above, from the first.
+        """
+        target, source = (part_labels(pose, self.factor, grid) for pose in (target_pose, source_pose))  # [B, h, w]
+        masks = []
+        for _ in range(levels):
+            masks.append(target.flatten(1)[:, :, None] != source.flatten(1)[:, None])
+            target, source = target[:, ::2, ::2], source[:, ::2, ::2]
+        return masks
+
+
+class PoCoLD(LatentDiffusion):
+    """PoCoLD at its published size. `constraint`: weight of the attention's penalty. Other settings: LatentDiffusion.
+
+    filters: K of every attention. ValueError for settings out of range, naming all of them.
+    """
+
+    terms = ("denoising", "constraint")
+    denoiser: PoCoLDDenoiser
+
+    def __init__(
+        self,
+        width: int = 128,
+        multipliers: tuple[int, ...] = (1, 2, 4, 4),
+        level_blocks: int = 2,
+        filters: int = 64,
+        constraint: float = 1.0,
+        pose_map: PoseMap = PoseMap.gaussian,
+        pose_sigma: float = 6.0,
+        **latent: Any,
+    ):
+        size = Size(width, tuple(multipliers), level_blocks, len(multipliers), dropout=0.0)
+        problems = size.problems()
+        if filters < 1:
+            problems.append(f"method.filters={filters}: accepted is 1 or more")
+        if not 0 <= constraint < float("inf"):
+            problems.append(f"method.constraint={constraint}: accepted is 0 (none) or more")
+        super().__init__(
+            lambda channels, factor: PoCoLDDenoiser(size, channels, factor, filters, pose_map, pose_sigma),
+            problems,
+            **latent,
+        )
+        self.constraint = constraint
+
+    def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The error of the predicted noise, and the attention to other parts where pose and source are both seen."""
+        seen = self.drawn_seen(len(target), target.device)
+        conditions = self.conditions(batch, source)
+        masks: list[Tensor | None] = [None] * (len(conditions) - 1)
+        penalties: list[Tensor] = []
+        if self.constraint:
+            grid = (target.shape[2], target.shape[3])
+            both = (seen.source & seen.pose)[:, None, None]
+            found = self.denoiser.elsewhere(batch.source_pose, batch.target_pose, grid, len(masks))
+            masks = [mask & both for mask in found]
+
+        def network(noised: Tensor, timesteps: Tensor) -> Tensor:
+            return self.denoiser.predicted(noised, timesteps, conditions, seen, masks, penalties)
+
+        loss = self.process.loss(network, target)
+        penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
+        return {"denoising": loss, "constraint": self.constraint * penalty}
