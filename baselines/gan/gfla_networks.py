@@ -1,0 +1,162 @@
+"""The networks of GFLA (Ren et al., CVPR 2020): flow estimator, renderer with local attention, discriminator.
+
+As in its published code, convolutions come after their norm and activation, even the first, which sees the image.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from baselines.gan.flow_sampling import LocalAttention
+from xinggan.data.poses import JOINTS
+from xinggan.model.generator import check_resolution
+
+PADDED = (64, 32)  # height and width are padded to multiples: the flow estimator's deepest map has two places or more
+FINEST = 2  # halvings of the resolution at the finest attention
+
+Flows = list[tuple[Tensor, Tensor]]  # flow [B, 2, h, w] and mask [B, 1, h, w] at 1/4, then 1/8 of the resolution
+
+
+def activated(channels: int, convolution: nn.Module) -> list[nn.Module]:
+    """Instance normalisation and leaky ReLU before a convolution."""
+    return [nn.InstanceNorm2d(channels, affine=True), nn.LeakyReLU(0.1), convolution]
+
+
+def halving(inputs: int, outputs: int) -> nn.Sequential:
+    """Half the resolution."""
+    smaller, fine = nn.Conv2d(inputs, outputs, 4, 2, 1), nn.Conv2d(outputs, outputs, 3, padding=1)
+    return nn.Sequential(*activated(inputs, smaller), *activated(outputs, fine))
+
+
+class Residual(nn.Module):
+    """features + two convolutions of them."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        convolutions = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+        self.block = nn.Sequential(*activated(channels, convolutions[0]), *activated(channels, convolutions[1]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.block(features)
+
+
+class Doubling(nn.Module):
+    """Twice the resolution, by transposed convolutions in the block and in its shortcut."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        larger, self.shortcut = (nn.ConvTranspose2d(n, outputs, 3, 2, 1, output_padding=1) for n in (hidden, inputs))
+        same = nn.Conv2d(inputs, hidden, 3, padding=1)
+        self.block = nn.Sequential(*activated(inputs, same), *activated(hidden, larger))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.block(features) + self.shortcut(features)
+
+
+class FlowEstimator(nn.Module):
+    """Source image and both pose maps [B, 39, H, W] -> `attentions` flow fields with masks, the finest first."""
+
+    def __init__(self, width: int = 32, attentions: int = 2):
+        super().__init__()
+        self.attentions = attentions
+        down = [3 + 2 * len(JOINTS), *(multiple * width for multiple in (1, 2, 4, 8, 8))]
+        self.encoder = nn.ModuleList(halving(*pair) for pair in pairwise(down))
+        up = [8 * width, 8 * width, 4 * width, 2 * width]  # at 1/32, 1/16, 1/8, 1/4 of the resolution
+        self.decoder = nn.ModuleList(Doubling(a, b, b) for a, b in pairwise(up))
+        self.skips = nn.ModuleList(nn.Sequential(nn.LeakyReLU(0.1), _reflecting(b, b)) for b in up[1:])
+        fine = up[: -1 - attentions : -1]
+        self.flow = nn.ModuleList(nn.Conv2d(channels, 2, 3, padding=1) for channels in fine)
+        self.mask = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for channels in fine)
+
+    def forward(self, inputs: Tensor) -> Flows:
+        encoded = []
+        for encode in self.encoder:
+            inputs = encode(inputs)
+            encoded.append(inputs)  # from 1/2 to 1/32 of the resolution
+        decoded, features = [], encoded[-1]
+        for decode, skip, earlier in zip(self.decoder, self.skips, encoded[-2::-1], strict=False):
+            features = decode(features) + skip(earlier)
+            decoded.append(features)  # 1/16, 1/8, 1/4
+        finest_first = decoded[: -1 - self.attentions : -1]
+        heads = zip(self.flow, self.mask, finest_first, strict=True)
+        return [(flow(features), torch.sigmoid(mask(features))) for flow, mask, features in heads]
+
+
+class GflaGenerator(nn.Module):
+    """Generates the person of the source image in the target pose. `patches`: sides at 1/4 and 1/8, or at 1/4 alone."""
+
+    def __init__(self, width: int = 64, patches: Sequence[int] = (5, 3)):
+        super().__init__()
+        self.flow = FlowEstimator(width // 2, len(patches))
+        channels = [width, 2 * width, 4 * width]  # at 1/2, 1/4, 1/8 of the resolution
+        steps = list(pairwise(channels))
+        self.source = nn.ModuleList([halving(3, width), *(halving(*step) for step in steps)])
+        self.target = nn.Sequential(halving(len(JOINTS), width), *(halving(*step) for step in steps))
+        self.attention = nn.ModuleList(
+            LocalAttention(channels[FINEST - 1 + level], size, 2 * width) for level, size in enumerate(patches)
+        )
+        self.decoder = nn.ModuleList(
+            nn.Sequential(Residual(inputs), Doubling(inputs, inputs, outputs))
+            for inputs, outputs in ((4 * width, 2 * width), (2 * width, width), (width, width))
+        )
+        self.image = nn.Sequential(nn.LeakyReLU(0.1), _reflecting(width, 3), nn.Tanh())
+
+    def forward(self, source: Tensor, source_pose_maps: Tensor, target_pose_maps: Tensor) -> tuple[Tensor, Flows]:
+        """source: [B, 3, H, W] in [-1, 1]; pose maps: [B, 18, H, W]. Returns [B, 3, H, W] in [-1, 1] and the flows.
+
+        Raises ValueError unless H and W are divisible by 4 and at least 16.
+        """
+        height, width = source.shape[-2:]
+        flows = self.flow_fields(source, source_pose_maps, target_pose_maps)
+        features, encoded = _padded(source), []
+        for encode in self.source:
+            features = encode(features)
+            encoded.append(features)
+        out = self.target(_padded(target_pose_maps))  # [B, 4 * width, H/8, W/8]
+        for halvings, decode in zip((3, 2, 1), self.decoder, strict=True):
+            level = halvings - FINEST
+            if 0 <= level < len(flows):
+                flow, mask = flows[level]
+                sampled = self.attention[level](encoded[halvings - 1], out, flow)
+                out = out * (1 - mask) + sampled * mask
+            out = decode(out)
+        return self.image(out)[..., :height, :width], flows
+
+    def flow_fields(self, source: Tensor, source_pose_maps: Tensor, target_pose_maps: Tensor) -> Flows:
+        """The flow estimator alone; its fields are those of the padded image."""
+        check_resolution(source)
+        return self.flow(_padded(torch.cat([source, source_pose_maps, target_pose_maps], dim=1)))
+
+
+class ResidualHalving(nn.Module):
+    """A block of the discriminator: half the resolution, all weights spectrally normalised, no other norm."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        same = spectral_norm(nn.Conv2d(inputs, hidden, 3, padding=1))
+        smaller = spectral_norm(nn.Conv2d(hidden, outputs, 4, 2, 1))
+        self.block = nn.Sequential(nn.LeakyReLU(0.1), same, nn.LeakyReLU(0.1), smaller)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), spectral_norm(nn.Conv2d(inputs, outputs, 1)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.block(features) + self.shortcut(features)
+
+
+def image_discriminator(width: int = 32, levels: int = 3) -> nn.Sequential:
+    """Image [B, 3, H, W] -> scores [B, 1, H / 2 ** levels, W / 2 ** levels], before any sigmoid."""
+    channels = [width * min(2**level, 4) for level in range(levels)]
+    blocks = [ResidualHalving(3, width, width), *(ResidualHalving(a, a, b) for a, b in pairwise(channels))]
+    return nn.Sequential(*blocks, nn.LeakyReLU(0.1), spectral_norm(nn.Conv2d(channels[-1], 1, 1)))
+
+
+def _reflecting(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+
+
+def _padded(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % PADDED[1], 0, -height % PADDED[0]), mode="replicate")

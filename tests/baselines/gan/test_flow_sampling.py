@@ -1,0 +1,136 @@
+"""Sampling by flow fields and their losses against one place at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.gan.flow_sampling import (
+    LocalAttention,
+    affine_regularisation,
+    local_patches,
+    sample,
+    sampling_correctness,
+    sources,
+    style_loss,
+)
+
+
+def slow_sample(features, x, y):
+    """features: [C, h, w] -> [C], bilinear; an index beyond the border is the border's."""
+    _, height, width = features.shape
+    left, top = int(np.floor(x)), int(np.floor(y))
+    value = 0
+    for row in (top, top + 1):
+        for column in (left, left + 1):
+            inside = features[:, min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
+            value = value + (1 - abs(y - row)) * (1 - abs(x - column)) * inside
+    return value
+
+
+def slow_patch(features, x, y, size):
+    """[C, n, n] around (x, y)."""
+    reach = range(-(size // 2), size // 2 + 1)
+    return np.stack([np.stack([slow_sample(features, x + i, y + j) for i in reach], axis=1) for j in reach], axis=1)
+
+
+def maps(channels=3, height=6, width=5, seed=0):
+    """Source and target features and a flow that also leaves the map."""
+    random = torch.Generator().manual_seed(seed)
+    source, target = torch.randn(2, 2, channels, height, width, generator=random, dtype=torch.float64)
+    return source.float(), target.float(), 3 * torch.randn(2, 2, height, width, generator=random)
+
+
+def test_a_flow_of_whole_features_moves_them():
+    source, _, _ = maps()
+    flow = torch.zeros(2, 2, 6, 5)
+    flow[:, 0], flow[:, 1] = 2, -1
+    moved = sample(source, sources(flow))
+    torch.testing.assert_close(moved[:, :, 1:, :3], source[:, :, :-1, 2:])
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_patches_are_those_around_where_the_flow_points(size):
+    source, _, flow = maps()
+    found = local_patches(source, flow, size)
+    for image, row, column in np.ndindex(2, 6, 5):
+        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
+        expected = slow_patch(source[image].numpy(), x, y, size).reshape(3, -1)
+        np.testing.assert_allclose(found[image, :, :, row, column].numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_local_attention_is_a_loop_over_places(size):
+    """Each place alone: both patches through two fully connected layers, softmax, weighted patch, average."""
+    torch.manual_seed(0)
+    source, target, flow = maps()
+    attention = LocalAttention(3, size, hidden=7)
+    attended = attention(source, target, flow).detach().numpy()
+    layers = [attention.target, attention.source, attention.kernel[1]]
+    on_target, on_source, last = (layer.weight.detach().flatten(1).numpy() for layer in layers)
+    first_bias, last_bias = (layer.bias.detach().numpy() for layer in (layers[0], layers[2]))
+    for image, row, column in np.ndindex(2, 6, 5):
+        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
+        patch = slow_patch(source[image].numpy(), x, y, size)
+        own = slow_patch(target[image].numpy(), column, row, size)
+        hidden = on_target @ own.reshape(-1) + on_source @ patch.reshape(-1) + first_bias
+        logits = last @ np.where(hidden > 0, hidden, 0.1 * hidden) + last_bias
+        kernel = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        expected = (patch.reshape(3, -1) * kernel).mean(axis=1)
+        np.testing.assert_allclose(attended[image, :, row, column], expected, atol=1e-5)
+
+
+def test_attention_teaches_the_flow():
+    source, target, flow = maps()
+    flow.requires_grad_()
+    LocalAttention(3, 3, hidden=4)(source, target, flow).square().sum().backward()
+    assert (flow.grad != 0).float().mean() > 0.5
+
+
+def test_sampling_correctness_is_the_papers_formula():
+    source, target, flow = maps()
+    losses = []
+    for image, row, column in np.ndindex(2, 6, 5):
+        features, wanted = source[image].numpy(), target[image, :, row, column].numpy()
+
+        def cosine(found, wanted=wanted):
+            return found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted)
+
+        best = max(cosine(features[:, j, i]) for j, i in np.ndindex(6, 5))
+        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
+        losses.append(np.exp(-cosine(slow_sample(features, x, y)) / best))
+    found = sampling_correctness(source, target, flow)
+    assert found.item() == pytest.approx(np.mean(losses) - np.exp(-1), rel=1e-4)
+
+
+def test_sampling_correctness_is_0_for_the_right_flow_alone():
+    source, _, flow = maps()
+    assert sampling_correctness(source, source, torch.zeros_like(flow)).item() == pytest.approx(0, abs=1e-6)
+    assert sampling_correctness(source, source, flow).item() > 0.1
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_regularisation_is_the_residual_of_an_affine_fit_of_each_patch(size):
+    _, _, flow = maps()
+    residuals = []
+    for image, row, column in np.ndindex(2, 7 - size, 6 - size):
+        rows, columns = np.mgrid[row : row + size, column : column + size]
+        design = np.stack([columns, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
+        points = sources(flow)[image, row : row + size, column : column + size].reshape(-1, 2).numpy()
+        fitted = design @ np.linalg.lstsq(design, points, rcond=None)[0]
+        residuals.append(((points - fitted) ** 2).sum())
+    assert affine_regularisation(flow, size).item() == pytest.approx(np.mean(residuals), rel=1e-4)
+
+
+def test_an_affine_flow_costs_nothing():
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(6.0), indexing="ij")
+    flow = torch.stack([0.5 * columns - 2 * rows + 3, columns + rows - 7])[None]
+    assert affine_regularisation(flow, 5).item() == pytest.approx(0, abs=1e-6)
+    assert affine_regularisation(flow.square(), 5).item() > 1
+    assert affine_regularisation(flow[..., :2], 5).item() == pytest.approx(0, abs=1e-6)  # narrower than a patch
+
+
+def test_style_compares_gram_matrices():
+    made, wanted = maps()[:2]
+    grams = [np.einsum("bchw,bdhw->bcd", features.numpy(), features.numpy()) for features in (made, wanted)]
+    assert style_loss(made, wanted).item() == pytest.approx(np.abs(grams[0] - grams[1]).mean() / (3 * 6 * 5), rel=1e-4)
+    assert style_loss(made, made.flip(2, 3)).item() == pytest.approx(0, abs=1e-6)
