@@ -1,4 +1,4 @@
-"""Body parts in affine motion, as in Deform (Siarohin et al., CVPR 2018, section 3.2): features moved part by part.
+"""Body parts in affine motion, as in Deform (Siarohin et al., CVPR 2018): features are moved part by part.
 
 Ten rectangles around head, torso and limbs are laid in the source and in the target pose; one affine transform a part
 takes the target's to the source's; features are sampled through all ten at once and the maximum over parts is kept.
@@ -87,7 +87,7 @@ def with_symmetric_limbs(source: Rectangles) -> Rectangles:
 def affine_transforms(source: Rectangles, target: Rectangles) -> Tensor:
     """[B, 10, 2, 3]: maps a homogeneous place of the target image to the source image, each corner to its corner.
 
-    That is the least-squares transform of the four corners (eq. 3): for two rectangles its residual is 0.
+    That is the least-squares transform of the four corners: for two rectangles its residual is 0.
     """
     inverse = target.axes / target.axes.square().sum(-1, keepdim=True)  # of a matrix with orthogonal columns
     matrix = source.axes.mT @ inverse  # [B, 10, 2, 2]
@@ -99,7 +99,7 @@ def warp_parts(features: Tensor, source: Rectangles, target: Rectangles, stride:
     """features: [B, C, h, w], a feature every `stride` pixels of the source image. Returns them in the target pose.
 
     Every part is sampled where its transform points, is 0 outside its target rectangle or if it is unknown in either
-    pose, and the maximum over the parts is taken for each channel (eq. 4 and 5).
+    pose, and the maximum over the parts is taken for each channel.
     """
     height, width = features.shape[-2:]
     rows, columns = (

@@ -1,10 +1,10 @@
 """Deform: "Deformable GANs for Pose-based Human Image Generation" (Siarohin et al., CVPR 2018).
 
-Implemented: the generator, a U-Net with one encoder for the source image and its pose and one for the target pose
-(section 3.1), whose appearance skips are moved part by part (3.2: ten rectangles, one affine transform each, the
-maximum over parts), the conditional discriminator, and the nearest-neighbour loss (3.3). As in the published code, the
-skips of the four finest resolutions are moved, a part is cut out in the target pose, and nothing reaches a moved skip
-from outside the rectangles: the background comes through the coarse skips.
+Implemented: the generator, a U-Net with one encoder for the source image and its pose and one for the target pose, its
+deformable skip connections (ten rectangles, one affine transform each, the maximum over parts), the conditional
+discriminator and the nearest-neighbour loss. As in the published code, the appearance skips of the four finest
+resolutions are moved, a part is cut out in the target pose, and nothing reaches a moved skip from outside the
+rectangles: the background comes through the coarse skips.
 
 Departures (those of the rectangles are in `body_parts`). The loss looks through the suite's perceptual network and is a
 mean over channels, where the paper sums 64 of a VGG19 that sees values to 255: its weight of 0.01 is about 37 here
@@ -102,7 +102,7 @@ class ConditionalDiscriminator(nn.Sequential):
 
 
 def nearest_neighbour_loss(generated: Tensor, target: Tensor, neighbourhood: int) -> Tensor:
-    """Mean over places of the least mean difference from the target's features in a window (eq. 8). Returns [].
+    """Mean over places of the least mean difference from the target's features in a window. Returns [].
 
     generated, target: features [B, C, H, W]; neighbourhood: the window's side, an odd number of pixels.
     """

@@ -20,7 +20,7 @@ def deform(**changes):
 
 
 def test_size_is_the_published_one():
-    """82.08 million (PATN's table 4); the published instance norm has one scale and shift for all channels."""
+    """82.08 million, as PATN and GFLA count; the published instance norm has one scale and shift for all channels."""
     generator = DeformableUNet(levels=6)
     norms = [p for m in generator.modules() if isinstance(m, nn.InstanceNorm2d) for p in m.parameters()]
     count = sum(p.numel() for p in generator.parameters()) - sum(p.numel() for p in norms) + len(norms)
