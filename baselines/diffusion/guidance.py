@@ -52,10 +52,10 @@ def guided(network: Network, branches: tuple[Branch, ...]) -> Network:
     """
 
     def predict(noised: Tensor, timesteps: Tensor) -> Tensor:
-        n, b = len(branches), len(noised)
+        n = len(branches)
         predictions = network(torch.cat([noised] * n), torch.cat([timesteps] * n)).float()  # [N * B, ...]
-        weights = torch.tensor([branch.weight for branch in branches], device=noised.device)
-        return torch.tensordot(weights, predictions.view(n, b, *noised.shape[1:]), 1)  # [B, ...]
+        parts = [branch.weight * part for branch, part in zip(branches, predictions.chunk(n), strict=True)]
+        return torch.stack(parts).sum(0)  # [B, ...]
 
     return predict
 

@@ -79,7 +79,8 @@ def sample(
         clean = process.clean(network(noised, timesteps).float(), noised, timesteps)
         if limit is not None:
             clean = clean.clamp(-limit, limit)
-        noised = scheduler.step(clean, timestep, noised, **own_noise).prev_sample
+        with torch.autocast(noised.device.type, enabled=False):  # only the network may be of lower precision
+            noised = scheduler.step(clean, timestep, noised, **own_noise).prev_sample
     return noised
 
 

@@ -94,6 +94,14 @@ def test_an_item_is_bit_for_bit_the_same_alone_and_in_any_batch(sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
+def test_lower_precision_reaches_the_network_alone(sampler):
+    process = NoiseProcess()
+    exact = draw(DATA.best_network(process), process, (5, 4000), [0], sampler, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(draw(DATA.best_network(process), process, (5, 4000), [0], sampler, 6), exact)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_network_is_evaluated_once_a_step(sampler):
     network = torch.nn.Identity()
     with counted_evaluations(network) as batches:
