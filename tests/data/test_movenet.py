@@ -53,7 +53,8 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
 def test_joints_agree_with_the_photographs_annotations(shared, movenet_weights):
     """The annotations are this network's for the 128x48 originals; here it sees them enlarged to 128x64.
 
-    Measured: 88 % to 90 % of joints within 3 pixels, depending on the images taken; without `proportions` 66 %.
+    Measured on all 992 images: within 3 pixels along each axis, as PCKh counts, 93.2 % of the joints that both have;
+    within a circle of 3 pixels 88.6 %, and 90.5 % of those that score at least 0.3. Without `proportions` it is 66 %.
     """
     root = shared / "data/pku_reid"
     table = read_annotations(root / "pku-annotation-test.csv", "pku", [])
@@ -62,6 +63,7 @@ def test_joints_agree_with_the_photographs_annotations(shared, movenet_weights):
     annotated = table.poses[list(rows)]
     poses, _ = open_estimator("movenet", movenet_weights, proportions=(48, 128)).estimate(images)
     both = (poses[..., 2] > 0) & (annotated[..., 2] > 0)
-    distance = np.hypot(*(poses - annotated)[..., :2].transpose(2, 0, 1))  # pixels
+    apart = np.abs(poses - annotated)[both][:, :2]  # [joints, 2] pixels
     assert (both == (annotated[..., 2] > 0)).mean() >= 0.97
-    assert (distance[both] <= 3).mean() >= 0.86
+    assert (apart.max(axis=1) <= 3).mean() >= 0.9
+    assert (np.hypot(*apart.T) <= 3).mean() >= 0.86
