@@ -14,7 +14,7 @@ from baselines.diffusion.consistency import consistency_loss, consistency_proble
 from baselines.diffusion.guidance import for_branches, guided
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.process import Prediction
-from baselines.diffusion.texture_unet import TextureUNet
+from baselines.diffusion.texture_unet import SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.method import Method
 from xinggan.model.switches import PoseMap
@@ -23,7 +23,7 @@ from xinggan.model.switches import PoseMap
 class PIDMFewStep(Method):
     """Teacher and student in one. ValueError for settings out of range, naming all of them."""
 
-    averaged = ("student",)
+    averaged = ("source_encoder", "denoiser")  # the student's
     distilling: Tensor
 
     def __init__(
@@ -85,8 +85,13 @@ class PIDMFewStep(Method):
         self.optimisers["denoiser"] = self.student.optimisers["denoiser"]
 
     @property
+    def source_encoder(self) -> SourceEncoder:
+        """The student's."""
+        return self.student.source_encoder
+
+    @property
     def denoiser(self) -> TextureUNet:
-        """The network that a sampling step evaluates once."""
+        """The student's, evaluated once a sampling step."""
         return self.student.denoiser
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ def test_distillation_brings_one_step_closer_to_the_teachers_many(people):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_one_evaluation_a_step_and_one_encoding_a_sample(people, steps):
     method, batch = few_step(steps=steps).eval(), people.test.batch([0, 1])
-    with counted_evaluations(method.denoiser) as denoised, counted_evaluations(method.student.source_encoder) as once:
+    with counted_evaluations(method.denoiser) as denoised, counted_evaluations(method.source_encoder) as once:
         method.generate(batch.source_image, batch.source_pose, batch.target_pose, torch.tensor([1, 2]))
     assert (denoised, len(once)) == ([2] * steps, 1)
 
