@@ -40,6 +40,21 @@ STUDIES: dict[str, list[tuple[str, list[str]]]] = {
     ],
     "candidates": [(f"{count} a branch", [f"candidates={count}"]) for count in (1, 5, 10, 20)],
     "pose_map": [(kind, [f"pose_map={kind}"]) for kind in ("gaussian", "onehot")],
+    "comparison": [
+        ("XingGAN++", ["method=xinggan"]),
+        ("XingGAN", ["method=xinggan", *XINGGAN]),
+        ("PATN", ["method=patn"]),
+        ("BiGraphGAN", ["method=bigraph"]),
+        ("GFLA", ["method=gfla"]),
+        ("Deformable GAN", ["method=deform"]),
+        ("PG2", ["method=pg2"]),
+        ("pix2pix", ["method=pix2pix"]),
+        ("PIDM", ["method=pidm"]),
+        ("PIDM in a few steps", ["method=pidm_few_step"]),
+        ("PoCoLD", ["method=pocold"]),
+        ("CFLD", ["method=cfld"]),
+        ("autoencoder of the latent methods", ["method=vae_roundtrip"]),
+    ],
     "projections": [("tied", ["tie_projections=true"]), ("untied", ["tie_projections=false"])],
 }
 

@@ -117,6 +117,13 @@ def multiply_accumulates(method: Method, split: PackedSplit, device: str) -> int
 
     method.eval()
     batch, seeds = split.batch([0]).to(device), torch.zeros(1, dtype=torch.int64, device=device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        method.generate_pairs(batch, seeds)
+    learnt = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learnt:  # the counter fails on a parameter that a module is given as its input
+            parameter.requires_grad_(False)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            method.generate_pairs(batch, seeds)
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
     return counter.get_total_flops() // 2 or None
