@@ -1,0 +1,91 @@
+"""Can a method learn at all? Trains it on a few pairs of real photographs and shows what it makes of these same pairs.
+
+    python -m ablations.overfit --root ../people method=patn training.steps=800
+    python -m ablations.overfit --root ../people --all
+
+A method that cannot bring its own training pairs to a high SSIM has a defect; diffusion models are judged by their
+falling loss and by the pictures. Run on demand: minutes for each method.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+UNTRAINED = ("copy_source", "mean_image", "ground_truth")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Overfit one method, or each in turn; one line and one picture for each. Returns 2 for what cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ablations.overfit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", required=True, help="folder of photographs in Pose-Transfer layout")
+    parser.add_argument("--pairs", type=int, default=16, help="training pairs (default: %(default)s)")
+    parser.add_argument("--all", action="store_true", help="every method that is trained, in place of method=")
+    parser.add_argument("--out", type=Path, default=Path("overfit"), help="pictures and losses (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="words of ablations.run")
+    options = parser.parse_intermixed_args(arguments)
+
+    from ablations.config import compose, method_name
+    from ablations.settings import choices_of
+
+    chosen = [method for method in choices_of("method") if method not in UNTRAINED] if options.all else [None]
+    try:
+        for method in chosen:
+            words = [f"method={method}"] if method else []
+            config = compose([*words, "dataset=folder", f"dataset.root={options.root}", *options.overrides])
+            line = overfit(config, options.pairs, options.out / method_name(config))
+            print(f"{method_name(config):<16} {line}", flush=True)
+    except (ValueError, OSError) as error:
+        print(f"ablations.overfit: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def overfit(config, count: int, folder: Path) -> str:
+    """Train on the first `count` training pairs of as many different people as there are; say how it went."""
+    import numpy as np
+    import torch
+    from omegaconf import OmegaConf
+
+    from ablations.method import build_method
+    from xinggan.data.prepare import prepare
+    from xinggan.data.settings import DatasetSettings
+    from xinggan.distributed import resolve_device
+    from xinggan.generate import generate_pairs
+    from xinggan.metrics.similarity import l1, ssim
+    from xinggan.pictures import comparison_grid, save_png
+    from xinggan.training.loop import train
+    from xinggan.training.settings import TrainingSettings
+
+    device = resolve_device(config.device)
+    method = build_method(config, device)
+    dataset: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
+    training: TrainingSettings = OmegaConf.to_object(config.training)  # type: ignore[assignment]
+    data = prepare(dataset, config.cache)
+    identities = data.train.identities[data.train.pairs[:, 0]]
+    nth = np.array([np.count_nonzero(identities[:i] == identity) for i, identity in enumerate(identities[:5000])])
+    rows = np.sort(np.argsort(nth, kind="stable")[:count])  # each person's first pair, then everybody's second, ...
+    few = replace(data.train, pairs=data.train.pairs[rows])
+    same = replace(data, train=few, test=replace(few, name="test"))
+    result = train(method, same, training, folder, seed=config.seed, device=device)
+    result.average.swap()
+    generated = generate_pairs(method, few, range(len(few)), seed=config.seed, device=device)
+    batch = few.batch(range(len(few)))
+    save_png(folder / "pairs.png", comparison_grid(batch, generated))
+    images = torch.from_numpy(generated).permute(0, 3, 1, 2)
+    found = float(ssim(images, batch.target_image).mean()), float(l1(images, batch.target_image).mean())
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    losses = [line["losses"] for line in lines if "losses" in line]
+    fell = ", ".join(
+        f"{name} {losses[0][name]:.3g} -> {losses[-1][name]:.3g}"
+        for name in losses[0]
+        if not name.startswith("gradient") and name in losses[-1]
+    )
+    return f"SSIM {found[0]:.3f}, L1 {found[1]:.3f}, {result.step} steps. {fell}. {folder / 'pairs.png'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
