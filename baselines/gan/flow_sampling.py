@@ -43,9 +43,9 @@ def local_patches(features: Tensor, flow: Tensor, size: int) -> Tensor:
 class LocalAttention(nn.Module):
     """Content-aware sampling : a softmax kernel for each place weighs the patch that the flow points to.
 
-    The kernel is predicted from that patch and from the target's own. As in the paper and its code the weighted patch
-    is then averaged, so that the result is 1 / size ** 2 of the weighted sum. The first layer is linear in both
-    patches, so it is computed as their sum, which spares a copy of the target's patches.
+    The kernel is predicted from that patch and from the target's own. The weighted patch is summed, where the paper
+    averages it: 1 / size ** 2 of a softmax's sum leaves the source so faint that short trainings do not find it. The
+    first layer is linear in both patches, so it is computed as a sum, which spares a copy of the target's patches.
     """
 
     def __init__(self, channels: int, size: int, hidden: int):
@@ -59,7 +59,7 @@ class LocalAttention(nn.Module):
         """source, target: features [B, C, h, w]; flow: [B, 2, h, w]. Returns [B, C, h, w]."""
         patches = local_patches(source, flow, self.size)  # [B, C, n * n, h, w]
         kernel = self.kernel(self.target(target) + self.source(patches.flatten(1, 2)))  # [B, n * n, h, w]
-        return (patches * kernel[:, None]).mean(dim=2)
+        return (patches * kernel[:, None]).sum(dim=2)
 
 
 def sampling_correctness(source: Tensor, target: Tensor, flow: Tensor) -> Tensor:

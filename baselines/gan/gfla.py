@@ -7,12 +7,13 @@ published code for DeepFashion; for Market-1501 it had one attention, of 3x3 pat
 which is `patches=[3]`.
 
 Departures. Sampling correctness, perceptual and style loss look through the suite's perceptual network, one early layer
-at full resolution (pooled to the flow's for sampling correctness), where the paper has deeper layers of VGG19. Sampling
-for the correctness loss is bilinear as in the paper (the code: a Gaussian of 4x4). The style weight is a tenth of the
-published 500, as Gram matrices of fewer channels have larger entries. Weights are drawn from N(0, 0.02), those of the
-discriminator as the library does (published: orthogonal). Both stages weigh their losses alike (published: the first
-four times as much, which Adam does not notice). Images are padded to a multiple of 64 x 32 by repeating their last row
-and column. Chosen here, where the paper is silent: the first stage's share of the steps.
+at full resolution, where the paper has deeper layers of VGG19. For sampling correctness it is pooled to the flow's
+resolution and centred, as early features are all alike in direction otherwise; sampling is bilinear there as in the
+paper (the code: a Gaussian of 4x4). The style weight is a hundredth of the published 500: Gram matrices of an early
+layer have larger entries, and draw stripes where they weigh much. A kernel's weighted patch is summed, not averaged
+(see `flow_sampling`). Weights are drawn as the library does (published: orthogonal). Both stages weigh their losses
+alike (published: the first four times as much, which Adam does not notice). Images are padded to a multiple of 64 x 32
+by repeating their last row and column. Chosen here, where the paper is silent: the first stage's share of the steps.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from baselines.gan.flow_sampling import affine_regularisation, sampling_correctn
 from baselines.gan.gfla_networks import FINEST, Flows, GflaGenerator, image_discriminator
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.adversarial import pose_maps
-from xinggan.model.generator import initialise_generator, xinggan
+from xinggan.model.generator import xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method
 from xinggan.model.switches import AdversarialLoss, LossWeights, PoseMap
@@ -48,30 +49,30 @@ class GFLA(Method):
         flow_share: float = 0.25,
         correctness: float = 5.0,
         regularisation: float = 0.0025,
-        style: float = 50.0,
+        style: float = 5.0,
         losses: LossWeights | None = None,
         learning_rate: float = 1e-4,
         discriminator_rate: float = 0.1,
+        beta1: float = 0.0,
         pose_map: PoseMap = PoseMap.gaussian,
         pose_sigma: float = 6.0,
         seed: int = 0,
     ):
-        """discriminator_rate: the discriminator's learning rate as a share of `learning_rate`."""
+        """discriminator_rate: the discriminator's learning rate as a share of `learning_rate`. beta1: of Adam."""
         super().__init__()
         self.losses = losses or LossWeights(2, 5, 0.5, AdversarialLoss.lsgan)
         weights = {"correctness": correctness, "regularisation": regularisation, "style": style}
-        _check(width, patches, discriminator_levels, flow_share, discriminator_rate, weights, self.losses)
+        _check(width, patches, discriminator_levels, flow_share, discriminator_rate, beta1, weights, self.losses)
         self.patches, self.flow_share, self.weights = patches, flow_share, weights
         self.pose_map, self.pose_sigma = pose_map, pose_sigma
-        self.generator = GflaGenerator(width, patches)
-        initialise_generator(self.generator, seed)
-        self.optimisers["generator"] = _adam(self.generator, learning_rate)
-        self.discriminator = None
-        if self.losses.adversarial:
-            with torch.random.fork_rng(devices=[]):  # the library's default initialisation, but from our seed
-                torch.manual_seed(seed + 1)
-                self.discriminator = image_discriminator(width // 2, discriminator_levels)
-            self.optimisers["discriminator"] = _adam(self.discriminator, learning_rate * discriminator_rate)
+        with torch.random.fork_rng(devices=[]):  # the library's default initialisation, but from our seed
+            torch.manual_seed(seed)
+            self.generator = GflaGenerator(width, patches)
+            judged = bool(self.losses.adversarial)
+            self.discriminator = image_discriminator(width // 2, discriminator_levels) if judged else None
+        self.optimisers["generator"] = _adam(self.generator, learning_rate, beta1)
+        if self.discriminator is not None:
+            self.optimisers["discriminator"] = _adam(self.discriminator, learning_rate * discriminator_rate, beta1)
         # In a list, so that the frozen network's weights stay out of this method's checkpoints.
         self._perceptual = [PerceptualLoss(self.losses.perceptual_network)]
         self.networks = {str(self.losses.perceptual_network): self._perceptual[0].sha256}
@@ -105,7 +106,8 @@ class GFLA(Method):
         correctness, regularisation = [], []
         for level, ((flow, _), size) in enumerate(zip(flows, self.patches, strict=True)):
             height, width = (-(-length // 2 ** (FINEST + level)) for length in target.shape[-2:])
-            here, there = (F.adaptive_avg_pool2d(features, (height, width)) for features in (target, source))
+            pooled = (F.adaptive_avg_pool2d(features, (height, width)) for features in (target, source))
+            here, there = (features - features.mean(dim=(2, 3), keepdim=True) for features in pooled)
             correctness.append(sampling_correctness(there, here, flow[..., :height, :width]))
             regularisation.append(affine_regularisation(flow, size))
         levels = {"correctness": correctness, "regularisation": regularisation}
@@ -148,8 +150,8 @@ class GFLA(Method):
         return pose_maps(poses, image, self.pose_map, self.pose_sigma)
 
 
-def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), learning_rate, betas=(0.0, 0.999), fused=True)
+def _adam(module: nn.Module, learning_rate: float, beta1: float) -> torch.optim.Adam:
+    return torch.optim.Adam(module.parameters(), learning_rate, betas=(beta1, 0.999), fused=True)
 
 
 def _check(
@@ -158,6 +160,7 @@ def _check(
     discriminator_levels: int,
     flow_share: float,
     discriminator_rate: float,
+    beta1: float,
     weights: dict[str, float],
     losses: LossWeights,
 ) -> None:
@@ -175,6 +178,8 @@ def _check(
         reasons.append(f"method.flow_share={flow_share}: accepted is 0 up to, not including, 1")
     if not 0 < discriminator_rate < inf:
         reasons.append(f"method.discriminator_rate={discriminator_rate}: accepted is more than 0")
+    if not 0 <= beta1 < 1:
+        reasons.append(f"method.beta1={beta1}: accepted is 0 up to, not including, 1")
     for name, weight in weights.items():
         if not 0 <= weight < inf:
             reasons.append(f"method.{name}={weight}: accepted is 0 or more")

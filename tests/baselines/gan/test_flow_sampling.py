@@ -60,7 +60,7 @@ def test_patches_are_those_around_where_the_flow_points(size):
 
 @pytest.mark.parametrize("size", [3, 5])
 def test_local_attention_is_a_loop_over_places(size):
-    """Each place alone: both patches through two fully connected layers, softmax, weighted patch, average."""
+    """Each place alone: both patches through two fully connected layers, softmax, sum of the weighted patch."""
     torch.manual_seed(0)
     source, target, flow = maps()
     attention = LocalAttention(3, size, hidden=7)
@@ -75,7 +75,7 @@ def test_local_attention_is_a_loop_over_places(size):
         hidden = on_target @ own.reshape(-1) + on_source @ patch.reshape(-1) + first_bias
         logits = last @ np.where(hidden > 0, hidden, 0.1 * hidden) + last_bias
         kernel = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-        expected = (patch.reshape(3, -1) * kernel).mean(axis=1)
+        expected = (patch.reshape(3, -1) * kernel).sum(axis=1)
         np.testing.assert_allclose(attended[image, :, row, column], expected, atol=1e-5)
 
 

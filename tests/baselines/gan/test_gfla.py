@@ -134,6 +134,7 @@ def test_the_configuration_has_the_published_values():
         assert (losses.adversarial, losses.l1, losses.perceptual, losses.adversarial_kind) == (2, 5, 0.5, "lsgan")
         assert (config.method.patches, config.method.discriminator_levels) == (patches, levels)
         assert (config.learning_rate, config.training.batch, config.method.correctness) == (1e-4, 8, 5)
+        assert config.method.beta1 == 0
     method = instantiate(compose(["method=gfla", "preset=smoke", "method.patches=[3]"]).method, _convert_="all")
     assert len(method.generator.attention) == 1
 
@@ -145,5 +146,5 @@ def test_numbers_out_of_range_are_refused_all_at_once():
         GFLA(width=3, patches=[4], flow_share=1, style=-1)
     with pytest.raises(ValueError, match=r"discriminator_levels=9: accepted are 1 to 4; method.discriminator_rate=0"):
         GFLA(discriminator_levels=9, discriminator_rate=0)
-    with pytest.raises(ValueError, match=r"losses\.perceptual=0"):
-        GFLA(losses=LossWeights(perceptual=0))
+    with pytest.raises(ValueError, match=r"method\.beta1=1: .*; losses\.perceptual=0"):
+        GFLA(beta1=1, losses=LossWeights(perceptual=0))
