@@ -1,6 +1,6 @@
 """Consistency distillation (Song et al., ICML 2023, algorithm 2): a student that goes from any x_t to the data at once.
 
-On a grid of timesteps t_1 < .. < t_N, far apart as in latent consistency models (Luo et al., 2023, section 4.3). A
+On a grid of timesteps t_1 < .. < t_N, far apart as in latent consistency models (Luo et al., 2023). A
 teacher's DDIM step leads from x at t_n+1 to x at t_n, and the student is to say the same about both. As the networks
 predict v, the student is x_t itself at the data, which consistency models ask for.
 """

@@ -23,7 +23,7 @@ class Branch:
 
 
 def disentangled_branches(source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
-    """PIDM (Bhunia et al., CVPR 2023, section 3.4): e(-, -) + w_s (e(s, -) - e(-, -)) + w_p (e(-, p) - e(-, -)).
+    """PIDM (Bhunia et al., CVPR 2023): e(-, -) + w_s (e(s, -) - e(-, -)) + w_p (e(-, p) - e(-, -)).
 
     Scales of 1 and 1 are no guidance: the one prediction that sees both conditions.
     """

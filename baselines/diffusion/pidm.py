@@ -1,15 +1,16 @@
 """PIDM: "Person Image Synthesis via Denoising Diffusion Model" (Bhunia et al., CVPR 2023).
 
-Implemented: the denoising U-Net on the noised image beside the target pose, with cross-attention to the source's
-features at its lower levels (sections 3.1 and 3.2), the noise-prediction loss (3.3), and training and sampling with
-disentangled guidance (3.4): pose and source are left out independently of each other, with one scale each. Their
-moving average (0.9999) is the trainer's, training.ema. diffusers supplies blocks (see `texture_unet`) and schedulers.
+Implemented: the denoising U-Net on the noised image beside the target pose; texture diffusion blocks, in which its
+lower levels attend to the source's features; the noise-prediction loss; disentangled guidance, for which pose and
+source are each left out now and then in training and have one scale each in sampling. The moving average of the weights
+(0.9999) is the trainer's, training.ema. diffusers supplies blocks (see `texture_unet`) and schedulers.
 
 Departures. The variance of a step is fixed instead of learnt, so the variational term of the loss is absent: solvers
 other than `ddpm` do not use it. Poses are the 18 joint maps of the suite. A missing source is features of zero rather
 than an encoded black image, so that the encoder runs once a sample; pose and source go missing independently, where the
-published code (one scale) drops them together. Scales of 1 and 1 mean the joint prediction without guidance. Gradients
-are not clipped. The published code trains a pair in both directions, which the suite's lists of pairs contain already.
+published code, with its one scale, drops them together. Scales of 1 and 1 mean the joint prediction without guidance.
+Gradients are not clipped. The published code trains a pair in both directions, which the suite's lists of pairs contain
+already. Residual blocks and attention start as diffusers starts them, not at zero: short trainings learn faster so.
 """
 
 import torch

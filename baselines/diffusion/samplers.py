@@ -87,7 +87,7 @@ def sample(
 def make_scheduler(sampler: str, steps: int, betas: Tensor) -> Any:
     """diffusers' scheduler of this name, told the clean data instead of the noise, at `sampling_timesteps`.
 
-    `ddim` is DPM-Solver++ of first order, which is the same (Lu et al., 2022, section 4.1): diffusers' own DDIM
+    `ddim` is DPM-Solver++ of first order, which is the same (Lu et al., 2022): diffusers' own DDIM
     steps to another timestep than the next one where `steps` does not divide 1000.
     """
     diffusers = import_diffusers()

@@ -1,4 +1,4 @@
-"""PIDM's networks (Bhunia et al., CVPR 2023, section 3.2): a source encoder, and a U-Net that attends to its features.
+"""PIDM's networks (Bhunia et al., CVPR 2023): a source encoder, and a U-Net that attends to its features.
 
 Both are put together from diffusers' ResnetBlock2D, Downsample2D, Upsample2D, Attention and its timestep embedding.
 `levels` are a U-Net's resolutions from full size down, each half as high and wide as the one before, rounded up.
@@ -164,8 +164,8 @@ class TextureUNet(nn.Module):
 
 
 def _block(size: Size, inputs: int, outputs: int, time_channels: int) -> nn.Module:
-    """diffusers' residual block; time_channels 0: without a timestep. Begins as the identity (or its 1x1 shortcut)."""
-    block = import_diffusers("models.resnet").ResnetBlock2D(
+    """diffusers' residual block; time_channels 0: without a timestep."""
+    return import_diffusers("models.resnet").ResnetBlock2D(
         in_channels=inputs,
         out_channels=outputs,
         temb_channels=time_channels or None,
@@ -174,14 +174,11 @@ def _block(size: Size, inputs: int, outputs: int, time_channels: int) -> nn.Modu
         dropout=size.dropout,
         time_embedding_norm="scale_shift" if time_channels else "default",
     )
-    nn.init.zeros_(block.conv2.weight)
-    nn.init.zeros_(block.conv2.bias)
-    return block
 
 
 def _attention(channels: int) -> nn.Module:
     """diffusers' attention from image positions to source positions, one head, added to its input."""
-    attention = import_diffusers("models.attention_processor").Attention(
+    return import_diffusers("models.attention_processor").Attention(
         query_dim=channels,
         cross_attention_dim=channels,
         heads=1,
@@ -189,9 +186,6 @@ def _attention(channels: int) -> nn.Module:
         norm_num_groups=_groups(channels),
         residual_connection=True,
     )
-    nn.init.zeros_(attention.to_out[0].weight)
-    nn.init.zeros_(attention.to_out[0].bias)
-    return attention
 
 
 def _groups(channels: int) -> int:

@@ -9,7 +9,7 @@ SMALL = Size(width=8, multipliers=(1, 2, 2), blocks=1, attention_levels=2, dropo
 
 
 def awake(module, seed=0):
-    """With weights everywhere: a fresh network starts as one that ignores its blocks."""
+    """With weights everywhere: a fresh network's last layer is zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
