@@ -7,13 +7,13 @@ published code for DeepFashion; for Market-1501 it had one attention, of 3x3 pat
 which is `patches=[3]`.
 
 Departures. Sampling correctness, perceptual and style loss look through the suite's perceptual network, one early layer
-at full resolution, where the paper has deeper layers of VGG19. For sampling correctness it is pooled to the flow's
-resolution and centred, as early features are all alike in direction otherwise; sampling is bilinear there as in the
-paper (the code: a Gaussian of 4x4). The style weight is a hundredth of the published 500: Gram matrices of an early
-layer have larger entries, and draw stripes where they weigh much. A kernel's weighted patch is summed, not averaged
-(see `flow_sampling`). Weights are drawn as the library does (published: orthogonal). Both stages weigh their losses
-alike (published: the first four times as much, which Adam does not notice). Images are padded to a multiple of 64 x 32
-by repeating their last row and column. Chosen here, where the paper is silent: the first stage's share of the steps.
+at full resolution (pooled to the flow's for sampling correctness), where the paper has deeper layers of VGG19. Sampling
+for the correctness loss is bilinear as in the paper (the code: a Gaussian of 4x4). The style weight is a hundredth of
+the published 500: Gram matrices of an early layer have larger entries, and draw stripes where they weigh much. A
+kernel's weighted patch is summed, not averaged (see `flow_sampling`). Weights are drawn as the library does (published:
+orthogonal). Both stages weigh their losses alike (published: the first four times as much, which Adam does not notice).
+Images are padded to a multiple of 64 x 32 by repeating their last row and column. Chosen here, where the paper is
+silent: the first stage's share of the steps.
 """
 
 from collections.abc import Sequence
@@ -106,8 +106,7 @@ class GFLA(Method):
         correctness, regularisation = [], []
         for level, ((flow, _), size) in enumerate(zip(flows, self.patches, strict=True)):
             height, width = (-(-length // 2 ** (FINEST + level)) for length in target.shape[-2:])
-            pooled = (F.adaptive_avg_pool2d(features, (height, width)) for features in (target, source))
-            here, there = (features - features.mean(dim=(2, 3), keepdim=True) for features in pooled)
+            here, there = (F.adaptive_avg_pool2d(features, (height, width)) for features in (target, source))
             correctness.append(sampling_correctness(there, here, flow[..., :height, :width]))
             regularisation.append(affine_regularisation(flow, size))
         levels = {"correctness": correctness, "regularisation": regularisation}
