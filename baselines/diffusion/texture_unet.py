@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from baselines.diffusion.library import import_diffusers
 from xinggan.data.poses import JOINTS
+from xinggan.model.blocks import Dropout
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,16 @@ class TextureUNet(nn.Module):
 
 def _block(size: Size, inputs: int, outputs: int, time_channels: int) -> nn.Module:
     """diffusers' residual block; time_channels 0: without a timestep."""
-    return import_diffusers("models.resnet").ResnetBlock2D(
+    block = import_diffusers("models.resnet").ResnetBlock2D(
         in_channels=inputs,
         out_channels=outputs,
         temb_channels=time_channels or None,
         groups=_groups(inputs),
         groups_out=_groups(outputs),
-        dropout=size.dropout,
         time_embedding_norm="scale_shift" if time_channels else "default",
     )
+    block.dropout = Dropout(size.dropout)  # drops alike in one process and in several
+    return block
 
 
 def _attention(channels: int) -> nn.Module:

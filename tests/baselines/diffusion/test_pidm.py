@@ -8,6 +8,7 @@ from ablations.config import compose
 from ablations.method import build_method
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.samplers import SAMPLERS, counted_evaluations
+from xinggan.distributed import Processes
 
 SIZE = {"width": 8, "multipliers": (1, 2, 2), "level_blocks": 1, "attention_levels": 2, "dropout": 0.0}
 
@@ -38,6 +39,20 @@ def test_training_lowers_the_denoising_loss(learnt):
 
 def test_training_resumes_exactly(people, tmp_path):
     assert_resumes_exactly(lambda seed: pidm(seed=seed, dropout=0.1), people, tmp_path)
+
+
+def test_two_processes_lose_what_one_would(people):
+    method = pidm(dropout=0.5, condition_dropout=0.5)
+
+    def loss(rows, index, count):
+        torch.manual_seed(0)
+        with Processes(index, count).active(), torch.no_grad():
+            return method.train().denoising_loss(people.train.batch(rows)).item()
+
+    torch.nn.init.normal_(method.denoiser.head.weight, std=0.1)  # a fresh network predicts 0 whatever it sees
+    halves = [loss([0, 1, 2], 0, 2), loss([3, 4, 5], 1, 2)]
+    assert sum(halves) / 2 == pytest.approx(loss(range(6), 0, 1), rel=1e-5)
+    assert halves[0] != pytest.approx(halves[1], rel=1e-2)
 
 
 # A noise prediction's rounding counts 156-fold, 1 / signal_rate, at the first step of the other samplers.
