@@ -38,7 +38,7 @@ def plan_training(config: DictConfig, data: PackedDataset, folder: Path, device:
         return settings
     try:
         steps = json.loads((folder / PLAN).read_text())["steps"]
-    except (FileNotFoundError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         plan = _plan(config, settings, data, device)
         write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
         steps = plan["steps"]

@@ -24,15 +24,15 @@ class ConfigurationError(ValueError):
     """An override that cannot be used; the message says which, why, and what is accepted."""
 
 
-def check_words(overrides: list[str]) -> None:
-    """Refuse words that Hydra would take but that mean nothing here."""
+def check_words(overrides: list[str]) -> str:
+    """Refuse words that Hydra would take but that mean nothing here. Returns the method's name."""
     chosen = {key_of(word): word.partition("=")[2] for word in overrides}
     method = chosen.get("method", "xinggan")
     for override in OverridesParser.create().parse_overrides(overrides):
         key, word = override.key_or_group, override.input_line
         if override.is_add() or override.is_delete():
             raise ConfigurationError(f"{word}: keys are neither added nor removed; accepted is key=value")
-        if key.split("/")[0] == "schedule":
+        if key.split("/")[0] in ("schedule", "method_name"):
             raise ConfigurationError(f"{word}: follows from method, preset and dataset; set its keys, such as blocks=3")
         if key in GROUPS and override.value() is None:
             raise ConfigurationError(f"{word}: accepted are {', '.join(sorted(choices_of(key)))}")
@@ -45,11 +45,12 @@ def check_words(overrides: list[str]) -> None:
             raise ConfigurationError(f"{word}: method={method} is not trained")
         if key == "training":
             raise ConfigurationError(f"{word}: accepted are the keys of training, such as training.steps=100")
+    return method
 
 
-def check(config: DictConfig, method: str, overrides: list[str]) -> None:
+def check(config: DictConfig, overrides: list[str]) -> None:
     """Everything that types alone cannot refuse, all of it in one ConfigurationError."""
-    reasons = []
+    reasons, method = [], config.method_name
     foreign = {key_of(word).split(".")[0] for word in overrides} & set(SHARED)
     if unknown := sorted(foreign - set(MethodSettings.of(method).shared)):
         reasons.append(f"{', '.join(unknown)}: not a setting of method={method}, which takes {_taken(method)}")

@@ -18,12 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ablations.checks import ConfigurationError, check, check_words, readable
 from ablations.settings import CONF, SHARED, Experiment, key_of, method_files
 from xinggan.files import sha256_of
+from xinggan.trained import PUBLISHED
 
-# What published checkpoints of a method are evaluated by, and the shared settings that they leave open.
-PUBLISHED = {
-    "xinggan": "xinggan.model.published_method.PublishedXingGAN",
-    "patn": "baselines.gan.patn.PublishedPATN",
-}
+# Shared settings that a published checkpoint leaves open.
 LEFT_OPEN = ("pose_map", "pose_sigma")
 REFERENCES = ("copy_source", "mean_image", "ground_truth")
 
@@ -32,15 +29,16 @@ def compose(overrides: list[str]) -> DictConfig:
     """The checked configuration for a list of overrides. Raises ConfigurationError."""
     _store_schema()
     try:
-        check_words(overrides)
+        method = check_words(overrides)
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
             config = hydra_compose("config", overrides)
         OmegaConf.resolve(config)
+        config.method_name = method
         if config.published is not None:
             _take_published(config, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(readable(error)) from error
-    check(config, method_name(config), overrides)
+    check(config, overrides)
     return config
 
 
@@ -56,7 +54,7 @@ def _store_schema() -> None:
 
 def _take_published(config: DictConfig, overrides: list[str]) -> None:
     """Put the checkpoint's generator in the method's place, with nothing to train. Raises ConfigurationError."""
-    method, file = method_name(config), Path(config.published).expanduser()
+    method, file = config.method_name, Path(config.published).expanduser().absolute()
     if method not in PUBLISHED:
         raise ConfigurationError(f"published={file}: accepted with method={' or method='.join(PUBLISHED)}")
     if not file.is_file():
@@ -97,14 +95,6 @@ def reference(config: DictConfig, method: str) -> DictConfig:
     for key in ("preset", "dataset", "evaluation", "device", "runs", "cache"):
         other[key] = config[key]
     return other
-
-
-def method_name(config: DictConfig) -> str:
-    """The method's name as in `method=`: its yaml file's stem."""
-    target = config.method["_target_"]
-    if target in PUBLISHED.values():
-        return next(name for name, published in PUBLISHED.items() if published == target)
-    return next(name for name, file in method_files().items() if f"_target_: {target}\n" in file.read_text())
 
 
 def plain_values(config: DictConfig) -> dict:

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablations.config import compose, method_name, plain_values
+from ablations.config import LEFT_OPEN, compose, plain_values
 from ablations.settings import Budget, MethodSettings
 from xinggan.files import sha256_of
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
@@ -25,6 +25,7 @@ EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "wei
 def identity(config: DictConfig, dataset_digest: str) -> dict:
     """What a run computes, as plain values: equal for two configurations exactly if their results are.
 
+    (Only a pose_map that says what a published checkpoint was trained with anyway has an identity of its own.)
     Device, folders and the data set's whereabouts are left out (its content's digest stands for it), as is what has
     nothing to act on, such as the pyramid of a single scale. Embedded networks count by their files' content.
     """
@@ -79,12 +80,12 @@ def run_id(config: DictConfig, dataset_digest: str) -> str:
 def name(config: DictConfig) -> str:
     """What a table calls the run, such as `xinggan scale=single`: the method and what of it differs from the preset."""
     changed = [f"{key}={_word(value)}" for key, value in _changed(config).items()]
-    return " ".join([method_name(config), *changed])
+    return " ".join([config.method_name, *changed])
 
 
 def label(config: DictConfig) -> str:
     """The readable part of a run's name: method, what differs from the preset, data set, preset, seed."""
-    parts = [method_name(config)]
+    parts = [config.method_name]
     for key, value in _changed(config).items():
         parts.append(value.name if isinstance(value, Enum) else f"{key.split('.')[-1]}_{_word(value)}")
     parts.append(config.dataset.name)
@@ -103,10 +104,11 @@ def _word(value: Any) -> str:
 
 def _changed(config: DictConfig) -> dict[str, Any]:
     """Key -> value of what was set on the method, beyond what data set, preset and its own file say."""
-    method = method_name(config)
-    if config.published is not None:
-        return {"published": Path(config.published).stem}
+    method = config.method_name
     usual = _usual(config.preset, config.dataset.name, method)
+    if config.published is not None:
+        opened = {key: config.method[key] for key in LEFT_OPEN if config.method[key] not in (None, usual[key])}
+        return {"published": Path(config.published).stem} | opened
     settings = MethodSettings.of(method)
     changed = {key: config[key] for key in settings.shared if key != "losses" and config[key] != usual[key]}
     if "losses" in settings.shared:

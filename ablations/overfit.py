@@ -19,7 +19,10 @@ UNTRAINED = ("copy_source", "mean_image", "ground_truth")
 def main(arguments: list[str] | None = None) -> int:
     """Overfit one method, or each in turn; one line and one picture for each. Returns 2 for what cannot be used."""
     parser = argparse.ArgumentParser(
-        prog="python -m ablations.overfit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        prog="python -m ablations.overfit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", required=True, help="folder of photographs in Pose-Transfer layout")
     parser.add_argument("--pairs", type=int, default=16, help="training pairs (default: %(default)s)")
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="words of ablations.run")
     options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import compose, method_name
+    from ablations.config import compose
     from ablations.settings import choices_of
 
     chosen = [method for method in choices_of("method") if method not in UNTRAINED] if options.all else [None]
@@ -36,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         for method in chosen:
             words = [f"method={method}"] if method else []
             config = compose([*words, "dataset=folder", f"dataset.root={options.root}", *options.overrides])
-            line = overfit(config, options.pairs, options.out / method_name(config))
-            print(f"{method_name(config):<16} {line}", flush=True)
+            line = overfit(config, options.pairs, options.out / config.method_name)
+            print(f"{config.method_name:<16} {line}", flush=True)
     except (ValueError, OSError) as error:
         print(f"ablations.overfit: {error}", file=sys.stderr)
         return 2

@@ -23,6 +23,7 @@ PATIENCE_S = 60  # how long a run waits for a reference that another process is 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run; returns the exit status: 0 done, 1 failed, 2 refused, 75 stopped by a signal."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m ablations.run",
         description=__doc__.split("\n\n")[0],
         epilog=choices_table(),
@@ -120,7 +121,7 @@ def run_one(config, report: bool = True) -> int:
             if not processes.first:
                 return 0
             if outcome.state in ("finished", "skipped"):
-                references = finished_references(config, stop)
+                references = [other for other in finished_references(config, stop) if other.folder != outcome.folder]
     except (ValueError, OSError, RunBusy) as error:
         print(f"ablations.run: {error}", file=sys.stderr)
         return 2

@@ -50,6 +50,7 @@ class Experiment:
     """One experiment. Of the keys from `scale` to `losses`, a method takes those that its file in conf/method names."""
 
     method: Any = field(default_factory=dict)
+    method_name: str = "xinggan"  # the word of method=, filled in
     preset: str = "small"
     published: str | None = None  # file of a published checkpoint, evaluated instead of training
 

@@ -66,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         for study, rows in STUDIES.items()
     )
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m ablations.study",
         description=__doc__,
         epilog=f"studies:\n{lines}",

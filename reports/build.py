@@ -38,7 +38,9 @@ def build_report(runs: Path, out: Path, select: list[str] | None = None, show_co
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 with the page's path on standard output, 2 when there is nothing to report, 1 when it failed."""
-    parser = argparse.ArgumentParser(prog="python -m reports.build", description="Build the report from run records.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m reports.build", description="Build the report from run records."
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="run records, or one of them (default: runs)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for the report (default: report)")
     parser.add_argument(

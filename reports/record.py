@@ -163,7 +163,9 @@ class Record:
         """What is missing or unreadable, a sentence each; empty for a finished run with all its files."""
         expected = ["config.yaml", "status.json", "environment.json", "metrics.json", "generated"]
         if not self.is_reference:
-            expected += ["history.jsonl", "timing.json"]
+            expected.append("timing.json")
+        if self.config.get("training"):
+            expected.append("history.jsonl")
         missing = [f"{name}: not there" for name in expected if not (self.directory / name).exists()]
         _ = (
             self.environment,

@@ -147,6 +147,10 @@ def test_every_missing_image_is_listed_however_many_they_are(synthetic, cache, t
     [
         (["--json", "{absent}/scores.json"], "expected a file's name in a folder that is there"),
         (["--per-image", "{folder}"], "expected a file's name"),
+        (["--per-image", "-"], "expected a file's name"),
+        (["--json", "{folder}/a", "--per-image", "{folder}/a"], "is what --json writes too"),
+        (["--json", "{folder}/results/new.png"], "would be one of the images"),
+        (["--weights", "file"], "belongs to --estimator"),
         (["--device", "quantum"], "device=quantum"),
         (["--height", "30"], "multiples of 4"),
         (["--estimator", "oracle"], "'oracle' is not known; accepted: movenet"),

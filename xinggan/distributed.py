@@ -110,5 +110,7 @@ def resolve_device(device: str) -> str:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device} is not usable on this machine ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0].split(":")[0]
+        what = f"device={device} is not usable on this machine ({reason}); accepted are auto, cpu, cuda, cuda:N, mps"
+        raise ValueError(what) from error
     return device

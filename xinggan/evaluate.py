@@ -16,7 +16,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from xinggan.data.options import Fit, add_dataset_options, dataset_settings
-from xinggan.data.problems import LayoutProblems
+from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
+from xinggan.files import atomic_path, write_atomically
 from xinggan.metrics.protocol import LPIPS_NETWORKS, protocols_for
 
 if TYPE_CHECKING:
@@ -42,21 +43,30 @@ def main(arguments: list[str] | None = None) -> int:
         _check_outputs(options)
         dataset, results, scores = evaluate(options)
     except LayoutProblems as problems:
-        print(f"xinggan.evaluate: {problems.table(len(problems.problems))}", file=sys.stderr)
+        listing = problems.table(len(problems.problems))
+        heading = listing.splitlines()[0]
+        below = f"\n\n{heading}" if len(problems.problems) > ROWS_SHOWN else ""  # the first line has scrolled away
+        print(f"xinggan.evaluate: {listing}{below}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("xinggan.evaluate: interrupted; nothing was written", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"xinggan.evaluate: {error}", file=sys.stderr)
         return 2
-    if options.per_image:
-        write_per_image(options.per_image, scores, dataset)
     report = as_json(options, dataset, results, scores)
+    try:
+        if options.per_image:
+            write_per_image(options.per_image, scores, dataset)
+        if options.json not in (None, "-"):
+            write_atomically(Path(options.json), report + "\n")
+    except OSError as error:
+        print(table(options, dataset, results, scores))  # what took minutes is not lost
+        print(f"xinggan.evaluate: {error}", file=sys.stderr)
+        return 2
     if options.json == "-":
         print(report)
         return 0
-    if options.json:
-        from xinggan.files import write_atomically
-
-        write_atomically(Path(options.json), report + "\n")
     print(table(options, dataset, results, scores))
     return 0
 
@@ -102,8 +112,6 @@ def write_per_image(path: Path, scores: "dict[str, Scores]", dataset: "PackedDat
     """One row a test pair, protocol and metric that has a value for it."""
     import numpy as np
     import pandas as pd
-
-    from xinggan.files import atomic_path
 
     split = dataset.test
     pairs = pd.DataFrame(
@@ -192,16 +200,26 @@ def _in_words(ssim: "SsimSettings") -> str:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise ValueError for files that could not be written in the end."""
-    for option, path in (("--json", options.json), ("--per-image", options.per_image)):
-        if path in (None, "-"):
+    written: dict[Path, str] = {}
+    for option, path in (("--json", options.json), ("--per-image", options.per_image and str(options.per_image))):
+        if path is None or (option, path) == ("--json", "-"):
             continue
-        if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+        file = Path(path).resolve()
+        if path == "-" or file.is_dir() or not file.parent.is_dir():
             raise ValueError(f"{option} {path}: expected a file's name in a folder that is there")
+        if file.parent == options.images.resolve() and file.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"):
+            raise ValueError(f"{option} {path}: would be one of the images that are scored")
+        if file in written:
+            raise ValueError(f"{option} {path}: is what {written[file]} writes too")
+        written[file] = option
+    if options.weights and not options.estimator:
+        raise ValueError(f"--weights {options.weights}: belongs to --estimator, which was not given")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m xinggan.evaluate",
+        allow_abbrev=False,
         description=(__doc__ or "").split("\n\n")[0],
         epilog="Images are found by their names: SOURCE___TARGET.png, SOURCE_2_TARGET.png, SOURCE_to_TARGET.png, each "
         "also with _vis at the end; a strip of five panels (source, pose, target, pose, generated) counts by its last.",

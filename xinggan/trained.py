@@ -6,6 +6,7 @@ checkpoints are read without pickled code, those of runs only when they match th
 
 import json
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ from xinggan.model.from_settings import build, check_targets
 if TYPE_CHECKING:
     from xinggan.model.method import Method
 
-PUBLISHED = ("xinggan", "patn")  # methods whose published checkpoints can be read
+PUBLISHED = {  # method -> what evaluates a published checkpoint of it
+    "xinggan": "xinggan.model.published_method.PublishedXingGAN",
+    "patn": "baselines.gan.patn.PublishedPATN",
+}
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,7 @@ def load_published_method(path: Path, name: str) -> Trained:
 
     Raises PublishedMismatch, a ValueError, for a file that is none.
     """
-    from baselines.gan.patn import PublishedPATN
-    from xinggan.model.published_method import PublishedXingGAN
-
-    method = {"xinggan": PublishedXingGAN, "patn": PublishedPATN}[name](str(path))
-    return Trained(method.eval(), *method.size, None)
+    module, _, kind = PUBLISHED[name].rpartition(".")
+    method = getattr(import_module(module), kind)(str(path))
+    height, width = method.size
+    return Trained(method.eval(), height, width, None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.config import ConfigurationError, compose, expand, method_name, reference
+from ablations.config import ConfigurationError, compose, expand, reference
 from ablations.identity import identity, name, run_id
 
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
@@ -17,7 +17,7 @@ def test_defaults_are_xinggan_plus_plus_at_the_small_preset():
     config = compose([])
     assert (config.scale, config.attention, config.fusion) == ("multi", "enhanced", "dense")
     assert config.preset == "small"
-    assert method_name(config) == name(config) == "xinggan"
+    assert config.method_name == name(config) == "xinggan"
 
 
 def test_paper_preset_holds_the_published_settings_of_each_data_set():
@@ -76,6 +76,7 @@ REFUSED = [
     (["method=copy_source", "training.steps=5"], "training.steps=5: method=copy_source is not trained"),
     (["preset=null"], "accepted are paper, small, smoke"),
     (["method._target_=os.system"], "accepted with method=xinggan are scale"),
+    (["method_name=other"], "follows from method, preset and dataset"),
     (["schedule=small-folder"], "follows from method, preset and dataset"),
     (["+colour=red"], "neither added nor removed"),
     (["losses.l2=1"], "Known keys: adversarial, l1, perceptual"),
@@ -196,9 +197,23 @@ def test_a_published_checkpoint_takes_the_place_of_training(checkpoint):
     config = compose(["method=patn", f"published={checkpoint}"])
     assert config.training is None
     assert config.method["_target_"] == "baselines.gan.patn.PublishedPATN"
-    assert method_name(config) == "patn"
+    assert config.method_name == "patn"
     assert name(config) == "patn published=generator"
     assert run_id(config, "digest").startswith("patn-published_generator-synthetic-")
+
+
+def test_a_published_checkpoints_name_says_what_it_is_run_with(checkpoint):
+    words = [f"published={checkpoint}", "pose_map=onehot"]
+    assert name(compose(words)) == "xinggan published=generator pose_map=onehot"
+    assert name(compose([words[0], "pose_sigma=4"])) == "xinggan published=generator pose_sigma=4"
+
+
+def test_a_method_is_called_as_it_was_asked_for_whatever_its_file_looks_like(tmp_path, monkeypatch):
+    monkeypatch.setenv("XINGGAN_METHODS", str(tmp_path))
+    (tmp_path / "one.yaml").write_text("_target_: mine.Mine  # my method\nkernel: 3\n")
+    (tmp_path / "two.yaml").write_text("kernel: 5\n_target_: mine.Mine")
+    assert [name(compose([f"method={method}"])) for method in ("one", "two")] == ["one", "two"]
+    assert name(compose(["method=two", "method.kernel=7"])) == "two method.kernel=7"
 
 
 def test_a_published_checkpoint_counts_by_its_content_and_by_what_it_is_run_with(checkpoint, tmp_path):

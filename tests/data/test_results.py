@@ -1,6 +1,7 @@
 """Folders of generated images: found under every name the field uses, refused with everything that is wrong."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,10 @@ def test_a_run_records_folder_is_read_by_its_manifest(split, generated, tmp_path
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
     np.testing.assert_array_equal(read_results(tmp_path, split, progress=False).images, generated)
 
+    entries[0]["sha256"] = "0" * 64
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    with pytest.raises(ResultProblems, match="its SHA-256 differs"):
+        read_results(tmp_path, split, progress=False)
     entries[0]["file"] = "../elsewhere.png"
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
     with pytest.raises(ResultProblems, match="leaves the folder"):
@@ -117,6 +122,23 @@ def test_everything_that_is_wrong_is_said_in_one_message(split, generated, tmp_p
     assert all(words in found[file] for file, words in expected.items())
     assert "7 problems in" in str(refusal.value)
     assert "nothing was scored" in str(refusal.value)
+
+
+def test_images_whose_own_names_end_like_strips_are_found(split, generated, tmp_path):
+    names = [f"{name.rsplit('.', 1)[0]}_vis.png" for name in split.names]
+    renamed = replace(split, names=names)
+    fill(tmp_path, renamed, generated)
+    np.testing.assert_array_equal(read_results(tmp_path, renamed, progress=False).images, generated)
+
+
+def test_transparency_is_refused_unless_there_is_none(split, generated, tmp_path):
+    opaque = [np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]) for image in generated]
+    fill(tmp_path, split, opaque)
+    np.testing.assert_array_equal(read_results(tmp_path, split, progress=False).images, generated)
+    opaque[2][0, 0, 3] = 254
+    fill(tmp_path, split, opaque)
+    with pytest.raises(ResultProblems, match="has transparent pixels"):
+        read_results(tmp_path, split, progress=False)
 
 
 def test_a_folder_of_other_names_is_refused_with_the_names_that_are_looked_for(split, tmp_path):

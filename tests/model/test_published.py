@@ -117,10 +117,16 @@ def test_a_saved_checkpoint_loads(market, tmp_path):
 def test_a_file_that_does_not_fit_is_refused_with_every_name(market, tmp_path):
     del market["model.att.2.gamma"]
     market["model.extra.weight"] = torch.zeros(1)
+    market["module.model.att.4.gamma"] = market["model.att.4.gamma"]
     market["model.stream1_down.1.weight"] = torch.zeros(64, 4, 7, 7)
     with pytest.raises(PublishedMismatch) as refusal:
         from_published(market)
-    for said in ("blocks.2.shape_guided.gamma", "model.extra.weight", "appearance_encoder.0.weight (64, 4, 7, 7)"):
+    for said in (
+        "blocks.2.shape_guided.gamma",
+        "model.extra.weight",
+        "module.model.att.4.gamma (there already",
+        "appearance_encoder.0.weight (64, 4, 7, 7)",
+    ):
         assert said in str(refusal.value)
 
 
@@ -141,7 +147,8 @@ def test_a_pickle_with_code_is_refused(tmp_path):
         load_published(tmp_path / "trap.pth")
 
 
-def test_values_that_are_no_tensors_are_refused(tmp_path):
-    torch.save({"epoch": 3}, tmp_path / "file.pth")
+@pytest.mark.parametrize("content", [{"epoch": 3}, {0: torch.zeros(1)}, [torch.zeros(1)]])
+def test_anything_but_names_and_tensors_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "file.pth")
     with pytest.raises(PublishedMismatch, match="names to tensors"):
         load_published(tmp_path / "file.pth")

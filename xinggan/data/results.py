@@ -22,6 +22,7 @@ from xinggan.data.layout import IMAGE_SUFFIXES
 from xinggan.data.options import Fit
 from xinggan.data.problems import LayoutProblems, Problem
 from xinggan.data.tables import name_trouble
+from xinggan.files import sha256_of
 from xinggan.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ SEPARATORS = ("___", "_2_", "_to_")
 MANIFEST = "manifest.json"
 PANELS = 5  # source, source pose, target, target pose, generated
 ANOTHER_PICTURE = 12.0  # mean difference (of 255) beyond which a strip's panel does not show the data set's image
-MODES = ("RGB", "RGBA", "L", "P", "1")  # Pillow's names for images of bytes
+MODES = ("RGB", "RGBA", "L", "LA", "P", "1")  # Pillow's names for images of bytes
 IMAGES_AT_ONCE = 64
 
 
@@ -101,7 +102,7 @@ def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem])
     rows = _rows_by_key(split)
     named = list(_names_in_manifest(folder, problems) if (folder / MANIFEST).exists() else _names_in_folder(folder))
     for file, name in named:
-        row = rows.get(_key(name))
+        row = next((rows[key] for key in _keys(name) if key in rows), None)
         if row is None:
             problems.append(Problem(file, None, "is named after no test pair"))
         elif row in files:
@@ -121,7 +122,7 @@ def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem])
 
 
 def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
-    """Every name that a pair's image may have, as `_key` gives it. A name that two pairs share is nobody's."""
+    """Every name that a pair's image may have, as `_keys` gives it. A name that two pairs share is nobody's."""
     rows: dict[str, int] = {}
     shared = set()
     for row in range(len(split)):
@@ -133,12 +134,13 @@ def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
     return {key: row for key, row in rows.items() if key not in shared}
 
 
-def _key(name: str) -> str:
-    """A file's name without folder, `_vis` and the suffixes of images wherever they stand."""
+def _keys(name: str) -> list[str]:
+    """A file's name without the suffixes of images wherever they stand, first with and then without its `_vis`."""
     suffixes = "|".join(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES))
     ends = "|".join(SEPARATORS)
-    stem = re.sub(rf"\.({suffixes})$", "", name, flags=re.IGNORECASE).removesuffix("_vis")
-    return re.sub(rf"\.({suffixes})(?=({ends})|$)", "", stem, flags=re.IGNORECASE)
+    whole = re.sub(rf"\.({suffixes})$", "", name, flags=re.IGNORECASE)
+    stems = dict.fromkeys([whole, whole.removesuffix("_vis")])
+    return [re.sub(rf"\.({suffixes})(?=({ends})|$)", "", stem, flags=re.IGNORECASE) for stem in stems]
 
 
 def _names_in_folder(folder: Path) -> Iterator[tuple[str, str]]:
@@ -148,15 +150,17 @@ def _names_in_folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """(file, pair id) of every entry of a run record's list of generated images."""
+    """(file, pair id) of every entry of a run record's list of generated images whose file is still that one."""
     try:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        named = [(str(entry["file"]), str(entry["pair_id"])) for entry in entries]
+        named = [(str(entry["file"]), str(entry["pair_id"]), entry.get("sha256")) for entry in entries]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / MANIFEST} is not a list of generated images ({error!r}); delete it") from error
-    for file, pair in named:
+    for file, pair, sha256 in named:
         if trouble := name_trouble(file):
             problems.append(Problem(MANIFEST, None, trouble))
+        elif sha256 is not None and (folder / file).is_file() and sha256_of(folder / file) != sha256:
+            problems.append(Problem(file, None, f"is not the file that {MANIFEST} lists: its SHA-256 differs"))
         else:
             yield file, pair
 
@@ -186,6 +190,8 @@ def _usable(file: "Image.Image", stem: str, row: int, split: "PackedSplit", fit:
         raise _Unusable(f"pixels of kind {file.mode}; accepted are images of 8 bits a channel")
     did = ["compressed with losses, which are scored too"] if file.format == "JPEG" else []
     is_strip |= fit != Fit.none and stem.endswith("_vis") and _looks_like_a_strip(file.size, size)
+    if np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
+        raise _Unusable("has transparent pixels, and what is behind them is not known; save it without transparency")
     picture = file.convert("RGB")
     panels = _cut(picture, PANELS) if is_strip else [picture]
     if is_strip:

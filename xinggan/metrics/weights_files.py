@@ -56,7 +56,9 @@ def source_of(network: str) -> str:
 
 def main() -> None:
     """Download the named networks' weights to where `find_weights` looks."""
-    parser = argparse.ArgumentParser(prog="python -m xinggan.metrics.weights_files", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m xinggan.metrics.weights_files", description=main.__doc__
+    )
     parser.add_argument("networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help=", ".join(NETWORKS))
     networks = parser.parse_args().networks
     import torch

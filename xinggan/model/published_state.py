@@ -34,7 +34,7 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
     except Exception as error:
         reason = str(error).split(". ")[0] or type(error).__name__  # what follows is advice to load it unsafely
         raise PublishedMismatch(f"{path}: not a PyTorch state dict that is safe to load ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise PublishedMismatch(f"{path}: accepted is a state dict, names to tensors")
     return state
 
@@ -68,7 +68,7 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
     """
     own_state = generator.state_dict()
     fitting = {name: tensor for name, tensor in own_state.items() if name.endswith("num_batches_tracked")}
-    unexpected, shapes = [], []
+    unexpected, shapes, given = list[str](), list[str](), set[str]()
     for name, tensor in state.items():
         published, _, kind = name.removeprefix("module.").removeprefix("model.").rpartition(".")
         module = modules.get(published)
@@ -78,6 +78,9 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
             if not instance or kind not in ("running_mean", "running_var"):
                 unexpected.append(name)
             continue
+        if own in given:
+            unexpected.append(f"{name} (there already under another prefix)")
+        given.add(own)
         if tensor.shape != own_state[own].shape:
             shapes.append(f"{own} {tuple(tensor.shape)} instead of {tuple(own_state[own].shape)}")
         fitting[own] = tensor

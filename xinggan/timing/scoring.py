@@ -14,7 +14,9 @@ import numpy as np
 
 def main() -> None:
     """Score synthetic people with every protocol and print the seconds of each part, then of the loop."""
-    parser = argparse.ArgumentParser(prog="python -m xinggan.timing.scoring", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m xinggan.timing.scoring", description=main.__doc__
+    )
     parser.add_argument("--pairs", type=int, default=12_000, help="test pairs (default: %(default)s)")
     parser.add_argument("--people", type=int, default=750, help="identities, of 8 images each (default: %(default)s)")
     parser.add_argument("--lpips-net", default="alex", help="alex, vgg or squeeze (default: %(default)s)")

@@ -17,7 +17,10 @@ COLUMNS = ("variant", "median step, ms", "first step, ms", "peak memory, MB", "p
 def main(arguments: list[str] | None = None) -> int:
     """Measure each variant and print one row for it; returns 1 if one of them failed."""
     parser = argparse.ArgumentParser(
-        prog="python -m xinggan.timing.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        prog="python -m xinggan.timing.step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--height", type=int, default=128, help="pixels (128)")
     parser.add_argument("--width", type=int, default=64, help="pixels (64)")
