@@ -37,7 +37,7 @@ def test_identities_are_numbered_through_both_splits_and_shared_ones_are_counted
 def test_files_of_another_size_are_a_problem_unless_they_may_be_resized(make_layout, tmp_path):
     root = make_layout()
     settings = DatasetSettings("folder", root=str(root), height=16, width=8)
-    with pytest.raises(LayoutProblems, match=r"16 x 32 pixels \(width x height\); expected 8 x 16, or resize"):
+    with pytest.raises(LayoutProblems, match=r"16 x 32 pixels .*; expected 8 x 16, or --resize for all"):
         prepare(settings, tmp_path / "cache", progress=False)
     settings.resize = True
     split = prepare(settings, tmp_path / "cache", progress=False).train

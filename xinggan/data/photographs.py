@@ -6,7 +6,6 @@ where the tables are wrong already, and nothing stays where a picture is.
 
 import hashlib
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from xinggan.data.image_files import open_image, why_unreadable
 from xinggan.data.layout import Layout, read_layout
 from xinggan.data.leakage import shared_by_splits
 from xinggan.data.packed import SPLITS
@@ -36,7 +36,7 @@ FASHION_SQUARE, FASHION_COLUMNS, FASHION_CROPPED_SET = (256, 256), (40, 216), "f
 class Framing:
     """How a file becomes a packed image of `height` x `width` pixels."""
 
-    file_size: tuple[int, int]  # width, height in pixels, as Pillow says it
+    file_size: tuple[int, int]  # width, height in pixels of the upright image
     height: int
     width: int
     crop: bool  # FASHION_SQUARE files to FASHION_COLUMNS
@@ -58,9 +58,6 @@ def photograph_splits(
     settings: DatasetSettings, progress: bool = True
 ) -> tuple[dict[str, SplitContent], dict[str, Any]]:
     """What to pack, and facts for the card. Raises LayoutProblems, here or after the last image was read."""
-    from PIL.Image import DecompressionBombWarning
-
-    warnings.simplefilter("error", DecompressionBombWarning)  # an image of so many pixels is a problem like any other
     problems: list[Problem] = []
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
     shared = shared_by_splits(layouts, settings, problems)
@@ -107,11 +104,9 @@ def _all_identities(layouts: dict[str, Layout]) -> Iterator[str]:
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:
-    from PIL import Image
-
     try:
-        with Image.open(path) as file:
-            return file.size
+        with open_image(path) as image:
+            return image.size
     except Exception:  # the reader says what is wrong with it
         return None
 
@@ -184,16 +179,16 @@ def read_picture(path: Path, framing: Framing) -> Picture:
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             if file.size != framing.file_size and not framing.resize:
                 (wide, high), (width, height) = file.size, framing.file_size
                 size = f"{wide} x {high} pixels (width x height)"
-                return Picture(trouble=f"{size}; expected {width} x {height}, or resize all images")
+                return Picture(
+                    trouble=f"{size}; expected {width} x {height}, or --resize for all (dataset.resize=true for runs)"
+                )
             image = file.convert("RGB")
     except Exception as error:  # whatever a decoder raises is about this file
-        told = getattr(error, "strerror", None) or str(error).replace(str(path), "the file")
-        reason = told or type(error).__name__
-        return Picture(trouble=f"the image cannot be read: {reason}")
+        return Picture(trouble=f"the image cannot be read: {why_unreadable(error)}")
     cropped = framing.crop and image.size == FASHION_SQUARE
     if cropped:
         image = image.crop((FASHION_COLUMNS[0], 0, FASHION_COLUMNS[1], image.height))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from xinggan.data.image_files import open_image, why_unreadable
 from xinggan.data.layout import IMAGE_SUFFIXES
 from xinggan.data.pose_json import parse_pose_json
 from xinggan.data.problems import Problem
@@ -36,17 +37,14 @@ class Estimator(Protocol):
 
 
 def read_photograph(path: Path) -> np.ndarray:
-    """The pixels of an image file, uint8 [H, W, 3]. Raises ValueError with the reason when it cannot be read."""
-    from PIL import Image
-
-    if not path.is_file():
-        raise ValueError("there is no such file")
+    """The pixels of an image file, upright, uint8 [H, W, 3]. Raises ValueError when it cannot be read."""
     try:
-        with Image.open(path) as file:
-            return np.asarray(file.convert("RGB")).copy()
+        with open_image(path) as image:
+            return np.asarray(image.convert("RGB")).copy()
+    except FileNotFoundError as error:
+        raise ValueError(why_unreadable(error)) from error
     except Exception as error:  # whatever a decoder raises is about this file
-        reason = str(error).replace(repr(str(path)), "the file") or type(error).__name__
-        raise ValueError(f"the image cannot be read: {reason}") from error
+        raise ValueError(f"the image cannot be read: {why_unreadable(error)}") from error
 
 
 @dataclass
