@@ -265,6 +265,11 @@ COMMANDS: dict[str, tuple[list[str], Breaks, str]] = {
     ),
     "pattern without group": (["--root", "{root}", "--identity-pattern", "a"], lambda root: None, "'a' has no group"),
     "height of 30": (["--root", "{root}", "--height", "30"], lambda root: None, "height is 30 pixels; accepted: mult"),
+    "options of synthetic people": (
+        ["--root", "{root}", "--views", "3", "--seed", "0"],
+        lambda root: None,
+        "--views, --seed: only for the synthetic people",
+    ),
     "no test pairs": (
         ["--root", "{root}", "--test-pairs", "0"],
         lambda root: None,
@@ -279,7 +284,7 @@ def test_a_command_that_cannot_be_carried_out_is_refused_in_one_line(make_layout
     root = make_layout()
     breaks(root)
     (line,) = refused(tmp_path, capsys, *(argument.format(root=root) for argument in arguments))
-    assert line.startswith("error: ") and message in line
+    assert line.startswith("xinggan.data.prepare: ") and message in line
 
 
 def test_a_pattern_that_fits_no_name_is_one_problem_of_each_table(make_layout, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Packing: whole or not there, continued where it was killed, and one process at a time."""
 
+import fcntl
 import hashlib
 import json
 import threading
@@ -193,3 +194,17 @@ def test_what_a_killed_process_left_of_another_content_is_removed_a_day_later(tm
     (tmp_path / "noise-0123456789ab/card.json").unlink()
     write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["noise-0123456789ab"]
+
+
+def test_a_slow_owners_folder_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "ABANDONED_AFTER_S", -1)
+    left = tmp_path / ".noise-another.part"
+    (left / "train").mkdir(parents=True)
+    lock = left.with_suffix(".lock")
+    with lock.open("a") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        write(tmp_path)
+        assert (left / "train").is_dir() and lock.exists()
+    (tmp_path / "noise-0123456789ab/card.json").unlink()
+    write(tmp_path)
+    assert not left.exists() and not lock.exists()

@@ -203,6 +203,10 @@ def test_the_command_prints_the_card_and_keeps_it(make_layout, tmp_path, capsys)
         (["folder", "--root", "."], "-annotation-train.csv"),
         (["synthetic", "--height", "33"], "height is 33 pixels; accepted: multiples of 4"),
         (["synthetic", "--views", "1"], "views is 1"),
+        (
+            ["synthetic", "--resize", "--root", "."],
+            "--root, --resize: only for photographs; leave out for the data set",
+        ),
     ],
 )
 def test_bad_input_is_one_message_and_exit_status_two(tmp_path, capsys, monkeypatch, arguments, message):

@@ -9,6 +9,8 @@ from xinggan.data.settings import DatasetSettings
 
 DATASETS = ("synthetic", "folder", "market1501", "deepfashion")
 CACHE = Path("data")
+SYNTHETIC_ONLY = ("people_train", "people_test", "views", "seed")
+PHOTOGRAPHS_ONLY = ("resize", "identity_pattern")
 
 
 class Fit(StrEnum):
@@ -37,6 +39,16 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
-    """The data set that parsed options describe; what was not said keeps its default."""
+    """The data set that parsed options describe; what was not said keeps its default.
+
+    Raises ValueError for an option of the other kind of data set, which would do nothing.
+    """
     said = {field.name: getattr(options, field.name) for field in fields(DatasetSettings)}
-    return DatasetSettings(**{name: value for name, value in said.items() if value is not None})
+    said = {name: value for name, value in said.items() if value is not None and value is not False}
+    is_synthetic = options.name == "synthetic"
+    idle = [name for name in (("root", *PHOTOGRAPHS_ONLY) if is_synthetic else SYNTHETIC_ONLY) if name in said]
+    if idle:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        whose = "photographs" if is_synthetic else "the synthetic people"
+        raise ValueError(f"{words}: only for {whose}; leave out for the data set {options.name}")
+    return DatasetSettings(**said)

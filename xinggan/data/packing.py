@@ -98,13 +98,19 @@ def _owned(partial: Path) -> Iterator[None]:
             path.unlink()
 
 
-def _locked(path: Path) -> IO[str]:
-    """Wait for the lock of this file, which its owner removes at the end: then the next one is another file."""
+def _locked(path: Path, wait: bool = True) -> IO[str]:
+    """Wait for the lock of this file, which its owner removes at the end: then the next one is another file.
+
+    Raises BlockingIOError instead of waiting where that is not wanted.
+    """
     while True:
         file = path.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                file.close()
+                raise
             print(f"another process is packing {path.stem[1:]}; waiting for it", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
@@ -172,8 +178,10 @@ def _draw_contact_sheet(dataset: PackedDataset) -> None:
 def _remove_abandoned(cache: Path) -> None:
     """Remove what killed processes left of contents that nobody has packed since."""
     for partial in cache.glob(".*.part"):
-        with suppress(OSError):  # its owner may be at work in it
+        with suppress(OSError):  # its owner may be at work in it, slowly, and has its lock then
             newest = max(path.stat().st_mtime for path in (partial, *partial.rglob("*")))
             if time.time() - newest > ABANDONED_AFTER_S:
-                shutil.rmtree(partial)
-                partial.with_suffix(".lock").unlink(missing_ok=True)
+                lock = partial.with_suffix(".lock")
+                with _locked(lock, wait=False):
+                    shutil.rmtree(partial, ignore_errors=True)
+                    lock.unlink()

@@ -18,16 +18,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xinggan.data.options import CACHE, DATASETS, add_dataset_options, dataset_settings
+from xinggan.data.options import (
+    CACHE,
+    DATASETS,
+    PHOTOGRAPHS_ONLY,
+    SYNTHETIC_ONLY,
+    add_dataset_options,
+    dataset_settings,
+)
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.data.settings import DatasetSettings
 
 if TYPE_CHECKING:
     from xinggan.data.content import FileStates
     from xinggan.data.packed import PackedDataset
-
-SYNTHETIC_ONLY = ("people_train", "people_test", "views", "seed")
-PHOTOGRAPHS_ONLY = ("resize", "identity_pattern")
 
 
 def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool = True) -> "PackedDataset":
@@ -166,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(problems.table(options.rows), file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"xinggan.data.prepare: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
@@ -176,7 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m xinggan.data.prepare", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m xinggan.data.prepare", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
+    )
     add_dataset_options(parser)
     parser.add_argument(
         "--rows", type=int, default=ROWS_SHOWN, help="how many problems to print (default: %(default)s)"
