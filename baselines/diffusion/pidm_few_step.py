@@ -1,16 +1,16 @@
 """PIDM in one to four steps: the honest rival of a GAN that generates in one pass.
 
-Not a published method: PIDM (see `pidm`), distilled within one training by the method of `consistency`. For a share
-of the steps a teacher is trained as PIDM is; then its moving average is frozen, and the student goes on from there. All
-of it counts as this method's training. Chosen here: both predict v rather than the noise, since a noise prediction says
-next to nothing about the image at the noisiest timestep, where the student has to say all; the teacher's guidance is
-distilled into the student, which then needs one branch; the student compares with itself, not with its own average.
+Not a published method: PIDM (see `pidm`), distilled within one training as in `distillation`. For a share of the steps
+a teacher is trained as PIDM is; then its moving average is frozen, and the student goes on from there with a fresh
+optimiser. All of it counts as this method's training. Chosen here: both predict v rather than the noise, since a noise
+prediction says next to nothing about the image at the noisiest timestep, where the student has to say all; the
+teacher's guidance is distilled into the student, which then needs one branch.
 """
 
 import torch
 from torch import Tensor
 
-from baselines.diffusion.consistency import consistency_loss, consistency_problems, few_step_sample
+from baselines.diffusion.distillation import distillation_loss, distillation_problems, few_step_sample
 from baselines.diffusion.guidance import for_branches, guided
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.process import Prediction
@@ -34,8 +34,8 @@ class PIDMFewStep(Method):
         attention_levels: int = 3,
         dropout: float = 0.1,
         steps: int = 2,
-        grid: int = 48,
-        teacher_share: float = 0.5,
+        grid: int = 24,
+        teacher_share: float = 0.8,
         teacher_ema: float = 0.9999,
         guidance_source: float = 2.0,
         guidance_pose: float = 2.0,
@@ -45,12 +45,12 @@ class PIDMFewStep(Method):
         pose_sigma: float = 6.0,
         seed: int = 0,
     ):
-        """steps: of sampling. grid: timesteps of the distillation. teacher_share: of the training's steps.
+        """steps: of sampling. grid: of the teacher, in distillation. teacher_share: of the training's steps.
 
         guidance_source, guidance_pose: of the teacher whose predictions are distilled. The rest is PIDM's.
         """
         super().__init__()
-        problems = consistency_problems(steps, grid)
+        problems = distillation_problems(steps, grid)
         if not 0 < teacher_share < 1:
             problems.append(f"method.teacher_share={teacher_share}: accepted is between 0 and 1, both excluded")
         if not 0 <= teacher_ema < 1:
@@ -105,11 +105,12 @@ class PIDMFewStep(Method):
         if not self.distilling:
             with torch.no_grad():  # the student goes on from the teacher's average
                 torch._foreach_copy_(list(self.student.parameters()), list(self.teacher.parameters()))
+            self.optimisers["denoiser"].state.clear()  # moments of another loss would make its first steps far too long
             self.distilling.fill_(True)
         with self.autocast():
             loss = self._distillation_loss(batch)
         gradient = self.update("denoiser", loss)
-        return {"consistency": loss.detach(), "gradient_denoiser": gradient}
+        return {"distillation": loss.detach(), "gradient_denoiser": gradient}
 
     @torch.no_grad()
     def _move_teacher(self, part: float) -> None:
@@ -123,12 +124,14 @@ class PIDMFewStep(Method):
             taught, _ = teacher.conditions(batch.source_image, batch.target_pose)
             taught = [for_branches(level, [branch.source for branch in teacher.branches]) for level in taught]
             taught_maps = for_branches(maps, [branch.pose for branch in teacher.branches])
-        return consistency_loss(
+        return distillation_loss(
             self.student.process,
             guided(lambda noised, t: teacher.denoiser(noised, t, taught_maps, taught), teacher.branches),
             lambda noised, t: self.student.denoiser(noised, t, maps, features),
             target,
-            self.grid,
+            steps=self.steps,
+            grid=self.grid,
+            limit=1.0,
         )
 
     @torch.no_grad()

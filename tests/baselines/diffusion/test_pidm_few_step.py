@@ -49,7 +49,7 @@ def test_the_teacher_is_the_average_of_its_training_and_stays_as_it_is(people):
             decay * a + (1 - decay) * p.detach() for a, p in zip(average, method.student.parameters(), strict=True)
         ]
     for step in range(3, 6):
-        assert "consistency" in method.training_step(batch, step)
+        assert "distillation" in method.training_step(batch, step)
         for kept, teacher in zip(average, method.teacher.parameters(), strict=True):
             torch.testing.assert_close(teacher, kept)
     moved = [(s - t).abs().max() for s, t in zip(method.student.parameters(), average, strict=True)]
@@ -58,7 +58,7 @@ def test_the_teacher_is_the_average_of_its_training_and_stays_as_it_is(people):
 
 def test_distillation_brings_one_step_closer_to_the_teachers_many(people):
     """On images of training pairs: the teacher by DDIM over the grid, the student at once, from the same noise."""
-    method = few_step(steps=1, guidance_source=1.0, guidance_pose=1.0)
+    method = few_step(steps=1, teacher_share=0.5, guidance_source=1.0, guidance_pose=1.0)
     batch, seeds = people.train.batch(range(4)), torch.arange(4)
     inputs = (batch.source_image, batch.source_pose, batch.target_pose, seeds)
 
