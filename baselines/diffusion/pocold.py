@@ -53,8 +53,6 @@ class PoseConstrainedAttention(nn.Module):
         self.gathering = nn.Parameter(torch.randn(self.heads, filters, channels // self.heads))  # [heads, K, c]
         self.distributing = nn.Parameter(torch.randn(self.heads, filters, channels // self.heads))
         self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)  # so that a new layer changes nothing
-        nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, texture: Texture) -> Tensor:
         """x: [B, C, h, w], N = h w. Returns [B, C, h, w]: x plus what it takes from the source."""

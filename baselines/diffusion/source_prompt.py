@@ -54,8 +54,6 @@ class PromptedAttention(nn.Module):
         self.forwards = import_diffusers("models.attention").FeedForward(channels)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)  # so that a new layer changes nothing
-        nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, prompt: Tensor, query_bias: Tensor | None) -> Tensor:
         """x: [B, C, h, w]; prompt: [B, Q, D]; query_bias: [B, h w, C]. Returns [B, C, h, w]."""

@@ -59,9 +59,11 @@ def test_without_a_bias_it_is_diffusers_own_attention():
     torch.testing.assert_close(ours, layer(x, encoder_hidden_states=prompt))
 
 
-def test_new_layers_change_nothing():
-    x = torch.randn(2, 16, 3, 2)
-    assert torch.equal(PromptedAttention(16, 8)(x, torch.randn(2, 4, 8), torch.randn(2, 6, 16)), x)
+def test_fine_features_begin_as_no_bias_of_the_queries():
+    layer, x, prompt = PromptedAttention(16, 8), torch.randn(2, 16, 3, 2), torch.randn(2, 4, 8)
+    fine = FineFeatures(16, 2)(torch.randn(2, 6, 16))
+    assert torch.equal(layer(x, prompt, fine), layer(x, prompt, None))
+    assert not torch.equal(layer(x, prompt, fine + 1), layer(x, prompt, None))
     assert FineFeatures(16, 2)(torch.randn(2, 6, 16)).abs().max() == 0
 
 
