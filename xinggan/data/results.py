@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xinggan.data.image_files import open_image, why_unreadable
 from xinggan.data.layout import IMAGE_SUFFIXES
 from xinggan.data.options import Fit
 from xinggan.data.problems import LayoutProblems, Problem
@@ -167,16 +168,13 @@ def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[
 
 def _read(path: Path, row: int, split: "PackedSplit", fit: Fit) -> _Reading:
     """Decode one file, take the generated panel of a strip, and bring it to the data set's size if that is asked."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             return _usable(file, path.stem, row, split, fit)
     except _Unusable as trouble:
         return _Reading(trouble=str(trouble))
     except Exception as error:  # whatever a decoder raises is about this file
-        reason = str(error).replace(str(path), "the file") or type(error).__name__
-        return _Reading(trouble=f"the image cannot be read: {reason}")
+        return _Reading(trouble=f"the image cannot be read: {why_unreadable(error)}")
 
 
 def _usable(file: "Image.Image", stem: str, row: int, split: "PackedSplit", fit: Fit) -> _Reading:
