@@ -101,7 +101,7 @@ class PIDMFewStep(Method):
                 loss = self.student.denoising_loss(batch)
             gradient = self.update("denoiser", loss)
             self._move_teacher(1 - min(self.teacher_ema, (1 + step) / (10 + step)))
-            return {"denoising": loss.detach(), "gradient_denoiser": gradient}
+            return _terms(denoising=loss, gradient=gradient)
         if not self.distilling:
             with torch.no_grad():  # the student goes on from the teacher's average
                 torch._foreach_copy_(list(self.student.parameters()), list(self.teacher.parameters()))
@@ -110,7 +110,7 @@ class PIDMFewStep(Method):
         with self.autocast():
             loss = self._distillation_loss(batch)
         gradient = self.update("denoiser", loss)
-        return {"distillation": loss.detach(), "gradient_denoiser": gradient}
+        return _terms(distillation=loss, gradient=gradient)
 
     @torch.no_grad()
     def _move_teacher(self, part: float) -> None:
@@ -148,3 +148,13 @@ class PIDMFewStep(Method):
                 device=source.device,
                 limit=1.0,
             )
+
+
+def _terms(gradient: Tensor, denoising: Tensor | None = None, distillation: Tensor | None = None) -> dict[str, Tensor]:
+    """A step's losses by name; the one of the other stage is 0, since the trainer averages over both."""
+    none = torch.zeros_like(gradient)
+    return {
+        "denoising": none if denoising is None else denoising.detach(),
+        "distillation": none if distillation is None else distillation.detach(),
+        "gradient_denoiser": gradient,
+    }
