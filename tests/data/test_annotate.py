@@ -58,7 +58,8 @@ def files(root: Path) -> set[str]:
 
 def test_both_splits_are_annotated_and_then_prepared(people, same_pose, tmp_path, capsys):
     assert main(["--images", str(people)]) == 0
-    assert "4 photographs, 17.0 of 18 joints" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "4 photographs, 17.0 of 18 joints" in printed and "from behind" in printed
     dataset = prepare(
         DatasetSettings(name="folder", root=str(people), mask_radius=1), tmp_path / "cache", progress=False
     )
@@ -161,6 +162,32 @@ def test_a_table_that_is_there_is_not_overwritten_unasked(people, same_pose, cap
     assert table.read_text() == "made by hand"
     assert main(["--images", str(people), "--overwrite"]) == 0
     assert table.read_text().startswith("name:")
+
+
+def test_another_name_is_offered_only_where_there_is_one_table(people, same_pose, capsys):
+    (people / "people-annotation-test.csv").write_text("made by hand")
+    for folder, offered in ((people, False), (people / "test", True)):
+        assert main(["--images", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("xinggan.data.annotate: ") and ("or name another with --out" in error) == offered
+
+
+def test_a_failed_writing_of_the_second_table_leaves_the_first_as_it_was(people, same_pose, monkeypatch, capsys):
+    sheets = []
+
+    def full(pictures):
+        sheets.append(pictures)
+        if len(sheets) == 2:
+            raise OSError(28, "No space left on device")
+        return np.zeros((4, 4, 3), dtype=np.uint8)
+
+    (people / "people-annotation-train.csv").write_text("made by hand")
+    monkeypatch.setattr("xinggan.data.annotation_files.sheet", full)
+    before = files(people)
+    assert main(["--images", str(people), "--overwrite"]) == 2
+    assert "No space left" in capsys.readouterr().err and len(sheets) == 2
+    assert files(people) == before
+    assert (people / "people-annotation-train.csv").read_text() == "made by hand"
 
 
 def test_a_missing_estimator_is_refused_before_any_photograph_is_read(people, capsys):

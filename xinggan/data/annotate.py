@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, IdentifiedEstimator, open_estimator
 from xinggan.data.layout import ENDING, IMAGE_SUFFIXES
+from xinggan.data.options import add_proportions
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems, Problem
 from xinggan.data.tables import name_trouble
 
@@ -116,20 +117,22 @@ def annotate(paths: list[Path], estimator: IdentifiedEstimator, problems: list[P
 
 def run(options: argparse.Namespace) -> list[str]:
     """Do it; the lines to print. Raises ValueError before anything is written."""
-    from xinggan.data.annotation_files import beside, write_annotation
+    from xinggan.data.annotation_files import beside, write_annotations
 
     tasks = plan(options.images, options.out)
     if there := [str(task.out) for task in tasks if task.out.exists() and not options.overwrite]:
-        raise ValueError(f"{' and '.join(there)}: there already; --overwrite to replace, or name another with --out")
+        other = "" if tasks[0].folder != options.images else ", or name another with --out"
+        raise ValueError(f"{' and '.join(there)}: there already; --overwrite to replace{other}")
     problems: list[Problem] = []
     photographs = [list_photographs(task.folder, problems) for task in tasks]
     estimator = open_estimator(options.estimator, options.weights, options.threshold, options.proportions)
     done = [annotate(paths, estimator, problems) for paths in photographs]
     if problems:
         raise PhotographProblems(str(options.images), problems)
+    origin = _origin(options, estimator)
+    write_annotations({task.out: annotated for task, annotated in zip(tasks, done, strict=True)}, origin)
     lines = []
     for task, annotated in zip(tasks, done, strict=True):
-        write_annotation(task.out, annotated, _origin(options, estimator))
         found = [int((pose[:, 2] > 0).sum()) for pose in annotated.poses]
         mean = sum(found) / len(found)
         lines.append(f"{task.out}: {len(found)} photographs, {mean:.1f} of 18 joints found in one on average")
@@ -137,6 +140,7 @@ def run(options: argparse.Namespace) -> list[str]:
             example = annotated.names[found.index(0)]
             lines.append(f"  in {without} no joint was found, {example} for one; they can take part in no pair")
         lines.append(f"  look at {beside(task.out, '-sheet.png')}")
+    lines.append("seen from behind a person is often given a nose and eyes that nobody sees: the sheet shows it")
     return lines
 
 
@@ -159,20 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(problems.table(options.rows), file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"xinggan.data.annotate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
     print("\n".join(lines))
     return 0
-
-
-def _proportions(text: str) -> tuple[int, int]:
-    width, _, height = text.partition(":")
-    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) < 100_000 and 0 < int(height) < 100_000):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected WIDTH:HEIGHT, for example 48:128")
-    return int(width), int(height)
 
 
 def _threshold(text: str) -> float:
@@ -188,6 +185,7 @@ def _threshold(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m xinggan.data.annotate",
+        allow_abbrev=False,
         description="Find the joints in a folder of photographs and write the annotation table, its scores, its "
         "origin and a sheet of drawn skeletons.",
     )
@@ -202,12 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     defaults = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_THRESHOLDS.items())
     parser.add_argument("--threshold", type=_threshold, help=f"joints of a lower score are missing ({defaults})")
-    parser.add_argument(
-        "--proportions",
-        type=_proportions,
-        metavar="W:H",
-        help="of the photographs before somebody stretched them, such as 48:128 (default: they are as they were taken)",
-    )
+    add_proportions(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace tables that are there")
     parser.add_argument("--rows", type=int, default=ROWS_SHOWN, help="problems to print (default: %(default)s)")
     return parser

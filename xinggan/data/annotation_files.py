@@ -9,6 +9,7 @@ people-annotation-train-sheet.png       skeletons over some of the photographs
 import csv
 import io
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from xinggan.data.poses import JOINTS, draw_skeleton
 from xinggan.data.tables import ANNOTATION_HEADER
-from xinggan.files import write_atomically
+from xinggan.files import atomic_path
 
 SHOWN = 48  # photographs on the sheet
 TALL = 256  # pixels of a photograph on the sheet
@@ -77,14 +78,18 @@ def sheet(pictures: list[np.ndarray]) -> np.ndarray:
     return contact_sheet(cells, COLUMNS)
 
 
-def write_annotation(out: Path, annotated: Annotated, origin: dict[str, Any]) -> None:
-    """All four files, each atomically, the table last: where it is, the others are."""
+def write_annotations(annotated: dict[Path, Annotated], origin: dict[str, Any]) -> None:
+    """The four files of each table, all or, on an error, none: everything is written before anything gets its name."""
     from xinggan.pictures import save_png
 
-    save_png(beside(out, "-sheet.png"), sheet(annotated.pictures))
-    write_atomically(beside(out, "-scores.csv"), scores_text(annotated.names, annotated.scores))
-    write_atomically(beside(out, "-estimator.json"), json.dumps(origin, indent=2) + "\n")
-    write_atomically(out, annotation_text(annotated.names, annotated.poses))
+    with ExitStack() as stack:
+        for out, content in annotated.items():  # names are given backwards: each table after what is beside it
+            stack.enter_context(atomic_path(out)).write_text(annotation_text(content.names, content.poses), "utf-8")
+            scores = stack.enter_context(atomic_path(beside(out, "-scores.csv")))
+            scores.write_text(scores_text(content.names, content.scores), "utf-8")
+            estimator = stack.enter_context(atomic_path(beside(out, "-estimator.json")))
+            estimator.write_text(json.dumps(origin, indent=2) + "\n", "utf-8")
+            save_png(stack.enter_context(atomic_path(beside(out, "-sheet.png"))), sheet(content.pictures))
 
 
 def beside(out: Path, ending: str) -> Path:

@@ -1,4 +1,7 @@
-"""The words of a command line that describe a data set, for every command that reads one. Imports nothing heavy."""
+"""The words of a command line that describe a data set or its photographs, for every command that reads them.
+
+Imports nothing heavy.
+"""
 
 import argparse
 from dataclasses import fields
@@ -52,3 +55,20 @@ def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
         whose = "photographs" if is_synthetic else "the synthetic people"
         raise ValueError(f"{words}: only for {whose}; leave out for the data set {options.name}")
     return DatasetSettings(**said)
+
+
+def add_proportions(parser: argparse.ArgumentParser) -> None:
+    """Add --proportions, which a command has that finds joints in photographs: (width, height) or None."""
+    parser.add_argument(
+        "--proportions",
+        type=_proportions,
+        metavar="W:H",
+        help="of the photographs before somebody stretched them, such as 48:128 (default: they are as they were taken)",
+    )
+
+
+def _proportions(text: str) -> tuple[int, int]:
+    width, _, height = text.partition(":")
+    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) < 100_000 and 0 < int(height) < 100_000):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected WIDTH:HEIGHT, for example 48:128")
+    return int(width), int(height)
