@@ -102,14 +102,16 @@ def test_a_photograph_without_a_row_is_given_to_the_estimator(generate, files, t
 
     asked = []
     monkeypatch.setattr(
-        "xinggan.data.estimators.open_estimator", lambda name, weights: asked.append((name, weights)) or Known()
+        "xinggan.data.estimators.open_estimator",
+        lambda name, weights, proportions: asked.append((name, weights, proportions)) or Known(),
     )
     assert generate("--pose", "target-0.json") == 0
     expected = pixels(files / "out.png")
     Image.fromarray(trained_on.test.images[trained_on.test.pairs[0][1]]).save(files / "other.png")
-    assert generate("--pose", "other.png", "--estimator", "any", "--weights", "w", source=("source-0.png",)) == 0
+    words = ["--estimator", "any", "--weights", "w", "--proportions", "48:128"]
+    assert generate("--pose", "other.png", *words, source=("source-0.png",)) == 0
     assert np.array_equal(pixels(files / "out.png"), expected)
-    assert asked == [("any", Path("w"))]
+    assert asked == [("any", Path("w"), (48, 128))]
 
 
 def test_a_strip_has_the_source_first_and_each_skeleton_above_its_image(generate, files, trained_run, trained_on):
@@ -226,6 +228,8 @@ REFUSALS = {
     "method of a run": (["--pose", "target-0.json", "--method", "xinggan"], {}, "belongs to --published"),
     "estimator": (["--pose", "target-0.json", "--estimator", "tarot"], {}, "estimator 'tarot' is not known; accepted"),
     "weights of nothing": (["--pose", "target-0.json", "--weights", "w.tflite"], {}, "--weights: belongs to"),
+    "proportions of nothing": (["--pose", "target-0.json", "--proportions", "1:2"], {}, "--proportions: belongs to"),
+    "output is in the folder of poses": (["--pose", "poses"], {"out": "poses/b.png"}, "would be overwritten"),
     "device": (["--pose", "target-0.json", "--device", "cuda:9"], {}, "device=cuda:9 is not usable"),
     "no run": (["--pose", "target-0.json"], {"run": Path("nowhere")}, "nowhere is no run: it has no config.yaml"),
 }  # fmt: skip
@@ -245,6 +249,8 @@ def test_what_cannot_be_used_is_refused_with_nothing_written(case, generate, fil
     (files / "empty.json").write_text(json.dumps({"joints": [None] * 18, "height": HEIGHT, "width": WIDTH}))
     (files / "broken.json").write_text('{"joints": [')
     (files / "no-poses").mkdir()
+    (files / "poses").mkdir()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(files / "poses" / "b.png")
     (files / "folder.png").mkdir()
     before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
     words, changes, message = REFUSALS[case]
@@ -277,6 +283,18 @@ def test_a_failed_writing_leaves_the_old_file(generate, files, monkeypatch, caps
     assert (files / "out.png").read_bytes() == b"old"
     assert not list(files.glob("*.part"))
     assert not list(files.glob(".*.part"))
+
+
+@pytest.mark.parametrize("stage", ["xinggan.generate.generate_poses", "PIL.Image.Image.save"])
+def test_an_interruption_is_one_line_and_leaves_nothing(generate, files, monkeypatch, capsys, stage):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, interrupt)
+    before = set(files.iterdir())
+    assert generate("--pose", "target-0.json") == 130
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+    assert set(files.iterdir()) == before
 
 
 def test_help_and_refusals_of_words_import_nothing_heavy():

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xinggan.data.options import add_proportions
 from xinggan.trained import PUBLISHED, RunFacts, Trained, load_published_method, load_trained, read_run
 
 if TYPE_CHECKING:
@@ -106,8 +107,16 @@ def generate_poses(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, generate and write; returns the exit status: 0 done, 2 refused."""
+    """Parse the command line, generate and write; returns the exit status: 0 done, 2 refused, 130 interrupted."""
     options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
     problems = _check_options(options)
     origin = None
     try:
@@ -144,7 +153,7 @@ def _check_options(options: argparse.Namespace) -> list[str]:
     if above := next((folder for folder in out.parents if folder.exists() and not folder.is_dir()), None):
         problems.append(f"--out {out}: {above} is a file, not a folder")
     inputs = [options.source, options.annotation, options.source_pose, *options.pose]
-    if out.exists() and any(Path(word).exists() and out.samefile(word) for word in inputs if word):
+    if out.exists() and any(out.samefile(path) for word in inputs if word for path in _files_of(Path(word))):
         problems.append(f"--out {out}: is one of the inputs and would be overwritten")
     if options.fps is not None and not 0 < options.fps <= FASTEST:
         problems.append(f"--fps {options.fps:g}: accepted is more than 0, up to {FASTEST:g} frames a second")
@@ -152,12 +161,22 @@ def _check_options(options: argparse.Namespace) -> list[str]:
         problems.append("--fps: belongs to --out *.gif")
     if options.method and not options.published:
         problems.append("--method: belongs to --published; a run says itself which method it has trained")
-    if options.weights and not options.estimator:
-        problems.append("--weights: belongs to --estimator")
+    for key in ("weights", "proportions"):
+        if getattr(options, key) and not options.estimator:
+            problems.append(f"--{key}: belongs to --estimator")
     for key in ("seed", "batch"):
         if (value := getattr(options, key)) < (least := int(key == "batch")):
             problems.append(f"--{key} {value}: accepted is {least} or more")
     return problems
+
+
+def _files_of(word: Path) -> list[Path]:
+    """The files that a word names: the poses of a folder, a file itself, or nothing that is there."""
+    if word.is_dir():
+        from xinggan.data.pose_files import poses_in
+
+        return poses_in(word)
+    return [word] if word.exists() else []
 
 
 def _origin(options: argparse.Namespace) -> RunFacts | Trained:
@@ -182,7 +201,7 @@ def _read_person(
         from xinggan.data.estimators import open_estimator
 
         try:
-            estimator = open_estimator(options.estimator, options.weights)
+            estimator = open_estimator(options.estimator, options.weights, proportions=options.proportions)
         except (ValueError, OSError) as error:
             problems.append(f"--estimator {options.estimator}: {error}")
     reader = PoseReader(options.annotation, estimator)
@@ -238,6 +257,7 @@ def _refuse(problems: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m xinggan.generate",
+        allow_abbrev=False,
         description="Generate the person of a photograph in other poses.",
         epilog="A pose is a .json file (our own or OpenPose's), a row TABLE.csv:NAME or all rows of TABLE.csv, another "
         "photograph (its joints from --annotation or --estimator), or a folder of .json files or photographs. One pose "
@@ -256,6 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="the estimator's weights (movenet: a .tflite file)"
     )
+    add_proportions(parser)
     parser.add_argument("--resize", action="store_true", help="accept photographs of another size than in training")
     parser.add_argument("--fps", type=float, help=f"frames a second of a .gif (default: {FRAMES_PER_SECOND:g})")
     parser.add_argument("--seed", type=int, default=0, help="of what a method draws at random (default: 0)")

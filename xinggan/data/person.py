@@ -68,6 +68,9 @@ def read_person(
             reader.problems.append(Problem(named.name, None, str(error)))
     if moved := sum(named.size not in (None, size) for named in wanted):
         notes.append(f"{moved} of {len(wanted)} poses: resized with the images they belong to")
+    if sizeless := sum(named.size is None for named in wanted):
+        of = f"{sizeless} of {len(wanted)} poses: of which size their photographs were is not known"
+        notes.append(f"{of}; taken in pixels of the image of {size[1]} x {size[0]} (width x height)")
     if reader.problems or image is None:
         return None
     return Person(image, fitting[0], np.stack(fitting[1:]), notes)

@@ -47,6 +47,28 @@ def read_photograph(path: Path) -> np.ndarray:
         raise ValueError(f"the image cannot be read: {why_unreadable(error)}") from error
 
 
+def size_beside(table: Path, name: str) -> tuple[int, int] | None:
+    """Height and width of the photograph of a row, in its split's folder or in the table's; None where it is not there.
+
+    Without it joints of photographs of another size would be taken for pixels of this one.
+    """
+    split = table.stem.rpartition("-annotation-")[2]  # "train" of people-annotation-train.csv
+    for path in (table.parent / split / name, table.parent / name):
+        try:
+            with open_image(path) as image:
+                return image.height, image.width
+        except Exception:  # no such file, or none that says its size
+            continue
+    return None
+
+
+def poses_in(folder: Path) -> list[Path]:
+    """The files of a folder that are its poses: all .json files or, where there are none, all photographs."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    chosen = [path for path in files if path.suffix.lower() == ".json"]
+    return chosen or [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
 @dataclass
 class PoseReader:
     """Reads poses as a person names them. A photograph's comes from its row of `annotation`, else the `estimator`."""
@@ -97,9 +119,7 @@ class PoseReader:
         return [NamedPose(str(path), poses[0].astype(np.float32), image.shape[:2])]
 
     def _of_folder(self, folder: Path) -> list[NamedPose]:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-        chosen = [path for path in files if path.suffix.lower() == ".json"]
-        chosen = chosen or [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+        chosen = poses_in(folder)
         if not chosen:
             return self._refuse(folder, "the folder holds neither .json files nor photographs")
         return [pose for path in chosen for pose in self.read(str(path))]
@@ -109,7 +129,8 @@ class PoseReader:
         self.problems += problems
         if not table.names and not problems:
             return self._refuse(path, "the table has no row below its header")
-        return [NamedPose(f"{path}:{name}", pose, None) for name, pose in zip(table.names, table.poses, strict=True)]
+        rows = zip(table.names, table.poses, strict=True)
+        return [NamedPose(f"{path}:{name}", pose, size_beside(path, name)) for name, pose in rows]
 
     def _of_row(self, path: Path, name: str, size: tuple[int, int] | None = None) -> list[NamedPose]:
         table, problems = self._table(path)
@@ -122,7 +143,8 @@ class PoseReader:
         if own:
             return []
         if name in table.names:
-            return [NamedPose(f"{path}:{name}", table.poses[table.names.index(name)], size)]
+            pose = table.poses[table.names.index(name)]
+            return [NamedPose(f"{path}:{name}", pose, size or size_beside(path, name))]
         close = difflib.get_close_matches(name, table.names, n=2) or table.names[:2]
         return self._refuse(
             path, f"no row is named {name!r}; it has {len(table.names)} rows, such as {', '.join(close)}"
