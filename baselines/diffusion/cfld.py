@@ -12,7 +12,7 @@ The encoder takes patches of `vae_factor` pixels, which puts its levels on the U
 are sinusoids, for any resolution. One fine-feature encoder a level serves all its attentions. Rates have no warm-up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -76,7 +76,7 @@ class CFLDDenoiser(Denoiser):
         queries, prompt_channels, prompt_blocks = prompt
         self.factor, self.levels, self.pose_map, self.pose_sigma = factor, len(size.channels), pose_map, pose_sigma
         self.source_encoder = latent_encoder(size, 3 * factor**2)
-        self.pose_adapter = latent_encoder(size, len(JOINTS) * factor**2)
+        self.pose_adapter = latent_encoder(replace(size, blocks=1), len(JOINTS) * factor**2)
         self.decoder = PerceptionRefinedDecoder(queries, prompt_channels, prompt_blocks, size.channels[-1])
         self.no_source = nn.Parameter(torch.randn(1, queries, prompt_channels))  # the prompt of a missing source
         self.fine = nn.ModuleList(FineFeatures(level, fine_blocks) for level in size.channels)
