@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageSequence
 
 from xinggan.data.poses import draw_skeleton
-from xinggan.generate import generate_pairs, generate_poses, main
-from xinggan.model.method import Method
+from xinggan.generate import generate_pairs, main
 from xinggan.trained import load_trained, read_run
 
 HEIGHT, WIDTH = 32, 16
@@ -153,24 +151,6 @@ def test_an_animation_has_its_frames_in_the_order_of_the_poses(generate, files, 
         distances = [np.abs(np.asarray(frame.convert("RGB")) - image).mean() for image in drawn]
         assert int(np.argmin(distances)) == number
         assert min(distances) < 2  # of 255: 256 colours a frame
-
-
-class Noise(Method):
-    """Draws every image from its seed."""
-
-    def generate(self, source, source_pose, target_pose, seeds):
-        images = [torch.rand(3, *source.shape[-2:], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
-        return torch.stack(images) * 2 - 1
-
-
-def test_a_poses_image_depends_on_the_seed_and_not_on_the_poses_beside_it(trained_on):
-    split = trained_on.test
-    source, poses = split.pairs[0][0], np.array(split.poses[:3])
-    several = generate_poses(Noise(), split.images[source], split.poses[source], poses, seed=4, batch=2)
-    alone = generate_poses(Noise(), split.images[source], split.poses[source], poses[2:], seed=4)
-    assert np.array_equal(several[2], alone[0])
-    assert np.array_equal(alone, generate_pairs(Noise(), split, [0], seed=4))
-    assert not np.array_equal(alone, generate_poses(Noise(), split.images[source], split.poses[source], poses[2:]))
 
 
 def test_a_larger_photograph_is_resized_with_its_joints_only_when_asked(generate, files, trained_on, capsys):
