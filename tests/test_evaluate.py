@@ -85,11 +85,13 @@ def test_pckh_is_of_the_named_estimator_with_its_own_on_real_images_beside_it(
     weights = next((shared / "weights" / "movenet").glob("*.tflite"))
     out = tmp_path / "scores.json"
     words = ["--estimator", estimator, "--weights", str(weights), "--protocol", "clean", "--json", str(out)]
+    words += ["--proportions", "48:128"]
     assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *words]) == 0
     values = {value["metric"]: value for value in json.loads(out.read_text())["metrics"]["clean"]}
     assert values["pckh"]["value"] == values["pckh_real"]["value"] is not None  # the results are the real targets
     assert values["pckh"]["protocol"]["network"] == estimator
     assert values["pckh"]["protocol"]["weights_sha256"] == sha256_of(weights)
+    assert values["pckh"]["protocol"]["proportions"].startswith("48:128")
     assert "PCKh of real images" in capsys.readouterr().out
 
 
@@ -150,7 +152,8 @@ def test_every_missing_image_is_listed_however_many_they_are(synthetic, cache, t
         (["--per-image", "-"], "expected a file's name"),
         (["--json", "{folder}/a", "--per-image", "{folder}/a"], "is what --json writes too"),
         (["--json", "{folder}/results/new.png"], "would be one of the images"),
-        (["--weights", "file"], "belongs to --estimator"),
+        (["--weights", "file"], "--weights: belongs to --estimator"),
+        (["--proportions", "3:8"], "--proportions: belongs to --estimator"),
         (["--device", "quantum"], "device=quantum"),
         (["--height", "30"], "multiples of 4"),
         (["--estimator", "oracle"], "'oracle' is not known; accepted: movenet"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from xinggan.data.options import Fit, add_dataset_options, dataset_settings
+from xinggan.data.options import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.files import atomic_path, write_atomically
 from xinggan.metrics.protocol import LPIPS_NETWORKS, protocols_for
@@ -83,7 +83,9 @@ def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict
     from xinggan.metrics.score import score_protocols
 
     device = resolve_device(options.device)
-    estimator = open_estimator(options.estimator, options.weights) if options.estimator else None
+    estimator = None
+    if options.estimator:
+        estimator = open_estimator(options.estimator, options.weights, proportions=options.proportions)
     if not options.images.is_dir():
         raise ValueError(f"{options.images} is not a folder; expected one with an image for each test pair")
     dataset = prepare(dataset_settings(options), options.cache)
@@ -212,8 +214,9 @@ def _check_outputs(options: argparse.Namespace) -> None:
         if file in written:
             raise ValueError(f"{option} {path}: is what {written[file]} writes too")
         written[file] = option
-    if options.weights and not options.estimator:
-        raise ValueError(f"--weights {options.weights}: belongs to --estimator, which was not given")
+    for option in ("weights", "proportions"):
+        if getattr(options, option) and not options.estimator:
+            raise ValueError(f"--{option}: belongs to --estimator, which was not given")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -243,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--estimator", help="pose estimator of PCKh: movenet or keypointrcnn (default: none)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the estimator's (movenet: a .tflite file)")
+    add_proportions(parser)
     parser.add_argument("--device", default="cpu", help="where networks run: cpu, cuda, cuda:N, auto (default: cpu)")
     return parser
 

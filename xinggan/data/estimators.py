@@ -24,6 +24,7 @@ class IdentifiedEstimator(Estimator, Protocol):
 
     name: str
     weights_sha256: str  # of the file that its weights were read from
+    proportions: tuple[int, int] | None  # width and height that photographs had before they were stretched
 
 
 def open_estimator(

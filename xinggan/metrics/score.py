@@ -197,7 +197,10 @@ def _score_poses(scores: Scores, readings: Readings, protocol: Protocol) -> None
     if readings.estimator is None:
         scores.add_unavailable(metrics, NO_ESTIMATOR, described(protocol, protocol.pckh))
     elif metrics:
-        network = {"network": readings.estimator.name, "weights_sha256": readings.estimator.weights_sha256}
+        estimator = readings.estimator
+        network = {"network": estimator.name, "weights_sha256": estimator.weights_sha256}
+        if estimator.proportions:
+            network["proportions"] = f"{estimator.proportions[0]}:{estimator.proportions[1]}, as the people really are"
         _add_pckh(scores, readings, protocol, metrics, readings.poses_found, network)
 
 
