@@ -24,7 +24,7 @@ class KeypointRCNN:
     """A detector as torchvision builds it, in evaluation mode, and the hash of the file with its weights."""
 
     name = "keypointrcnn"
-    proportions = None  # it sees photographs as they are
+    proportions: tuple[int, int] | None = None  # it sees photographs as they are
 
     def __init__(self, detector: "nn.Module", weights_sha256: str, threshold: float):
         self.detector, self.weights_sha256, self.threshold = detector.eval(), weights_sha256, threshold
