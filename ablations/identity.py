@@ -52,6 +52,8 @@ def _with_effect(method: dict) -> dict:
     method = dict(method)
     if "sha256" in method:  # a published checkpoint counts by its content, wherever it lies
         del method["path"]
+    if method.get("vae", "trained") != "trained":  # so does an autoencoder from a file
+        method["vae"] = _content(Path(method["vae"]).expanduser())
     if method.get("pose_map") == PoseMap.onehot:
         del method["pose_sigma"]
     if "architecture" in method:
@@ -69,6 +71,12 @@ def _with_effect(method: dict) -> dict:
             for key in {"discriminators", "history"} & method.keys():  # not every method has them
                 del method[key]
     return method
+
+
+def _content(path: Path) -> dict[str, str]:
+    """Name -> SHA-256 of a file or of a folder's files; empty where there is neither, which the method refuses."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path] * path.is_file()
+    return {file.name: sha256_of(file) for file in files}
 
 
 def run_id(config: DictConfig, dataset_digest: str) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from baselines.diffusion.autoencoder import autoencoder_problems, decode, encode, factor_of, make_autoencoder
 from baselines.diffusion.first_stage import TERMS, first_stage_step, first_stage_steps, idle
 from baselines.diffusion.guidance import cascaded_branches, guidance_problems, guided, kept_in_training
-from baselines.diffusion.latents import PackedLatents, folder_of, open_split
+from baselines.diffusion.latents import PackedLatents
 from baselines.diffusion.process import NoiseProcess, Prediction, prediction_problems, scaled_linear_betas
 from baselines.diffusion.samplers import sample, sampler_problems
 from xinggan.data.batch import PosePair, images_to_float
@@ -114,12 +114,10 @@ class LatentDiffusion(Method):
             self.optimisers["vae"] = torch.optim.Adam(self.autoencoder.parameters(), vae_learning_rate, fused=True)
         self.optimisers["denoiser"] = torch.optim.AdamW(self.denoiser.parameters(), learning_rate, fused=True)
         self._packed: PackedLatents | None = None
-        self._train_split: PackedSplit | None = None
-        self._train_folder = ""
 
     def begin(self, train: PackedSplit) -> None:
-        """Remember the images to encode; with an autoencoder from a file they are encoded now."""
-        self._train_split, self._train_folder = train, folder_of(train)
+        """With an autoencoder from a file, encode the training images now."""
+        self.train_split = train
         if first_stage_steps(self, self.vae_share) == 0:
             self._pack()
 
@@ -181,20 +179,11 @@ class LatentDiffusion(Method):
 
     def _pack(self) -> PackedLatents:
         """Encode the training images and measure their latents; after resuming the same again."""
-        split = self._train_split or open_split(self._train_folder)
+        assert self.train_split is not None  # said by the trainer
         device = self.latent_mean.device
-        self._packed = PackedLatents(self.autoencoder, split, device, progress=self.processes.first)
+        self._packed = PackedLatents(self.autoencoder, self.train_split, device, progress=self.processes.first)
         for buffer, value in zip(
             (self.latent_mean, self.latent_std, self.latent_limit), self._packed.statistics(), strict=True
         ):
             buffer.copy_(value)
         return self._packed
-
-    def training_state(self) -> dict:
-        """The optimisers' moments, and where the training images are that latents are made of."""
-        return super().training_state() | {"train_folder": self._train_folder}
-
-    def load_training_state(self, state: dict) -> None:
-        """Restore `training_state()`."""
-        super().load_training_state(state)
-        self._train_folder = state["train_folder"]

@@ -4,8 +4,6 @@ A resumed training encodes them again, with the same weights in the same batches
 in a checkpoint they would weigh 11 KB for each image of DeepFashion.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +11,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from baselines.diffusion.autoencoder import AutoencoderKL, encode
 from xinggan.data.batch import images_to_float
-from xinggan.data.packed import PackedSplit, open_packed
+from xinggan.data.packed import PackedSplit
 from xinggan.progress import Progress
 
 BATCH = 32  # images encoded at once
@@ -48,15 +46,3 @@ class PackedLatents:
         mean = self.latents.mean(dim=(0, 2, 3))[:, None, None]
         std = self.latents.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-6)
         return mean, std, ((self.latents - mean) / std).abs().max()
-
-
-def folder_of(split: PackedSplit) -> str:
-    """The folder that the split's arrays are mapped from, "" for arrays in memory."""
-    mapped = split.images.base
-    return str(Path(mapped.filename).parent) if isinstance(mapped, np.memmap) and mapped.filename else ""
-
-
-def open_split(folder: str) -> PackedSplit:
-    """The split in a folder that `folder_of` named. Raises ValueError where it is no longer there."""
-    data = open_packed(Path(folder).parent)
-    return data.train if Path(folder).name == data.train.name else data.test

@@ -241,3 +241,16 @@ def test_a_published_checkpoint_counts_by_its_content_and_by_what_it_is_run_with
 def test_what_a_published_checkpoint_fixes_is_not_set(words, said, checkpoint):
     with pytest.raises(ConfigurationError, match=said):
         compose([f"published={checkpoint}", *words])
+
+
+def test_an_autoencoder_from_a_file_counts_by_its_content(tmp_path):
+    def hashed(folder):
+        return run_id(compose(["method=vae_roundtrip", f"method.vae={folder}"]), "digest").split("-")[-1]
+
+    folders = [tmp_path / name for name in ("here", "there")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    assert hashed(folders[0]) == hashed(folders[1])
+    (folders[1] / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
+    assert hashed(folders[0]) != hashed(folders[1])

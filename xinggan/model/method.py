@@ -32,6 +32,7 @@ class Method(nn.Module):
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.networks: dict[str, str] = {}  # frozen networks that training looks through: SHA-256 of their weights
         self.planned_steps = 0  # of the training as a whole, said by the trainer: for methods that train in stages
+        self.train_split: PackedSplit | None = None  # likewise, also when training is resumed
         self.precision = "fp32"
         self.processes = Processes()
 

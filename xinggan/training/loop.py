@@ -53,7 +53,7 @@ def train(
     that step is saved.
     """
     processes = method.processes = processes or Processes()
-    method.planned_steps = settings.steps
+    method.planned_steps, method.train_split = settings.steps, data.train
     stop = stop or StopRequest()
     pairs = len(data.train)
     average = MovingAverage([getattr(method, name) for name in method.averaged], settings.ema)

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.diffusion.autoencoder import encode, make_autoencoder
 from baselines.diffusion.latent_poses import BACKGROUND, latent_joint_maps, part_labels
-from baselines.diffusion.latents import PackedLatents, folder_of, open_split
+from baselines.diffusion.latents import PackedLatents
 from xinggan.data.batch import images_to_float
 from xinggan.model.switches import PoseMap
 
@@ -46,15 +46,6 @@ def test_packing_is_no_part_of_a_steps_flops(people, autoencoder):
         assert counter.get_total_flops() == 0
         encode(autoencoder, torch.zeros(1, 3, 16, 16))
         assert counter.get_total_flops() > 0
-
-
-def test_a_split_is_opened_again_by_the_folder_it_is_mapped_from(people):
-    for split in (people.train, people.test):
-        again = open_split(folder_of(split))
-        assert again.name == split.name
-        assert np.array_equal(again.images, split.images)
-    with pytest.raises(ValueError, match="not a complete packed data set"):
-        open_split("/nowhere/train")
 
 
 def test_joint_maps_have_the_value_of_the_pixels_at_the_latents_centres():
