@@ -1,4 +1,4 @@
-"""The typed configuration of an experiment: what can be set, to what, and which run it is.
+"""From words such as `scale=single` to the checked configuration of an experiment.
 
 `compose` turns overrides such as `scale=single seed=3` into a checked configuration; `expand` turns comma lists into
 one list of overrides a run. Imports neither torch nor numpy.

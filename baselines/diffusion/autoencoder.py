@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from baselines.diffusion.library import import_diffusers
 from baselines.diffusion.process import draw_noise
-from baselines.gan.pix2pix import pad_to_multiple
 from xinggan.files import sha256_of
+from xinggan.model.blocks import pad_to_multiple
 
 AutoencoderKL = Any  # diffusers', imported only where it is used
 

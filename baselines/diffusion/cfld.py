@@ -24,10 +24,10 @@ from baselines.diffusion.latent_unet import Place, latent_encoder, latent_unet
 from baselines.diffusion.process import TIMESTEPS, draw_noise
 from baselines.diffusion.source_prompt import FineFeatures, PerceptionRefinedDecoder, PromptedAttention
 from baselines.diffusion.texture_unet import Size
-from baselines.gan.pix2pix import pad_to_multiple
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.distributed import Processes
+from xinggan.model.blocks import pad_to_multiple
 from xinggan.model.switches import PoseMap
 
 

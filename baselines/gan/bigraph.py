@@ -13,7 +13,7 @@ in [-1, 1] (there they are not bounded, and on DeepFashion there is no fusion: `
 import torch
 from torch import Tensor, nn
 
-from baselines.gan.pix2pix import refuse
+from baselines.refusals import refuse
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder, normalisation

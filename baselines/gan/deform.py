@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.gan.body_parts import rectangles, warp_parts, with_symmetric_limbs
-from baselines.gan.pix2pix import pad_to_multiple
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import pose_maps
-from xinggan.model.blocks import Dropout
+from xinggan.model.blocks import Dropout, pad_to_multiple
 from xinggan.model.generator import check_resolution, initialise_generator, xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam

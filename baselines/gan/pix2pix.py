@@ -10,18 +10,16 @@ seed. Departures: generating uses BatchNorm's running statistics, as a test batc
 another; the innermost level has no norm (the authors' correction); fewer levels for images smaller than 256 pixels.
 """
 
-from math import inf
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.refusals import is_number, refuse
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import pose_maps
-from xinggan.model.blocks import Dropout, normalisation
-from xinggan.model.generator import check_resolution, initialise_generator, xinggan
+from xinggan.model.blocks import Dropout, normalisation, pad_to_multiple
+from xinggan.model.generator import check_resolution, initialise_generator
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method, adam
 from xinggan.model.switches import Norm, PoseMap
@@ -29,12 +27,6 @@ from xinggan.model.switches import Norm, PoseMap
 INPUTS = 3 + 2 * len(JOINTS)  # source image, source and target pose maps
 NOISY = 3  # decoder levels with dropout, from the innermost
 PATCHES = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5}  # receptive field in pixels: halvings of the resolution
-
-
-def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """images [B, C, H, W] -> H and W enlarged to multiples of `multiple`; the last row and column are repeated."""
-    height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def seeded_dropout(features: Tensor, probability: float, generators: list[torch.Generator]) -> Tensor:
@@ -183,18 +175,3 @@ class Pix2Pix(Method):
         check_resolution(image)
         maps = [pose_maps(pose, image, self.pose_map, self.pose_sigma) for pose in (source_pose, target_pose)]
         return torch.cat([image, *maps], dim=1)
-
-
-def refuse(reasons: list[str], **shared: Any) -> None:
-    """Raise ValueError naming `reasons`, if there are any, and every shared setting that is out of range."""
-    try:
-        xinggan(**shared).check()  # the same ranges
-    except ValueError as error:
-        reasons = [str(error), *reasons]
-    if reasons:
-        raise ValueError("; ".join(reasons))
-
-
-def is_number(value: object, least: float) -> bool:
-    """Whether a setting that any word can be given for is a finite number from `least`."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < inf

@@ -188,7 +188,7 @@ def _usable(file: "Image.Image", stem: str, row: int, split: "PackedSplit", fit:
         raise _Unusable(f"pixels of kind {file.mode}; accepted are images of 8 bits a channel")
     did = ["compressed with losses, which are scored too"] if file.format == "JPEG" else []
     is_strip |= fit != Fit.none and stem.endswith("_vis") and _looks_like_a_strip(file.size, size)
-    if np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
+    if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
         raise _Unusable("has transparent pixels, and what is behind them is not known; save it without transparency")
     picture = file.convert("RGB")
     panels = _cut(picture, PANELS) if is_strip else [picture]

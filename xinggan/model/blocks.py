@@ -26,6 +26,12 @@ def convolution(norm: str, inputs: int, outputs: int, kernel: int = 3, stride: i
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=padding)
 
 
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """images [B, C, H, W] -> H and W enlarged to multiples of `multiple`; the last row and column are repeated."""
+    height, width = images.shape[-2:]
+    return nn.functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
 class Dropout(nn.Module):
     """Dropout whose mask is drawn for the whole global batch, of which this process keeps its rows.
 

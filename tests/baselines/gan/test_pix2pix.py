@@ -5,8 +5,9 @@ import torch
 from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
 
 from ablations.config import ConfigurationError, compose
-from baselines.gan.pix2pix import INPUTS, PATCHES, PatchDiscriminator, Pix2Pix, UNet, pad_to_multiple, seeded_dropout
+from baselines.gan.pix2pix import INPUTS, PATCHES, PatchDiscriminator, Pix2Pix, UNet, seeded_dropout
 from xinggan.data.batch import images_to_float
+from xinggan.model.blocks import pad_to_multiple
 from xinggan.model.switches import Norm
 
 
