@@ -44,6 +44,12 @@ def test_a_methods_own_published_settings_come_with_the_data_set_they_are_for():
     assert (fashion.losses.adversarial_kind, fashion.norm, fashion.history) == ("lsgan", "instance", 0)
 
 
+@pytest.mark.parametrize(("method", "epochs"), [("pidm", 300), ("cfld", 100)])
+def test_diffusion_models_train_for_their_published_epochs_of_deepfashion(method, epochs):
+    training = compose([f"method={method}", "preset=paper", "dataset=deepfashion", "dataset.root=x"]).training
+    assert training.steps * training.batch == pytest.approx(epochs * 101_966, rel=1e-4)
+
+
 REFUSED = [
     (["scale=double"], "multi, single"),
     (["attention=sharp"], "enhanced, plain, none"),
