@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
-from baselines.diffusion.latent_unet import Place, latent_encoder, latent_unet
 from baselines.diffusion.process import TIMESTEPS, draw_noise
 from baselines.diffusion.source_prompt import FineFeatures, PerceptionRefinedDecoder, PromptedAttention
-from baselines.diffusion.texture_unet import Size
+from baselines.diffusion.texture_unet import Place, Size, SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.distributed import Processes
@@ -77,12 +76,12 @@ class CFLDDenoiser(Denoiser):
         super().__init__()
         queries, prompt_channels, prompt_blocks = prompt
         self.factor, self.levels, self.pose_map, self.pose_sigma = factor, len(size.channels), pose_map, pose_sigma
-        self.source_encoder = latent_encoder(size, 3 * factor**2)
-        self.pose_adapter = latent_encoder(replace(size, blocks=1), len(JOINTS) * factor**2)
+        self.source_encoder = SourceEncoder(size, 3 * factor**2)
+        self.pose_adapter = SourceEncoder(replace(size, blocks=1), len(JOINTS) * factor**2)
         self.decoder = PerceptionRefinedDecoder(queries, prompt_channels, prompt_blocks, size.channels[-1])
         self.no_source = nn.Parameter(torch.randn(1, queries, prompt_channels))  # the prompt of a missing source
         self.fine = nn.ModuleList(FineFeatures(level, fine_blocks) for level in size.channels)
-        self.unet = latent_unet(size, channels, channels, lambda c, place: GuidedAttention(c, prompt_channels, place))
+        self.unet = TextureUNet(size, channels, channels, lambda c, place: GuidedAttention(c, prompt_channels, place))
 
     def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """The prompt [B, Q, D], then the pose's and the source's fine features of each level, [B, N, C]."""

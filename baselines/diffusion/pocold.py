@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
 from baselines.diffusion.latent_poses import LABELS, latent_joint_maps, part_labels
-from baselines.diffusion.latent_unet import heads_of, latent_encoder, latent_unet
-from baselines.diffusion.texture_unet import Size
+from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet, heads_of
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS
 from xinggan.model.switches import PoseMap
@@ -81,9 +80,9 @@ class PoCoLDDenoiser(Denoiser):
         """channels, factor: of the latents."""
         super().__init__()
         self.factor, self.pose_map, self.pose_sigma = factor, pose_map, pose_sigma
-        self.source_encoder = latent_encoder(size, channels)
+        self.source_encoder = SourceEncoder(size, channels)
         self.pose = nn.Conv2d(len(JOINTS) + LABELS, channels, 1)
-        self.unet = latent_unet(size, 2 * channels, channels, lambda c, place: PoseConstrainedAttention(c, filters))
+        self.unet = TextureUNet(size, 2 * channels, channels, lambda c, place: PoseConstrainedAttention(c, filters))
 
     def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """The pose beside the noised latents [B, C, h, w], then the source's features [B, S, C] of each level."""

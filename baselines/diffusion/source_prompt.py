@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.diffusion.latent_unet import heads_of
 from baselines.diffusion.library import import_diffusers
+from baselines.diffusion.texture_unet import heads_of
 
 
 def attention(channels: int, context: int | None = None) -> nn.Module:

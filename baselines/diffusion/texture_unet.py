@@ -1,10 +1,15 @@
 """PIDM's networks (Bhunia et al., CVPR 2023): a source encoder, and a U-Net that attends to its features.
 
 Both are put together from diffusers' ResnetBlock2D, Downsample2D, Upsample2D, Attention and its timestep embedding.
-`levels` are a U-Net's resolutions from full size down, each half as high and wide as the one before, rounded up.
+`levels` are a U-Net's resolutions from full size down, each half as high and wide as the one before, rounded up. The
+latent methods have the same blocks and levels, with an input, an output and an attention of their own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
+from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,14 +54,23 @@ class Size:
         return level >= len(self.multipliers) - self.attention_levels
 
 
+class Place(Enum):
+    """Where in the U-Net an attention is."""
+
+    down = auto()
+    level_end = auto()  # the last one of a level on the way down
+    middle = auto()
+    up = auto()
+
+
 class SourceEncoder(nn.Module):
     """Source image -> its features at every level that attends to them."""
 
-    def __init__(self, size: Size):
+    def __init__(self, size: Size, inputs: int = 3):
         super().__init__()
         resnet = import_diffusers("models.resnet")
         self.size, channels = size, size.channels
-        self.stem = nn.Conv2d(3, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
         self.blocks, self.downs = nn.ModuleList(), nn.ModuleList()
         for level, outputs in enumerate(channels):
             inputs = channels[max(level - 1, 0)]
@@ -67,7 +81,7 @@ class SourceEncoder(nn.Module):
                 self.downs.append(resnet.Downsample2D(outputs, use_conv=True))
 
     def forward(self, source: Tensor) -> list[Tensor]:
-        """source: [B, 3, H, W] in [-1, 1]. Returns [B, h * w, C] for each level that attends, from large to small."""
+        """source: [B, inputs, H, W]. Returns [B, h * w, C] for each level that attends, from large to small."""
         features = []
         x = self.stem(source)  # [B, C, H, W]
         for level, blocks in enumerate(self.blocks):
@@ -83,69 +97,90 @@ class SourceEncoder(nn.Module):
 class TextureBlock(nn.Module):
     """A residual block that knows the timestep; where its level attends, every position then looks at the source."""
 
-    def __init__(self, size: Size, inputs: int, outputs: int, attends: bool):
+    def __init__(self, size: Size, inputs: int, outputs: int, attention: nn.Module | None):
         super().__init__()
-        self.block = _block(size, inputs, outputs, 4 * size.width)
-        self.attention = _attention(outputs) if attends else None
+        self.block, self.attention = _block(size, inputs, outputs, 4 * size.width), attention
 
-    def forward(self, x: Tensor, time: Tensor, source: Tensor | None) -> Tensor:
-        """x: [B, inputs, h, w]; time: [B, 4 * width]; source: [B, S, outputs]. Returns [B, outputs, h, w]."""
+    def forward(self, x: Tensor, time: Tensor, condition: Any) -> Tensor:
+        """x: [B, inputs, h, w]; time: [B, 4 * width]; condition: what is attended to. Returns [B, outputs, h, w]."""
         x = self.block(x, time)
-        return x if self.attention is None else self.attention(x, encoder_hidden_states=source)
+        return x if self.attention is None else self.attention(x, condition)
+
+
+def source_attention(channels: int, place: Place) -> nn.Module:
+    """diffusers' attention from positions [B, C, h, w] to the source's [B, S, C], one head, added to its input."""
+    return import_diffusers("models.attention_processor").Attention(
+        query_dim=channels,
+        cross_attention_dim=channels,
+        heads=1,
+        dim_head=channels,
+        norm_num_groups=_groups(channels),
+        residual_connection=True,
+    )
 
 
 class TextureUNet(nn.Module):
     """Predicts the noise in an image, given the target pose and the source's features."""
 
-    def __init__(self, size: Size):
+    def __init__(
+        self,
+        size: Size,
+        inputs: int = 3 + len(JOINTS),
+        outputs: int = 3,
+        attention: Callable[[int, Place], nn.Module] = source_attention,
+    ):
+        """attention: from channels C and a place, a module that is called with features [B, C, h, w] and the level's
+        condition, and returns [B, C, h, w]."""
         super().__init__()
         embeddings, resnet = import_diffusers("models.embeddings"), import_diffusers("models.resnet")
         self.size, channels, levels = size, size.channels, len(size.multipliers)
         self.time_features = embeddings.Timesteps(size.width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = embeddings.TimestepEmbedding(size.width, 4 * size.width)
-        self.stem = nn.Conv2d(3 + len(JOINTS), channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
 
-        self.down_blocks, self.downs, skips = nn.ModuleList(), nn.ModuleList(), [channels[0]]
-        for level, outputs in enumerate(channels):
-            inputs = channels[max(level - 1, 0)]
-            self.down_blocks.append(
-                nn.ModuleList(
-                    TextureBlock(size, inputs if i == 0 else outputs, outputs, size.attends(level))
-                    for i in range(size.blocks)
-                )
-            )
-            skips += [outputs] * size.blocks
+        def block(level: int, before: int, place: Place, attends: bool = True) -> TextureBlock:
+            after, attends = channels[level], attends and size.attends(level)
+            return TextureBlock(size, before, after, attention(after, place) if attends else None)
+
+        x, skips = channels[0], [channels[0]]
+        self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
+        for level in range(levels):
+            blocks = nn.ModuleList()
+            for number in range(size.blocks):
+                blocks.append(block(level, x, Place.level_end if number == size.blocks - 1 else Place.down))
+                x = channels[level]
+                skips.append(x)
+            self.down_blocks.append(blocks)
             if level < levels - 1:
-                self.downs.append(resnet.Downsample2D(outputs, use_conv=True))
-                skips.append(outputs)
+                self.downs.append(resnet.Downsample2D(x, use_conv=True))
+                skips.append(x)
 
-        bottom = channels[-1]
-        self.middle = nn.ModuleList(TextureBlock(size, bottom, bottom, attends) for attends in (True, False))
+        self.middle = nn.ModuleList(block(levels - 1, x, Place.middle, attends) for attends in (True, False))
 
         self.up_blocks, self.ups = nn.ModuleList(), nn.ModuleList()  # from the smallest level up
-        x = bottom
         for level in reversed(range(levels)):
             blocks = nn.ModuleList()
             for _ in range(size.blocks + 1):
-                blocks.append(TextureBlock(size, x + skips.pop(), channels[level], size.attends(level)))
+                blocks.append(block(level, x + skips.pop(), Place.up))
                 x = channels[level]
             self.up_blocks.append(blocks)
             if level > 0:
                 self.ups.append(resnet.Upsample2D(x, use_conv=True))
 
-        self.norm = nn.GroupNorm(_groups(channels[0]), channels[0])
-        self.head = nn.Conv2d(channels[0], 3, 3, padding=1)
+        self.norm = nn.GroupNorm(_groups(x), x)
+        self.head = nn.Conv2d(x, outputs, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, noised: Tensor, timesteps: Tensor, pose_maps: Tensor, source: list[Tensor]) -> Tensor:
-        """noised: [B, 3, H, W]; timesteps: int64 [B]; pose_maps: [B, 18, H, W]; source: of `SourceEncoder`.
+    def forward(self, noised: Tensor, timesteps: Tensor, beside: Tensor, conditions: list) -> Tensor:
+        """noised: [B, 3, H, W]; timesteps: int64 [B]; beside: [B, ..., H, W], PIDM's pose maps; conditions: one for
+        each level that attends, PIDM's of `SourceEncoder`.
 
-        Returns [B, 3, H, W]. A condition that is missing is zero.
+        Returns [B, outputs, H, W]. A condition that is missing is zero.
         """
         time = self.time_embedding(self.time_features(timesteps).to(noised.dtype))  # [B, 4 * width]
-        seen = [None] * (len(self.down_blocks) - len(source)) + source  # one a level
-        x = self.stem(torch.cat([noised, pose_maps], dim=1))  # [B, C, H, W]
+        seen = [None] * (len(self.down_blocks) - len(conditions)) + conditions  # one a level
+        x = self.stem(torch.cat([noised, beside], dim=1))  # [B, C, H, W]
         skips = [x]
         for level, blocks in enumerate(self.down_blocks):
             for block in blocks:  # type: ignore[attr-defined]
@@ -178,18 +213,11 @@ def _block(size: Size, inputs: int, outputs: int, time_channels: int) -> nn.Modu
     return block
 
 
-def _attention(channels: int) -> nn.Module:
-    """diffusers' attention from image positions to source positions, one head, added to its input."""
-    return import_diffusers("models.attention_processor").Attention(
-        query_dim=channels,
-        cross_attention_dim=channels,
-        heads=1,
-        dim_head=channels,
-        norm_num_groups=_groups(channels),
-        residual_connection=True,
-    )
-
-
 def _groups(channels: int) -> int:
     """Groups of a GroupNorm: 32 as published, fewer where a group would have less than four channels."""
     return next(groups for groups in (32, 16, 8, 4, 2, 1) if channels % groups == 0 and channels >= 4 * groups)
+
+
+def heads_of(channels: int) -> int:
+    """Attention heads of the latent methods: 8 as published, fewer where a head would have less than four channels."""
+    return gcd(8, max(1, channels // 4))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureBlock, TextureUNet
+from baselines.diffusion.texture_unet import Place, Size, SourceEncoder, TextureBlock, TextureUNet, source_attention
 
 SMALL = Size(width=8, multipliers=(1, 2, 2), blocks=1, attention_levels=2, dropout=0.0)
 
@@ -18,7 +18,7 @@ def awake(module, seed=0):
 
 
 def test_a_position_attends_to_all_positions_of_the_source():
-    block = awake(TextureBlock(SMALL, 8, 8, attends=True))
+    block = awake(TextureBlock(SMALL, 8, 8, source_attention(8, Place.down)))
     x, time, source = torch.randn(2, 8, 3, 2), torch.randn(2, 32), torch.randn(2, 5, 8)
     inner, attention = block.block(x, time), block.attention
     mean = inner.reshape(2, 2, -1).mean(2).repeat_interleave(4, 1)[..., None, None]  # two groups of four channels
