@@ -15,7 +15,13 @@ from baselines.diffusion.autoencoder import autoencoder_problems, decode, encode
 from baselines.diffusion.first_stage import TERMS, first_stage_step, first_stage_steps, idle
 from baselines.diffusion.guidance import cascaded_branches, guidance_problems, guided, kept_in_training
 from baselines.diffusion.latents import PackedLatents
-from baselines.diffusion.process import NoiseProcess, Prediction, prediction_problems, scaled_linear_betas
+from baselines.diffusion.process import (
+    GRADIENT_LIMIT,
+    NoiseProcess,
+    Prediction,
+    prediction_problems,
+    scaled_linear_betas,
+)
 from baselines.diffusion.samplers import sample, sampler_problems
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.packed import PackedSplit
@@ -130,7 +136,8 @@ class LatentDiffusion(Method):
         source, target = (self.normalised(latents) for latents in self._latents().of_pairs(batch.pair))
         with self.autocast():
             terms = self.denoising_terms(batch, source, target)
-        terms["gradient_denoiser"] = self.update("denoiser", torch.stack([terms[name] for name in self.terms]).sum())
+        loss = torch.stack([terms[name] for name in self.terms]).sum()
+        terms["gradient_denoiser"] = self.update("denoiser", loss, GRADIENT_LIMIT)
         return {name: term.detach() for name, term in terms.items()} | idle(TERMS, device)
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:

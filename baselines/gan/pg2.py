@@ -212,16 +212,21 @@ class PG2(Method):
                 coarse = self.coarse(inputs)
             refined = coarse + self.refinement(torch.cat([coarse, source], dim=1))
             self.discriminator.requires_grad_(False)  # the generator's update needs no gradient of its weights
-            scores = self.discriminator(torch.cat([refined, source], dim=1))
+            _, fake = self._scores(target, refined, source)
             self.discriminator.requires_grad_(True)
-        terms["adversarial"] = adversarial_loss(scores, True)
+        terms["adversarial"] = adversarial_loss(fake, True)
         terms["l1"] = self.l1 * pose_mask_loss(refined, target, mask)
         terms["gradient_refinement"] = self.update("refinement", terms["adversarial"] + terms["l1"])
         with self.autocast():
-            real = self.discriminator(torch.cat([target, source], dim=1))
-            fake = self.discriminator(torch.cat([refined.detach(), source], dim=1))
+            real, fake = self._scores(target, refined.detach(), source)
         terms["discriminator"] = adversarial_loss(real, True) + adversarial_loss(fake, False)
         terms["gradient_discriminator"] = self.update("discriminator", terms["discriminator"])
+
+    def _scores(self, target: Tensor, refined: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Of target and refined images [B, 3, H, W], [B, 1] each: one batch, so that its norm hides no difference."""
+        pairs = torch.cat([torch.cat([target, refined]), source.repeat(2, 1, 1, 1)], dim=1)  # [2 B, 6, H, W]
+        real, fake = self.discriminator(pairs).chunk(2)
+        return real, fake
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:

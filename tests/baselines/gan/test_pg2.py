@@ -89,6 +89,16 @@ def test_losses_of_stage_two_are_the_papers(people):
     assert terms["l1"].item() == pytest.approx(10 * masked.item(), rel=1e-4)
 
 
+def test_a_batch_norm_hides_no_difference_between_real_and_generated(people):
+    """Each alone would be brought to the same mean: a colour cast of a whole batch could not be seen."""
+    method, batch = pg2(norm=Norm.batch).train(), people.train.batch(range(4))
+    source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)
+    with torch.no_grad():
+        real, fake = method._scores(target, target + 0.5, source)
+        apart = [method.discriminator(torch.cat([image, source], dim=1)) for image in (target, target + 0.5)]
+    assert (real.mean() - fake.mean()).abs() > 2 * (apart[0].mean() - apart[1].mean()).abs()
+
+
 def test_the_bottleneck_reaches_from_any_pixel_to_any_other():
     network = pg2(width=16).coarse.double()
     torch.manual_seed(0)
