@@ -16,7 +16,6 @@ from baselines.diffusion.first_stage import TERMS, first_stage_step, first_stage
 from baselines.diffusion.guidance import cascaded_branches, guidance_problems, guided, kept_in_training
 from baselines.diffusion.latents import PackedLatents
 from baselines.diffusion.process import (
-    GRADIENT_LIMIT,
     NoiseProcess,
     Prediction,
     prediction_problems,
@@ -137,7 +136,7 @@ class LatentDiffusion(Method):
         with self.autocast():
             terms = self.denoising_terms(batch, source, target)
         loss = torch.stack([terms[name] for name in self.terms]).sum()
-        terms["gradient_denoiser"] = self.update("denoiser", loss, GRADIENT_LIMIT)
+        terms["gradient_denoiser"] = self.update("denoiser", loss)
         return {name: term.detach() for name, term in terms.items()} | idle(TERMS, device)
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from baselines.diffusion.guidance import (
     guided,
     kept_in_training,
 )
-from baselines.diffusion.process import GRADIENT_LIMIT, NoiseProcess, Prediction, prediction_problems
+from baselines.diffusion.process import NoiseProcess, Prediction, prediction_problems
 from baselines.diffusion.samplers import sample, sampler_problems
 from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
@@ -81,7 +81,7 @@ class PIDM(Method):
         """One update on the error of the predicted noise; source and pose are each left out now and then."""
         with self.autocast():
             loss = self.denoising_loss(batch)
-        gradient = self.update("denoiser", loss, GRADIENT_LIMIT)
+        gradient = self.update("denoiser", loss)
         return {"denoising": loss.detach(), "gradient_denoiser": gradient}
 
     def denoising_loss(self, batch: PosePair) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from baselines.diffusion.distillation import distillation_loss, distillation_problems, few_step_sample
 from baselines.diffusion.guidance import for_branches, guided
 from baselines.diffusion.pidm import PIDM
-from baselines.diffusion.process import GRADIENT_LIMIT, Prediction
+from baselines.diffusion.process import Prediction
 from baselines.diffusion.texture_unet import SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.method import Method
@@ -99,7 +99,7 @@ class PIDMFewStep(Method):
         if step < round(self.teacher_share * self.planned_steps):
             with self.autocast():
                 loss = self.student.denoising_loss(batch)
-            gradient = self.update("denoiser", loss, GRADIENT_LIMIT)
+            gradient = self.update("denoiser", loss)
             self._move_teacher(1 - min(self.teacher_ema, (1 + step) / (10 + step)))
             return _terms(denoising=loss, gradient=gradient)
         if not self.distilling:
@@ -109,7 +109,7 @@ class PIDMFewStep(Method):
             self.distilling.fill_(True)
         with self.autocast():
             loss = self._distillation_loss(batch)
-        gradient = self.update("denoiser", loss, GRADIENT_LIMIT)
+        gradient = self.update("denoiser", loss)
         return _terms(distillation=loss, gradient=gradient)
 
     @torch.no_grad()

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from xinggan.distributed import Processes
 
 TIMESTEPS = 1000  # T
-GRADIENT_LIMIT = 1.0  # norm that a denoiser's gradient is shortened to: one bad draw of timesteps can undo a training
 
 Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, ...], timesteps int64 [B] -> prediction [B, ...]
 

@@ -59,11 +59,10 @@ class Method(nn.Module):
         device = next((p.device.type for p in self.parameters()), "cpu")
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def update(self, optimiser: str, loss: Tensor, limit: float | None = None) -> Tensor:
+    def update(self, optimiser: str, loss: Tensor) -> Tensor:
         """One step of the named optimiser down `loss`, whose gradient is averaged over all processes.
 
-        limit: a gradient of a larger norm is shortened to it. Returns the norm as it was, [] on the device, so that the
-        trainer notices one that is not finite.
+        Returns the gradient's norm, [] on the device, so that the trainer notices one that is not finite.
         """
         chosen = self.optimisers[optimiser]
         chosen.zero_grad(set_to_none=True)
@@ -71,8 +70,6 @@ class Method(nn.Module):
         parameters = [p for group in chosen.param_groups for p in group["params"] if p.grad is not None]
         self.processes.average_gradients(parameters)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if limit is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         chosen.step()
         return norm
 
