@@ -57,8 +57,8 @@ def build_study(
     pictures = open_pictures(runs, dataset)
     if pictures.split is None:
         print(
-            f"note: the data set of {pictures.records[0].run} is not where it was packed; only the {len(pictures.pairs)} "
-            "example pairs of the run record can be shown. --dataset names the packed folder",
+            f"note: the data set of {pictures.records[0].run} is not where it was packed; only the "
+            f"{len(pictures.pairs)} example pairs of the run record can be shown. --dataset names the packed folder",
             file=sys.stderr,
         )
     trials = plan_trials(kind, pictures, pairs, seed)

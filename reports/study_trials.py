@@ -26,7 +26,7 @@ REAL, SCRAMBLED = "real", "scrambled"  # who made a picture, beside the runs
 
 @dataclass
 class Trial:
-    """One question. `pictures` are what is judged, as (pair, who made it); the key file says this, the page does not."""
+    """One question. Who made its pictures stands in the key file and not on the page."""
 
     role: str  # real, generated, scrambled; or pair, truth, identical
     practice: bool
@@ -70,7 +70,7 @@ def number_of_pairs(kind: str, runs: int, there: int, wanted: int | None) -> int
     most = max((n for n in range(there + 1) if pairs_needed(kind, runs, there, n) <= there), default=0)
     if most < 1 or (wanted is not None and not 1 <= wanted <= most):
         raise ValueError(
-            f"--pairs {wanted or 1}: the {there} different target images at hand allow 1 to {most} pairs for {runs} "
+            f"--pairs {1 if wanted is None else wanted}: the {there} different target images at hand allow 1 to {most} pairs for {runs} "
             "runs; name the packed data set by --dataset where only the examples of a run record were found"
             if most
             else f"{there} different target images are too few for a study of {runs} runs"
@@ -151,7 +151,7 @@ def trial_pictures(trial: Trial, pictures: StudyPictures) -> dict[str, "np.ndarr
 
 
 def scrambled(image: "np.ndarray") -> "np.ndarray":
-    """A picture that nobody who looks takes for real: six bands of its rows, then four of its columns, change places."""
+    """What nobody who looks takes for real: six bands of a picture's rows, then four of its columns, change places."""
     import numpy as np
 
     rows = np.array_split(image, 6, axis=0)
