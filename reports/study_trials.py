@@ -68,12 +68,12 @@ def different_targets(pairs: list[ScoredPair], chance: random.Random) -> list[Sc
 def number_of_pairs(kind: str, runs: int, there: int, wanted: int | None) -> int:
     """How many pairs each method is judged on; `there` counts pairs with different targets."""
     most = max((n for n in range(there + 1) if pairs_needed(kind, runs, there, n) <= there), default=0)
-    if most < 1 or (wanted is not None and not 1 <= wanted <= most):
+    if most < 1:
+        raise ValueError(f"{there} different target images are too few for a study of {runs} runs")
+    if wanted is not None and not 1 <= wanted <= most:
         raise ValueError(
-            f"--pairs {1 if wanted is None else wanted}: the {there} different target images at hand allow 1 to {most} pairs for {runs} "
-            "runs; name the packed data set by --dataset where only the examples of a run record were found"
-            if most
-            else f"{there} different target images are too few for a study of {runs} runs"
+            f"--pairs {wanted}: the {there} different target images at hand allow 1 to {most} pairs for {runs} runs; "
+            "where only the examples of a run record were found, name the packed data set by --dataset"
         )
     return min(most, PAIRS) if wanted is None else wanted
 
