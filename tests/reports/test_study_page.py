@@ -1,4 +1,4 @@
-"""The study page shows the pictures that were scored, does not say who made them, and refuses what cannot be compared."""
+"""The study page shows what was scored, does not say who made it, and refuses what cannot be compared."""
 
 import json
 import re
