@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--methods", type=Path, metavar="FOLDER", help="methods of your own (see CONTRIBUTING.md)")
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")
+    parser.add_argument("--alone", action="store_true", help="this run only: neither references nor report")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from the defaults")
     options = parser.parse_intermixed_args(arguments)
 
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if len(grid) > 1:
         return run_grid([(" ".join(overrides), overrides) for overrides in grid])
-    return run_one(configs[0], report=not options.no_report)
+    return run_one(configs[0], report=not options.no_report, alone=options.alone)
 
 
 def choices_table() -> str:
@@ -106,8 +107,11 @@ def prepare_folders(configs: list) -> list[Path]:
     return folders
 
 
-def run_one(config, report: bool = True) -> int:
-    """One experiment in this process, then the trivial references on the same test set, the table and the report."""
+def run_one(config, report: bool = True, alone: bool = False) -> int:
+    """One experiment in this process, then the trivial references on the same test set, the table and the report.
+
+    `alone` leaves out the references and the report: in a sweep on a cluster these are jobs of their own.
+    """
     from ablations.experiment import run_experiment
     from ablations.record import RunBusy
     from ablations.summary import print_summary
@@ -120,7 +124,7 @@ def run_one(config, report: bool = True) -> int:
             outcome = run_experiment(config, stop, processes)
             if not processes.first:
                 return 0
-            if outcome.state in ("finished", "skipped"):
+            if outcome.state in ("finished", "skipped") and not alone:
                 references = [other for other in finished_references(config, stop) if other.folder != outcome.folder]
     except (ValueError, OSError, RunBusy) as error:
         print(f"ablations.run: {error}", file=sys.stderr)
@@ -140,7 +144,7 @@ def run_one(config, report: bool = True) -> int:
     if outcome.state == "skipped":
         print(f"{outcome.name}: was finished before, nothing to do: {outcome.folder}")
     print_summary(outcome, references)
-    if not report:
+    if alone or not report:
         return 0
     folders = [outcome.folder, *(other.folder for other in references)]
     return build(folders, Path(config.runs).parent / "report" / outcome.folder.name)
