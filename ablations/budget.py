@@ -76,7 +76,7 @@ def flops_a_step(config: DictConfig, settings: TrainingSettings, data: PackedDat
 
 def seconds_a_step(config: DictConfig, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
     """Seconds of a training step on this device, the median of TIMED, averaged over STAGES."""
-    from xinggan.timing.scenario import synchronise
+    from xinggan.timing.device import synchronise
 
     def timed(step: Callable[[], object]) -> float:
         samples = []

@@ -24,15 +24,10 @@ from xinggan.generate import generate_pairs
 from xinggan.metrics.score import score
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
-from xinggan.timing.scenario import (
-    Scenario,
-    device_name,
-    multiply_accumulates,
-    peak_memory_mb,
-    process_peak_memory_mb,
-    reset_peak_memory,
-    time_inference,
-)
+from xinggan.timing.calls import time_inference
+from xinggan.timing.counts import multiply_accumulates, parameters
+from xinggan.timing.device import device_name, peak_memory_mb, process_peak_memory_mb, reset_peak_memory
+from xinggan.timing.scenario import Scenario
 from xinggan.training.loop import TrainingResult, train
 from xinggan.training.stop import Preempted, StopRequest
 
@@ -203,7 +198,7 @@ def measure_timing(
         training.peak_memory_mb = training_peak_mb
         scenarios.append(training)
     return {
-        "parameters": sum(p.numel() for part in method.averaged for p in getattr(method, part).parameters()),
+        "parameters": parameters(method),
         "macs_per_image": multiply_accumulates(method, data.test, device),
         "scenarios": [scenario.record() for scenario in scenarios],
     }

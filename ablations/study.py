@@ -2,8 +2,10 @@
 
     python -m ablations.study components
     python -m ablations.study blocks seed=0,1,2 preset=small
+    python -m ablations.study efficiency preset=smoke timing.batches=1,2
 
-Further words are those of `ablations.run` and hold for every row. Finished rows are not computed again.
+Further words are those of `ablations.run` and hold for every row. Finished rows are not computed again. The study
+`efficiency` times the methods of `comparison` and scores nothing; timing.* say what (see `xinggan.timing.plan`).
 """
 
 import argparse
@@ -57,6 +59,7 @@ STUDIES: dict[str, list[tuple[str, list[str]]]] = {
     ],
     "projections": [("tied", ["tie_projections=true"]), ("untied", ["tie_projections=false"])],
 }
+STUDIES["efficiency"] = STUDIES["comparison"]  # timed only, under every precision, mode and batch: `efficiency`
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,6 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.methods:
             use_methods(options.methods)
+        if options.study == "efficiency":
+            from ablations.efficiency import run_efficiency
+
+            return run_efficiency(STUDIES["efficiency"], options.overrides, report=not options.no_report)
         rows = study_rows(options.study, options.overrides)
         configs = [compose(overrides) for _, overrides in rows]
         configs += [reference(configs[0], name) for name in REFERENCES]

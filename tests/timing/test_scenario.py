@@ -1,4 +1,4 @@
-"""Timing keeps what it saw; costs that can be counted are counted."""
+"""Timing in one process keeps what it saw, and the benchmark of single steps goes on after failures."""
 
 import subprocess
 import sys
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.trivial import CopySource
 from xinggan.model.generator import XingGenerator
-from xinggan.model.switches import Architecture, Attention, Fusion, Scale
+from xinggan.model.switches import Architecture, Attention, Scale
 from xinggan.model.xing import XingGAN
-from xinggan.timing.scenario import Scenario, multiply_accumulates, time_inference
+from xinggan.timing.calls import time_inference
+from xinggan.timing.scenario import Scenario
 from xinggan.timing.step import architecture_of
 from xinggan.timing.step import main as step_main
 
@@ -36,23 +36,7 @@ def test_inference_is_timed_on_real_pairs_with_the_first_call_apart(people):
     assert scenario.first_call_ms > 0
     assert len(scenario.samples_ms) >= 5
     assert (scenario.height, scenario.width, scenario.batch, scenario.mode) == (32, 16, 2, "eager")
-
-
-def test_multiply_accumulates_equal_a_hand_count_of_the_convolutions(people):
-    method = XingGAN(Architecture(blocks=1, width=4, candidates=1, attention=Attention.none, fusion=Fusion.concat))
-    counted = 0
-
-    def count(module, inputs, output):
-        nonlocal counted
-        positions = inputs[0] if isinstance(module, torch.nn.ConvTranspose2d) else output
-        counted += module.weight.numel() * positions.shape[-2:].numel()
-
-    for module in method.generator.modules():
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
-            module.register_forward_hook(count)
-    macs = multiply_accumulates(method, people.test, "cpu")
-    assert macs == counted
-    assert multiply_accumulates(CopySource(), people.test, "cpu") is None
+    assert scenario.evaluations == 1
 
 
 def saved_bytes(scale, attention):

@@ -1,23 +1,16 @@
-"""Timing of one method as it stands: inference latency at a batch size, and the training steps of the run.
+"""A scenario: under what something was timed, every raw sample of it, and what follows from the samples.
 
-A scenario says under what it was measured; every raw sample is kept, the first call (autotuning, compilation) apart.
+Also the judgement whether the machine was quiet enough for the median to mean anything. Imports nothing heavy.
 """
 
-import resource
-import sys
-import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
 
-import numpy as np
-import torch
-
-from xinggan.data.packed import PackedSplit
-from xinggan.model.method import Method
-from xinggan.training.schedule import image_seeds
-
-WARM_UP_CALLS = 3
-CALLS = 20
-SECONDS = 5.0  # a slow scenario stops after this long, but not before it has five samples
+REPEATS_WITHIN = 0.10  # medians of two measurements are to agree this well (protocols, Timing)
+MODES = ("eager", "compiled", "cudagraph")  # cudagraph: compiled, and replayed as one CUDA graph
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass
@@ -32,98 +25,72 @@ class Scenario:
     height: int
     width: int
     mode: str = "eager"
-    evaluations: int = 1  # network evaluations an image
+    evaluations: float | None = None  # of the method's largest network, an image; None: not counted
+    sampler: str | None = None  # where a sweep chose them; None: the method's own
+    sampling_steps: int | None = None
     threads: int = 0
     first_call_ms: float | None = None
     samples_ms: list[float] = field(default_factory=list)
+    device_ms: list[float] = field(default_factory=list)  # the same calls between CUDA events
+    rounds: list[int] = field(default_factory=list)  # samples of each round, in their order; between rounds, others'
+    stage_ms: list[list[float]] = field(default_factory=list)  # training: the steps that each sample is the mean of
     peak_memory_mb: float | None = None
+    memory_of: str | None = None  # "device": what its allocator gave out; "process": all of it, libraries included
+    joules_per_image: float | None = None
+    energy_unavailable_because: str | None = None
+    schedule: dict[str, Any] | None = None  # training: the published one, and the hours it would take
     unavailable_because: str | None = None
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """As in timing.json: with median, percentiles and images a second, null where nothing was measured."""
-        samples = np.array(self.samples_ms)
-        summary: dict[str, float | None] = dict.fromkeys(
-            ("median_ms", "p5_ms", "p95_ms", "p99_ms", "images_per_second")
+        summary: dict[str, Any] = dict.fromkeys(("median_ms", "p5_ms", "p95_ms", "p99_ms", "images_per_second"))
+        if self.samples_ms:
+            import numpy as np
+
+            p5, p50, p95, p99 = np.percentile(self.samples_ms, [5, 50, 95, 99]).tolist()
+            speed = 1000 * self.batch / p50
+            summary = {"median_ms": p50, "p5_ms": p5, "p95_ms": p95, "p99_ms": p99, "images_per_second": speed}
+        return asdict(self) | summary | {"halves_differ_by": halves_differ_by(self.samples_ms, self.rounds)}
+
+
+def halves_differ_by(samples_ms: Sequence[float], rounds: Sequence[int]) -> float | None:
+    """How much larger the median of one half of the rounds is than that of the other: 0.1 is 10 %; None for one round.
+
+    The halves are the earlier and the later rounds, minutes apart, as two runs of a study would be: so a slow drift
+    shows, which taking turns between the halves would hide. Each has half the samples, so this errs on the safe side.
+    """
+    if len(rounds) < 2:
+        return None
+    middle = sum(rounds[: len(rounds) // 2])
+    halves = median(samples_ms[:middle]), median(samples_ms[middle:])
+    return max(halves) / min(halves) - 1
+
+
+def noise_verdict(scenarios: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Whether medians can be expected to repeat within REPEATS_WITHIN, from scenarios as `Scenario.record` gives them.
+
+    {limit, judged, unsteady, worst, too_noisy, says}: how many scenarios were judged, how many of them differ by more,
+    by how much the worst does, and a sentence of it.
+    """
+    differences = [one["halves_differ_by"] for one in scenarios if one.get("halves_differ_by") is not None]
+    unsteady = [difference for difference in differences if difference > REPEATS_WITHIN]
+    verdict = {
+        "limit": REPEATS_WITHIN,
+        "judged": len(differences),
+        "unsteady": len(unsteady),
+        "worst": max(differences, default=None),
+        "too_noisy": bool(unsteady),
+    }
+    if not differences:
+        says = "not judged: no scenario was measured in two rounds or more"
+    elif unsteady:
+        says = (
+            f"the machine was too noisy: in {len(unsteady)} of {len(differences)} scenarios the medians of the earlier "
+            f"and the later rounds differ by more than {REPEATS_WITHIN:.0%}, by up to {max(differences):.0%}"
         )
-        if len(samples):
-            p5, median, p95, p99 = np.percentile(samples, [5, 50, 95, 99]).tolist()
-            speed = 1000 * self.batch / median
-            summary = {"median_ms": median, "p5_ms": p5, "p95_ms": p95, "p99_ms": p99, "images_per_second": speed}
-        return asdict(self) | summary
-
-
-@torch.no_grad()
-def time_inference(method: Method, name: str, split: PackedSplit, device: str, batch: int) -> Scenario:
-    """Time `generate` on a batch already on the device: bytes and keypoints in, images out, heatmaps included."""
-    scenario = Scenario(
-        "inference", name, device_name(device), method.precision, batch, split.height, split.width,
-        threads=torch.get_num_threads(),
-    )  # fmt: skip
-    rows = np.arange(batch) % len(split)
-    pairs, seeds = split.batch(rows).to(device), torch.from_numpy(image_seeds(0, rows)).to(device)
-    method.eval()
-
-    def call_ms() -> float:
-        began = time.perf_counter()
-        method.generate_pairs(pairs, seeds)
-        synchronise(device)
-        return 1000 * (time.perf_counter() - began)
-
-    reset_peak_memory(device)
-    scenario.first_call_ms = call_ms()
-    warm_up = min(WARM_UP_CALLS, int(1000 * SECONDS / scenario.first_call_ms) + 1)
-    for _ in range(warm_up):
-        call_ms()
-    began = time.perf_counter()
-    while len(scenario.samples_ms) < CALLS:
-        scenario.samples_ms.append(call_ms())
-        if len(scenario.samples_ms) >= 5 and time.perf_counter() - began > SECONDS:
-            break
-    scenario.peak_memory_mb = peak_memory_mb(device)
-    return scenario
-
-
-def synchronise(device: str) -> None:
-    """Wait until the device has done what it was asked."""
-    if str(device).startswith("cuda"):
-        torch.cuda.synchronize(device)
-
-
-def reset_peak_memory(device: str) -> None:
-    """Forget the peak so far, where the device can."""
-    if str(device).startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory_mb(device: str) -> float | None:
-    """Peak memory of the device's allocator since the last reset; None on a CPU, which keeps no such count."""
-    return torch.cuda.max_memory_allocated(device) / 2**20 if str(device).startswith("cuda") else None
-
-
-def process_peak_memory_mb() -> float:
-    """Peak memory of this process since it began: what a process that does one thing alone needed for it."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def device_name(device: str) -> str:
-    """The accelerator's name, or `cpu`."""
-    return torch.cuda.get_device_name(device) if str(device).startswith("cuda") else str(device)
-
-
-def multiply_accumulates(method: Method, split: PackedSplit, device: str) -> int | None:
-    """Multiply-accumulates of one generated image (PyTorch's FLOP counter, halved); None where it counts none."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    method.eval()
-    batch, seeds = split.batch([0]).to(device), torch.zeros(1, dtype=torch.int64, device=device)
-    learnt = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    try:
-        for parameter in learnt:  # the counter fails on a parameter that a module is given as its input
-            parameter.requires_grad_(False)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            method.generate_pairs(batch, seeds)
-    finally:
-        for parameter in learnt:
-            parameter.requires_grad_(True)
-    return counter.get_total_flops() // 2 or None
+    else:
+        says = (
+            f"quiet: in all {len(differences)} scenarios the medians of the earlier and the later rounds agree within "
+            f"{REPEATS_WITHIN:.0%}, the worst differ by {max(differences):.1%}"
+        )
+    return verdict | {"says": says}

@@ -69,7 +69,7 @@ def measure(variant: str, options: argparse.Namespace) -> list:
     from xinggan.data.batch import PosePair
     from xinggan.model.switches import Architecture
     from xinggan.model.xing import XingGAN
-    from xinggan.timing.scenario import peak_memory_mb, process_peak_memory_mb, synchronise
+    from xinggan.timing.device import peak_memory_mb, process_peak_memory_mb, synchronise
 
     method = XingGAN(architecture_of(variant, Architecture), history=0).to(options.device)
     method.precision = options.precision

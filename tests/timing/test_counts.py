@@ -1,0 +1,109 @@
+"""Operations and evaluations are counted as one would by hand."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from baselines.diffusion.pidm import PIDM
+from baselines.diffusion.pocold import PoCoLD
+from baselines.diffusion.vae_roundtrip import VaeRoundtrip
+from baselines.trivial import CopySource
+from xinggan.model.method import Method
+from xinggan.model.switches import Architecture, Attention, Fusion
+from xinggan.model.xing import XingGAN
+from xinggan.timing.calls import inference_call
+from xinggan.timing.counts import evaluations, multiply_accumulates, outermost_networks, parameters
+
+SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1}
+
+
+def test_multiply_accumulates_equal_a_hand_count_of_the_convolutions(people):
+    method = XingGAN(Architecture(blocks=1, width=4, candidates=1, attention=Attention.none, fusion=Fusion.concat))
+    counted = 0
+
+    def count(module, inputs, output):
+        nonlocal counted
+        positions = inputs[0] if isinstance(module, torch.nn.ConvTranspose2d) else output
+        counted += module.weight.numel() * positions.shape[-2:].numel()
+
+    for module in method.generator.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            module.register_forward_hook(count)
+    macs = multiply_accumulates(method, people.test, "cpu")
+    assert macs == counted
+    assert multiply_accumulates(CopySource(), people.test, "cpu") is None
+
+
+class OneLayer(Method):
+    """A method that is a single known operation on the source image."""
+
+    averaged = ("network",)
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def generate(self, source, source_pose, target_pose, seeds):
+        self.network(source.float())
+        return source.float() / 127.5 - 1
+
+
+class Attends(nn.Module):
+    """Attention of 12 queries to 20 keys by the fused function, with values wider than keys."""
+
+    def forward(self, source):
+        query, key, value = torch.ones(1, 2, 12, 8), torch.ones(1, 2, 20, 8), torch.ones(1, 2, 20, 16)
+        return scaled_dot_product_attention(query, key, value)
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (nn.ConvTranspose2d(3, 5, 3, stride=2, bias=False), 32 * 16 * 3 * 5 * 9),  # every input meets the kernel
+        (nn.Conv2d(3, 6, 3, padding=1, groups=3, bias=False), 32 * 16 * 6 * 1 * 9),
+        (Attends(), 2 * (12 * 20 * 8 + 12 * 20 * 16)),
+        (nn.Linear(16, 7, bias=False), 3 * 32 * 16 * 7),
+    ],
+)
+def test_operations_equal_a_hand_count(people, network, expected):
+    assert multiply_accumulates(OneLayer(network), people.test, "cpu") == expected
+
+
+def counted(method, people, batch=2):
+    return outermost_networks(method, inference_call(method, people.test, "cpu", batch))
+
+
+def test_evaluations_are_those_of_the_largest_network_for_each_image(people):
+    assert evaluations(counted(XingGAN(Architecture(blocks=1, width=4)), people), 2) == 1
+    assert evaluations(counted(CopySource(), people), 2) == 0
+    assert evaluations(counted(VaeRoundtrip(vae_width=4, vae_factor=4), people), 2) == 1
+
+
+@pytest.mark.parametrize(("scale", "branches"), [(1.0, 1), (2.0, 3)])
+def test_guidance_evaluates_more_than_once_a_step(people, scale, branches):
+    guided = {"guidance_source": scale, "guidance_pose": scale}
+    method = PIDM(**SMALL, attention_levels=1, steps=3, sampler="dpmsolver++", **guided)
+    networks = counted(method, people)
+    assert [network.name for network in networks] == ["source_encoder", "denoiser"]
+    assert evaluations(networks, 2) == 3 * branches
+
+
+def test_the_outermost_networks_of_a_latent_method_are_encoders_decoder_and_denoiser(people):
+    method = PoCoLD(**SMALL, filters=2, steps=2, vae_width=4, vae_factor=4, guidance_source=1.0, guidance_pose=1.0)
+    networks = counted(method, people)
+    names = {network.name for network in networks}
+    assert {"denoiser", "denoiser.source_encoder", "autoencoder.encoder", "autoencoder.decoder"} <= names
+    assert "denoiser.unet" not in names
+    assert evaluations(networks, 2) == 2
+
+
+def test_looking_leaves_no_hooks_behind(people):
+    method = XingGAN(Architecture(blocks=1, width=4))
+    counted(method, people)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in method.modules())
+
+
+def test_parameters_are_those_that_generating_uses():
+    method = XingGAN(Architecture(blocks=1, width=4))
+    assert parameters(method) == sum(weights.numel() for weights in method.generator.parameters())

@@ -1,0 +1,23 @@
+"""What a device does not measure is said, not made up."""
+
+import torch
+
+from xinggan.timing.device import EnergyCounter, is_out_of_memory, timed
+
+
+def test_energy_is_unavailable_with_the_reason_where_there_is_no_nvidia_device():
+    counter = EnergyCounter("cpu")
+    assert counter.joules() is None
+    assert counter.unavailable_because == "energy is read from NVIDIA devices, and this is cpu"
+
+
+def test_a_call_on_a_cpu_has_a_wall_time_and_no_device_time():
+    calls = []
+    wall_ms, device_ms = timed(lambda: calls.append(1), "cpu")
+    assert wall_ms > 0 and device_ms is None and calls == [1]
+
+
+def test_memory_errors_of_devices_and_of_the_computer_are_recognised():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 TB"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))

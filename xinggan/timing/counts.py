@@ -1,0 +1,112 @@
+"""What can be counted instead of timed: parameters, network evaluations and multiply-accumulates of one image."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from xinggan.data.packed import PackedSplit
+from xinggan.model.method import Method
+from xinggan.training.schedule import image_seeds
+
+
+@dataclass
+class NetworkCalls:
+    """A network that was called by code that is no module itself: outermost."""
+
+    name: str
+    module: nn.Module
+    items: int = 0  # rows of all the batches that it was given
+
+
+def outermost_networks(method: Method, run: Callable[[], object]) -> list[NetworkCalls]:
+    """The networks that `run` calls directly rather than as parts of other networks, by a hook on every module.
+
+    Run eagerly even if they are compiled, so that hooks neither break nor change what was compiled.
+    """
+    found: dict[nn.Module, NetworkCalls] = {}
+    inside: list[nn.Module] = []
+    names = {module: name for name, module in method.named_modules() if name}
+
+    def enter(module: nn.Module, inputs: tuple, named: dict) -> None:
+        if not inside:
+            network = found.setdefault(module, NetworkCalls(names[module], module))
+            network.items += next((len(x) for x in (*inputs, *named.values()) if isinstance(x, Tensor)), 1)
+        inside.append(module)
+
+    def leave(module: nn.Module, inputs: tuple, output: object) -> None:
+        inside.pop()
+
+    hooks = []
+    for module in names:
+        hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        hooks.append(module.register_forward_hook(leave, always_call=True))
+    try:
+        with eagerly(method):
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(found.values())
+
+
+def evaluations(networks: list[NetworkCalls], images: int) -> float:
+    """How often the largest of the networks was evaluated for each image; 0 for a method without any.
+
+    Guidance and solvers of higher order evaluate more than once a sampling step; what is evaluated once for several
+    branches counts for each of them.
+    """
+    if not networks:
+        return 0
+    largest = max(networks, key=lambda network: sum(weights.numel() for weights in network.module.parameters()))
+    return largest.items / images
+
+
+def parameters(method: Method) -> int:
+    """Of all networks that `generate` uses."""
+    return sum(weights.numel() for part in method.averaged for weights in getattr(method, part).parameters())
+
+
+def multiply_accumulates(method: Method, split: PackedSplit, device: str) -> int | None:
+    """Multiply-accumulates of one generated image (PyTorch's FLOP counter, halved); None where it counts none.
+
+    Attention is computed plainly meanwhile: the counter knows matrix products, but not the fused kernels of CPUs.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    method.eval()
+    batch = split.batch([0]).to(device)
+    seeds = torch.from_numpy(image_seeds(0, np.zeros(1, dtype=np.int64))).to(device)
+    with (
+        _parameters_without_gradients(method),
+        eagerly(method),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+        torch.no_grad(),
+    ):
+        method.generate_pairs(batch, seeds)
+    return counter.get_total_flops() // 2 or None
+
+
+def eagerly(method: Method) -> AbstractContextManager:
+    """Within it, what of the method is compiled runs as if it were not."""
+    if any(module._compiled_call_impl is not None for module in method.modules()):
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()  # the compiler takes a second to import
+
+
+@contextmanager
+def _parameters_without_gradients(method: Method) -> Iterator[None]:
+    """The counter fails on a parameter that a module is given as its input."""
+    learnt = [weights for weights in method.parameters() if weights.requires_grad]
+    try:
+        for weights in learnt:
+            weights.requires_grad_(False)
+        yield
+    finally:
+        for weights in learnt:
+            weights.requires_grad_(True)

@@ -1,0 +1,106 @@
+"""Clocks and counters of the device that is measured: time, memory and, on NVIDIA devices, energy."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def device_name(device: str) -> str:
+    """The accelerator's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if is_cuda(device) else str(device)
+
+
+def is_cuda(device: str) -> bool:
+    return str(device).startswith("cuda")
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was asked."""
+    if is_cuda(device):
+        torch.cuda.synchronize(device)
+    elif str(device).startswith("mps"):
+        torch.mps.synchronize()
+
+
+def timed(call: Callable[[], object], device: str) -> tuple[float, float | None]:
+    """Milliseconds of one call: wall clock with the device synchronised, and between CUDA events where there are any.
+
+    The events are of the current stream of the current device, which is to be `device`.
+    """
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if is_cuda(device) else []
+    synchronise(device)
+    began = time.perf_counter()
+    if events:
+        events[0].record()
+    call()
+    if events:
+        events[1].record()
+    synchronise(device)
+    wall_ms = 1000 * (time.perf_counter() - began)
+    return wall_ms, events[0].elapsed_time(events[1]) if events else None
+
+
+def reset_peak_memory(device: str) -> None:
+    """Forget the peak so far, where the device can."""
+    if is_cuda(device):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def release_unused_memory(device: str) -> None:
+    """Give back what the allocator keeps for later, so that a process that waits leaves it to the others."""
+    if is_cuda(device):
+        torch.cuda.empty_cache()
+
+
+def peak_memory_mb(device: str) -> float | None:
+    """Peak memory of the device's allocator since the last reset; None on a CPU, which keeps no such count."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if is_cuda(device) else None
+
+
+def process_peak_memory_mb() -> float:
+    """Peak memory of this process since it began: what a process that does one thing alone needed for it."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's, or the computer's, memory did not suffice."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+class EnergyCounter:
+    """An NVIDIA device's own count of the energy it has used, by NVML; elsewhere `unavailable_because` says why not.
+
+    The device counts for everybody who uses it: only with nobody else on it is the difference a call's own.
+    """
+
+    def __init__(self, device: str):
+        self.unavailable_because: str | None = None
+        self._nvml: Any = None
+        if not is_cuda(device):
+            self.unavailable_because = f"energy is read from NVIDIA devices, and this is {device_name(device)}"
+            return
+        try:
+            import pynvml
+        except ImportError:
+            self.unavailable_because = "the package nvidia-ml-py, which reads the device's energy, is not installed"
+            return
+        try:
+            pynvml.nvmlInit()
+            uuid = torch.cuda.get_device_properties(device).uuid  # NVML does not heed CUDA_VISIBLE_DEVICES
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        except pynvml.NVMLError as error:
+            self.unavailable_because = f"NVML: {error}"
+            return
+        self._nvml = pynvml
+
+    def joules(self) -> float | None:
+        """Since the driver was loaded; None where there is no such count."""
+        if self._nvml is None:
+            return None
+        return self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000
