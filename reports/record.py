@@ -77,6 +77,11 @@ class Record:
         return self.method in REFERENCES
 
     @property
+    def is_timing_only(self) -> bool:
+        """Whether the record is one of the study `efficiency`, which neither trains nor scores."""
+        return self.status.get("measures") == "timing"
+
+    @property
     def state(self) -> str:
         state = self.status.get("state")
         return state if state in STATES else "unknown"
@@ -152,6 +157,20 @@ class Record:
             self._unreadable["per_image.parquet"] = f"not a parquet file ({error})"
         return pandas.DataFrame({"pair": [], "pair_id": [], "identity": [], "metric": [], "value": []})
 
+    def per_image_of(self, metric: str) -> "pandas.DataFrame":
+        """The rows of one metric (pair, pair_id, identity, value); no others are read."""
+        import pandas
+
+        columns = ["pair", "pair_id", "identity", "value"]
+        try:
+            path = self.directory / "per_image.parquet"
+            return pandas.read_parquet(path, columns=columns, filters=[("metric", "==", metric)])
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # pyarrow raises types of its own for a damaged file
+            self._unreadable["per_image.parquet"] = f"not a parquet file with {', '.join(columns)} ({error})"
+        return pandas.DataFrame({column: [] for column in columns})
+
     @cached_property
     def examples(self) -> list[str]:
         """Numbers of the example pairs whose generated image is there: ["00", "01", ...]."""
@@ -161,7 +180,9 @@ class Record:
     @property
     def problems(self) -> list[str]:
         """What is missing or unreadable, a sentence each; empty for a finished run with all its files."""
-        expected = ["config.yaml", "status.json", "environment.json", "metrics.json", "generated"]
+        expected = ["config.yaml", "status.json", "environment.json"]
+        if not self.is_timing_only:
+            expected += ["metrics.json", "generated"]
         if not self.is_reference:
             expected.append("timing.json")
         if self.config.get("training"):

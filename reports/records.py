@@ -7,15 +7,13 @@ import difflib
 import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reports.record import REFERENCES, Measurement, Record, read_record
-
-if TYPE_CHECKING:
-    import pandas
+from reports.query import MetricValues
+from reports.record import REFERENCES, Record, read_record
+from xinggan.metrics.catalogue import METRICS
 
 DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
 FOLDERS = ("runs", "cache")  # where files lie is no difference between runs
@@ -72,7 +70,7 @@ class Records(Sequence[Record]):
     def resolve(self, key: str) -> str:
         """The full name of the fact that `key` means; an unknown or ambiguous one is refused with what is there."""
         known = self._keys
-        if key in known or not known:
+        if key in known or not known or (key in self.whole._keys and not any(n.endswith("." + key) for n in known)):
             return key
         endings = [name for name in known if name.endswith("." + key)]
         if len(endings) == 1:
@@ -81,16 +79,33 @@ class Records(Sequence[Record]):
         problem = "is ambiguous" if endings else "is in no record"
         raise ValueError(f"the key {key!r} {problem}; keys like it: {', '.join(near[:12])}")
 
-    def metric(self, name: str, protocol: str | dict[str, Any] | None = None) -> "MetricValues":
-        """Values of one metric, one a run. `protocol` is a protocol's name, or settings that it must have."""
+    def metric(self, name: str, protocol: str | dict[str, Any] | None = None) -> MetricValues:
+        """Values of one metric, one a run. `protocol` is a protocol's name, or settings that it must have.
+
+        A metric that no run has yet is refused only when the suite does not know it either; so is a protocol under
+        which no run has the metric. The message says which there are.
+        """
+        found = [(record, row) for record in self for row in record.measurements if row.metric == name]
+        if not found and name not in METRICS:
+            there = self.metrics()
+            near = difflib.get_close_matches(name, {**there, **METRICS}, n=5, cutoff=0.5)
+            raise ValueError(
+                f"no run has the metric {name!r}{'; like it: ' + ', '.join(near) if near else ''}. "
+                f"These runs have: {', '.join(there) or 'none yet'}"
+            )
         wanted = {"name": protocol} if isinstance(protocol, str) else protocol or {}
-        found = [
-            (record, measurement)
-            for record in self
-            for measurement in record.measurements
-            if measurement.metric == name and all(_same(measurement.protocol.get(k), v) for k, v in wanted.items())
-        ]
-        return MetricValues(self, name, found)
+        kept = [(record, row) for record, row in found if all(_same(row.protocol.get(k), v) for k, v in wanted.items())]
+        if found and not kept:
+            there = dict.fromkeys(str(row.protocol.get("name")) for _, row in found)
+            raise ValueError(f"no run has {name} under the protocol {protocol!r}; there are: {', '.join(there)}")
+        return MetricValues(self, name, kept)
+
+    def metrics(self) -> dict[str, int]:
+        """Metric -> number of runs that have a value of it, in the order of the suite's catalogue."""
+        found = Counter(
+            name for record in self for name in {r.metric for r in record.measurements if r.value is not None}
+        )
+        return {name: found[name] for name in [*METRICS, *sorted(found)] if found[name]}
 
     def differing(self) -> list[str]:
         """Configuration keys whose value is not the same in all records, in the order of the configuration.
@@ -135,39 +150,6 @@ class Records(Sequence[Record]):
     @cached_property
     def _keys(self) -> dict[str, None]:
         return {key: None for record in self for key in record.facts}
-
-
-@dataclass(frozen=True)
-class MetricValues:
-    """Values of one metric under one protocol, ready to be grouped."""
-
-    records: Records
-    name: str
-    found: list[tuple[Record, Measurement]]
-
-    def by(self, *keys: str) -> "pandas.DataFrame":
-        """One row for each combination of the keys: mean, sd (n - 1), and the number of runs with a value.
-
-        Raises ValueError when the values were computed under different protocols: such values have no common mean.
-        """
-        import pandas
-
-        protocols = {measurement.protocol_key for _, measurement in self.found if measurement.value is not None}
-        if len(protocols) > 1:
-            listed = "\n  ".join(sorted(protocols))
-            raise ValueError(
-                f"{self.name} was computed under {len(protocols)} protocols; choose by protocol=...:\n  {listed}"
-            )
-        facts = {key: self.records.resolve(key) for key in keys}
-        rows = [
-            {**{key: record.facts.get(fact) for key, fact in facts.items()}, "value": measurement.value}
-            for record, measurement in self.found
-        ]
-        frame = pandas.DataFrame(rows, columns=[*keys, "value"]).astype({"value": float})
-        if not keys:
-            keys, frame = ("metric",), frame.assign(metric=self.name)
-        groups = frame.groupby(list(keys), dropna=False)["value"]
-        return groups.agg(mean="mean", sd="std", runs="count")
 
 
 def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> Records:

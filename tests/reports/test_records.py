@@ -24,14 +24,14 @@ def test_query_groups_values_as_by_hand(fabricate):
     asked = load_records(fabricate.folder).where(method="xinggan", scale=["single", "multi"]).metric("ssim")
 
     every = asked.by("scale", "seed")
-    assert {key: row["mean"] for key, row in every.iterrows()} == values
+    assert {key: row["value"] for key, row in every.iterrows()} == values
     by_scale = asked.by("scale")
     for scale in ("single", "multi"):
         of_scale = [value for (name, _), value in values.items() if name == scale]
-        assert by_scale.loc[scale, "mean"] == pytest.approx(statistics.mean(of_scale))
+        assert by_scale.loc[scale, "value"] == pytest.approx(statistics.mean(of_scale))
         assert by_scale.loc[scale, "sd"] == pytest.approx(statistics.stdev(of_scale))
-        assert by_scale.loc[scale, "runs"] == 2
-    assert asked.by()["mean"].item() == pytest.approx(statistics.mean(values.values()))
+        assert by_scale.loc[scale, "n"] == 2
+    assert asked.by()["value"].item() == pytest.approx(statistics.mean(values.values()))
 
 
 def test_conditions_reach_into_the_configuration_and_refuse_what_is_not_there(fabricate):
@@ -56,7 +56,7 @@ def test_values_of_different_protocols_have_no_common_mean(fabricate):
     records = load_records(fabricate.folder)
     with pytest.raises(ValueError, match="2 protocols"):
         records.metric("ssim").by("scale")
-    assert records.metric("ssim", protocol="pose-transfer").by("scale")["runs"].item() == 1
+    assert records.metric("ssim", protocol="pose-transfer").by("scale")["n"].item() == 1
     assert records.metric("ssim", protocol={"library": "batched torch"}).found
 
 
