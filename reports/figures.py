@@ -14,7 +14,7 @@ from reports import measures
 from reports.panels import legend, logarithmic_if_wide, panels, wrap
 from reports.records import Records
 from reports.style import SETTINGS, WIDE_INCHES, Look, looks
-from reports.timing import is_number, number
+from reports.timing import distributions, is_number, number
 
 PANEL_INCHES = 2.4  # height of a panel with curves
 LOSSES_THAT_SHOULD_FALL = ("l1", "perceptual")  # the adversarial ones balance: neither direction is better
@@ -174,13 +174,16 @@ def timing_distributions(records: Records, inches: float = WIDE_INCHES) -> Figur
 
 
 def timing_samples(records: Records) -> pandas.DataFrame:
-    """One row a raw timing sample: run, kind, scenario (batch, and what else tells the scenarios apart), ms."""
-    every = [(record.run, row) for record in records for row in record.scenarios if row.get("samples_ms")]
-    varying = ("device", "precision", "mode")
+    """One row a raw timing sample of `distributions`: run, kind, scenario (batch, and what else differs), ms."""
+    every = [(record.run, row) for record, row in distributions(records)]
+    varying = ("device", "precision", "mode", "sampler", "sampling_steps")
     telling = [key for key in varying if len({str(scenario.get(key)) for _, scenario in every}) > 1]
     rows: list[dict[str, Any]] = []
     for run, scenario in every:
-        words = [f"batch\u00a0{scenario.get('batch', '?')}", *(str(scenario.get(key)) for key in telling)]
+        words = [
+            f"batch\u00a0{scenario.get('batch', '?')}",
+            *(str(scenario[key]) for key in telling if scenario.get(key)),
+        ]
         named = {"run": run, "kind": scenario.get("kind"), "scenario": ", ".join(words)}
         rows += [{**named, "ms": sample} for sample in scenario["samples_ms"] if is_number(sample)]
     return pandas.DataFrame(rows, columns=["run", "kind", "scenario", "ms"])

@@ -54,4 +54,6 @@ def _cells(row: Sequence[Any]) -> Markup:
 
 
 def listing(items: Iterable[Any]) -> Markup:
-    return Markup("<ul>{}</ul>").format(join(Markup("<li>{}</li>").format(item) for item in items))
+    """A list; nothing where there are no items."""
+    rows = [Markup("<li>{}</li>").format(item) for item in items]
+    return Markup("<ul>{}</ul>").format(join(rows)) if rows else EMPTY

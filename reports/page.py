@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reports import figures, measures, provenance, tables
+from reports import figures, measures, provenance, quality_time, ratios, tables, timing_figures
 from reports import timing as costs
 from reports.grids import NARROW, WIDE, sample_grid
 from reports.markup import Shown, details, join, listing, paragraph, table
@@ -99,7 +99,7 @@ def training(records: Records, output: Path) -> Shown:
 
 
 def timing(records: Records, output: Path) -> Shown:
-    """The timing figure and table of the methods; the trivial references cost next to nothing."""
+    """Latencies, throughput, quality against time, training hours, ratios; trivial references cost nothing."""
     records = records.methods
     heads, rows, failed = costs.timing_table(records)
     if not rows:
@@ -107,9 +107,25 @@ def timing(records: Records, output: Path) -> Shown:
     caption = (
         "Samples as dots, 5th to 95th percentile as a line, the median as a bar. The first call is not among them."
     )
-    figure = _figure(figures.timing_distributions, records, output, "timing", caption)
+    parts = [listing(costs.noise(records)), _figure(figures.timing_distributions, records, output, "timing", caption)]
+    caption = "Images a second by batch, from the median of each batch; a line ends where memory or patience did."
+    parts.append(_figure(timing_figures.throughput, records, output, "throughput", caption))
+    for number, group in enumerate(records.by_dataset().values(), start=1):
+        caption = "Quality against time; the line is the best that can be had for each latency."
+        parts.append(_figure(timing_figures.quality_against_time, group, output, f"quality-time-{number}", caption))
+        if front := quality_time.front_rows(group):
+            parts.append(table(quality_time.FRONT_HEADS, front, "Pareto front of quality and time", kind="numbers"))
+        if hours := ratios.schedule_rows(group):
+            presets = " and ".join(sorted({str(record.facts.get("preset", "not recorded")) for record in group}))
+            caption = f"Hours of the published schedules at the images a second of networks of preset {presets}"
+            parts.append(table(ratios.SCHEDULE_HEADS, hours, caption, kind="numbers"))
+        if beside := ratios.ratio_rows(group):
+            caption = "Ratios to PIDM, measured here at batch 1, beside the claims of the paper of XingGAN++"
+            parts.append(table(ratios.RATIO_HEADS, beside, caption, kind="numbers"))
     scenarios = table(heads, rows, f"Timing scenarios: {costs.common_circumstances(records)}", kind="numbers")
-    return Shown(join([figure, scenarios, listing(failed) if failed else ""]))
+    if len(rows) > costs.DISTRIBUTIONS:
+        scenarios = details(f"All {len(rows)} timing scenarios", scenarios)
+    return Shown(join([*parts, scenarios, listing(failed) if failed else ""]))
 
 
 def configuration(records: Records) -> Shown:

@@ -8,14 +8,8 @@ from reports.measures import as_text
 from reports.record import Record
 from reports.records import Records
 
-CIRCUMSTANCES = (
-    "device",
-    "precision",
-    "mode",
-    "height",
-    "width",
-    "evaluations",
-)  # a column each only where they differ
+# A column each only where they differ.
+CIRCUMSTANCES = ("device", "precision", "mode", "height", "width", "sampler", "sampling_steps", "evaluations")
 TIMING_HEADS = (
     "run",
     "what",
@@ -28,46 +22,107 @@ TIMING_HEADS = (
     "images/s ↑",
     "peak memory [MB] ↓",
     "samples",
+    "halves differ by",
 )
 MEASURED = ("median_ms", "p5_ms", "p95_ms", "p99_ms", "first_call_ms", "images_per_second", "peak_memory_mb")
+WHEN_MEASURED = {"device_median_ms": "device median [ms] ↓", "joules_per_image": "energy [J/image] ↓"}
+DISTRIBUTIONS = 24  # scenarios that a figure of distributions has room for
 COST_HEADS = ("run", "parameters", "GMACs an image", "training time", "steps", "images/s while training ↑")
 
 
 def timing_table(records: Records) -> tuple[list[str], list[list[str]], list[str]]:
     """Heads, rows, and a sentence for each scenario that could not be timed."""
     titles, telling = records.titles(), varying(records)
-    rows, failed = [], []
+    timed = [(record, row) for record in records for row in record.scenarios if is_timed(row)]
+    extra = [key for key in WHEN_MEASURED if any(when_measured(row, key) is not None for _, row in timed)]
+    rows = []
+    for record, row in timed:
+        named = [told(row.get(key)) for key in ("kind", "batch", *telling)]
+        measured = [number(row.get(key)) for key in MEASURED]
+        differ = row.get("halves_differ_by")
+        steadiness = [str(len(row.get("samples_ms") or ())), f"{differ:.1%}" if is_number(differ) else "–"]
+        further = [number(when_measured(row, key)) for key in extra]
+        rows.append([titles[record.run], *named, *measured, *steadiness, *further])
+    heads = [*TIMING_HEADS[:3], *(key.replace("_", " ") for key in telling), *TIMING_HEADS[3:]]
+    return [*heads, *(WHEN_MEASURED[key] for key in extra)], rows, failures(records)
+
+
+def failures(records: Records) -> list[str]:
+    """A sentence for each reason and circumstances in which something was not timed, with the runs it holds for."""
+    titles = records.titles()
+    runs: dict[tuple[str, str], list[str]] = {}
     for record in records:
-        for scenario in record.scenarios:
-            name = titles[record.run]
-            if is_timed(scenario):
-                named = [as_text(scenario.get(key, "–")) for key in ("kind", "batch", *telling)]
-                measured = [number(scenario.get(key)) for key in MEASURED]
-                rows.append([name, *named, *measured, str(len(scenario.get("samples_ms") or ()))])
-            else:
+        for row in record.scenarios:
+            if not is_timed(row):
+                keys = ("batch", "device", "precision", "mode", "sampler", "sampling_steps")
                 circumstances = (
-                    f"{key} {as_text(scenario[key])}"
-                    for key in ("batch", "device", "precision", "mode")
-                    if key in scenario
+                    f"{key.replace('_', ' ')} {as_text(row[key])}" for key in keys if row.get(key) is not None
                 )
-                reason = scenario.get("unavailable_because") or "the record gives no reason"
-                failed.append(
-                    f"{name}, {', '.join([str(scenario.get('kind')), *circumstances])}: unavailable: {reason}"
-                )
-    return [*TIMING_HEADS[:3], *telling, *TIMING_HEADS[3:]], rows, failed
+                place = ", ".join([str(row.get("kind")), *circumstances])
+                reason = str(row.get("unavailable_because") or "the record gives no reason")
+                runs.setdefault((place, reason), []).append(titles[record.run])
+    return [f"{', '.join(names)}, {place}: unavailable: {reason}" for (place, reason), names in runs.items()]
+
+
+def told(value: Any) -> str:
+    return "–" if value is None else as_text(value)
+
+
+def when_measured(scenario: dict[str, Any], key: str) -> float | None:
+    """A measurement that only some devices give."""
+    if key == "device_median_ms":
+        samples = [value for value in scenario.get("device_ms") or () if is_number(value)]
+        return median(samples) if samples else None
+    value = scenario.get(key)
+    return value if is_number(value) else None
+
+
+def noise(records: Records) -> list[str]:
+    """What the records say about how noisy the machine was, a sentence each, one for runs that say the same."""
+    titles = records.titles()
+    runs: dict[str, list[str]] = {}
+    for record in records:
+        verdict = record.timing.get("noise")
+        if isinstance(verdict, dict) and verdict.get("says"):
+            runs.setdefault(str(verdict["says"]), []).append(titles[record.run])
+    return [f"{', '.join(names)}: {says}" for says, names in runs.items()]
+
+
+def distributions(records: Records) -> list[tuple[Record, dict[str, Any]]]:
+    """The scenarios whose samples are drawn: all, or where that is too many, those of the first precision and mode,
+    at each run's smallest batch and with its own sampler.
+    """
+    every = [(record, row) for record in records for row in record.scenarios if row.get("samples_ms")]
+    if len(every) <= DISTRIBUTIONS:
+        return every
+    plain = [(record, row) for record, row in every if row.get("sampling_steps") is None]
+    first = next(
+        (row for _, row in plain if row.get("mode") == "eager" and row.get("precision") == "fp32"), every[0][1]
+    )
+    same = [(r, row) for r, row in plain if all(row.get(key) == first.get(key) for key in ("precision", "mode"))]
+    smallest: dict[tuple, tuple[Record, dict[str, Any]]] = {}
+    for record, row in same:
+        key = (record.run, row.get("kind"))
+        if key not in smallest or (row.get("batch") or 0) < (smallest[key][1].get("batch") or 0):
+            smallest[key] = record, row
+    return list(smallest.values())
 
 
 def varying(records: Records) -> list[str]:
     """Those circumstances that are not the same in all timed scenarios."""
     timed = [scenario for record in records for scenario in record.scenarios if is_timed(scenario)]
-    return [key for key in CIRCUMSTANCES if len({str(scenario.get(key)) for scenario in timed}) > 1]
+    found = {key: {str(row[key]) for row in timed if row.get(key) is not None} for key in CIRCUMSTANCES}
+    partly = {key for key in ("sampler", "sampling_steps") if any(row.get(key) is None for row in timed)}
+    return [key for key in CIRCUMSTANCES if len(found[key]) > 1 or (key in partly and found[key])]
 
 
 def common_circumstances(records: Records) -> str:
     """What is the same in all timed scenarios, such as `device cpu, precision fp32, mode eager`."""
     scenario = next(scenario for record in records for scenario in record.scenarios if is_timed(scenario))
-    told = varying(records)
-    return ", ".join(f"{key} {as_text(scenario[key])}" for key in CIRCUMSTANCES if key in scenario and key not in told)
+    apart = varying(records)
+    return ", ".join(
+        f"{key} {as_text(scenario[key])}" for key in CIRCUMSTANCES if scenario.get(key) is not None and key not in apart
+    )
 
 
 def is_timed(scenario: dict[str, Any]) -> bool:
@@ -81,11 +136,12 @@ def cost_rows(records: Records) -> list[list[str]]:
     for record in records.methods:
         speeds = [row["images_per_second"] for row in record.history if is_number(row.get("images_per_second"))]
         macs = record.timing.get("macs_per_image")
+        trained = not record.is_timing_only
         cells = [
             count(record.timing.get("parameters")),
             number(macs / 1e9) if isinstance(macs, (int, float)) else "–",
-            duration(record.status.get("seconds")),
-            f"{count(record.step)} of {count(record.status.get('steps'))}",
+            duration(record.status.get("seconds")) if trained else "not trained",
+            f"{count(record.step)} of {count(record.status.get('steps'))}" if trained else "–",
             number(median(speeds)) if speeds else "–",
         ]
         rows.append([titles[record.run], *cells])
