@@ -23,7 +23,7 @@ wait_for() {
     local deadline=$((SECONDS + $1)) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
-        ((SECONDS < deadline)) || { echo "local_cluster.sh: $what did not come up; see $FOLDER/log" >&2; down; exit 1; }
+        ((SECONDS < deadline)) || { echo "local_cluster.sh: $what did not come up; see $FOLDER/log" >&2; exit 1; }
         sleep 0.1
     done
 }
@@ -145,6 +145,8 @@ up() {
     if [ -e "$FOLDER/slurm.conf" ]; then refuse "there is a cluster in $FOLDER; first: slurm/local_cluster.sh down $FOLDER"; fi
     mkdir -p "$FOLDER"/{state,log,pid,spool}
     chmod 755 "$FOLDER"
+    runuser -u munge -- test -x "$FOLDER" || refuse "$FOLDER: every folder above it must let other users through"
+    trap '[ $? = 0 ] || down' EXIT
     PORT=${PORT:-$(free_ports)}
     write_configuration
     export SLURM_CONF=$FOLDER/slurm.conf

@@ -8,6 +8,7 @@ import json
 import secrets
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,7 +84,7 @@ def lock_of(runs_folder: Path) -> SubmissionLock:
 
 
 def new_submission(
-    runs_folder: Path, cluster: Cluster, chosen: list[tuple[PlannedRun, Action]], request: Request
+    runs_folder: Path, cluster: Cluster, chosen: Sequence[tuple[PlannedRun, Action]], request: Request
 ) -> Submission:
     """A submission of the chosen (run, action) pairs, trained ones first. Nothing is written yet."""
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
