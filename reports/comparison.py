@@ -53,8 +53,9 @@ def differences(values: MetricValues, baseline: Mapping[str, Any]) -> "pandas.Da
     for row, corrected in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["p_holm"] = corrected
         row["verdict"] = _verdict(values.name, row["difference"], corrected)
-    index = pandas.MultiIndex.from_tuples(list(others), names=list(baseline))
-    frame = pandas.DataFrame(rows, columns=list(COLUMNS), index=index if others else None)
+    named = [dict(zip(baseline, key, strict=True)) for key in others]
+    frame = pandas.DataFrame([{**name, **row} for name, row in zip(named, rows, strict=True)])
+    frame = frame.reindex(columns=[*baseline, *COLUMNS]).set_index(list(baseline))
     return frame.astype({"p_value": float, "p_holm": float})
 
 
