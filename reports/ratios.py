@@ -71,9 +71,8 @@ def sampling(record: Record, precision: str, mode: str) -> dict[str, Any] | None
 
 
 def training(record: Record, precision: str, mode: str) -> dict[str, Any] | None:
-    """A training step; in the eager mode where it was not timed in the other."""
-    of_mode = _scenario(record, kind="training", precision=precision, mode=mode)
-    return of_mode or _scenario(record, kind="training", precision=precision, mode="eager")
+    """A training step in the same precision and mode; None where it was not timed so."""
+    return _scenario(record, kind="training", precision=precision, mode=mode)
 
 
 def _scenario(record: Record, **wanted: Any) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ def throughput(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
     curves = {place: runs for place, runs in curves.items() if any(len(curve) > 1 for curve in runs.values())}
     if not curves:
         return None
-    figure, every = panels([PANEL_INCHES] * len(curves), inches, per_row=3)
+    figure, every = panels([PANEL_INCHES] * len(curves), inches, per_row=3, sharey=True)
     style = looks(records)
     for (place, runs), axes in zip(curves.items(), every, strict=True):
         for run, curve in runs.items():

@@ -145,8 +145,8 @@ def grid(subjects: Sequence[Subject], plan: Plan) -> list[list[Task]]:
         for precision in plan.precisions:
             for mode in plan.modes:
                 if batch in ((plan.compiled_batches or plan.batches) if mode != "eager" else plan.batches):
-                    place = {"precision": precision, "mode": mode, "batch": batch}
-                    groups.append([one.task("inference", **place) for one in subjects])
+                    every = [one.task("inference", precision=precision, mode=mode, batch=batch) for one in subjects]
+                    groups.append(every)
     sampled = [subject for subject in subjects if {"sampler", "steps"} <= subject.settings.keys()]
     for steps in plan.steps:
         sweep = [(sampler, one) for sampler in plan.samplers for one in sampled]
