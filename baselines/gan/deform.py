@@ -21,7 +21,7 @@ from baselines.gan.body_parts import rectangles, warp_parts, with_symmetric_limb
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import pose_maps
-from xinggan.model.blocks import Dropout, pad_to_multiple
+from xinggan.model.blocks import Dropout, InstanceNorm, pad_to_multiple
 from xinggan.model.generator import check_resolution, initialise_generator, xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
@@ -34,13 +34,13 @@ NOISY = 3  # decoder levels with dropout, from the innermost
 def halving(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
     """Leaky ReLU, then half the resolution by a 4x4 convolution, then instance normalisation."""
     layers = [nn.LeakyReLU(0.2), nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)]
-    return nn.Sequential(*layers, *([nn.InstanceNorm2d(outputs, affine=True)] if norm else []))
+    return nn.Sequential(*layers, *([InstanceNorm(outputs, affine=True)] if norm else []))
 
 
 def doubling(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     """ReLU, then twice the resolution by a 4x4 transposed convolution, then instance normalisation and dropout."""
     convolution = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
-    return nn.Sequential(nn.ReLU(), convolution, nn.InstanceNorm2d(outputs, affine=True), Dropout(dropout))
+    return nn.Sequential(nn.ReLU(), convolution, InstanceNorm(outputs, affine=True), Dropout(dropout))
 
 
 class DeformableUNet(nn.Module):

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from baselines.gan.flow_sampling import LocalAttention
 from xinggan.data.poses import JOINTS
+from xinggan.model.blocks import InstanceNorm
 from xinggan.model.generator import check_resolution
 
 PADDED = (64, 32)  # height and width are padded to multiples: the flow estimator's deepest map has two places or more
@@ -23,7 +24,7 @@ Flows = list[tuple[Tensor, Tensor]]  # flow [B, 2, h, w] and mask [B, 1, h, w] a
 
 def activated(channels: int, convolution: nn.Module) -> list[nn.Module]:
     """Instance normalisation and leaky ReLU before a convolution."""
-    return [nn.InstanceNorm2d(channels, affine=True), nn.LeakyReLU(0.1), convolution]
+    return [InstanceNorm(channels, affine=True), nn.LeakyReLU(0.1), convolution]
 
 
 def halving(inputs: int, outputs: int) -> nn.Sequential:

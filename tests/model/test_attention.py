@@ -18,7 +18,7 @@ def test_pyramid_pooling_equals_adaptive_average_pooling_of_each_level(height, w
     x = code(height, width)
     levels = [F.adaptive_avg_pool2d(x, grid).flatten(2) for grid in pyramid_grids(height, width, PYRAMID)]
     expected = torch.cat(levels, dim=2).transpose(1, 2)
-    torch.testing.assert_close(PyramidPooling(PYRAMID)(x), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(tokens(PyramidPooling(PYRAMID)(x)), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_grids_on_market_1501_are_those_of_the_method_page():
@@ -62,7 +62,7 @@ def test_multi_scale_values_come_from_the_same_bin_of_the_updated_code_as_the_ke
 
     # The other order of the definition: project every position, then pool keys and values.
     project = lambda linear, c: linear(tokens(c)).transpose(1, 2).unflatten(2, (8, 4))  # noqa: E731
-    keys, values = pool(project(attention.key, y)), pool(project(attention.value, x))
+    keys, values = tokens(pool(project(attention.key, y))), tokens(pool(project(attention.value, x)))
     weights = torch.softmax(attention.query(tokens(x)) @ keys.transpose(1, 2), dim=-1)
     expected = x + attention.gamma * (weights @ values).transpose(1, 2).unflatten(2, (8, 4))
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)

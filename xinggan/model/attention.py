@@ -11,6 +11,8 @@ from math import log2
 import torch
 from torch import Tensor, nn
 
+from xinggan.model.position_attention import attend, weighted
+
 DESCRIPTOR_GRID = 8  # a correlation vector is averaged to 8 x 8 before it is described, so EA fits any resolution
 DESCRIPTOR_CHANNELS = 64  # chosen here
 
@@ -63,10 +65,11 @@ class PyramidPooling(nn.Module):
         self.pyramid = tuple(pyramid)
 
     def forward(self, code: Tensor) -> Tensor:
-        """code: [B, C, h, w] -> [B, S, C]; one matrix product for the whole pyramid."""
+        """code: [B, C, h, w] -> [B, C, 1, S], by one matrix product for the whole pyramid; or the code as it is."""
         if not self.pyramid:
-            return tokens(code)
-        return self._constants(code)[0].to(code.dtype) @ tokens(code)
+            return code
+        keys = self._constants(code)[0].to(code.dtype) @ tokens(code)  # [B, S, C]
+        return keys.transpose(1, 2)[:, :, None]  # as a column, [B, C, S, 1], convolutions take five times as long
 
     def bins(self, code: Tensor) -> Tensor:
         """Where each of the S keys lies and how fine its level is: [S, 4]."""
@@ -113,15 +116,8 @@ def _sinusoids(bins: Tensor) -> Tensor:
 
 
 def project(layer: nn.Linear, keys: Tensor) -> Tensor:
-    """The layer on each row of [B, S, C] -> [B, S, c].
-
-    In eval mode the sums are in the order of the published 1x1 convolution: published weights can make the softmax so
-    sharp that another order gives another image. Training takes the faster matrix product (by a fifth on a CPU).
-    """
-    if layer.training:
-        return layer(keys)
-    code = keys.transpose(1, 2)[..., None]  # [B, C, S, 1]
-    return nn.functional.conv2d(code, layer.weight[..., None, None], layer.bias)[..., 0].transpose(1, 2)
+    """The layer on each position of [B, C, h, w] -> [B, h * w, c], as the published 1x1 convolution forms its sums."""
+    return tokens(nn.functional.conv2d(keys, layer.weight[..., None, None], layer.bias))
 
 
 class CrossAttention(nn.Module):
@@ -129,6 +125,8 @@ class CrossAttention(nn.Module):
 
     A = softmax(q(updated)^T k(guide)), updated' = updated + gamma * v(updated) A^T; no 1/sqrt(d), gamma starts at 0.
     A key at (level, bin) of the guiding code belongs to the value at the same (level, bin) of the updated code.
+    `as_published`: all sums in the published order, for weights that make the softmax so sharp that another order gives
+    another image.
     """
 
     def __init__(self, channels: int, enhanced: bool):
@@ -138,17 +136,22 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
         self.enhance = EnhancedAttention() if enhanced else None
+        self.as_published = False
 
     def forward(self, updated: Tensor, updated_keys: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
-        """updated: [B, C, h, w]; updated_keys, guide_keys: [B, S, C], both codes pooled alike; bins: [S, 4] for EA."""
-        weights = self.weights(updated, guide_keys, bins)  # [B, N, S]
+        """updated: [B, C, h, w]; updated_keys, guide_keys: the codes pooled alike, S keys; bins: [S, 4] for EA."""
         # Pooling and the 1x1 projection commute, so values are projected at S positions rather than N.
-        attended = weights @ project(self.value, updated_keys)  # [B, N, C]
+        values = project(self.value, updated_keys)  # [B, S, C]
+        if self.enhance is None:
+            query, key = project(self.query, updated), project(self.key, guide_keys)  # [B, N, c], [B, S, c]
+            attended = attend(query, key, values, self.as_published)  # [B, N, C]
+        else:
+            attended = weighted(self.weights(updated, guide_keys, bins), values)
         return updated + self.gamma * attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
 
     def weights(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
         """Where each position of the updated code looks: [B, N, S], rows sum to one."""
-        logits = project(self.query, tokens(updated)) @ project(self.key, guide_keys).transpose(1, 2)  # [B, N, S]
+        logits = project(self.query, updated) @ project(self.key, guide_keys).transpose(1, 2)  # [B, N, S]
         if self.enhance is not None:
             height, width = updated.shape[-2:]
             logits = self.enhance(logits, height, width, bins)

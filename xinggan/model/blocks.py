@@ -4,6 +4,7 @@ XingGAN (ECCV 2020, sections 3.1 and 3.2) with the layer settings of its publish
 convolution blocks. Convolutions that a norm follows have a bias only with InstanceNorm.
 """
 
+from math import prod
 from typing import Literal
 
 import torch
@@ -14,9 +15,21 @@ from xinggan.model.attention import CrossAttention, PyramidPooling
 from xinggan.model.switches import Architecture, Attention, Branches, Norm, Scale
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """InstanceNorm2d. On a CPU as a batch norm of each image, which keeps channels last: up to ten times as fast."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [B, C, h, w]."""
+        if features.device.type != "cpu":
+            return super().forward(features)
+        weights = {"weight": self.weight, "bias": self.bias, "training": True, "eps": self.eps}
+        normed = [nn.functional.batch_norm(image, None, None, **weights) for image in features.split(1)]
+        return torch.cat(normed) if len(normed) > 1 else normed[0]
+
+
 def normalisation(norm: str, channels: int) -> nn.Module:
     """BatchNorm2d with affine parameters and running statistics, or InstanceNorm2d with neither."""
-    return nn.BatchNorm2d(channels) if norm == Norm.batch else nn.InstanceNorm2d(channels)
+    return nn.BatchNorm2d(channels) if norm == Norm.batch else InstanceNorm(channels)
 
 
 def convolution(norm: str, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -35,7 +48,8 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 class Dropout(nn.Module):
     """Dropout whose mask is drawn for the whole global batch, of which this process keeps its rows.
 
-    So several processes that seed alike drop what a single process would.
+    So several processes that seed alike drop what a single process would. A mask costs 16 random bits an element, a
+    quarter of what PyTorch's takes on a CPU, so the probability is rounded to a multiple of 2^-16.
     """
 
     def __init__(self, probability: float):
@@ -44,12 +58,15 @@ class Dropout(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features: [B, C, h, w], B images of this process."""
-        if not self.training or self.probability == 0:
+        dropped = round(self.probability * 2**16)  # of 2^16
+        if not self.training or dropped == 0:
             return features
         processes = Processes.current
-        size = (features.shape[0] * processes.count, *features.shape[1:])
-        keep = torch.empty(size, dtype=features.dtype, device=features.device).bernoulli_(1 - self.probability)
-        return features * processes.own_rows(keep).div_(1 - self.probability)
+        count, channels, height, width = features.shape
+        shape = (count * processes.count, height, width, channels)
+        draws = torch.empty(-(-prod(shape) // 4), dtype=torch.int64, device=features.device).random_(-(2**63), None)
+        kept = (draws.view(torch.int16)[: prod(shape)] >= dropped - 2**15).view(shape).permute(0, 3, 1, 2)
+        return features * processes.own_rows(kept) * (2**16 / (2**16 - dropped))
 
 
 class Encoder(nn.Sequential):
@@ -107,7 +124,7 @@ class CrossingBlock(nn.Module):
         x_new, y_new = x, y
         appearance_guided = self.shape_guided if self.tied else self.appearance_guided
         if self.shape_guided is not None or appearance_guided is not None:
-            x_keys, y_keys = self.pool(x), self.pool(y)  # [B, S, C] each, shared by both attentions
+            x_keys, y_keys = self.pool(x), self.pool(y)  # S keys each, shared by both attentions
             bins = self.pool.bins(x)
             if self.shape_guided is not None:
                 x_new = self.shape_guided(x, x_keys, y_keys, bins)

@@ -1,0 +1,62 @@
+"""Softmax attention of N positions to S keys, softmax(q k^T) v, without holding all N x S weights at once.
+
+The papers' blocks (XingGAN, ECCV 2020, eq. 1 to 6) with 32 channels of queries and 256 of values. On a CPU queries are
+taken in blocks, whose weights stay in the cache and are computed again for the gradient; on an accelerator this is
+PyTorch's fused attention, whose memory-efficient kernel takes queries and values of different widths.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+BLOCK = 2**22  # weights computed at a time
+LARGE_PRODUCT = 2**25  # multiplications an image from which a convolution is faster than a matrix product
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, as_published: bool = False) -> Tensor:
+    """query: [B, N, c]; key: [B, S, c]; value: [B, S, C]. Returns [B, N, C]. as_published: see `weighted`."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+    (count, positions, _), keys = query.shape, key.shape[1]
+    if count * positions * keys <= BLOCK:
+        return _attend_at_once(query, key, value, as_published)
+    images, rows = max(1, BLOCK // (positions * keys)), max(1, BLOCK // keys)
+    results = []
+    for first in range(0, count, images):
+        some = slice(first, first + images)
+        parts = [_attend_again(part, key[some], value[some], as_published) for part in query[some].split(rows, dim=1)]
+        results.append(torch.cat(parts, dim=1))
+    return torch.cat(results)
+
+
+def _attend_at_once(query: Tensor, key: Tensor, value: Tensor, as_published: bool) -> Tensor:
+    return weighted(torch.softmax(query @ key.transpose(1, 2), dim=-1), value, as_published)
+
+
+def _attend_again(query: Tensor, key: Tensor, value: Tensor, as_published: bool) -> Tensor:
+    """As `_attend_at_once`, but for a gradient the weights are computed a second time rather than kept."""
+    if not torch.is_grad_enabled():
+        return _attend_at_once(query, key, value, as_published)
+    return checkpoint(_attend_at_once, query, key, value, as_published, use_reentrant=False, preserve_rng_state=False)
+
+
+def weighted(weights: Tensor, values: Tensor, as_published: bool = False) -> Tensor:
+    """weights [B, N, S] @ values [B, S, C] -> [B, N, C].
+
+    A large product in float32 on a CPU is a 1x1 convolution an image, of N pixels from S to C channels: oneDNN computes
+    that in half the time of MKL's batched product, depending on the processor's make. `as_published` keeps the matrix
+    product and so the order of its sums.
+    """
+    count, keys, channels = values.shape
+    large = weights[0].numel() * channels >= LARGE_PRODUCT
+    if as_published or not large or weights.device.type != "cpu" or weights.dtype != torch.float32:
+        return weights @ values
+    # Strides of no other layout than channels last: a batch of one would else be copied to another.
+    strides = (channels * keys, keys, 1, keys, keys)
+    kernels = values.to(weights.dtype).mT.contiguous().as_strided((count, channels, keys, 1, 1), strides)
+    pixels = weights.transpose(1, 2)[..., None]  # [B, S, N, 1]
+    products = [
+        F.conv2d(one, kernel) for one, kernel in zip(pixels.split(1), kernels, strict=True)
+    ]  # [1, C, N, 1] each
+    return torch.cat(products)[..., 0].transpose(1, 2)
