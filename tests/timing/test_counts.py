@@ -74,7 +74,7 @@ def counted(method, people, batch=2):
     return outermost_networks(method, inference_call(method, people.test, "cpu", batch))
 
 
-def test_evaluations_are_those_of_the_largest_network_for_each_image(people):
+def test_evaluations_are_those_of_the_busiest_network_for_each_image(people):
     assert evaluations(counted(XingGAN(Architecture(blocks=1, width=4)), people), 2) == 1
     assert evaluations(counted(CopySource(), people), 2) == 0
     assert evaluations(counted(VaeRoundtrip(vae_width=4, vae_factor=4), people), 2) == 1

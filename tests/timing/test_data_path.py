@@ -18,7 +18,7 @@ def test_both_ways_give_the_same_images_and_joint_maps(people, tmp_path):
         torch.testing.assert_close(read_maps, maps)
         for image, read in zip(images, read_images, strict=True):
             assert image.shape == read.shape == (3, 3, 32, 16)
-            assert (image - read).abs().mean() < 0.05
+            assert (image - read).abs().mean() < 0.1
 
 
 def test_each_way_is_measured_in_every_round_and_the_ratio_printed(people, tmp_path, capsys):

@@ -55,15 +55,12 @@ def outermost_networks(method: Method, run: Callable[[], object]) -> list[Networ
 
 
 def evaluations(networks: list[NetworkCalls], images: int) -> float:
-    """How often the largest of the networks was evaluated for each image; 0 for a method without any.
+    """Evaluations for each image of the network that is evaluated most; 0 for a method without any.
 
     Guidance and solvers of higher order evaluate more than once a sampling step; what is evaluated once for several
     branches counts for each of them.
     """
-    if not networks:
-        return 0
-    largest = max(networks, key=lambda network: sum(weights.numel() for weights in network.module.parameters()))
-    return largest.items / images
+    return max((network.items for network in networks), default=0) / images
 
 
 def parameters(method: Method) -> int:

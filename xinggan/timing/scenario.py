@@ -25,7 +25,7 @@ class Scenario:
     height: int
     width: int
     mode: str = "eager"
-    evaluations: float | None = None  # of the method's largest network, an image; None: not counted
+    evaluations: float | None = None  # an image, of the network evaluated most; None: not counted
     sampler: str | None = None  # where a sweep chose them; None: the method's own
     sampling_steps: int | None = None
     threads: int = 0
