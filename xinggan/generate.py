@@ -55,7 +55,8 @@ def generate_pairs(
     images = np.empty((len(indices), split.height, split.width, 3), dtype=np.uint8)
     training = method.training
     method.eval()
-    with Progress("generating", len(indices), "images", enabled=progress) as shown:
+    # Around all batches, so that bfloat16 copies of the weights are made once.
+    with Progress("generating", len(indices), "images", enabled=progress) as shown, method.autocast():
         for start in range(0, len(indices), batch):
             if stop:
                 stop.check()
