@@ -17,13 +17,13 @@ FRONT_HEADS = ("metric", "run", "latency [ms] ↓", "value", "best for whoever c
 
 def circumstances(records: Records) -> dict[str, Any] | None:
     """The circumstances that most of the runs were timed under, of those the smallest batch, fp32 before bf16."""
-    found: Counter = Counter()
+    found: Counter[tuple[Any, ...]] = Counter()
     for record in records:
         found.update({tuple(row.get(key) for key in SAME) for row in record.scenarios if _is_plain(row)})
     if not found:
         return None
 
-    def preferred(key: tuple) -> tuple:
+    def preferred(key: tuple[Any, ...]) -> tuple[Any, ...]:
         told = dict(zip(SAME, key, strict=True))
         return -found[key], told["batch"] or 0, told["mode"] != "eager", told["precision"] != "fp32", str(key)
 

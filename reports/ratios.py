@@ -83,7 +83,7 @@ def _scenario(record: Record, **wanted: Any) -> dict[str, Any] | None:
 def hours(scenario: dict[str, Any] | None) -> float | None:
     """Of the published schedule, at the speed of this training scenario."""
     schedule = (scenario or {}).get("schedule")
-    found = schedule.get("hours") if isinstance(schedule, dict) else None
+    found: Any = schedule.get("hours") if isinstance(schedule, dict) else None
     return found if is_number(found) and found > 0 else None
 
 

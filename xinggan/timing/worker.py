@@ -18,7 +18,7 @@ from xinggan.data.packed import open_packed
 from xinggan.model.from_settings import build, check_targets
 from xinggan.timing import device as clock
 from xinggan.timing.calls import WARM_UP_CALLS, inference_call, training_calls
-from xinggan.timing.counts import evaluations, multiply_accumulates, outermost_networks, parameters
+from xinggan.timing.counts import NetworkCalls, evaluations, multiply_accumulates, outermost_networks, parameters
 from xinggan.timing.task import Task
 
 WARM_UP_SECONDS = 10.0  # warming up ends after this long
@@ -104,7 +104,7 @@ class Measurement:
 
         What is between them, such as a sampler's loop over its steps, stays Python, in every method.
         """
-        networks = {}
+        networks: dict[torch.nn.Module, NetworkCalls] = {}
         for call in self.calls:
             found = outermost_networks(self.method, call)
             networks |= {network.module: network for network in found}
