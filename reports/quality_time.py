@@ -27,7 +27,8 @@ def circumstances(records: Records) -> dict[str, Any] | None:
         told = dict(zip(SAME, key, strict=True))
         return -found[key], told["batch"] or 0, told["mode"] != "eager", told["precision"] != "fp32", str(key)
 
-    return dict(zip(SAME, min(found, key=preferred), strict=True))
+    first = min(found, key=preferred)
+    return dict(zip(SAME, first, strict=True))
 
 
 def latencies(records: Records) -> dict[str, float]:
