@@ -50,7 +50,9 @@ def grid_rows(study: str | None, words: list[str]) -> list[tuple[str, list[str]]
     from ablations.study import STUDIES, overlap, study_rows
 
     if study is None:
-        return [(" ".join(row), row) for row in expand(words)]
+        rows = expand(words)
+        differing = {word for row in rows for word in row if len(rows) == 1 or any(word not in other for other in rows)}
+        return [(" ".join(word for word in row if word in differing), row) for row in rows]
     if study not in STUDIES:
         raise ConfigurationError(f"study={study}: accepted are {', '.join(STUDIES)}")
     of_data = [word for word in words if overlap(key_of(word), "dataset")]

@@ -13,7 +13,7 @@ class State(StrEnum):
     interrupted = "interrupted"  # begun, and no job is left
     cancelled = "cancelled"  # by slurm.cancel or scancel
     failed = "failed"
-    repaired = "repaired"  # failed, and the code has changed since
+    repaired = "failed, code changed"  # since then: worth another try
     unscored = "unscored"  # trained, but its metrics.json was deleted
     finished = "finished"
 

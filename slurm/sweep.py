@@ -8,7 +8,6 @@ what is missing; a run that failed is tried again once the code has changed, or 
 """
 
 import argparse
-import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -52,7 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.retry and options.replace:
         parser.error("--retry goes on where a run failed, --replace starts anew: choose one")
     mode = Mode.replace if options.replace else Mode.retry if options.retry else Mode.sweep
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from slurm.plan import plan_runs
 
