@@ -132,26 +132,22 @@ def submit(submission: Submission, lock: SubmissionLock, after: list[str], repor
             lock.check()
             path = submission.folder / f"{array.name}.sh"
             write_atomically(path, array_script(submission, array))
-            array.identifier = _sbatch(submission, array.name, path, [])
+            array.identifier = _sbatch(submission, array.name, path, [f"--output={submission.folder}/%x-%a.out"])
             identifiers.append(array.identifier)
             submission.write()
     finally:
-        if report and (identifiers or not submission.rows):
+        if report and identifiers:
             path = submission.folder / "report.sh"
             write_atomically(path, report_script(submission))
-            depends = [f"--dependency=afterany:{':'.join([*identifiers, *after])}"] if identifiers or after else []
-            submission.report = _sbatch(submission, submission.report_name, path, depends)
+            depends = f"--dependency=afterany:{':'.join([*identifiers, *after])}"
+            output = f"--output={submission.folder}/%x.out"
+            submission.report = _sbatch(submission, submission.report_name, path, [output, depends])
             submission.write()
 
 
 def _sbatch(submission: Submission, name: str, script: Path, further: list[str]) -> str:
     """The new job's identifier. If sbatch gives no answer, the queue is asked whether it got the job nevertheless."""
-    words = [
-        f"--chdir={submission.request.directory}",
-        f"--output={submission.folder}/%x-%a.out",
-        *further,
-        str(script),
-    ]
+    words = [f"--chdir={submission.request.directory}", *further, str(script)]
     try:
         return ask("sbatch", "--parsable", *words).strip().split(";")[0]
     except ClusterError:
