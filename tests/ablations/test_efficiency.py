@@ -8,7 +8,7 @@ from ablations.study import main
 from reports.records import load_records
 
 QUICK = [
-    "preset=smoke", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1", "device=cpu", "blocks=1",
+    "preset=smoke", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1", "device=cpu",
     "timing.methods=xinggan", "timing.precisions=fp32", "timing.modes=eager,cudagraph", "timing.batches=1",
     "timing.training_modes=", "timing.samplers=", "timing.rounds=2", "timing.seconds=0.01", "timing.calls=2",
 ]  # fmt: skip
