@@ -87,7 +87,8 @@ def new_submission(
     runs_folder: Path, cluster: Cluster, chosen: Sequence[tuple[PlannedRun, Action]], request: Request
 ) -> Submission:
     """A submission of the chosen (run, action) pairs, trained ones first. Nothing is written yet."""
-    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    now = datetime.now(UTC)
+    name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(2)}"  # in the order of time
     rows = [
         {"run": run.folder.name, "title": run.title, "words": run.words, "trained": run.trained, "action": action.value}
         for run, action in sorted(chosen, key=lambda pair: not pair[0].trained)
