@@ -100,7 +100,8 @@ def decide_and_submit(
             return None
         submission = new_submission(runs_folder, cluster, chosen, request)
         after = sorted({state.identifier.split("_")[0] for state in states if state.job is not None} - {""})
-        aside = [put_aside(run.folder, submission.name) for run, action in chosen if action == Action.replace]
+        replaced = [run.folder for run, action in chosen if action == Action.replace and run.folder.exists()]
+        aside = [put_aside(folder, submission.name) for folder in replaced]
         try:
             submit(submission, lock, after, report)
         except (ClusterError, LockLost):
