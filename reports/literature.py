@@ -60,7 +60,8 @@ def read_literature(path: Path | str = LITERATURE) -> list[Published]:
     expected = [field.name for field in fields(Published)]
     if heads != expected:
         raise LiteratureError(f"{path}: the columns are {', '.join(heads) or 'none'}; expected {', '.join(expected)}")
-    problems, seen = [], {}
+    problems: list[str] = []
+    seen: dict[tuple[str, ...], int] = {}
     for number, row in enumerate(rows, start=2):
         wrong = _problems(row)
         earlier = seen.setdefault(tuple(map(str, row.values())), number)
@@ -69,7 +70,8 @@ def read_literature(path: Path | str = LITERATURE) -> list[Published]:
         problems += [f"row {number}: {problem}" for problem in wrong]
     if problems:
         raise LiteratureError(f"{path} has {len(problems)} mistakes:\n  " + "\n  ".join(problems))
-    return [Published(**{**row, "value": float(row["value"])}) for row in rows]
+    typed: list[dict[str, Any]] = [row | {"value": float(row["value"])} for row in rows]
+    return [Published(**row) for row in typed]
 
 
 def _problems(row: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xinggan.distributed import Processes
 from xinggan.model.attention import CrossAttention, PyramidPooling
@@ -22,8 +23,8 @@ class InstanceNorm(nn.InstanceNorm2d):
         """features: [B, C, h, w]."""
         if features.device.type != "cpu":
             return super().forward(features)
-        weights = {"weight": self.weight, "bias": self.bias, "training": True, "eps": self.eps}
-        normed = [nn.functional.batch_norm(image, None, None, **weights) for image in features.split(1)]
+        weight, bias = self.weight, self.bias
+        normed = [F.batch_norm(one, None, None, weight, bias, True, eps=self.eps) for one in features.split(1)]
         return torch.cat(normed) if len(normed) > 1 else normed[0]
 
 
@@ -42,7 +43,7 @@ def convolution(norm: str, inputs: int, outputs: int, kernel: int = 3, stride: i
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """images [B, C, H, W] -> H and W enlarged to multiples of `multiple`; the last row and column are repeated."""
     height, width = images.shape[-2:]
-    return nn.functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 class Dropout(nn.Module):
