@@ -18,6 +18,7 @@ from reports.timing import distributions, is_number, number
 
 PANEL_INCHES = 2.4  # height of a panel with curves
 LOSSES_THAT_SHOULD_FALL = ("l1", "perceptual")  # the adversarial ones balance: neither direction is better
+Intervals = dict[str, tuple[float, float]]  # of each run
 POINTS_TO_SMOOTH = 60  # curves with more points are drawn faintly, with their running median on top
 
 
@@ -87,8 +88,10 @@ def draw_curve(axes: Axes, curve: dict[int, float], look: Look) -> None:
 
 
 @rc_context(SETTINGS)
-def metric_dots(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
-    """One panel a metric and protocol, one dot a run, in the order of the table.
+def metric_dots(
+    records: Records, inches: float = WIDE_INCHES, intervals: dict[tuple[str, str], Intervals] | None = None
+) -> Figure | None:
+    """One panel a metric and protocol, one dot a run, in the order of the table, its interval as a line.
 
     A ground truth far from all other dots is named at the panel's edge instead of squeezing them together.
     """
@@ -102,8 +105,8 @@ def metric_dots(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
     runs = [record.run for record in records if any(record.run in values for values in found.values())]
     titles, style = records.titles(), looks(records)
     labels = [wrap(titles[run], inches, wide=24, narrow=16) for run in runs]
-    lines = sum(label.count("\n") + 1 for label in labels)
-    figure, every = panels([0.8 + 0.21 * lines] * len(found), inches, per_row=3, sharey=True)
+    lines = max(label.count("\n") + 1 for label in labels)
+    figure, every = panels([0.8 + max(0.24, 0.17 * lines) * len(labels)] * len(found), inches, per_row=3, sharey=True)
     order = measures.in_order(metric for metric, _ in found)
     keys = sorted(found, key=lambda key: (order.index(key[0]), key[1]))
     for key, axes in zip(keys, every, strict=True):
@@ -113,6 +116,8 @@ def metric_dots(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
                 name_at_edge(axes, value, runs.index(run), to_the_right=value > max(set(found[key].values()) - {value}))
             else:
                 axes.plot(value, runs.index(run), style[run].marker, color=style[run].colour, markersize=8)
+                if of_run := (intervals or {}).get(key, {}).get(run):
+                    axes.plot(of_run, [runs.index(run)] * 2, color=style[run].colour, linewidth=1.6, zorder=1)
         axes.set_title(wrap(measures.heading(key[0]), inches, wide=36, narrow=27))
         axes.set_xlabel(measures.direction(key[0]), loc="right")
         axes.set_yticks(range(len(runs)), labels)

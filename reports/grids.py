@@ -23,7 +23,7 @@ INK, PAPER, ABSENT = "#222222", "#ffffff", "#ededed"
 class GridLook:
     """Sizes in pixels of the page; `density` image pixels are drawn for each, for sharp letters on sharp screens."""
 
-    page_width: int = 1070  # short rows stand side by side in as many blocks as fit (the page shrinks a little excess)
+    page_width: int = 1070  # blocks of rows stand side by side as they fit (the page shrinks a little excess)
     cell_width: int = 96
     font_size: int = 13
     gap: int = 6
@@ -46,18 +46,39 @@ def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image
     first = next((image for image in images if image is not None), None)
     if first is None:
         return None
-    enlarged = max(1, round(look.density * look.cell_width / first.width))
-    width, height, gap = first.width * enlarged, first.height * enlarged, look.gap * look.density
-    font = _font(look.font_size * look.density)
     titles = records.titles()
-    labels = [_wrapped(text, font, width) for text in [*GIVEN.values(), *(titles[record.run] for record in runs)]]
+    heads = [*GIVEN.values(), *(titles[record.run] for record in runs)]
+    numbers = numbers[: rows * blocks_beside(len(heads), first, look)]
+    cells = [
+        [_given(runs, number, kind) for kind in GIVEN] + [_generated(runs, run, number) for run in runs]
+        for number in numbers
+    ]
+    return picture_rows(heads, cells, len(GIVEN), look)
+
+
+def blocks_beside(columns: int, image: Image.Image, look: GridLook) -> int:
+    """How many rows of so many images have room beside one another."""
+    gap, width = look.gap * look.density, _enlarged(image, look)[0]
+    return max(1, (look.page_width * look.density + 5 * gap) // (columns * (width + gap) + 6 * gap))
+
+
+def picture_rows(
+    heads: list[str], rows: list[list[Image.Image | None]], given: int, look: GridLook = WIDE
+) -> Image.Image:
+    """Rows of images under their heads; the first `given` columns stand apart, and an image that is not there is grey.
+
+    Short rows stand side by side in as many blocks as fit.
+    """
+    first = next(image for row in rows for image in row if image is not None)
+    (width, height), gap = _enlarged(first, look), look.gap * look.density
+    font = _font(look.font_size * look.density)
+    labels = [_wrapped(text, font, width) for text in heads]
     head = max(label.count("\n") + 1 for label in labels) * round(font.size * 1.25) + gap
     # what was given stands apart from what was generated, and a block from the next
-    lefts = [column * (width + gap) + (2 * gap if column >= len(GIVEN) else 0) for column in range(len(labels))]
+    lefts = [column * (width + gap) + (2 * gap if column >= given else 0) for column in range(len(labels))]
     block_width = lefts[-1] + width + 5 * gap
-    blocks = max(1, min(len(numbers), (look.page_width * look.density + 5 * gap) // block_width))
-    numbers = numbers[: rows * blocks]
-    in_block = math.ceil(len(numbers) / blocks)
+    blocks = min(len(rows), blocks_beside(len(heads), first, look))
+    in_block = math.ceil(len(rows) / blocks)
 
     grid = Image.new("RGB", (blocks * block_width - 5 * gap, head + in_block * (height + gap) - gap), PAPER)
     draw = ImageDraw.Draw(grid)
@@ -65,9 +86,8 @@ def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image
         for left, label in zip(lefts, labels, strict=True):
             at = block * block_width + left + width / 2, head - gap
             draw.multiline_text(at, label, INK, font, anchor="md", spacing=2 * look.density, align="center")
-    for place, number in enumerate(numbers):
+    for place, cells in enumerate(rows):
         block, row = divmod(place, in_block)
-        cells = [_given(runs, number, kind) for kind in GIVEN] + [_generated(runs, run, number) for run in runs]
         for left, cell in zip(lefts, cells, strict=True):
             corner = block * block_width + left, head + row * (height + gap)
             if cell is None:
@@ -75,6 +95,12 @@ def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image
             else:
                 grid.paste(cell.resize((width, height), Image.Resampling.NEAREST), corner)
     return grid
+
+
+def _enlarged(image: Image.Image, look: GridLook) -> tuple[int, int]:
+    """Width and height in image pixels of a cell: whole multiples of the image's own."""
+    times = max(1, round(look.density * look.cell_width / image.width))
+    return image.width * times, image.height * times
 
 
 def _path(record: Record, number: str, kind: str) -> Path:

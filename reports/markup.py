@@ -53,7 +53,8 @@ def _cells(row: Sequence[Any]) -> Markup:
     return join(Markup("<td>{}</td>").format(cell) for cell in row)
 
 
-def listing(items: Iterable[Any]) -> Markup:
-    """A list; nothing where there are no items."""
+def listing(items: Iterable[Any], kind: str = "") -> Markup:
+    """A list, `kind` its class in the style sheet; nothing where there are no items."""
     rows = [Markup("<li>{}</li>").format(item) for item in items]
-    return Markup("<ul>{}</ul>").format(join(rows)) if rows else EMPTY
+    opened = Markup('<ul class="{}">').format(kind) if kind else Markup("<ul>")
+    return opened + join(rows) + Markup("</ul>") if rows else EMPTY

@@ -1,4 +1,4 @@
-"""Run a report notebook in a fresh process of this interpreter and turn it into one HTML page that needs nothing else.
+"""Run the report's notebooks in a fresh process of this interpreter and turn each into an HTML page.
 
 The kernel is described in a temporary folder, so that neither an installed kernelspec nor a writable home is needed,
 and nobody's start-up files take part.
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,18 @@ class NotebookFailed(RuntimeError):
     """A cell of the notebook raised; the message names the cell and the error."""
 
 
-def run_notebook(notebook: Path, parameters: dict[str, Any], progress: bool) -> Any:
-    """Execute `notebook` by papermill with `parameters` and return it with its outputs. Raises NotebookFailed."""
+def run_notebooks(notebooks: list[Path], parameters: dict[str, Any], progress: bool) -> list[Any]:
+    """Execute notebooks by papermill with `parameters`, one after another in one kernel; each with its outputs.
+
+    A kernel takes seconds to start, so the cells of all are run as one notebook and parted again. Raises
+    NotebookFailed.
+    """
+    import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from papermill.parameterize import parameterize_notebook
 
-    logging.getLogger("papermill").setLevel(logging.WARNING)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     options = {
         "kernel_name": KERNEL,
         "start_timeout": START_TIMEOUT_S,
@@ -38,15 +45,42 @@ def run_notebook(notebook: Path, parameters: dict[str, Any], progress: bool) -> 
         "log_output": False,
     }
     with _own_kernel():
+        parted = []
+        for path in notebooks:
+            notebook = papermill.iorw.load_notebook_node(str(path))
+            parted.append(parameterize_notebook(notebook, parameters, kernel_name=KERNEL, language="python"))
+        joined = nbformat.from_dict({**parted[0], "cells": [cell for notebook in parted for cell in notebook.cells]})
         try:
-            return papermill.execute_notebook(str(notebook), None, parameters=parameters, **options)
+            done = papermill.execute_notebook(joined, None, **options)
         except PapermillExecutionError as error:
-            message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n\n{error.source}"
+            name = _notebook_of(error.cell_index, notebooks, [len(notebook.cells) for notebook in parted])
+            message = f"{name}: {error.ename}: {error.evalue}\n\n{error.source}"
             raise NotebookFailed(message) from error
+    cells = iter(done.cells)
+    return [nbformat.from_dict({**part, "cells": [next(cells) for _ in part.cells]}) for part in parted]
 
 
-def to_html(notebook: Any, title: str, subtitle: str, show_code: bool = False) -> str:
-    """One self-contained page: style, figures and tables inside, no script."""
+def _notebook_of(cell: int, notebooks: list[Path], lengths: list[int]) -> str:
+    """`quality.ipynb, cell 3` of a cell of the joined notebook, both counted from 0."""
+    for path, length in zip(notebooks, lengths, strict=True):
+        if cell < length:
+            return f"{path.name}, cell {cell}"
+        cell -= length
+    return notebooks[-1].name
+
+
+@dataclass(frozen=True)
+class PageHead:
+    """What stands above a page's chapters; `pages` are (file, title) of the whole site and `file` is this one's."""
+
+    title: str
+    subtitle: str
+    file: str
+    pages: tuple[tuple[str, str], ...]
+
+
+def to_html(notebook: Any, head: PageHead, show_code: bool = False) -> str:
+    """One page: style, figures and tables inside, no script; links to the site's other pages beside it."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
@@ -55,7 +89,7 @@ def to_html(notebook: Any, title: str, subtitle: str, show_code: bool = False) -
         exclude_input=not show_code,
         anchor_link_text="#",
     )
-    page, _ = exporter.from_notebook_node(notebook, resources={"report_title": title, "report_subtitle": subtitle})
+    page, _ = exporter.from_notebook_node(notebook, resources={"head": head})
     return page
 
 

@@ -47,6 +47,8 @@ class Record:
     config: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     _unreadable: dict[str, str] = field(default_factory=dict, repr=False)
+    title: str | None = None  # of the study's row that the run is, and the row's place
+    place: int | None = None
 
     @property
     def run(self) -> str:
@@ -162,6 +164,8 @@ class Record:
         import pandas
 
         columns = ["pair", "pair_id", "identity", "value"]
+        if "per_image" in self.__dict__ and {"metric", *columns} <= set(self.per_image.columns):
+            return self._by_metric.get(metric, self.per_image.iloc[:0])[columns]
         try:
             path = self.directory / "per_image.parquet"
             return pandas.read_parquet(path, columns=columns, filters=[("metric", "==", metric)])
@@ -170,6 +174,11 @@ class Record:
         except Exception as error:  # pyarrow raises types of its own for a damaged file
             self._unreadable["per_image.parquet"] = f"not a parquet file with {', '.join(columns)} ({error})"
         return pandas.DataFrame({column: [] for column in columns})
+
+    @cached_property
+    def _by_metric(self) -> "dict[str, pandas.DataFrame]":
+        """Rows of each metric, once the whole file is in memory."""
+        return {str(metric): rows.reset_index(drop=True) for metric, rows in self.per_image.groupby("metric")}
 
     @cached_property
     def examples(self) -> list[str]:

@@ -5,6 +5,7 @@ load_records("runs").where(method="xinggan", scale=["single", "multi"]).metric("
 
 import difflib
 import fnmatch
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 
 from reports.query import MetricValues
 from reports.record import REFERENCES, Record, read_record
+from reports.studies import name_rows, read_studies
 from xinggan.metrics.catalogue import METRICS
 
 DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
@@ -24,7 +26,7 @@ class NothingFound(ValueError):
 
 
 class Records(Sequence[Record]):
-    """Run records in the order of a table: methods by name and seed, then the trivial references.
+    """Run records in the order of a table: rows of a study, other methods by name and seed, the trivial references.
 
     A part of a report's records (`where`, `methods`, ...) remembers the `whole`, so that a run has the same title and
     the same colour in all its tables and figures.
@@ -87,11 +89,11 @@ class Records(Sequence[Record]):
         """
         found = [(record, row) for record in self for row in record.measurements if row.metric == name]
         if not found and name not in METRICS:
-            there = self.metrics()
-            near = difflib.get_close_matches(name, {**there, **METRICS}, n=5, cutoff=0.5)
+            counts = self.metrics()
+            near = difflib.get_close_matches(name, [*counts, *METRICS], n=5, cutoff=0.5)
             raise ValueError(
                 f"no run has the metric {name!r}{'; like it: ' + ', '.join(near) if near else ''}. "
-                f"These runs have: {', '.join(there) or 'none yet'}"
+                f"These runs have: {', '.join(counts) or 'none yet'}"
             )
         wanted = {"name": protocol} if isinstance(protocol, str) else protocol or {}
         kept = [(record, row) for record, row in found if all(_same(row.protocol.get(k), v) for k, v in wanted.items())]
@@ -135,7 +137,7 @@ class Records(Sequence[Record]):
     def _titles(self) -> dict[str, str]:
         by_name: dict[str, list[Record]] = {}
         for record in self:
-            by_name.setdefault(record.name, []).append(record)
+            by_name.setdefault(record.title or record.name, []).append(record)
         titles: dict[str, str] = {}
         for name, namesakes in by_name.items():
             differing = Records(namesakes).differing() if len(namesakes) > 1 else []
@@ -172,8 +174,10 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
         raise NothingFound(
             f"no run in {runs_dir}: a run is a folder <label>-<hash> that holds config.yaml or status.json."
         )
+    studies = read_studies(runs_dir)
     if not select:
-        return everything
+        name_rows(everything, studies)
+        return Records(everything)
     names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
     conditions = dict(word.split("=", 1) for word in select if word not in names)
     kept = everything.where(**{key: value.split(",") for key, value in conditions.items()})
@@ -185,6 +189,7 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
             f"none of the {len(everything)} runs in {runs_dir} fits {' '.join(select)!r}. There are: {there}"
         )
     digests = {record.dataset_digest for record in kept if record.dataset_digest}
+    name_rows(kept, studies)
     return kept + Records(record for record in everything.references if record.dataset_digest in digests)
 
 
@@ -200,7 +205,8 @@ def _fits(record: Record, name: str) -> bool:
 def _table_order(record: Record) -> tuple:
     place = REFERENCES.index(record.method) if record.is_reference else -1
     seed = record.config.get("seed")
-    return place, record.name, seed if isinstance(seed, int) else 0, record.run
+    row = math.inf if record.place is None else record.place
+    return place, row, record.name, seed if isinstance(seed, int) else 0, record.run
 
 
 def _same(value: Any, wanted: Any) -> bool:

@@ -1,10 +1,13 @@
 """The metric table: a row for each run and trivial reference, a column for each metric under one protocol.
 
-A value that is not there is a dash with a footnote that says why. Nothing is in bold: no difference here was tested.
+A value that is not there is a dash with a footnote that says why. `with_certainty` adds intervals, and bold type where
+a test stands behind it.
 """
 
 import json
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas
@@ -14,6 +17,9 @@ from reports import measures
 from reports.markup import details, join, listing, table
 from reports.record import Measurement, flatten
 from reports.records import Records
+from reports.standings import Standing
+from reports.table_files import write_table
+from xinggan.files import write_atomically
 
 DASH = "–"
 
@@ -27,6 +33,8 @@ class MetricTable:
     rows: dict[str, list[Measurement | None]]  # run title -> a value for each column
     samples: list[str]  # of each column: number of test pairs or images behind its values
     notes: list[str] = field(default_factory=list)
+    intervals: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # of a run in a column
+    best: set[tuple[str, int]] = field(default_factory=set)  # values in bold, each by a test
 
     @property
     def headings(self) -> list[str]:
@@ -42,13 +50,23 @@ class MetricTable:
             for cell, digits in zip(self.rows[run], decimals, strict=True)
         ]
 
+    def told(self, run: str) -> list[Markup]:
+        """The values in a row as markup: bold by a test, footnote, interval."""
+        cells = []
+        for place, (text, note) in enumerate(self.cells(run)):
+            value = Markup("<strong>{}</strong>" if (run, place) in self.best else "{}").format(text) + _raised(note)
+            if interval := self._interval(run, place):
+                value += Markup("<small>{}</small>").format(interval.strip().replace(" ", "\u00a0"))
+            cells.append(value)
+        return cells
+
     def as_html(self) -> Markup:
         protocols = [protocol for _, protocol in self.columns]
         heads = [
             Markup("{}<small>{}<br>n = {}</small>").format(_unbroken(heading), protocol_name(protocol), n)
             for heading, protocol, n in zip(self.headings, protocols, self.samples, strict=True)
         ]
-        rows = [[run, *(text + _raised(note) for text, note in self.cells(run))] for run in self.rows]
+        rows = [[run, *self.told(run)] for run in self.rows]
         notes = join(Markup("<li>{}</li>").format(note) for note in self.notes)
         settings = (
             Markup("{}: {}").format(heading, protocol_settings(protocol))
@@ -62,19 +80,38 @@ class MetricTable:
             ]
         )
 
+    def keep(self, stem: Path) -> None:
+        """Write the table's files, the Markdown one with its notes."""
+        write_table(stem, ["run", *self.headings], [[run, *self.told(run)] for run in self.rows], self.title)
+        write_atomically(stem.with_name(f"{stem.name}.md"), self.as_markdown())
+
     def as_markdown(self) -> str:
         heads = [
             f"{heading} ({protocol_name(protocol)}, n = {n})"
             for heading, (_, protocol), n in zip(self.headings, self.columns, self.samples, strict=True)
         ]
         rows = [
-            _markdown_row([run, *(f"{text} [{note}]" if note else text for text, note in self.cells(run))])
+            _markdown_row(
+                [
+                    run,
+                    *(
+                        f"{text} [{note}]" if note else text + self._interval(run, place)
+                        for place, (text, note) in enumerate(self.cells(run))
+                    ),
+                ]
+            )
             for run in self.rows
         ]
         notes = [f"[{number}] {escape(note)}" for number, note in enumerate(self.notes, start=1)]
         ruler = "|---" + "|---:" * len(heads) + "|"
         lines = [f"### {escape(self.title)}", "", _markdown_row(["run", *heads]), ruler, *rows]
         return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+
+    def _interval(self, run: str, place: int) -> str:
+        if (run, place) not in self.intervals:
+            return ""
+        low, high = (f"{end:.{self._decimals(place)}f}" for end in self.intervals[run, place])
+        return f" [{low}, {high}]"
 
     def _decimals(self, place: int) -> int:
         """Four decimals for values up to 2, fewer for larger ones; the same for the whole column."""
@@ -87,6 +124,20 @@ class MetricTable:
         if text not in self.notes:
             self.notes.append(text)
         return self.notes.index(text) + 1
+
+
+def with_certainty(table: MetricTable, found: dict[tuple[str, str], Standing], titles: dict[str, str]) -> None:
+    """Intervals over people for each value, and bold for the one run that is better than all others by a test."""
+    for place, key in enumerate(table.columns):
+        standing = found.get(key)
+        if standing is None:
+            continue
+        for run, row in standing.by_run.iterrows():
+            title = titles[str(run)]
+            if title in table.rows and math.isfinite(row["low"]) and row["low"] < row["high"]:
+                table.intervals[title, place] = float(row["low"]), float(row["high"])
+        if standing.is_clear and standing.best in table.rows:
+            table.best.add((standing.best, place))
 
 
 def _unbroken(heading: str) -> str:

@@ -1,4 +1,4 @@
-"""The built page is whole, safe, offline and says what is missing; mistakes answer with exit status 2."""
+"""The built pages are whole, safe, offline and says what is missing; mistakes answer with exit status 2."""
 
 import base64
 import json
@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from reports import page
-from reports.build import NOTEBOOK, build_report, main
-from reports.notebook import NotebookFailed, run_notebook, to_html
+from reports.build import NOTEBOOKS, PAGES, build_report, file_of, main
+from reports.notebook import NotebookFailed, PageHead, run_notebooks, to_html
+from reports.pages import gallery, overview, quality, timing, training
 from reports.records import load_records
 
 EVIL = "xinggan <script>alert(1)</script> & \"quoted\" '<b>'"
@@ -57,53 +57,79 @@ def built(tmp_path_factory, fabricator):
     fabricate.run("evil", EVIL, state="failed")
     fabricate.references()
     path = build_report(folder / "runs", folder / "report")
-    text = path.read_text(encoding="utf-8")
-    return SimpleNamespace(path=path, folder=folder / "report", text=text, page=Page(text))
+    texts = {name: (path.parent / file_of(name)).read_text(encoding="utf-8") for name in PAGES}
+    return SimpleNamespace(path=path, folder=folder / "report", texts=texts, pages={n: Page(texts[n]) for n in PAGES})
 
 
-def test_page_is_well_formed_and_shows_every_chapter(built):
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_well_formed_and_leads_to_every_other(built, name):
     assert built.path == built.folder / "index.html"
-    assert built.page.open == []
-    chapters = [attributes["href"] for attributes in built.page.all("a") if attributes["href"].startswith("#")]
-    ids = {attributes["id"] for _, attributes in built.page.tags if "id" in attributes}
-    assert {"#Samples", "#Metrics", "#Training", "#Timing", "#Configuration", "#Records"} <= set(chapters)
-    assert {chapter[1:] for chapter in chapters} <= ids
-    for told in ("xinggan scale=single", "0.4100", "copy_source", "clean", "n = 48", "weights-inception", "0123456789"):
-        assert told in built.page.text
+    page = built.pages[name]
+    assert page.open == []
+    links = [attributes["href"] for attributes in page.all("a")]
+    assert [file_of(other) for other in PAGES] == links[: len(PAGES)]
+    current = [attributes["href"] for attributes in page.all("a") if attributes.get("aria-current") == "page"]
+    assert current == [file_of(name)]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
 
 
-def test_page_loads_nothing_and_runs_nothing(built):
-    assert not built.page.all("script") and not built.page.all("link") and not built.page.all("iframe")
-    for _, attributes in built.page.tags:
-        for name in ("src", "srcset"):
-            assert attributes.get(name, "data:").startswith("data:")
-        assert not any(name.startswith("on") for name in attributes)
-    for attributes in built.page.all("a"):
-        assert attributes["href"].startswith("#") or (built.folder / attributes["href"]).is_file()
-    assert not re.search(r"url\(|@import", built.text)
-    policy = next(meta["content"] for meta in built.page.all("meta") if "http-equiv" in meta)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("overview", ("3 runs of xinggan on synthetic 64x32", "copy_source", "records are incomplete")),
+        ("quality", ("xinggan scale=single", "0.4100", "copy_source", "clean", "n = 48", "weights-inception")),
+        ("training", ("Size and training", "1,234,567")),
+        ("timing", ("Timing scenarios: device cpu", "no bf16 here")),
+        ("gallery", ("Test pairs of synthetic 64x32",)),
+        ("data", ("people_test", "is not on this machine")),
+        ("provenance", ("0123456789", "a processor", "learning_rate")),
+    ],
+)
+def test_every_page_tells_what_the_records_hold(built, name, told):
+    for words in told:
+        assert words in built.pages[name].text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_load_nothing_and_run_nothing(built, name):
+    page = built.pages[name]
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    for _, attributes in page.tags:
+        for source in ("src", "srcset"):
+            assert attributes.get(source, "data:").startswith("data:")
+        assert not any(attribute.startswith("on") for attribute in attributes)
+    for attributes in page.all("a"):
+        file = attributes["href"].split("#")[0]
+        assert not file.startswith("/") and (not file or (built.folder / file).is_file())
+    assert not re.search(r"url\(|@import", built.texts[name])
+    policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
     assert policy.startswith("default-src 'none'")
 
 
 def test_names_and_errors_with_markup_are_text(built):
-    assert EVIL in built.page.text
-    assert "<b>loss</b> is nan" in built.page.text
-    assert "<script" not in built.text
+    assert EVIL in built.pages["quality"].text + built.pages["provenance"].text
+    assert "<b>loss</b> is nan" in built.pages["provenance"].text
+    assert not any("<script" in text for text in built.texts.values())
 
 
 def test_pictures_are_whole_and_drawn_for_wide_and_narrow_pages(built):
-    sources, images = built.page.all("source"), built.page.all("img")
-    assert len(sources) == len(images) == 5  # samples, metrics, losses, evaluations, timing
-    for uri in [source["srcset"] for source in sources] + [image["src"] for image in images]:
-        kind, content = uri.removeprefix("data:").split(";base64,")
-        assert base64.b64decode(content).startswith({"image/png": b"\x89PNG", "image/svg+xml": b"<?xml"}[kind])
-    assert all(image["alt"] for image in images)
-    assert len(list((built.folder / "figures").iterdir())) == 5
+    for page in built.pages.values():
+        sources, images = page.all("source"), page.all("img")
+        assert len(sources) == len(images)
+        for uri in [source["srcset"] for source in sources] + [image["src"] for image in images]:
+            kind, content = uri.removeprefix("data:").split(";base64,")
+            assert base64.b64decode(content).startswith({"image/png": b"\x89PNG", "image/svg+xml": b"<?xml"}[kind])
+        assert all(image["alt"] for image in images)
+    kept = {path.name for path in (built.folder / "figures").iterdir()}
+    drawn = {"metrics-1", "learning-curves", "evaluations", "timing", "throughput"}
+    assert {f"{name}.{kind}" for name in drawn for kind in ("svg", "pdf")} | {"samples-1.png"} <= kept
+    assert all((built.folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in drawn)
     assert not list(built.folder.rglob("*.part"))
 
 
 def test_what_is_missing_is_told(built):
-    missing = built.page.text.split("What is missing")[-1]
+    missing = built.pages["provenance"].text
     assert "failed at step 120 of 400: FloatingPointError" in missing
     assert "metrics.json: not there" in missing
 
@@ -111,7 +137,7 @@ def test_what_is_missing_is_told(built):
 def test_single_scored_run_shows_its_headlines_beside_the_references(fabricate):
     fabricate.run()
     fabricate.references()
-    shown = Page(page.overview(load_records(fabricate.folder))._repr_html_())
+    shown = Page(overview.compared(load_records(fabricate.folder))._repr_html_())
     assert "1 run of xinggan on synthetic 64x32: 1 finished. References: copy_source" in shown.text
     assert "0.410copy source 0.310mean image 0.340clean, n = 48" in shown.text
 
@@ -120,14 +146,14 @@ def test_chapters_about_nothing_say_so(fabricate):
     directory = fabricate.run(state="failed")
     (directory / "history.jsonl").unlink()
     records, output = load_records(directory), directory / "report"
-    for chapter in (page.samples, page.metrics, page.training, page.timing):
+    for chapter in (gallery.samples, quality.metrics, training.curves, timing.latencies):
         assert re.search(r"No run has (kept|been|a)", chapter(records, output)._repr_html_())
 
 
 def test_figures_of_the_same_records_are_the_same_bytes(fabricate, tmp_path):
     fabricate.run(steps=50)
     records = load_records(fabricate.folder)
-    drawn = [page.training(records, tmp_path / name)._repr_html_() for name in ("first", "second")]
+    drawn = [training.curves(records, tmp_path / name)._repr_html_() for name in ("first", "second")]
     assert drawn[0] == drawn[1]
 
 
@@ -155,11 +181,12 @@ def test_failing_cell_is_named_with_its_error(tmp_path):
     notebook = tmp_path / "broken.ipynb"
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     with pytest.raises(NotebookFailed, match=r"broken\.ipynb.*ZeroDivisionError"):
-        run_notebook(notebook, {}, progress=False)
+        run_notebooks([notebook], {}, progress=False)
 
 
-def test_notebook_is_kept_without_outputs_and_without_logic():
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
+@pytest.mark.parametrize("name", PAGES)
+def test_notebooks_are_kept_without_outputs_and_without_logic(name):
+    cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert code[0]["metadata"]["tags"] == ["parameters"]
     for cell in code:
@@ -170,7 +197,8 @@ def test_notebook_is_kept_without_outputs_and_without_logic():
 def test_code_is_hidden_unless_asked_for():
     import nbformat
 
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    assert "load_records" not in Page(to_html(notebook, "t", "s")).text
-    shown = Page(to_html(notebook, "<t>", "s & s", show_code=True)).text
-    assert "load_records" in shown and "<t>" in shown and "s & s" in shown
+    notebook = nbformat.read(NOTEBOOKS / "overview.ipynb", as_version=4)
+    head = PageHead("<t>", "s & s", "index.html", (("index.html", "<t>"),))
+    assert "opened(" not in Page(to_html(notebook, head)).text
+    shown = Page(to_html(notebook, head, show_code=True)).text
+    assert "opened(" in shown and "<t>" in shown and "s & s" in shown

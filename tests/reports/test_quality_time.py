@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reports import page
+from reports.pages import timing
 from reports.quality_time import circumstances, front_rows, quality_points
 from reports.ratios import CLAIMED, RATIO_HEADS, SCHEDULE_HEADS, ratio_rows, schedule_rows
 from reports.records import load_records
@@ -20,8 +20,8 @@ def scenario(kind="inference", median_ms=10.0, batch=1, **others):
     return {"kind": kind, **place, **percentiles, **speed, "unavailable_because": None, **others}
 
 
-def write(directory, scenarios, **timing):
-    (directory / "timing.json").write_text(json.dumps({"scenarios": scenarios, **timing}))
+def write(directory, scenarios, **facts):
+    (directory / "timing.json").write_text(json.dumps({"scenarios": scenarios, **facts}))
 
 
 @pytest.fixture
@@ -92,7 +92,8 @@ def test_a_sweep_has_its_steps_in_the_table_and_is_left_out_where_there_is_no_ro
 
 
 def test_the_timing_chapter_shows_figures_tables_and_how_noisy_it_was(three, tmp_path):
-    html = str(page.timing(three, tmp_path).markup)
+    chapters = (timing.latencies, timing.quality_against_time, timing.schedules)
+    html = "".join(str(chapter(three, tmp_path).markup) for chapter in chapters)
     for told in ("quiet enough", "Pareto front", "69.33", "18.04", "1,000 steps of 8"):
         assert told in html
     assert noise(three) == ["patn, pidm, xinggan: quiet enough"]
