@@ -55,9 +55,12 @@ def saved_bytes(scale, attention):
     return sum(held.values())
 
 
-@pytest.mark.parametrize("attention", [Attention.plain, Attention.enhanced])
-def test_multi_scale_keeps_less_for_the_backward_pass_than_single_scale_at_256x176(attention):
-    assert saved_bytes(Scale.multi, attention) < saved_bytes(Scale.single, attention) / 2
+def test_what_is_kept_for_the_backward_pass_at_256x176():
+    """Four attentions of 64 x 44 positions each. Without EA no weights of all to all; with it, multi-scale has few."""
+    all_to_all = 4 * (64 * 44) ** 2
+    assert saved_bytes(Scale.single, Attention.plain) < 2 * all_to_all
+    assert saved_bytes(Scale.multi, Attention.plain) < 2 * all_to_all
+    assert saved_bytes(Scale.multi, Attention.enhanced) < saved_bytes(Scale.single, Attention.enhanced) / 2
 
 
 def test_the_step_benchmark_prints_a_row_a_variant_and_names_what_it_cannot_run():
