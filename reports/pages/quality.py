@@ -16,6 +16,7 @@ from reports.standings import Standing, p_text, standings
 from xinggan.files import write_atomically
 
 BEHIND_HEADS = ("metric", "best", "run", "behind by", "95 % interval", "n", "pairs on which it is better", "test")
+MANY_ROWS = 12  # longer tables are folded
 SEEDS_HEADS = ("run", "metric", "mean", "95 % interval over seeds", "seeds", "sd", "without a value")
 RANKING_HEADS = ("name", "value", "95 % interval", "n", "status", "source")
 APART_HEADS = ("method", "data set", "metric", "value", "protocol", "status", "source", "not ranked because")
@@ -59,7 +60,8 @@ def comparisons(records: Records, output: Path | str) -> Shown:
         found = standings(group)
         rows = [row for standing in found for row in _behind_rows(standing)]
         caption = "Distance to the best of each metric"
-        parts.append(kept_table(output, f"behind-{number}", BEHIND_HEADS, rows, caption))
+        behind = kept_table(output, f"behind-{number}", BEHIND_HEADS, rows, caption)
+        parts.append(details(f"{len(rows)} comparisons with the best", behind) if len(rows) > MANY_ROWS else behind)
         seeds = [row for standing in found for row in _seed_rows(standing)]
         parts.append(kept_table(output, f"seeds-{number}", SEEDS_HEADS, seeds, "Means over training seeds"))
     return Shown(join(parts) or paragraph("No two methods have values of one metric.", "none"))
@@ -123,8 +125,8 @@ def _intervals(standing: Standing) -> dict[str, tuple[float, float]]:
 
 
 def _behind_rows(standing: Standing) -> list[list[str]]:
-    if standing.behind is None:
-        return []
+    if standing.behind is None or measures.group(standing.metric) == measures.GROUPS[3]:
+        return []  # the real images' own values tell nothing about methods
     rows = []
     for variant, row in standing.behind.iterrows():
         between = f"[{row['low']:+.4f}, {row['high']:+.4f}]" if math.isfinite(row["low"]) else "–"
