@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 import reports
-from reports.notebook import run_notebook
+from reports.notebook import run_notebooks
 
 NOTEBOOK = Path(reports.__file__).parent / "notebooks" / "your_own_figure.ipynb"
 
@@ -18,7 +18,7 @@ def test_example_notebook_runs_and_writes_its_figure(fabricate, tmp_path):
             directory / "per_image.parquet"
         )
     parameters = {"runs": str(fabricate.folder), "keys": ["scale"], "output": str(tmp_path / "figures")}
-    notebook = run_notebook(NOTEBOOK, parameters, progress=False)
+    (notebook,) = run_notebooks([NOTEBOOK], parameters, progress=False)
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"ssim-by-scale.pdf", "ssim-by-scale.svg"}
     kinds = [kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
     assert kinds.count("image/png") == 2 and kinds.count("text/html") == 2
