@@ -59,14 +59,15 @@ def missing(records: Records) -> dict[str, list[str]]:
     titles = records.titles()
     found: dict[str, list[str]] = {}
     for record in records:
-        sentences = [_state_sentence(record)] if record.state != "finished" else []
+        sentences = [state_sentence(record)] if record.state != "finished" else []
         sentences += record.problems
         if sentences:
             found[titles[record.run]] = sentences
     return found
 
 
-def _state_sentence(record: Record) -> str:
+def state_sentence(record: Record) -> str:
+    """The state, how far the run has come, and the last line of its error."""
     step, steps = record.step, record.status.get("steps")
     reached = f" at step {step} of {steps}" if step is not None and steps is not None else ""
     error = str(record.status.get("error") or "").strip().splitlines()

@@ -23,7 +23,12 @@ METHOD_COLOURS = {
     "pg2": "#999933",
     "pix2pix": "#332288",
 }
-REFERENCE_COLOURS = {"copy_source": "#7a7a7a", "mean_image": "#a8a8a8", "ground_truth": "#1a1a1a"}
+REFERENCE_COLOURS = {
+    "copy_source": "#7a7a7a",
+    "mean_image": "#a8a8a8",
+    "vae_roundtrip": "#525252",
+    "ground_truth": "#1a1a1a",
+}
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))  # matplotlib's line styles
 

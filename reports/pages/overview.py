@@ -9,7 +9,7 @@ from reports import timing as costs
 from reports.answer import how_sure, sentences
 from reports.markup import Shown, join, listing, paragraph
 from reports.pages.timing import front_figure
-from reports.record import STATES, Record
+from reports.record import FLOORS, STATES, Record
 from reports.records import Records
 
 HEADLINES = ("ssim", "perceptual_embedded", "pckh_embedded", "lpips", "l1")
@@ -30,6 +30,8 @@ def compared(records: Records) -> Shown:
     if incomplete := len(provenance.missing(records)):
         told_where = '<p class="warning">{} incomplete: see <a href="provenance.html">what is missing</a>.</p>'
         parts.append(Markup(told_where).format(_plural(incomplete, "record is", "records are")))
+    failed = {records.titles()[record.run]: provenance.state_sentence(record) for record in runs.where(state="failed")}
+    parts.append(listing([f"{title} {told}" for title, told in failed.items()], "warning"))
     scored = [record for record in runs if any(row.value is not None for row in record.measurements)]
     return Shown(join([*parts, _headline_cards(records, scored[0]) if len(scored) == 1 else ""]))
 
@@ -56,7 +58,7 @@ def _headline_cards(records: Records, scored: Record) -> Markup:
     """The run's first few headline metrics beside the trivial references', each with its protocol, and its latency."""
     cards: list[Markup] = []
     card = Markup('<div><dt>{}</dt><dd>{}</dd><dd class="beside">{}</dd><dd class="protocol">{}</dd></div>')
-    floors = [record for record in records.references if record.method != "ground_truth"]
+    floors = [record for record in records.references if record.method in FLOORS]
     for metric in HEADLINES:
         values = {record.run: row for record, row in records.metric(metric).found if row.value is not None}
         if scored.run not in values or len(cards) == HEADLINES_SHOWN:

@@ -176,6 +176,24 @@ def test_nothing_to_report_is_said_and_exits_2(fabricate, monkeypatch, capsys, a
     assert told in capsys.readouterr().err
 
 
+def test_first_page_names_what_failed_and_why(fabricate):
+    failed = fabricate.run(state="failed")
+    fabricate.run("patn", "patn")
+    records = load_records(fabricate.folder)
+    shown = overview.compared(records)._repr_html_()
+    (title,) = (title for run, title in records.titles().items() if run == failed.name)
+    assert f"{title} failed at step 120 of 400: FloatingPointError: &lt;b&gt;loss&lt;/b&gt; is nan" in shown
+    assert "patn failed" not in shown
+
+
+def test_latent_methods_autoencoder_is_a_reference_and_wins_nothing(fabricate):
+    for name in ("patn", "vae_roundtrip"):
+        fabricate.run(name, name)
+    records = load_records(fabricate.folder)
+    assert [record.method for record in records.methods] == ["patn"]
+    assert [record.method for record in records.references] == ["vae_roundtrip"]
+
+
 def test_failing_cell_is_named_with_its_error(tmp_path):
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": "1 / 0"}
     notebook = tmp_path / "broken.ipynb"
