@@ -15,12 +15,7 @@ from baselines.diffusion.autoencoder import autoencoder_problems, decode, encode
 from baselines.diffusion.first_stage import TERMS, first_stage_step, first_stage_steps, idle
 from baselines.diffusion.guidance import cascaded_branches, guidance_problems, guided, kept_in_training
 from baselines.diffusion.latents import PackedLatents
-from baselines.diffusion.process import (
-    NoiseProcess,
-    Prediction,
-    prediction_problems,
-    scaled_linear_betas,
-)
+from baselines.diffusion.process import NoiseProcess, Prediction, prediction_problems, scaled_linear_betas
 from baselines.diffusion.samplers import sample, sampler_problems
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.packed import PackedSplit

@@ -1,6 +1,10 @@
-"""Run records written by hand in the suite's format, with small drawn images: finished and failed runs, references."""
+"""Run records written by hand in the suite's format, with small drawn images: finished and failed runs, references.
+
+And the browser that pages are opened in."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +200,17 @@ def fabricate(tmp_path: Path) -> Fabricator:
 def fabricator() -> type[Fabricator]:
     """For fixtures of a wider scope, which choose their own folder."""
     return Fabricator
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium by Playwright, which downloads none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if not chromium:
+        pytest.skip("no Chromium: apt-get install chromium, or name one by the environment variable CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()

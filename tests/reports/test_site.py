@@ -1,8 +1,6 @@
 """The site opened in a browser from a file system, offline: navigation, images, console, and no sideways scrolling."""
 
 import json
-import os
-import shutil
 
 import pytest
 
@@ -22,29 +20,22 @@ def site(tmp_path_factory, fabricator):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_page_is_reached_whole_and_fits_the_window(site, width):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not chromium:
-        pytest.skip("no Chromium: apt-get install chromium, or name one by the environment variable CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_context(viewport={"width": width, "height": 844}, offline=True).new_page()
-        page.set_default_timeout(120_000)  # a busy machine is slow, and nothing here is about speed
-        complaints: list[str] = []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(site.as_uri())
-        for name in PAGES:
-            page.click(f"nav >> text={name.capitalize()}")
-            page.wait_for_load_state()
-            assert page.inner_text("h1") == name.capitalize()
-            broken = "Promise.all([...document.images].map(i => i.decode().then(() => 0, () => i.alt)))"
-            assert not any(page.evaluate(broken)), name
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        assert complaints == []
-        browser.close()
+def test_every_page_is_reached_whole_and_fits_the_window(browser, site, width):
+    page = browser.new_context(viewport={"width": width, "height": 844}, offline=True).new_page()
+    page.set_default_timeout(120_000)  # a busy machine is slow, and nothing here is about speed
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(site.as_uri())
+    for name in PAGES:
+        page.click(f"nav >> text={name.capitalize()}")
+        page.wait_for_load_state()
+        assert page.inner_text("h1") == name.capitalize()
+        broken = "Promise.all([...document.images].map(i => i.decode().then(() => 0, () => i.alt)))"
+        assert not any(page.evaluate(broken)), name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+    assert complaints == []
+    page.context.close()
 
 
 def test_runs_are_called_and_ordered_as_the_rows_of_their_study(fabricate):

@@ -1,8 +1,6 @@
 """A whole session of the study page in a browser, with keys at 1280 pixels and with fingers at 390, is read back."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,20 +13,6 @@ from reports.study_page import build_study
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, fabricator):
     return painted_runs(tmp_path_factory.mktemp("study"), fabricator)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """The system's Chromium by Playwright, which downloads none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not chromium:
-        pytest.skip("no Chromium: apt-get install chromium, or name one by the environment variable CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
 
 
 class Participant:
