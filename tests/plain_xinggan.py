@@ -56,13 +56,19 @@ class PlainBlock(nn.Module):
 def attend(attention: nn.Module, query: Tensor, key: Tensor) -> Tensor:
     """query + gamma v(query) softmax(q(query)^T k(key))^T, for codes [B, C, h, w]."""
 
-    def project(layer: nn.Linear, code: Tensor) -> Tensor:
-        return F.conv2d(code, layer.weight[:, :, None, None], layer.bias).flatten(2)  # [B, c, N]
-
-    energy = torch.bmm(project(attention.query, query).permute(0, 2, 1), project(attention.key, key))  # [B, N, N]
-    weights = torch.softmax(energy, dim=-1)
+    weights = attention_weights(attention, query, key)
     out = torch.bmm(project(attention.value, query), weights.permute(0, 2, 1)).view_as(query)
     return attention.gamma * out + query
+
+
+def attention_weights(attention: nn.Module, query: Tensor, key: Tensor) -> Tensor:
+    """softmax(q(query)^T k(key)), for codes [B, C, h, w]: [B, N, N]."""
+    energy = torch.bmm(project(attention.query, query).permute(0, 2, 1), project(attention.key, key))
+    return torch.softmax(energy, dim=-1)
+
+
+def project(layer: nn.Linear, code: Tensor) -> Tensor:
+    return F.conv2d(code, layer.weight[:, :, None, None], layer.bias).flatten(2)  # [B, c, N]
 
 
 class PlainTraining:

@@ -29,14 +29,18 @@ class XingGenerator(nn.Module):
 
         Raises ValueError unless H and W are divisible by 4 and at least 16.
         """
-        check_resolution(source)
-        appearance = self.appearance_encoder(source)  # [B, C, H/4, W/4]
-        shape = self.shape_encoder(torch.cat([source_pose_maps, target_pose_maps], dim=1))  # [B, C, H/4, W/4]
+        appearance, shape = self.encode(source, source_pose_maps, target_pose_maps)
         stages = []
         for block in self.blocks:
             appearance, shape = block(appearance, shape)  # [B, C, H/4, W/4], [B, 2C, H/4, W/4]
             stages.append((appearance, shape))
         return self.fusion(stages, source)
+
+    def encode(self, source: Tensor, source_pose_maps: Tensor, target_pose_maps: Tensor) -> tuple[Tensor, Tensor]:
+        """F_I and F_P as the first block is given them, [B, C, H/4, W/4] each; arguments as of `forward`."""
+        check_resolution(source)
+        poses = torch.cat([source_pose_maps, target_pose_maps], dim=1)
+        return self.appearance_encoder(source), self.shape_encoder(poses)
 
 
 def check_resolution(images: Tensor) -> None:
