@@ -12,14 +12,16 @@ from reports.timing import number
 QUESTIONS = (("ssim",), ("lpips", "perceptual_embedded"), ("fid", "fd_embedded"), ("pckh", "pckh_embedded"))
 
 
+def main_metrics(group: Records) -> list[str]:
+    """The metric that answers each of QUESTIONS, of those that the methods' runs have."""
+    there = group.methods.metrics()
+    return [found for choices in QUESTIONS if (found := next((name for name in choices if name in there), None))]
+
+
 def sentences(group: Records) -> list[str]:
     """On one test set: a sentence for each question that can be answered, then what generating costs."""
     answered, best = [], None
-    for choices in QUESTIONS:
-        there = group.methods.metrics()
-        metric = next((name for name in choices if name in there), None)
-        if metric is None:
-            continue
+    for metric in main_metrics(group):
         of_metric = standings(group, [metric])
         found = max(of_metric, key=lambda one: len(one.by_variant))  # the protocol that most runs have
         if found.best is not None:

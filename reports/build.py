@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
-PAGES = ("overview", "quality", "training", "timing", "gallery", "data", "provenance")  # notebooks
+PAGES = ("overview", "quality", "ablation", "training", "timing", "gallery", "data", "provenance")  # notebooks
 
 
 def build_report(

@@ -5,7 +5,7 @@ seed. All comparisons of one call are one study, so their p-values are corrected
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.measures import higher_is_better
@@ -34,8 +34,6 @@ def differences(values: MetricValues, baseline: Mapping[str, Any]) -> "pandas.Da
     """
     import pandas
 
-    from reports.statistics import holm
-
     groups = values.groups(*baseline)
     own = next((key for key in groups if [str(part) for part in key] == [str(v) for v in baseline.values()]), None)
     if own is None or not groups[own].values:
@@ -49,14 +47,22 @@ def differences(values: MetricValues, baseline: Mapping[str, Any]) -> "pandas.Da
                 f"({', '.join(group.differing[:6])}); add such a key to against(...), or choose by where(...)"
             )
     others = {key: group for key, group in groups.items() if key != own and group.values}
-    rows = [_row(values.name, group, groups[own]) for group in others.values()]
-    for row, corrected in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row["p_holm"] = corrected
-        row["verdict"] = _verdict(values.name, row["difference"], corrected)
+    rows = tested(values.name, [(group, groups[own]) for group in others.values()])
     named = [dict(zip(baseline, key, strict=True)) for key in others]
     frame = pandas.DataFrame([{**name, **row} for name, row in zip(named, rows, strict=True)])
     frame = frame.reindex(columns=[*baseline, *COLUMNS]).set_index(list(baseline))
     return frame.astype({"p_value": float, "p_holm": float})
+
+
+def tested(metric: str, pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, Any]]:
+    """COLUMNS of each pair of groups, the first against the second; the tests of all are corrected together."""
+    from reports.statistics import holm
+
+    rows = [_row(metric, group, baseline) for group, baseline in pairs]
+    for row, corrected in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_holm"] = corrected
+        row["verdict"] = _verdict(metric, row["difference"], corrected)
+    return rows
 
 
 def _row(metric: str, group: Group, baseline: Group) -> dict[str, Any]:

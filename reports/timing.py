@@ -27,7 +27,10 @@ TIMING_HEADS = (
 MEASURED = ("median_ms", "p5_ms", "p95_ms", "p99_ms", "first_call_ms", "images_per_second", "peak_memory_mb")
 WHEN_MEASURED = {"device_median_ms": "device median [ms] ↓", "joules_per_image": "energy [J/image] ↓"}
 DISTRIBUTIONS = 24  # scenarios that a figure of distributions has room for
-COST_HEADS = ("run", "parameters", "GMACs an image", "training time", "steps", "images/s while training ↑")
+COST_HEADS = (
+    *("run", "parameters", "GMACs an image", "training time", "steps", "images/s while training ↑"),
+    "peak memory of training [MB] ↓",
+)
 
 
 def timing_table(records: Records) -> tuple[list[str], list[list[str]], list[str]]:
@@ -134,7 +137,6 @@ def cost_rows(records: Records) -> list[list[str]]:
     titles = records.titles()
     rows = []
     for record in records.methods:
-        speeds = [row["images_per_second"] for row in record.history if is_number(row.get("images_per_second"))]
         macs = record.timing.get("macs_per_image")
         trained = not record.is_timing_only
         cells = [
@@ -142,10 +144,23 @@ def cost_rows(records: Records) -> list[list[str]]:
             number(macs / 1e9) if isinstance(macs, (int, float)) else "–",
             duration(record.status.get("seconds")) if trained else "not trained",
             f"{count(record.step)} of {count(record.status.get('steps'))}" if trained else "–",
-            number(median(speeds)) if speeds else "–",
+            number(training_speed(record)),
+            number(training_memory_mb(record)) if trained else "–",
         ]
         rows.append([titles[record.run], *cells])
     return rows
+
+
+def training_speed(record: Record) -> float | None:
+    """Images a second while training, the median of what the history tells."""
+    speeds = [row["images_per_second"] for row in record.history if is_number(row.get("images_per_second"))]
+    return median(speeds) if speeds else None
+
+
+def training_memory_mb(record: Record) -> float | None:
+    """Peak memory of the run's own training: the device's, or on a CPU the process's."""
+    training = [row for row in record.scenarios if row.get("kind") == "training" and is_timed(row)]
+    return max((row["peak_memory_mb"] for row in training if is_number(row.get("peak_memory_mb"))), default=None)
 
 
 def latency(record: Record) -> dict[str, Any] | None:

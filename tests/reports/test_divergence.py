@@ -1,0 +1,110 @@
+"""Trainings that came apart, exploded or stopped are named with their step; others are not."""
+
+import json
+import statistics
+import traceback
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from reports.divergence import EXPLODED, FEWEST, HEADS, WINDOW, divergence_rows
+from reports.pages import training
+from reports.records import load_records
+from xinggan.distributed import Processes
+from xinggan.training.loop import Divergence, _mean_losses
+
+STEP, WHAT = HEADS.index("step"), HEADS.index("what happened")
+
+
+def write_history(directory, losses: dict[str, list[float]]) -> None:
+    names = list(losses)
+    rows = [
+        {"step": 10 * line, "losses": dict(zip(names, values, strict=True))}
+        for line, values in enumerate(zip(*losses.values(), strict=True), start=1)
+    ]
+    (directory / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def rows_of(fabricate) -> list[list[str]]:
+    return divergence_rows(load_records(fabricate.folder))
+
+
+def falling(lines: int = 40, seed: int = 0) -> list[float]:
+    rng = np.random.default_rng(seed)
+    return (10 * np.exp(-np.arange(lines) / 20) * (1 + 0.2 * rng.random(lines))).tolist()
+
+
+def test_what_the_trainer_raises_is_found_with_loss_and_step(fabricate):
+    """The error's text is the trainer's own."""
+    split = type("Split", (), {"__len__": lambda self: 9, "pair_id": lambda self, pair: f"a___{pair}"})()
+    recent = [{"l1": torch.tensor(1.0)}, {"l1": torch.tensor(float("nan"))}]
+    try:
+        _mean_losses(recent, 8, 0, 2, SimpleNamespace(train=split), Processes())
+    except Divergence as error:
+        raised = "".join(traceback.format_exception(error))
+    directory = fabricate.run(state="failed")
+    status = json.loads((directory / "status.json").read_text())
+    (directory / "status.json").write_text(json.dumps(status | {"error": raised}))
+    (row,) = rows_of(fabricate)
+    assert row[1:4] == ["came apart: l1 became nan", "7", "400"]
+
+
+def test_other_failures_and_interruptions_are_named_with_the_step_they_reached(fabricate):
+    fabricate.run("a", "a", state="failed")
+    fabricate.run("b", "b", state="preempted")
+    fabricate.run("c", "c", state="running")
+    fabricate.run("d", "d")
+    rows = rows_of(fabricate)
+    assert [row[0] for row in rows] == ["a", "b", "c"] and {row[STEP] for row in rows} == {"120"}
+    assert rows[0][WHAT] == "failed: FloatingPointError: <b>loss</b> is nan"
+    assert "the same command continues" in rows[1][WHAT] and "still running, or killed" in rows[2][WHAT]
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_loss_that_explodes_is_found_where_a_slow_running_median_finds_it(fabricate, back):
+    l1, adversarial = falling(), [0.7] * 40
+    place = 25
+    l1[place:] = [60.0, 80.0, *l1[place + 2 :]] if back else [60.0] * (40 - place)
+    write_history(fabricate.run(), {"l1": l1, "adversarial": adversarial, "gradient_l1": [1.0, *[1e6] * 39]})
+    total = [sum(pair) for pair in zip(l1, adversarial, strict=True)]
+    medians = {line: statistics.median(total[max(0, line - WINDOW) : line]) for line in range(FEWEST, 40)}
+    first = next(line for line, median in medians.items() if total[line] > EXPLODED * median)
+    (row,) = rows_of(fabricate)
+    assert first == place and row[STEP] == str(10 * (first + 1))
+    assert row[WHAT] == f"exploded, most of it l1; {'came back' if back else 'did not come back'}"
+    assert float(row[4]) == pytest.approx(total[first], rel=0.01)
+    assert float(row[5]) == pytest.approx(medians[first], rel=0.01)
+
+
+def test_steady_and_staged_trainings_are_not_called_exploded(fabricate):
+    write_history(fabricate.run("a", "a"), {"l1": falling(), "gradient_l1": [1.0, *[1e4] * 39]})
+    stages = {"vae_l1": [0.2] * 20 + [0.0] * 20, "kl": [1e-7 * 2**line for line in range(20)] + [0.0] * 20}
+    write_history(fabricate.run("b", "b"), {**stages, "denoising": [0.0] * 20 + [0.4] * 20})
+    write_history(fabricate.run("c", "c"), {"l1": [1.0, 9.0]})
+    assert rows_of(fabricate) == []
+
+
+def test_value_that_is_not_finite_in_a_history_is_found_even_if_the_run_went_on(fabricate):
+    write_history(fabricate.run(), {"l1": [1.0, 0.9, float("nan"), 0.8], "perceptual": [1.0] * 4})
+    (row,) = rows_of(fabricate)
+    assert row[1:3] == ["came apart: l1 became nan", "30"]
+
+
+def test_page_says_that_none_came_apart_or_shows_which_did(fabricate, tmp_path):
+    fabricate.run()
+    fabricate.references()
+    records = load_records(fabricate.folder)
+    assert "None of 1 trainings came apart or stopped" in training.divergence(records, tmp_path)._repr_html_()
+    assert "No run has been trained" in training.divergence(records.references, tmp_path)._repr_html_()
+    fabricate.run("patn", "patn", state="failed")
+    shown = training.divergence(load_records(fabricate.folder), tmp_path)._repr_html_()
+    assert "What came apart or stopped" in shown and "&lt;b&gt;loss&lt;/b&gt; is nan" in shown
+    assert (tmp_path / "tables" / "divergence.csv").is_file()
+
+
+def test_cost_tells_the_peak_memory_of_training(fabricate, tmp_path):
+    fabricate.run()
+    shown = training.cost(load_records(fabricate.folder), tmp_path)._repr_html_()
+    assert "peak memory of training [MB] ↓" in shown and "<td>512</td>" in shown
