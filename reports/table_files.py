@@ -47,7 +47,7 @@ def as_csv(heads: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 def as_markdown(heads: Sequence[Any], rows: Sequence[Sequence[Any]], caption: str) -> str:
     ruler = "|---" + "|---:" * (len(heads) - 1) + "|"
-    lines = [_markdown_row(heads), ruler, *map(_markdown_row, rows)]
+    lines = [markdown_row(heads), ruler, *map(markdown_row, rows)]
     return "\n".join([f"**{escape(caption)}**", "", *lines]) + "\n"
 
 
@@ -61,22 +61,25 @@ def as_latex(heads: Sequence[Any], rows: Sequence[Sequence[Any]], caption: str) 
 
 
 def _plain(cell: Any) -> str:
-    """Without markup; a line break becomes a space."""
+    """Without markup: a footnote's number in brackets, a line break as a space."""
     if not isinstance(cell, Markup):
-        return str(cell)
-    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", str(cell)).split()))
+        return " ".join(str(cell).splitlines())
+    text = re.sub(r"<sup>(.*?)</sup>", r" [\1]", str(cell))
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", text).split()))
 
 
 def _is_bold(cell: Any) -> bool:
     return isinstance(cell, Markup) and cell.startswith("<strong>")
 
 
-def _markdown_row(row: Sequence[Any]) -> str:
-    cells = (str(escape(_plain(cell))).replace("|", "\\|").replace("\n", " ") for cell in row)
+def markdown_row(row: Sequence[Any]) -> str:
+    cells = (str(escape(_plain(cell))).replace("\\", "\\\\").replace("|", "\\|") for cell in row)
     marked = (f"**{text}**" if _is_bold(cell) else text for text, cell in zip(cells, row, strict=True))
     return f"| {' | '.join(marked)} |"
 
 
 def _tex(cell: Any) -> str:
     text = "".join(_TEX.get(sign, sign) for sign in _plain(cell))
+    if text.startswith(("[", "*")):  # at the start of a row they would be arguments of the line end before it
+        text = f"{{}}{text}"
     return f"\\textbf{{{text}}}" if _is_bold(cell) else text

@@ -8,7 +8,6 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas
 from markupsafe import Markup, escape
@@ -18,7 +17,7 @@ from reports.markup import details, join, listing, table
 from reports.record import Measurement, flatten
 from reports.records import Records
 from reports.standings import Standing
-from reports.table_files import write_table
+from reports.table_files import markdown_row, write_table
 from xinggan.files import write_atomically
 
 DASH = "–"
@@ -90,21 +89,10 @@ class MetricTable:
             f"{heading} ({protocol_name(protocol)}, n = {n})"
             for heading, (_, protocol), n in zip(self.headings, self.columns, self.samples, strict=True)
         ]
-        rows = [
-            _markdown_row(
-                [
-                    run,
-                    *(
-                        f"{text} [{note}]" if note else text + self._interval(run, place)
-                        for place, (text, note) in enumerate(self.cells(run))
-                    ),
-                ]
-            )
-            for run in self.rows
-        ]
+        rows = [markdown_row([run, *self.told(run)]) for run in self.rows]
         notes = [f"[{number}] {escape(note)}" for number, note in enumerate(self.notes, start=1)]
         ruler = "|---" + "|---:" * len(heads) + "|"
-        lines = [f"### {escape(self.title)}", "", _markdown_row(["run", *heads]), ruler, *rows]
+        lines = [f"### {escape(self.title)}", "", markdown_row(["run", *heads]), ruler, *rows]
         return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
     def _interval(self, run: str, place: int) -> str:
@@ -147,10 +135,6 @@ def _unbroken(heading: str) -> str:
 
 def _raised(note: int | None) -> Markup:
     return Markup("<sup>{}</sup>").format(note) if note else Markup("")
-
-
-def _markdown_row(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(escape(cell)).replace("|", "\\|") for cell in cells) + " |"
 
 
 def metric_tables(records: Records) -> tuple[list[MetricTable], list[str]]:
