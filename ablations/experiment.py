@@ -15,6 +15,7 @@ from ablations.config import plain_values
 from ablations.identity import name, run_id
 from ablations.method import build_method
 from ablations.record import RunRecord
+from xinggan.attention_file import FILE_NAME, write_attention
 from xinggan.data.packed import PackedDataset
 from xinggan.data.prepare import prepare
 from xinggan.data.settings import DatasetSettings
@@ -22,6 +23,7 @@ from xinggan.distributed import Processes, resolve_device
 from xinggan.files import write_atomically
 from xinggan.generate import generate_pairs
 from xinggan.metrics.score import score
+from xinggan.model.attention_maps import attention_maps
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
 from xinggan.timing.calls import time_inference
@@ -32,6 +34,7 @@ from xinggan.training.loop import TrainingResult, train
 from xinggan.training.stop import Preempted, StopRequest
 
 EXAMPLES = 12  # pairs whose panels are kept for the report's sample grid
+ATTENTION_PAIRS = 3  # of these, the first ones, whose attention maps are kept where the method has any
 SHEET = 96  # generated images on the contact sheet
 
 
@@ -122,6 +125,9 @@ def _compute(
     generated = generate_pairs(
         method, data.test, pairs, seed=config.seed, device=device, batch=config.evaluation.batch, stop=stop
     )
+    maps = attention_maps(method, data.test.batch(pairs[:ATTENTION_PAIRS]).to(device))
+    if maps is not None:
+        write_attention(record.folder / "generated" / "examples" / FILE_NAME, maps)
     write_generated(record.folder / "generated", generated, data, pairs)
     stop.check()
     scores = score(

@@ -1,0 +1,134 @@
+"""Weights kept of a few positions against those of all positions, and against the images that they were made with."""
+
+import itertools
+
+import numpy as np
+import plain_xinggan
+import pytest
+import torch
+from golden import golden_inputs
+
+from baselines.gan.patn import PATN
+from xinggan.data.poses import JOINTS
+from xinggan.model.attention import CrossAttention
+from xinggan.model.attention_maps import attention_maps, looked_from, positions, weights_at
+from xinggan.model.generator import XingGenerator, xinggan
+from xinggan.model.switches import Architecture, Attention, Branches, LossWeights, Norm, Scale
+from xinggan.model.xing import XingGAN
+
+AT = torch.tensor([0, 37, 127])  # of the 16 x 8 positions of a code of 64 x 32 pixels
+
+
+def attentive(module):
+    """Weights at which attention is far from equal, and gammas at which it counts."""
+    random = torch.Generator().manual_seed(1)
+    for name, parameter in module.named_parameters():
+        if name.endswith("gamma"):
+            parameter.data.fill_(0.5)
+        elif ".query." in name or ".key." in name:
+            parameter.data.normal_(0, 0.4, generator=random)
+    return module
+
+
+def method_of(**switches):
+    architecture = Architecture(width=8, blocks=3, norm=Norm.instance, pyramid=(1, 3), **switches)
+    return attentive(XingGAN(architecture, LossWeights(perceptual=0), history=0))
+
+
+@pytest.fixture
+def batch(people):
+    return people.test.batch(range(3))
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_equal_the_plain_attention_of_all_positions(norm, tied, monkeypatch):
+    architecture = xinggan(norm=norm, tie_projections=tied, width=8, blocks=3, dropout=0.0)
+    generator = attentive(XingGenerator(architecture)).double()  # so that no rounding is made much of by the blocks
+    every, plain = [], plain_xinggan.attention_weights  # of all blocks in turn, SA before AS
+    monkeypatch.setattr(plain_xinggan, "attention_weights", lambda *codes: every.append(plain(*codes)) or every[-1])
+    source, source_maps, target_maps = (tensor.double() for tensor in golden_inputs(1, 64, 32))
+    with torch.no_grad():
+        plain_xinggan.plain_generator(generator)(source, source_maps, target_maps)
+        found = weights_at(generator, source, source_maps, target_maps, AT)
+    assert {block: list(of) for block, of in found.items()} == {1: ["SA", "AS"], 3: ["SA", "AS"]}
+    for block, (place, branch) in itertools.product(found, enumerate(["SA", "AS"])):
+        expected = every[2 * (block - 1) + place][0, AT]
+        assert expected.max() > 2 / 128, "the test would not tell a wrong map from equal weights"
+        torch.testing.assert_close(found[block][branch].double(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("scale", "attention"), itertools.product(Scale, [Attention.plain, Attention.enhanced]))
+@pytest.mark.parametrize("branches", list(Branches))
+def test_maps_hold_the_weights_that_the_images_were_made_with(batch, scale, attention, branches):
+    method = method_of(scale=scale, attention=attention, branches=branches)
+    maps = attention_maps(method, batch)
+    assert maps.branches.tolist() == {"both": ["SA", "AS"], "appearance": ["SA"], "shape": ["AS"]}[branches]
+
+    used = []  # by the images, of all positions: of each block, then of each branch
+    hook = lambda module, given: used.append(module.weights(given[0], *given[2:]))  # noqa: E731
+    for module in method.modules():
+        if isinstance(module, CrossAttention):
+            module.register_forward_pre_hook(hook)
+    method.eval()
+    method.generate(batch.source_image, batch.source_pose, batch.target_pose, torch.zeros(3, dtype=torch.int64))
+    assert maps.weights.max() > 2 / maps.weights.shape[-1], "the test would not tell a wrong map from equal weights"
+    at = positions(maps.target, 16)
+    for place, branch in itertools.product(range(2), range(len(maps.branches))):
+        block = maps.blocks[place] - 1
+        expected = used[block * len(maps.branches) + branch][maps.pair, at]
+        torch.testing.assert_close(torch.from_numpy(maps.weights[branch, place]).float(), expected, atol=5e-4, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(maps.weights).float().sum(-1), torch.ones(maps.weights.shape[:3]),
+                               atol=2e-3, rtol=0)  # fmt: skip
+
+
+def test_weights_of_a_position_add_up_to_one(batch):
+    method = method_of().eval()
+    inputs = golden_inputs(1, 64, 32)
+    with torch.no_grad():
+        found = weights_at(method.generator, *inputs, AT)
+    for weights in (of[branch] for of in found.values() for branch in of):
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3), atol=1e-6, rtol=0)
+
+
+def test_looking_changes_neither_the_images_nor_the_method(batch):
+    method = method_of().train()
+    state = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    first, second = method_of().eval(), method_of().eval()
+    attention_maps(second, batch)
+    seeds = torch.zeros(3, dtype=torch.int64)
+    assert torch.equal(first.generate_pairs(batch, seeds), second.generate_pairs(batch, seeds))
+    attention_maps(method, batch)
+    assert method.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in method.state_dict().items())
+
+
+def test_methods_without_this_attention_and_targets_without_joints_have_no_maps(batch):
+    assert attention_maps(method_of(attention=Attention.none), batch) is None
+    assert attention_maps(PATN(width=4, blocks=1, losses=LossWeights(perceptual=0)), batch) is None
+    batch.target_pose[:] = -1
+    assert attention_maps(method_of(), batch) is None
+
+
+def test_one_joint_of_each_group_is_looked_from_if_the_target_shows_it():
+    def pose(*visible):
+        return np.array([(8, 8, 1) if joint in visible else (-1, -1, 0) for joint in JOINTS], dtype=np.float32)
+
+    everything = pose(*JOINTS)
+    names = lambda *poses: [JOINTS[joint] for joint in looked_from(*poses, 32, 16)]  # noqa: E731
+    assert names(everything, everything) == ["nose", "right shoulder", "right hip", "right ankle"]
+    assert names(everything, pose("neck", "left hip", "left ankle")) == [
+        "neck", "right shoulder", "left hip", "left ankle",
+    ]  # fmt: skip
+    assert names(pose("left shoulder", "left knee"), everything) == ["left shoulder", "left knee"]
+    outside = everything.copy()
+    outside[0, 0] = 16
+    assert names(outside, everything)[0] == "neck"
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 32), (128, 64), (256, 176)])
+def test_positions_are_those_whose_four_by_four_pixels_hold_the_joint(height, width):
+    number = np.arange(height * width // 16).reshape(height // 4, width // 4).repeat(4, axis=0).repeat(4, axis=1)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, width, 50), rng.integers(0, height, 50)
+    assert positions(np.stack([x, y], axis=1).astype(np.float32), width).tolist() == number[y, x].tolist()

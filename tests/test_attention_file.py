@@ -1,0 +1,86 @@
+"""What is written is read back; what does not fit together, or is no such file, is refused with the reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from xinggan.attention_file import AttentionMaps, read_attention, write_attention
+
+
+@pytest.fixture
+def maps():
+    rng = np.random.default_rng(0)
+    weights = rng.random((2, 2, 5, 2 + 6 * 3))
+    return AttentionMaps(
+        weights=(weights / weights.sum(axis=-1, keepdims=True)).astype(np.float16),
+        branches=np.array(["SA", "AS"]),
+        blocks=np.array([1, 9]),
+        grids=np.array([[2, 1], [6, 3]]),
+        pair=np.array([0, 0, 0, 1, 2]),
+        joint=np.array([0, 2, 8, 10, 17]),
+        target=rng.random((5, 2)).astype(np.float32),
+        source=np.full((5, 2), -1, np.float32),
+    )
+
+
+def test_maps_are_read_back_bit_by_bit_and_written_alike_twice(maps, tmp_path):
+    write_attention(tmp_path / "attention.npz", maps)
+    read = read_attention(tmp_path / "attention.npz")
+    for name, array in vars(maps).items():
+        assert getattr(read, name).dtype == array.dtype
+        assert np.array_equal(getattr(read, name), array)
+    write_attention(tmp_path / "again.npz", read)
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "attention.npz").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"attention.npz", "again.npz"}
+
+
+def test_a_scale_is_the_part_of_the_keys_that_its_grid_names(maps):
+    assert maps.scale(0).shape == (2, 2, 5, 2, 1)
+    assert maps.scale(1)[1, 0, 3, 4, 2] == maps.weights[1, 0, 3, 2 + 4 * 3 + 2]
+    both = maps.scale(0).sum(axis=(-2, -1)) + maps.scale(1).sum(axis=(-2, -1))
+    np.testing.assert_allclose(both, 1, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("weights", np.zeros((2, 2, 5, 19), np.float16)),
+        ("weights", np.full((2, 2, 5, 20), np.nan, np.float16)),
+        ("weights", np.zeros((2, 2, 5, 20), int)),
+        ("weights", np.zeros(3)),
+        ("grids", np.array([[2, 1], [-6, -3]])),
+        ("grids", np.array([20])),
+        ("branches", np.array(["SA", "<b>"])),
+        ("joint", np.array([0, 2, 8, 10, 18])),
+        ("pair", np.array([0, 0, 0, 1])),
+        ("pair", np.array([0, 0, 0, 1, -2])),
+        ("target", np.full((5, 2), np.inf)),
+        ("source", np.zeros((5, 3))),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(maps, tmp_path, name, array):
+    write_attention(tmp_path / "attention.npz", replace(maps, **{name: array}))
+    with pytest.raises(
+        ValueError, match=r"attention\.npz holds no attention maps: .*(weights|grids|branches|joint|pair|finite)"
+    ):
+        read_attention(tmp_path / "attention.npz")
+
+
+def test_files_that_are_none_are_refused_and_nothing_is_unpickled(tmp_path, monkeypatch):
+    path = tmp_path / "attention.npz"
+    with pytest.raises(FileNotFoundError):
+        read_attention(path)
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(ValueError, match="holds no attention maps"):
+        read_attention(path)
+    np.savez(path, weights=np.zeros(3))
+    with pytest.raises(ValueError, match="branches"):
+        read_attention(path)
+    np.savez(path, weights=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="pickle"):
+        read_attention(path)
+    monkeypatch.setattr("xinggan.attention_file.LARGEST_BYTES", 1000)
+    np.savez_compressed(path, weights=np.zeros(2000))
+    with pytest.raises(ValueError, match="unpack to more than"):
+        read_attention(path)
