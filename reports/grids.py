@@ -42,7 +42,7 @@ def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image
     if not runs:
         return None
     numbers = sorted({number for record in runs for number in record.examples})
-    images = (_open(_path(run, number, "generated")) for run in runs for number in run.examples)
+    images = (open_image(example_path(run, number, "generated")) for run in runs for number in run.examples)
     first = next((image for image in images if image is not None), None)
     if first is None:
         return None
@@ -58,7 +58,7 @@ def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image
 
 def blocks_beside(columns: int, image: Image.Image, look: GridLook) -> int:
     """How many rows of so many images have room beside one another."""
-    gap, width = look.gap * look.density, _enlarged(image, look)[0]
+    gap, width = look.gap * look.density, enlarged(image, look)[0]
     return max(1, (look.page_width * look.density + 5 * gap) // (columns * (width + gap) + 6 * gap))
 
 
@@ -70,9 +70,9 @@ def picture_rows(
     Short rows stand side by side in as many blocks as fit.
     """
     first = next(image for row in rows for image in row if image is not None)
-    (width, height), gap = _enlarged(first, look), look.gap * look.density
-    font = _font(look.font_size * look.density)
-    labels = [_wrapped(text, font, width) for text in heads]
+    (width, height), gap = enlarged(first, look), look.gap * look.density
+    font = letters(look.font_size * look.density)
+    labels = [wrapped(text, font, width) for text in heads]
     head = max(label.count("\n") + 1 for label in labels) * round(font.size * 1.25) + gap
     # what was given stands apart from what was generated, and a block from the next
     lefts = [column * (width + gap) + (2 * gap if column >= given else 0) for column in range(len(labels))]
@@ -97,29 +97,30 @@ def picture_rows(
     return grid
 
 
-def _enlarged(image: Image.Image, look: GridLook) -> tuple[int, int]:
+def enlarged(image: Image.Image, look: GridLook) -> tuple[int, int]:
     """Width and height in image pixels of a cell: whole multiples of the image's own."""
     times = max(1, round(look.density * look.cell_width / image.width))
     return image.width * times, image.height * times
 
 
-def _path(record: Record, number: str, kind: str) -> Path:
+def example_path(record: Record, number: str, kind: str) -> Path:
+    """Where a run keeps a panel of its example pair `number` ("00", ...): "source", "target", "generated", ..."""
     return record.directory / "generated" / "examples" / f"{number}_{kind}.png"
 
 
 def _given(runs: list[Record], number: str, kind: str) -> Image.Image | None:
     """The image that all runs were given, from the first run that has it."""
-    found = (_open(_path(record, number, kind)) for record in runs)
+    found = (open_image(example_path(record, number, kind)) for record in runs)
     return next((image for image in found if image is not None), None)
 
 
 def _generated(runs: list[Record], run: Record, number: str) -> Image.Image | None:
     """What `run` generated, if for the source and the target that stand in the row."""
     for kind in ("source", "target"):
-        shown = next((digest for record in runs if (digest := _digest(_path(record, number, kind)))), None)
-        if _digest(_path(run, number, kind)) not in (shown, None):
+        shown = next((digest for record in runs if (digest := _digest(example_path(record, number, kind)))), None)
+        if _digest(example_path(run, number, kind)) not in (shown, None):
             return None
-    return _open(_path(run, number, "generated"))
+    return open_image(example_path(run, number, "generated"))
 
 
 @lru_cache(maxsize=4096)
@@ -130,7 +131,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _open(path: Path) -> Image.Image | None:
+def open_image(path: Path) -> Image.Image | None:
     """None for an image that is missing or damaged: its cell stays grey."""
     try:
         return Image.open(path).convert("RGB")
@@ -138,14 +139,14 @@ def _open(path: Path) -> Image.Image | None:
         return None
 
 
-def _font(pixels: int) -> ImageFont.FreeTypeFont:
+def letters(pixels: int) -> ImageFont.FreeTypeFont:
     """The font of the figures, which comes with matplotlib."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", pixels)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Break `text` into lines that fit `width` pixels; a long `key=value` after its equals sign."""
     characters = max(4, int(width / (font.getlength("abcdefghij=") / 11)))
     words = (word if len(word) <= characters else word.replace("=", "= ") for word in text.split())
