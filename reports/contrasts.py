@@ -169,5 +169,5 @@ def _contrast(key: str, fullest: Model, other: Model) -> Contrast:
 
     also = [word for word in fullest.changes if word not in {told(fullest), told(other)}]
     return Contrast(
-        told(fullest), " ".join([told(other), *(["with", *also] if also else [])]), fullest.runs, other.runs
+        told(fullest), f"{told(other)} (with {' '.join(also)})" if also else told(other), fullest.runs, other.runs
     )

@@ -1,8 +1,8 @@
 """Trainings that came apart or stopped: which run, in what step, and what happened.
 
 A training is apart where a loss or gradient norm is not finite (the trainer then stops with `Divergence`), and has
-exploded where the sum of its losses rises above EXPLODED times its own running median. Staged trainings change their
-losses, not their sum by so much.
+exploded where the sum of its losses rises above EXPLODED times its own running median. A training in stages is judged
+stage by stage: where losses begin or end, their sum is another one.
 """
 
 import math
@@ -40,11 +40,9 @@ def divergence_rows(records: Records) -> list[list[str]]:
 
 
 def trained(records: Records) -> Records:
-    """Runs that train: references and timed ones do not."""
-    return Records(
-        (record for record in records.methods if record.config.get("training") and not record.is_timing_only),
-        records.whole,
-    )
+    """Runs that train: trivial references and timed ones do not."""
+    own = (record for record in records if record.config.get("training") and not record.is_timing_only)
+    return Records((record for record in own if record.history or not record.is_reference), records.whole)
 
 
 def _end(record: Record) -> list[tuple[Any, ...]]:
@@ -71,16 +69,18 @@ def _explosion(record: Record) -> list[tuple[Any, ...]]:
     """The first step where the sum of the losses exceeds EXPLODED times its running median, and the loss at fault."""
     curves = {name: curve for (_, name), curve in series(Records([record]), "losses").items() if not is_gradient(name)}
     losses = pandas.DataFrame(curves).sort_index().fillna(0.0)  # [lines, losses]
-    if len(losses) <= FEWEST:
+    if losses.empty:
         return []
-    total = losses.sum(axis=1)
-    before = total.rolling(WINDOW, min_periods=FEWEST).median().shift(1)
-    exploded = total[(before > 0) & (total > EXPLODED * before)]
-    if exploded.empty:
-        return []
-    step = exploded.index[0]
-    usual = losses.rolling(WINDOW, min_periods=FEWEST).median().shift(1).loc[step]
-    blamed = str((losses.loc[step] - usual).idxmax()).replace("_", " ")
-    back = total.iloc[-FEWEST:].median() <= RECOVERED * before[step]
-    told = f"exploded, most of it {blamed}; {'came back' if back else 'did not come back'}"
-    return [(told, int(step), number(float(total[step])), number(float(before[step])))]
+    at_work = losses != 0
+    stage = (at_work != at_work.shift(fill_value=False)).any(axis=1).cumsum()
+    for _, lines in losses.groupby(stage):
+        total, usual = lines.sum(axis=1), lines.rolling(WINDOW, min_periods=FEWEST).median().shift(1)
+        before = total.rolling(WINDOW, min_periods=FEWEST).median().shift(1)
+        exploded = total[(before > 0) & (total > EXPLODED * before)]
+        if len(exploded):
+            step = exploded.index[0]
+            blamed = str((lines.loc[step] - usual.loc[step]).idxmax()).replace("_", " ")
+            back = total.iloc[-FEWEST:].median() <= RECOVERED * before[step]
+            told = f"exploded, most of it {blamed}; {'came back' if back else 'did not come back'}"
+            return [(told, int(step), number(float(total[step])), number(float(before[step])))]
+    return []

@@ -73,4 +73,5 @@ def either(words: Sequence[str]) -> str:
 
 
 def _joined(words: Sequence[str], last: str) -> str:
-    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    between = "; " if any("," in word for word in words) else ", "
+    return f" {last} ".join(filter(None, [between.join(words[:-1]), *words[-1:]]))

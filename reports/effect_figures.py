@@ -42,8 +42,8 @@ def forest(effects: Sequence[Effect], inches: float = WIDE_INCHES) -> Figure | N
         for effect in effects:
             if effect.metric == metric:
                 _draw(axes, effect, contrasts.index(effect.contrast))
-        axes.set(title=measures.heading(metric))
-        axes.set_xlabel(f"difference, 95 % interval; {measures.direction(metric)}", loc="right")
+        axes.set(title=wrap(measures.heading(metric), inches, wide=36, narrow=27))
+        axes.set_xlabel(f"difference: {measures.direction(metric)}", loc="right" if _grows(metric) else "left")
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
@@ -59,6 +59,10 @@ def _draw(axes: Axes, effect: Effect, row: int) -> None:
     if effect.interval:
         axes.plot(effect.interval, [row, row], color=look.colour, linewidth=2, solid_capstyle="butt")
     axes.plot(effect.columns["difference"], row, look.marker, color=look.colour, markersize=7)
+
+
+def _grows(metric: str) -> bool:
+    return measures.higher_is_better(metric) is not False
 
 
 def _show_zero(axes: Axes) -> None:

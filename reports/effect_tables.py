@@ -1,22 +1,23 @@
 """Effects as tables: one to read, with what helps beside what it costs, and one with everything behind it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
 from reports import measures
 from reports.contrasts import Contrast
 from reports.effects import Cost, Effect
-from reports.standings import interval, p_text
+from reports.standings import p_text
+from reports.tables import decimals_for
 from reports.timing import number
 
-COST_HEADS = ("parameters", "images/s while training", "latency [ms]")
+COST_HEADS = ("parameters", "training images/s", "latency [ms]")
 EFFECT_HEADS = (
     *("with", "instead of", "metric", "difference", "95 % interval", "n", "seeds"),
     *("probability that a run is better", "pairs on which it is better", "test", "verdict"),
 )
-DASH = "–"
-MINUS = "\u2212"
+DASH, MINUS = "–", "\u2212"
 TOLD = {"not shown": "no difference shown"}
 
 
@@ -26,14 +27,11 @@ def summary(
     """Heads, rows: a contrast with its difference under each metric, bold where a test stands behind it, and costs."""
     metrics = list(dict.fromkeys(effect.metric for effect in effects))
     found = {(effect.contrast, effect.metric): effect for effect in effects}
+    decimals = _decimals(effects)
     rows = []
     for contrast, cost in zip(contrasts, costs, strict=True):
-        cells = [_difference(found.get((contrast, metric))) for metric in metrics]
-        more = [
-            _change(cost.parameters),
-            _change(cost.training_images_per_second),
-            _change(cost.latency_ms),
-        ]
+        cells = [_difference(found.get((contrast, metric)), decimals[metric]) for metric in metrics]
+        more = [_change(pair) for pair in (cost.parameters, cost.training_images_per_second, cost.latency_ms)]
         named = Markup("{}<small>instead of {}</small>").format(contrast.what, contrast.instead_of)
         rows.append([named, *cells, *more])
     return ["with", *(measures.heading(metric) for metric in metrics), *COST_HEADS], rows
@@ -41,12 +39,13 @@ def summary(
 
 def effect_rows(effects: Sequence[Effect]) -> list[list[str]]:
     """Cells under EFFECT_HEADS, metric by metric."""
+    decimals = _decimals(effects)
     rows = []
     for effect in effects:
-        found = effect.columns
+        found, places = effect.columns, decimals[effect.metric]
         told = [
-            signed(f"{found['difference']:+.4f}"),
-            _interval(found["low"], found["high"], "+.4f"),
+            _signed(found["difference"], places),
+            _interval(effect, places) or DASH,
             f"{found['n']} {found['over']}",
             found["seeds"],
             _share(found, "better_runs", ".2f"),
@@ -58,14 +57,22 @@ def effect_rows(effects: Sequence[Effect]) -> list[list[str]]:
     return rows
 
 
-def _difference(effect: Effect | None) -> Markup:
+def _decimals(effects: Iterable[Effect]) -> dict[str, int]:
+    """Of each metric, as its largest number needs."""
+    largest: dict[str, float] = {}
+    for effect in effects:
+        ends = [effect.columns["difference"], *(effect.interval or ())]
+        largest[effect.metric] = max(largest.get(effect.metric, 0.0), *map(abs, ends))
+    return {metric: decimals_for(value) for metric, value in largest.items()}
+
+
+def _difference(effect: Effect | None, decimals: int) -> Markup:
     if effect is None:
         return Markup(DASH)
     shown = Markup("<strong>{}</strong>" if effect.verdict in ("better", "worse") else "{}")
-    cell = shown.format(signed(f"{effect.columns['difference']:+.4f}"))
-    if effect.interval:
-        cell += _small(_interval(*effect.interval, "+.4f"))
-    return cell + _small(TOLD.get(effect.verdict, effect.verdict))
+    lines = [_interval(effect, decimals), TOLD.get(effect.verdict, effect.verdict)]
+    small = Markup("").join(map(_small, filter(None, lines)))
+    return shown.format(_signed(effect.columns["difference"], decimals)) + small
 
 
 def _change(pair: tuple[float, float] | None) -> Markup:
@@ -76,25 +83,24 @@ def _change(pair: tuple[float, float] | None) -> Markup:
     if not change:
         return Markup("same")
     told = f"{abs(change):,}" if isinstance(change, int) else number(abs(change))
-    relative = f"{100 * change / pair[1]:+.1f} %" if pair[1] else ""
-    return Markup("{}{}").format(MINUS if change < 0 else "+", told) + _small(signed(relative))
+    relative = f"{_signed(100 * change / pair[1], 1)} %" if pair[1] else ""
+    return Markup("{}{}").format(MINUS if change < 0 else "+", told) + _small(relative)
 
 
-def _interval(low: float, high: float, form: str) -> str:
-    """As `reports.standings.interval`, with signs."""
-    return signed(f"[{low:{form}}, {high:{form}}]") if interval(low, high, 0) else DASH
+def _interval(effect: Effect, decimals: int) -> str:
+    return f"[{', '.join(_signed(end, decimals) for end in effect.interval)}]" if effect.interval else ""
 
 
 def _share(found: dict, name: str, form: str) -> str:
     share, low, high = found[name], found[f"{name}_low"], found[f"{name}_high"]
-    if share != share:  # NaN: one seed, or no values by pair
+    if not math.isfinite(share):  # one seed, or no values by pair
         return DASH
-    return f"{share:{form}} [{low:{form}}, {high:{form}}]" if interval(low, high, 0) else f"{share:{form}}"
+    return f"{share:{form}} [{low:{form}}, {high:{form}}]" if math.isfinite(low) else f"{share:{form}}"
 
 
-def signed(text: str) -> str:
-    """With a minus sign, not a hyphen."""
-    return text.replace("-", MINUS)
+def _signed(value: float, decimals: int) -> str:
+    """`+0.012` or `−0.012`, with a minus sign; nothing is below zero that rounds to it."""
+    return f"{value:+z.{decimals}f}".replace("-", MINUS)
 
 
 def _small(text: str) -> Markup:

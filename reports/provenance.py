@@ -19,11 +19,17 @@ RECORD_HEADS = (
     "precision",
     "threads",
 )
+CLASS = "method._target_"  # of the method; `method_name` says the same more briefly
 
 
 def differences(records: Records) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of what differs between the runs; the switches themselves when nothing differs."""
+    """Heads and rows of what differs between the runs; the switches themselves when nothing differs.
+
+    Where there are several methods, of what all of them have: the rest is a method's own and no difference.
+    """
     keys = records.differing() or [key for key in _top_level(records) if key not in (*DERIVED, *FOLDERS)]
+    if len({record.facts.get(CLASS) for record in records}) > 1:
+        keys = [key for key in keys if key != CLASS and all(key in record.facts for record in records)]
     titles = records.titles()
     rows = [
         [titles[record.run], *(as_text(record.facts.get(key)) if key in record.facts else "–" for key in keys)]

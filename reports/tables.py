@@ -102,16 +102,20 @@ class MetricTable:
         return f" [{low}, {high}]"
 
     def _decimals(self, place: int) -> int:
-        """Four decimals for values up to 2, fewer for larger ones; the same for the whole column."""
+        """The same for the whole column."""
         column = (row[place] for row in self.rows.values())
-        largest = max((abs(cell.value) for cell in column if cell and cell.value is not None), default=0.0)
-        return next((decimals for limit, decimals in ((2, 4), (20, 3), (200, 2)) if largest <= limit), 1)
+        return decimals_for(max((abs(cell.value) for cell in column if cell and cell.value is not None), default=0.0))
 
     def _note(self, reason: str | None) -> int:
         text = f"unavailable: {reason}" if reason else "not computed by this run"
         if text not in self.notes:
             self.notes.append(text)
         return self.notes.index(text) + 1
+
+
+def decimals_for(largest: float) -> int:
+    """Four decimals for values up to 2, fewer for larger ones."""
+    return next((decimals for limit, decimals in ((2, 4), (20, 3), (200, 2)) if largest <= limit), 1)
 
 
 def with_certainty(table: MetricTable, found: dict[tuple[str, str], Standing], titles: dict[str, str]) -> None:

@@ -26,10 +26,7 @@ NO_PAIR = (
 NO_STEP = "No two rows that follow one another have been scored yet."
 NO_VALUE = "The two sides of these comparisons have no metric in common yet."
 COSTS_SAID = "Costs are differences between medians of what the runs recorded, without a test."
-FOREST_SAID = (
-    "Difference that each line's first makes to its second, with 95 % interval; beside the line at zero lies what is "
-    "better or worse, as each axis says."
-)
+FOREST_SAID = "Differences with 95 % intervals: on the better side of zero, what is named first helps."
 
 
 def cumulative(records: Records, output: Path | str) -> Shown:
@@ -37,7 +34,7 @@ def cumulative(records: Records, output: Path | str) -> Shown:
     found = {study: rows for study, rows in _studies(records).items() if has_part_in(rows, records)}
     parts: list[Markup] = []
     for number, (study, rows) in enumerate(found.items(), start=1):
-        parts += [Markup("<h3>{}</h3>").format(study), *_states(rows, records)]
+        parts += [Markup("<h3>Study {}</h3>").format(study), *_states(rows, records)]
         parts += (
             _steps(rows, records, Path(output), f"ablation-{number}") if is_ladder(rows) else [_apart(rows, records)]
         )

@@ -31,7 +31,9 @@ def configuration(records: Records, output: Path | str) -> Shown:
         settings = table(["key", "value"], provenance.configuration(record), f"Configuration of {record.run}")
         every.append(details(titles[record.run], settings))
     caption = "What differs between the runs" if runs.differing() else "Switches"
-    return Shown(join([kept_table(Path(output), "configuration", heads, rows, caption, kind=""), *every]))
+    differing = kept_table(Path(output), "configuration", heads, rows, caption, kind="")
+    folded = details(f"Every setting of {len(runs)} runs", join(every)) if len(runs) > 1 else join(every)
+    return Shown(differing + folded)
 
 
 def origins(records: Records, output: Path | str) -> Shown:

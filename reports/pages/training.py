@@ -27,7 +27,7 @@ def divergence(records: Records, output: Path | str) -> Shown:
         return Shown(paragraph("No run has been trained.", "none"))
     rows = events.divergence_rows(records)
     if rows:
-        return Shown(kept_table(Path(output), "divergence", events.HEADS, rows, "What came apart or stopped"))
+        return Shown(kept_table(Path(output), "divergence", events.HEADS, rows, "What came apart or stopped", ""))
     told = (
         f"None of {looked_at} trainings came apart or stopped: every loss and gradient norm is finite, and no sum of "
         f"losses rose above {events.EXPLODED:g} times its running median."

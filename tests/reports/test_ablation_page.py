@@ -40,7 +40,7 @@ def test_first_sentences_say_which_component_helps_and_which_does_not(fabricate,
     assert "missing" not in told and ablation.NO_LADDER not in told
     alone = shown(ablation.single_settings, fabricate.folder, tmp_path)
     assert "No difference is shown for scale=multi instead of scale=single." in alone
-    assert "fusion=dense instead of fusion=concat with scale=single improves SSIM" in alone
+    assert "fusion=dense instead of fusion=concat (with scale=single) improves SSIM" in alone
 
 
 def test_figures_and_tables_are_kept(fabricate, ladder, tmp_path):

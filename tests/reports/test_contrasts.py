@@ -99,7 +99,7 @@ def test_settings_are_called_as_on_a_command_line_with_the_rest_that_is_not_usua
     records = [model(), model(fusion="concat"), model(scale="single", fusion="concat")]
     (contrasts,) = one_at_a_time(records).values()
     assert ("fusion=dense", "fusion=concat") in told(contrasts)
-    assert ("scale=multi", "scale=single with fusion=concat") in told(contrasts)
+    assert ("scale=multi", "scale=single (with fusion=concat)") in told(contrasts)
 
 
 @pytest.mark.parametrize(

@@ -35,3 +35,10 @@ def test_every_record_is_listed_and_equal_environments_are_told_once(fabricate):
     assert all(len(row) == len(RECORD_HEADS) for row in rows)
     ((told, runs),) = environments(records).items()
     assert "packages.torch: 2.13.0" in told and len(runs) == 4
+
+
+def test_settings_that_only_one_method_has_are_no_differences_between_methods(fabricate):
+    fabricate.run("a", "a", method={"_target_": "a.A", "candidates": 10}, learning_rate=0.1)
+    fabricate.run("b", "b", method={"_target_": "b.B", "sampler": "ddim"}, learning_rate=0.2)
+    heads, rows = differences(load_records(fabricate.folder).methods)
+    assert heads == ["run", "learning_rate"] and [row[1] for row in rows] == ["0.1", "0.2"]
