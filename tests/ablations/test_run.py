@@ -22,6 +22,7 @@ from ablations.run import choices_table, main
 from ablations.study import STUDIES, study_rows
 from ablations.study import main as study_main
 from ablations.summary import print_table
+from xinggan.attention_file import read_attention
 from xinggan.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,7 @@ def test_a_run_leaves_the_whole_record(finished, place):
     assert all((finished / "generated" / entry["file"]).exists() for entry in manifest)
     assert Image.open(finished / "generated" / "000000.png").size == (16, 32)
     assert len(list((finished / "generated" / "examples").glob("*_generated.png"))) == 12
+    assert {*read_attention(finished / "generated" / "examples" / "attention.npz").pair.tolist()} == {0, 1, 2}
     timing = json.loads((finished / "timing.json").read_text())
     assert {(s["kind"], s["batch"]) for s in timing["scenarios"]} == {
         ("inference", 1),
@@ -100,6 +102,7 @@ def test_references_are_scored_on_the_same_test_set(finished, place):
         metrics = json.loads((folder / "metrics.json").read_text())
         value = next(entry["value"] for entry in metrics if entry["metric"] == "ssim")
         assert value == pytest.approx(ssim) if ssim else 0 < value < 1
+        assert not list(folder.rglob("attention.npz"))
         status = json.loads((folder / "status.json").read_text())
         assert status["dataset_digest"] == json.loads((finished / "status.json").read_text())["dataset_digest"]
 
