@@ -27,7 +27,7 @@ from reports.record import Record
 from xinggan.attention_file import FILE_NAME, AttentionMaps, read_attention
 from xinggan.data.poses import JOINTS
 
-ON_WIDE, ON_NARROW = replace(WIDE, cell_width=64, font_size=12), replace(NARROW, cell_width=44, font_size=9)
+ON_WIDE, ON_NARROW = replace(WIDE, cell_width=64, font_size=12), replace(NARROW, cell_width=44, font_size=11)
 COLOURS, PALE = "YlOrBr", 0.4  # matplotlib's name of the colours; how much contrast the source keeps
 MARK, HALO = "#0072B2", "#ffffff"
 
@@ -42,7 +42,7 @@ def kept_maps(record: Record) -> AttentionMaps | str:
         pass
     attention = record.facts.get("method.architecture.attention")
     if attention is None:
-        return "not a method with cross-attention of appearance and shape code"
+        return "no cross-attention of appearance and shape code"
     if attention == "none":
         return "attention=none"
     return "its record was made before maps were kept" if record.state == "finished" else record.state

@@ -15,11 +15,12 @@ from xinggan.attention_file import BOTH, AttentionMaps
 
 DRAWN = 3  # runs whose attention maps are on the page, each another variant
 HOW_TO_READ = (
-    "A row is a joint of the target (ring); its weights lie on the source in grey, a column for each scale, where the "
-    "cross is the same joint. The percentage is what the scale has of all the joint's attention; places below an equal "
-    "share are left grey. In SA the appearance code at the ring takes up appearance from the coloured places, in AS "
-    "the shape code at the ring is matched with them. The first block meets the source as it is; from block to block "
-    "the appearance code moves towards the target pose, so that in the last one a place need not be the source's own."
+    "Each row is a joint of a target, ringed there. Its attention lies on the source, drawn in grey, in a column for "
+    "each scale; the cross is the same joint in the source, where it is visible. Under a map stands the scale's share "
+    "of the joint's attention; places with less than an equal share stay grey. In SA the appearance code at the ring "
+    "takes up appearance from the coloured places; in AS the shape code at the ring is compared with the appearance "
+    "code there. The first block meets the source as it is; from block to block the appearance code moves towards the "
+    "target pose, so in the last block a place need no longer hold what the source shows there."
 )
 
 
@@ -51,14 +52,19 @@ def attention(records: Records, output: Path | str) -> Shown:
             drawn[variant] = shown
         else:
             kept[record.run] = "its example images are not there"
-    without = [f"{titles[run]}: {why}" for run, why in kept.items() if isinstance(why, str)]
-    parts = (
-        [paragraph(HOW_TO_READ), *drawn.values()] if drawn else [paragraph("No run has kept attention maps.", "none")]
-    )
+    without: dict[str, list[str]] = {}
+    for run, why in kept.items():
+        if isinstance(why, str):
+            without.setdefault(why, []).append(titles[run])
+    none = paragraph("No run has kept attention maps.", "none")
+    parts = [paragraph(HOW_TO_READ), *drawn.values()] if drawn else [none]
     if further:
-        parts.append(details(f"{len(further)} further runs with attention maps: choose by --select", listing(further)))
+        parts.append(
+            details(f"Not drawn: {len(further)} more with attention maps (choose by --select)", listing(further))
+        )
     if without:
-        parts.append(details(f"{len(without)} runs without attention maps", listing(without)))
+        reasons = listing(f"{why}: {', '.join(runs)}" for why, runs in without.items())
+        parts.append(details(f"Without attention maps: {sum(map(len, without.values()))} of {len(kept)} runs", reasons))
     return Shown(join(parts))
 
 
@@ -71,7 +77,8 @@ def _shown(record: Record, maps: AttentionMaps, title: str, output: Path, number
             return Markup("")
         which = "last" if block == maps.blocks.max() else "first"
         branches = " and ".join(f"{name} ({BOTH[name]})" for name in maps.branches.tolist())
-        caption = f"Where joints of the target looked in the source: {title}, block {block} (the {which}), {branches}."
+        caption = f"Where joints of the target looked in the source: {title}, block {block} (the {which}), {branches}. "
+        caption += "Colour: the weight of a key in equal shares; grey: less than one."
         shown = grid(wide, narrow, output, f"attention-{number}-block-{block}", caption)
         parts.append(details(f"The same in block {block} (the {which})", shown) if parts else shown)
     return join(parts)

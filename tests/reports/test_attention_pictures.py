@@ -128,7 +128,7 @@ def test_the_colour_bar_has_the_colours_of_the_maps():
 @pytest.mark.parametrize(
     ("method", "state", "told"),
     [
-        ({"_target_": "baselines.gan.patn.PATN"}, "finished", "not a method with cross-attention"),
+        ({"_target_": "baselines.gan.patn.PATN"}, "finished", "no cross-attention of appearance and shape code"),
         ({**ARCHITECTURE, "architecture": {"attention": "none"}}, "finished", "attention=none"),
         (ARCHITECTURE, "finished", "before maps were kept"),
         (ARCHITECTURE, "failed", "failed"),
@@ -147,7 +147,8 @@ def test_a_damaged_file_is_named_and_leaves_the_page_whole(fabricate):
     run = fabricate.run("evil", "xinggan <script>")
     (run / "generated" / "examples" / FILE_NAME).write_bytes(b"no archive")
     shown = attention(load_records(fabricate.folder), fabricate.folder.parent / "report")._repr_html_()
-    assert "xinggan &lt;script&gt;: attention.npz holds no attention maps" in shown
+    assert "attention.npz holds no attention maps" in shown
+    assert ": xinggan &lt;script&gt;</li>" in shown
     assert "<script>" not in shown
 
 
@@ -159,7 +160,7 @@ def test_the_first_variants_are_drawn_and_the_others_named(fabricate):
     shown = attention(load_records(fabricate.folder), output)._repr_html_()
     assert shown.count("block 3 (the last), SA (shape-guided appearance) and AS (appearance-guided shape)") >= DRAWN
     assert shown.count("<summary>The same in block 1 (the first)</summary>") == DRAWN
-    assert "3 further runs with attention maps" in shown
+    assert "Not drawn: 3 more with attention maps" in shown
     kept = {path.name for path in (output / "figures").iterdir()}
     assert kept == {f"attention-{number}-block-{block}.png" for number in (1, 2, 3) for block in (1, 3)}
 
