@@ -55,6 +55,7 @@ SETTINGS: Any = {
     "ytick.color": "#555555",
     "legend.frameon": False,
     "legend.fontsize": 9.5,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3 fonts
     "svg.hashsalt": "report",  # the same records give the same file
 }
 

@@ -52,11 +52,12 @@ def as_markdown(heads: Sequence[Any], rows: Sequence[Sequence[Any]], caption: st
 
 
 def as_latex(heads: Sequence[Any], rows: Sequence[Sequence[Any]], caption: str) -> str:
-    """A float that needs the package booktabs only."""
+    """A float that needs the packages booktabs and graphicx; what is wider than the page is made to fit."""
     body = [f"{' & '.join(map(_tex, row))} \\\\" for row in rows]
     head = f"{' & '.join(map(_tex, heads))} \\\\"
     inside = ["\\toprule", head, "\\midrule", *body, "\\bottomrule"]
-    table = [f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", *inside, "\\end{tabular}"]
+    fit = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
+    table = [fit, f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", *inside, "\\end{tabular}}"]
     return "\n".join(["\\begin{table}", "\\centering", f"\\caption{{{_tex(caption)}}}", *table, "\\end{table}"]) + "\n"
 
 
