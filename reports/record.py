@@ -48,8 +48,8 @@ class Record:
     config: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     _unreadable: dict[str, str] = field(default_factory=dict, repr=False)
-    title: str | None = None  # of the study's row that the run is, and the row's place
-    place: int | None = None
+    title: str | None = None  # of the study's row that the run is
+    place: tuple[int, int] | None = None  # of the study among the studies, and of the row in it
 
     @property
     def run(self) -> str:

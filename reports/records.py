@@ -17,7 +17,7 @@ from reports.record import REFERENCES, Record, read_record
 from reports.studies import name_rows, read_studies
 from xinggan.metrics.catalogue import METRICS
 
-DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
+DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest", "variant")
 FOLDERS = ("runs", "cache")  # where files lie is no difference between runs
 
 
@@ -136,8 +136,11 @@ class Records(Sequence[Record]):
     @cached_property
     def _titles(self) -> dict[str, str]:
         by_name: dict[str, list[Record]] = {}
+        scored = {record.title or record.name for record in self if not record.is_timing_only}
         for record in self:
-            by_name.setdefault(record.title or record.name, []).append(record)
+            name = record.title or record.name
+            name += ", timed alone" if record.is_timing_only and name in scored else ""
+            by_name.setdefault(name, []).append(record)
         titles: dict[str, str] = {}
         for name, namesakes in by_name.items():
             differing = Records(namesakes).differing() if len(namesakes) > 1 else []
@@ -205,7 +208,7 @@ def _fits(record: Record, name: str) -> bool:
 def _table_order(record: Record) -> tuple:
     place = REFERENCES.index(record.method) if record.is_reference else -1
     seed = record.config.get("seed")
-    row = math.inf if record.place is None else record.place
+    row = record.place or (math.inf, 0)
     return place, row, record.name, seed if isinstance(seed, int) else 0, record.run
 
 

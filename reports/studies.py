@@ -27,13 +27,16 @@ def read_studies(runs: Path | str) -> dict[str, Rows]:
 
 
 def name_rows(records: Iterable[Record], studies: dict[str, Rows]) -> None:
-    """Give runs the title and the place of their row; of several studies, in the one that holds most of these runs."""
+    """Give runs the title and the place of their row; of several studies, in the one that holds most of these runs.
+
+    The rows of a study stay together, those of the one that holds most first.
+    """
     by_run = {record.run: record for record in records if not record.is_reference}
     held = {study: sum(run in by_run for _, run in rows) for study, rows in studies.items()}
-    for study in sorted(studies, key=lambda name: (held[name], name)):
+    for rank, study in enumerate(sorted(studies, key=lambda name: (held[name], name))):
         for place, (title, run) in enumerate(studies[study]):
             if run in by_run:
-                by_run[run].title, by_run[run].place = title, place
+                by_run[run].title, by_run[run].place = title, (-rank, place)
 
 
 def without_seed(title: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.record import parse_config, read_record
@@ -149,6 +149,14 @@ def test_runs_have_distinct_titles_that_say_what_differs(fabricate):
     assert "patn" in titles and "xinggan scale=single seed=0" in titles
 
 
+def test_run_of_the_study_of_efficiency_is_told_apart_from_the_scored_one(fabricate):
+    fabricate.run("pidm", "pidm")
+    timed = fabricate.run("timing-pidm", "pidm", steps=7)
+    status = json.loads((timed / "status.json").read_text()) | {"measures": "timing"}
+    (timed / "status.json").write_text(json.dumps(status))
+    assert sorted(load_records(fabricate.folder).titles().values()) == ["pidm", "pidm, timed alone"]
+
+
 def test_part_of_a_report_keeps_titles_and_looks(fabricate):
     for seed in (0, 1):
         fabricate.run(seed=seed)
@@ -166,6 +174,7 @@ trees = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), trees, max_size=6), st.booleans())
 def test_configuration_parsed_by_blocks_equals_a_whole_yaml_parse(tree, flow):
     text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=flow, allow_unicode=True)
