@@ -1,47 +1,20 @@
 """A table says the same in CSV, Markdown and LaTeX, whatever its cells hold, read back by readers of its own."""
 
-import csv
-import html
-import io
-import re
-
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
+from table_readers import read_csv, read_latex, read_markdown
 
 from reports.table_files import FORMATS, as_csv, as_latex, as_markdown, write_table
 
-MACROS = {
-    **{f"\\{sign}": sign for sign in "&%$#_{}"},
-    **{"\\textbackslash{}": "\\", "\\textasciitilde{}": "~", "\\textasciicircum{}": "^", "\\textless{}": "<"},
-    **{"\\textgreater{}": ">", "\\textbar{}": "|", "$\\uparrow$": "↑", "$\\downarrow$": "↓", "--": "–", "{}": ""},
-    **{"$-$": "−", "$\\times$": "×", "~": "\u00a0"},
-}
-MACRO = re.compile("|".join(map(re.escape, sorted(MACROS, key=len, reverse=True))))
 BOLD = Markup("<strong>{}</strong><small>{}</small>")
-
-
-def read_csv(text: str) -> list[list[str]]:
-    return list(csv.reader(io.StringIO(text)))
-
-
-def read_markdown(text: str) -> list[list[str]]:
-    """As GitHub does: cells part at a bar without a backslash, which stands for the sign after it."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [re.findall(r"((?:\\.|[^|\\])*)\|", line[1:]) for line in lines if not line.startswith("|---")]
-    return [[html.unescape(re.sub(r"\\(.)", r"\1", cell)).strip(" ") for cell in row] for row in cells]
-
-
-def read_latex(text: str) -> list[list[str]]:
-    rows = [line.removesuffix(" \\\\") for line in text.splitlines() if line.endswith("\\\\")]
-    return [[MACRO.sub(lambda m: MACROS[m[0]], cell) for cell in re.split(r" (?<!\\)& ", row)] for row in rows]
-
 
 signs = st.text(alphabet="ab1 &%$#_{}\\~^<>|[]*↑↓–−×\u00a0'`.", max_size=10).map(str.strip)
 tables = st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(signs, min_size=width, max_size=width), min_size=1))
 
 
+@settings(deadline=None)
 @given(tables)
 def test_all_formats_hold_the_same_cells(rows):
     rows = [[cell.replace("--", "-") for cell in row] for row in rows]  # which LaTeX takes for a dash
