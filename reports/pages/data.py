@@ -22,7 +22,8 @@ def cards(records: Records, output: Path | str) -> Shown:
         settings = group[0].config.get("dataset")
         told = [(key, measures.as_text(value)) for key, value in flatten(settings).items()] if settings else []
         parts.append(Markup("<h3>{}</h3>").format(heading))
-        parts.append(paragraph(f"{len(group)} runs were scored on it.", "dataset"))
+        counted = "1 run was" if len(group) == 1 else f"{len(group)} runs were"
+        parts.append(paragraph(f"{counted} scored on it.", "dataset"))
         card = find_card(group)
         if card is None:
             away = "The packed data set is not on this machine, or not where these runs' configuration says."

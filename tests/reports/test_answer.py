@@ -1,0 +1,88 @@
+"""The answer's sentences hold the numbers and say no more than the tests behind them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from ablation_runs import write_values
+
+from reports.answer import how_sure, sentences
+from reports.records import load_records
+
+PEOPLE, PAIRS = 10, 40
+
+
+def scored(fabricate, name, seed=0, median_ms=None, **means):
+    """A run with these means and, of single pairs, noise of its own; timed at batch 1, or not at all."""
+    rng = np.random.default_rng([seed, sum(map(ord, name))])
+    noise = 0.01 * rng.standard_normal(PAIRS)
+    directory = fabricate.run(name, name, seed=seed)
+    write_values(directory, {metric: mean + noise - noise.mean() for metric, mean in means.items()}, PEOPLE)
+    timing = directory / "timing.json"
+    if median_ms is None:
+        timing.unlink()
+        return
+    same = {"kind": "inference", "device": "cpu", "precision": "fp32", "mode": "eager", "batch": 1}
+    row = {**same, "median_ms": median_ms, "samples_ms": [median_ms], "unavailable_because": None}
+    timing.write_text(json.dumps({"scenarios": [row]}))
+
+
+def answer(fabricate):
+    return sentences(load_records(fabricate.folder))
+
+
+def test_clear_winner_is_told_with_its_distance_to_the_next_and_the_test(fabricate):
+    for name, ssim in (("patn", 0.5), ("pidm", 0.25), ("gfla", 0.375)):
+        scored(fabricate, name, ssim=ssim)
+    (told,) = answer(fabricate)
+    pattern = (
+        r"patn has the best SSIM, 0\.500 \[0\.4\d\d, 0\.50\d\] \(higher is better\); the next, gfla, is "
+        r"0\.125 \[0\.1[12]\d, 0\.1[23]\d\] behind, more than chance explains \(p < 0\.001\)\."
+    )
+    assert re.fullmatch(pattern, told), told
+
+
+@pytest.mark.parametrize("metric", ["perceptual_embedded", "lpips"])
+def test_tie_is_called_chance_and_lower_wins_where_lower_is_better(fabricate, metric):
+    scored(fabricate, "patn", **{metric: 0.4})
+    scored(fabricate, "pidm", **{metric: 0.3999})
+    (told,) = answer(fabricate)
+    assert told.startswith("pidm has the best") and "(lower is better)" in told
+    assert re.search(r"but patn is only 0\.000 behind, which may be chance \(p = \d\.\d{3}\)\.$", told), told
+
+
+def test_single_method_has_nobody_to_be_better_than(fabricate):
+    scored(fabricate, "patn", ssim=0.5)
+    scored(fabricate, "ground_truth", ssim=1.0)
+    (told,) = answer(fabricate)
+    assert told.startswith("patn reaches SSIM 0.500 [")
+    assert told.endswith("no other method has a value to compare it with.")
+
+
+def test_metric_of_a_whole_set_with_one_network_each_is_not_put_to_a_test(fabricate):
+    for name, value in (("patn", 20.0), ("pidm", 30.0)):
+        write_values(fabricate.run(name, name), {"fid": value, "ssim": np.full(4, 0.4)}, people=2)
+    told = next(sentence for sentence in answer(fabricate) if "FID" in sentence)
+    assert "pidm is 10.000 behind, which one trained network of each cannot put to a test" in told
+
+
+def test_cost_is_told_of_the_fastest_the_slowest_and_the_best(fabricate):
+    for name, ssim, ms in (("patn", 0.4, 5.0), ("pidm", 0.3, 200.0), ("gfla", 0.5, 20.0)):
+        scored(fabricate, name, median_ms=ms, ssim=ssim)
+    assert answer(fabricate)[-1] == (
+        "patn is the fastest, with 5.00 ms for a batch of 1 on cpu in fp32, eager; the slowest, pidm, takes 200 ms, "
+        "10.0 times as long as gfla, the best in SSIM (20.0 ms)."
+    )
+
+
+def test_nothing_scored_is_no_answer(fabricate):
+    fabricate.run(state="running", metrics=None)
+    assert answer(fabricate) == []
+
+
+def test_trained_once_is_said(fabricate):
+    scored(fabricate, "patn", ssim=0.5)
+    assert "trained once" in how_sure(load_records(fabricate.folder))
+    scored(fabricate, "patn", seed=1, ssim=0.5)
+    assert "interval is over these" in how_sure(load_records(fabricate.folder))

@@ -1,0 +1,125 @@
+"""Who is best is decided by the metric's direction, bold by a test, and references take no part."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from ablation_runs import write_values
+
+from reports import statistics
+from reports.records import load_records
+from reports.standings import interval, p_text, standings
+from reports.tables import metric_tables, with_certainty
+
+PEOPLE, PAIRS = 10, 40
+
+
+def around(mean: float, seed: int = 0) -> np.ndarray:
+    """[PAIRS] of exactly this mean."""
+    noise = 0.02 * np.random.default_rng(seed).standard_normal(PAIRS)
+    return mean + noise - noise.mean()
+
+
+def scored(fabricate, name, seed=0, **means):
+    """A run whose values of every pair have these means; the same noise for all, plus a little of the run's own."""
+    own = sum(map(ord, name)) + seed
+    values = {metric: around(mean) + 0.1 * around(0, own) for metric, mean in means.items()}
+    directory = fabricate.run(name.split()[0], name, seed=seed)
+    write_values(directory, values, PEOPLE)
+    return directory
+
+
+def by_metric(records):
+    return {standing.metric: standing for standing in standings(records)}
+
+
+def test_best_is_the_highest_or_the_lowest_as_the_metric_says(fabricate):
+    scored(fabricate, "patn", ssim=0.5, l1=0.2)
+    scored(fabricate, "pidm", ssim=0.4, l1=0.1)
+    found = by_metric(load_records(fabricate.folder))
+    assert (found["ssim"].best, found["l1"].best) == ("patn", "pidm")
+    assert list(found["ssim"].behind.index) == ["pidm"] and list(found["l1"].behind.index) == ["patn"]
+
+
+def test_references_are_neither_best_nor_compared(fabricate):
+    scored(fabricate, "patn", ssim=0.5)
+    for name in ("ground_truth", "copy_source"):
+        scored(fabricate, name, ssim=0.9)
+    found = by_metric(load_records(fabricate.folder))["ssim"]
+    assert found.best == "patn" and found.behind is None and not found.is_clear
+    assert len(found.by_run) == 3
+
+
+@pytest.mark.parametrize(("second", "clear"), [(0.4, True), (0.4999, False)])
+def test_bold_is_who_is_better_than_every_other_by_a_test(fabricate, second, clear):
+    for name, ssim in (("patn", 0.5), ("pidm", second), ("gfla", 0.2)):
+        scored(fabricate, name, ssim=ssim)
+    records = load_records(fabricate.folder)
+    found = by_metric(records)["ssim"]
+    assert found.best == "patn" and found.is_clear is clear
+    (table,), _ = metric_tables(records)
+    with_certainty(table, {found.key: found}, records.titles())
+    assert table.best == ({("patn", 0)} if clear else set())
+    assert ("<strong>" in table.as_html()) is clear and ("**" in table.as_markdown()) is clear
+
+
+def test_distances_are_paired_by_test_pair_and_corrected_for_all_comparisons(fabricate):
+    runs = {name: scored(fabricate, name, ssim=ssim) for name, ssim in (("a", 0.5), ("bb", 0.496), ("ccc", 0.494))}
+    records = load_records(fabricate.folder)
+    values = {record.name: record.per_image_of("ssim")["value"].to_numpy() for record in records}
+    assert set(values) == set(runs)
+    alone = {b: statistics.difference(values[b], values["a"], np.arange(PAIRS) % PEOPLE) for b in ("bb", "ccc")}
+    behind = by_metric(records)["ssim"].behind
+    smaller, larger = sorted(alone, key=lambda name: alone[name].p_value)
+    assert behind.loc[smaller, "p_holm"] == pytest.approx(2 * alone[smaller].p_value)
+    assert behind.loc[larger, "p_holm"] == pytest.approx(max(2 * alone[smaller].p_value, alone[larger].p_value))
+    for name, row in behind.iterrows():
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx(
+            (alone[name].estimate, alone[name].low, alone[name].high)
+        )
+
+
+def test_seeds_of_a_method_are_one_row_with_an_interval_over_seeds(fabricate):
+    means = [0.41, 0.43, 0.44]
+    for seed, mean in enumerate(means):
+        write_values(fabricate.run("patn", "patn", seed=seed), {"ssim": around(mean)}, PEOPLE)
+    scored(fabricate, "pidm", ssim=0.3)
+    found = by_metric(load_records(fabricate.folder))["ssim"]
+    row = found.by_variant.loc["patn"]
+    low, high = scipy.stats.t.interval(0.95, 2, np.mean(means), scipy.stats.sem(means))
+    assert (row["n"], row["value"], row["low"], row["high"]) == pytest.approx((3, np.mean(means), low, high))
+    assert found.best == "patn" and list(found.by_variant.index) == ["patn", "pidm"] and len(found.by_run) == 4
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(fabricate):
+    for steps in (100, 200):
+        write_values(fabricate.run("patn", "patn", steps=steps), {"ssim": around(0.4)}, PEOPLE)
+    assert len(by_metric(load_records(fabricate.folder))["ssim"].by_variant) == 2
+
+
+def test_protocols_stand_apart(fabricate):
+    for name in ("patn", "pidm"):
+        directory = scored(fabricate, name, ssim=0.5)
+        if name == "pidm":
+            (directory / "metrics.json").write_text((directory / "metrics.json").read_text().replace("clean", "gfla"))
+    found = standings(load_records(fabricate.folder))
+    assert [(one.best, len(one.by_variant)) for one in found] == [("patn", 1), ("pidm", 1)]
+    assert all(one.behind is None for one in found)
+
+
+def test_metric_without_a_direction_has_no_best(fabricate):
+    for name in ("patn", "pidm"):
+        scored(fabricate, name, novelty=0.5)
+    (found,) = standings(load_records(fabricate.folder))
+    assert found.best is None and found.behind is None and len(found.by_run) == 2
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"), [(0.0004, "p < 0.001"), (0.0234, "p = 0.023"), (float("nan"), "not tested")]
+)
+def test_p_values_read_as_people_write_them(p_value, text):
+    assert p_text(p_value) == text
+
+
+def test_interval_without_an_end_is_nothing():
+    assert interval(0.51249, 0.6, 3) == "[0.512, 0.600]"
+    assert interval(float("nan"), 0.6, 3) == ""
