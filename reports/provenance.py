@@ -25,17 +25,25 @@ CLASS = "method._target_"  # of the method; `method_name` says the same more bri
 def differences(records: Records) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of what differs between the runs; the switches themselves when nothing differs.
 
-    Where there are several methods, of what all of them have: the rest is a method's own and no difference.
+    Where there are several methods, of what all configurations have: the rest is a method's own and no difference. A
+    switch that a method does not take is a dash.
     """
     keys = records.differing() or [key for key in _top_level(records) if key not in (*DERIVED, *FOLDERS)]
     if len({record.facts.get(CLASS) for record in records}) > 1:
         keys = [key for key in keys if key != CLASS and all(key in record.facts for record in records)]
     titles = records.titles()
-    rows = [
-        [titles[record.run], *(as_text(record.facts.get(key)) if key in record.facts else "–" for key in keys)]
-        for record in records
-    ]
-    return ["run", *keys], rows
+    switches = {key for key in keys if any(_takes(record, key) for record in records)}
+
+    def cell(record: Record, key: str) -> str:
+        idle = key in switches and not _takes(record, key)
+        return "–" if idle or key not in record.facts else as_text(record.facts[key])
+
+    return ["run", *keys], [[titles[record.run], *(cell(record, key) for key in keys)] for record in records]
+
+
+def _takes(record: Record, key: str) -> bool:
+    """Whether a setting that stands at the top of the configuration is one of the method's own."""
+    return any(fact.startswith("method.") and fact.endswith(f".{key}") for fact in record.facts)
 
 
 def configuration(record: Record) -> list[tuple[str, str]]:

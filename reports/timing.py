@@ -142,13 +142,18 @@ def cost_rows(records: Records) -> list[list[str]]:
         cells = [
             count(record.timing.get("parameters")),
             number(macs / 1e9) if isinstance(macs, (int, float)) else "–",
-            duration(record.status.get("seconds")) if trained else "not trained",
+            duration(training_seconds(record)) if trained else "not trained",
             f"{count(record.step)} of {count(record.status.get('steps'))}" if trained else "–",
             number(training_speed(record)),
             number(training_memory_mb(record)) if trained else "–",
         ]
         rows.append([titles[record.run], *cells])
     return rows
+
+
+def training_seconds(record: Record) -> float | None:
+    """Time spent in training, without the generating and scoring that follow; what was interrupted adds up."""
+    return next((row["seconds"] for row in reversed(record.history) if is_number(row.get("seconds"))), None)
 
 
 def training_speed(record: Record) -> float | None:

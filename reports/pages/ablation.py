@@ -90,9 +90,9 @@ def _compared(contrasts: Sequence[Contrast], output: Path, name: str, caption: s
     tests = effect_tables.effect_rows(found)
     behind = kept_table(output, f"{name}-tests", effect_tables.EFFECT_HEADS, tests, f"{caption}: tests")
     return [
-        paragraph(" ".join(effect_answer.sentences(found)), "lead"),
+        listing(effect_answer.sentences(found), "answer"),
         drawn,
-        kept_table(output, name, heads, rows, caption),
+        kept_table(output, name, heads, rows, caption, kind="numbers close"),
         paragraph(COSTS_SAID, "dataset"),
         details(f"Intervals, people, seeds and tests of {len(found)} differences", behind),
     ]

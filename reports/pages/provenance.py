@@ -31,7 +31,7 @@ def configuration(records: Records, output: Path | str) -> Shown:
         settings = table(["key", "value"], provenance.configuration(record), f"Configuration of {record.run}")
         every.append(details(titles[record.run], settings))
     caption = "What differs between the runs" if runs.differing() else "Switches"
-    differing = kept_table(Path(output), "configuration", heads, rows, caption, kind="")
+    differing = kept_table(Path(output), "configuration", heads, rows, caption, kind="oneline")
     folded = details(f"Every setting of {len(runs)} runs", join(every)) if len(runs) > 1 else join(every)
     return Shown(differing + folded)
 

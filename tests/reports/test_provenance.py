@@ -42,3 +42,12 @@ def test_settings_that_only_one_method_has_are_no_differences_between_methods(fa
     fabricate.run("b", "b", method={"_target_": "b.B", "sampler": "ddim"}, learning_rate=0.2)
     heads, rows = differences(load_records(fabricate.folder).methods)
     assert heads == ["run", "learning_rate"] and [row[1] for row in rows] == ["0.1", "0.2"]
+
+
+def test_switch_that_a_method_does_not_take_is_no_setting_of_its_run(fabricate):
+    fabricate.run("a", "a", method={"_target_": "a.A", "architecture": {"scale": "multi"}}, scale="multi")
+    fabricate.run("b", "b", method={"_target_": "b.B"}, scale="single", precision="bf16")
+    fabricate.run("c", "c", method={"_target_": "a.A", "architecture": {"scale": "single"}}, scale="single")
+    heads, rows = differences(load_records(fabricate.folder).methods)
+    assert heads == ["run", "scale"]
+    assert {row[0]: row[1] for row in rows} == {"a": "multi", "b": "–", "c": "single"}

@@ -21,7 +21,7 @@ def test_cost_is_a_row_for_each_method(fabricate):
     fabricate.run()
     fabricate.references()
     (row,) = cost_rows(load_records(fabricate.folder))
-    assert row == ["xinggan scale=single", "1,234,567", "9.88", "4 min 10 s", "400 of 400", "80.0", "512"]
+    assert row == ["xinggan scale=single", "1,234,567", "9.88", "1 min 20 s", "400 of 400", "80.0", "512"]
 
 
 @pytest.mark.parametrize(
