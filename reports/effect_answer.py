@@ -50,6 +50,9 @@ def _for_what_it_holds(effects: Sequence[Effect]) -> list[str]:
     else:
         fewest = min(min(effect.runs, effect.others) for effect in effects)
         told.append(f"Every model was trained with {fewest} seeds or more, and the intervals count them.")
+    people = [effect.columns["n"] for effect in effects if effect.columns["over"].startswith("identities")]
+    if people:
+        told.append(f"The intervals of single images are over {max(people)} people of the test set.")
     if whole:
         told.append(f"{both(list(whole))} cannot be tested with one seed.")
     return told

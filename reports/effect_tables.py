@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+import pandas
 from markupsafe import Markup
 
 from reports import measures
@@ -55,6 +56,15 @@ def effect_rows(effects: Sequence[Effect]) -> list[list[str]]:
         ]
         rows.append([effect.contrast.what, effect.contrast.instead_of, measures.heading(effect.metric), *told])
     return rows
+
+
+def effect_frame(effects: Sequence[Effect]) -> pandas.DataFrame:
+    """A row an effect with its columns as `reports.comparison.differences` has them, unrounded: for other programs."""
+    named = (
+        {"with": effect.contrast.what, "instead_of": effect.contrast.instead_of, "metric": effect.metric}
+        for effect in effects
+    )
+    return pandas.DataFrame([{**name, **effect.columns} for name, effect in zip(named, effects, strict=True)])
 
 
 def _decimals(effects: Iterable[Effect]) -> dict[str, int]:

@@ -10,7 +10,6 @@ from reports.timing import duration
 RECORD_HEADS = (
     "run",
     "state",
-    "record",
     "started",
     "time",
     "attempts",
@@ -18,6 +17,7 @@ RECORD_HEADS = (
     "device",
     "precision",
     "threads",
+    "record",
 )
 CLASS = "method._target_"  # of the method; `method_name` says the same more briefly
 
@@ -98,7 +98,6 @@ def _record_cells(record: Record) -> list[str]:
 
     return [
         record.state,
-        record.run,
         started,
         duration(record.status.get("seconds")),
         told(record.status, "attempts"),
@@ -106,6 +105,7 @@ def _record_cells(record: Record) -> list[str]:
         told(environment, "device"),
         told(record.config, "precision"),
         told(environment, "threads"),
+        record.run,
     ]
 
 

@@ -14,6 +14,7 @@ from reports.markup import Shown, details, join, listing, paragraph
 from reports.records import Records
 from reports.studies import Rows, read_studies
 from reports.study_states import has_part_in, unfinished
+from xinggan.files import write_atomically
 
 NO_LADDER = (
     "None of these runs belongs to a study that adds one component after another; this trains one: "
@@ -89,10 +90,12 @@ def _compared(contrasts: Sequence[Contrast], output: Path, name: str, caption: s
     heads, rows = effect_tables.summary(contrasts, found, costs(contrasts))
     tests = effect_tables.effect_rows(found)
     behind = kept_table(output, f"{name}-tests", effect_tables.EFFECT_HEADS, tests, f"{caption}: tests")
+    write_atomically(output / "tables" / f"{name}-effects.csv", effect_tables.effect_frame(found).to_csv(index=False))
+    unrounded = Markup('<p class="files">Unrounded: <a href="tables/{}-effects.csv">CSV</a></p>').format(name)
     return [
         listing(effect_answer.sentences(found), "answer"),
         drawn,
         kept_table(output, name, heads, rows, caption, kind="numbers close"),
         paragraph(COSTS_SAID, "dataset"),
-        details(f"Intervals, people, seeds and tests of {len(found)} differences", behind),
+        details(f"Intervals, people, seeds and tests of {len(found)} differences", behind + unrounded),
     ]

@@ -9,6 +9,8 @@ from reports.embedded import kept_table
 from reports.markup import Shown, details, join, listing, paragraph, table
 from reports.records import Records
 
+NAMED = 4  # more runs than these are counted where something is folded away
+
 
 def missing(records: Records) -> Shown:
     """What is unfinished, absent or unreadable, a paragraph a run, with the traceback of those that failed."""
@@ -41,5 +43,7 @@ def origins(records: Records, output: Path | str) -> Shown:
     rows = provenance.record_rows(records)
     parts = [kept_table(Path(output), "records", provenance.RECORD_HEADS, rows, "Run records", kind="oneline")]
     for told, runs in provenance.environments(records).items():
-        parts.append(details(f"Environment of {', '.join(runs)}", Markup("<pre>{}</pre>").format(told)))
+        summary = f"Environment of {', '.join(runs) if len(runs) <= NAMED else f'{len(runs)} runs'}"
+        named = paragraph(", ".join(runs)) if len(runs) > NAMED else ""
+        parts.append(details(summary, join([named, Markup("<pre>{}</pre>").format(told)])))
     return Shown(join(parts))

@@ -125,7 +125,8 @@ def test_sentences_say_what_helps_what_does_not_and_that_one_seed_is_one_seed(on
     assert told[0] == f"scale=multi instead of scale=single improves {improved}"
     assert told[1] == "No difference is shown for attention=enhanced instead of attention=plain."
     assert told[2].startswith("One seed: this holds for these trainings only")
-    assert told[3] == "FD (embedded) cannot be tested with one seed."
+    assert told[3] == "The intervals of single images are over 5 people of the test set."
+    assert told[4] == "FD (embedded) cannot be tested with one seed."
 
 
 def test_a_component_that_makes_things_worse_is_said_to(fabricate, rng):

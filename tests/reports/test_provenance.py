@@ -1,5 +1,6 @@
 """The report says how runs differ, where they were made and what is missing from them."""
 
+from reports.pages import provenance as pages
 from reports.provenance import RECORD_HEADS, differences, environments, missing, record_rows
 from reports.records import load_records
 
@@ -51,3 +52,10 @@ def test_switch_that_a_method_does_not_take_is_no_setting_of_its_run(fabricate):
     heads, rows = differences(load_records(fabricate.folder).methods)
     assert heads == ["run", "scale"]
     assert {row[0]: row[1] for row in rows} == {"a": "multi", "b": "–", "c": "single"}
+
+
+def test_an_environment_of_many_runs_is_counted_and_their_names_are_inside(fabricate, tmp_path):
+    for name in "abcdef":
+        fabricate.run(name, name)
+    shown = pages.origins(load_records(fabricate.folder), tmp_path)._repr_html_()
+    assert "<summary>Environment of 6 runs</summary><p>a, b, c, d, e, f</p>" in shown
