@@ -29,6 +29,7 @@ from xinggan.data.poses import JOINTS
 
 ON_WIDE, ON_NARROW = replace(WIDE, cell_width=64, font_size=12), replace(NARROW, cell_width=44, font_size=11)
 COLOURS, PALE = "YlOrBr", 0.4  # matplotlib's name of the colours; how much contrast the source keeps
+ROUNDING = 2**-10  # of float16: weights that are equal but for it are not told apart
 MARK, HALO = "#0072B2", "#ffffff"
 
 
@@ -90,7 +91,9 @@ def _coloured(pale: np.ndarray, shares: np.ndarray, top: int) -> np.ndarray:
 
     strength = np.log2(np.maximum(shares, 1)) / math.log2(top)
     colour = matplotlib.colormaps[COLOURS](0.1 + 0.9 * strength)[..., :3]
-    covered = np.where((shares > 1)[..., None], pale * colour, pale)  # as ink on paper: it darkens whatever is there
+    covered = np.where(
+        (shares > 1 + ROUNDING)[..., None], pale * colour, pale
+    )  # as ink on paper: it darkens whatever is there
     return covered.round().astype(np.uint8)
 
 
@@ -151,7 +154,7 @@ def colour_bar(top: int, keys: int, width: int, look: GridLook) -> Image.Image:
     draw = ImageDraw.Draw(bar)
     draw.text((0, 0), f"weight of a key ÷ equal share (1/{keys})", INK, font)
     upper, left = round(1.5 * font.size), 20 * unit
-    shares = 2 ** (np.linspace(0, math.log2(top), length) + 1e-6)
+    shares = 2 ** (np.linspace(2 * ROUNDING, math.log2(top), length))
     drawn = _coloured(np.full((thick, length, 1), 230.0), np.broadcast_to(shares, (thick, length)), top)
     bar.paste(Image.fromarray(drawn), (left, upper))
     powers = round(math.log2(top))

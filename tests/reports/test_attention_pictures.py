@@ -61,6 +61,12 @@ def test_a_larger_weight_is_darker_whatever_lies_below():
         assert (np.diff(np.asarray(picture.convert("L")).astype(int)) < 0).all()
 
 
+@pytest.mark.parametrize("keys", [20, 128, 220, 1027])
+def test_equal_weights_have_no_colour_however_they_were_rounded(keys):
+    shares = np.full((1, 4), 1 / keys, np.float16).astype(np.float32) * keys
+    assert not coloured(overlaid(Image.new("RGB", (4, 4), (90, 90, 90)), shares, top=2)).any()
+
+
 def test_colours_end_at_the_power_of_two_that_no_weight_exceeds():
     weights = np.zeros((2, 2, 3, 10), np.float16)
     for largest, top in ((0.1, 2), (0.19, 2), (0.25, 4), (0.5, 8), (1, 16)):
