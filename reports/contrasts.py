@@ -1,23 +1,15 @@
-"""Which runs an ablation compares: the rows of a ladder one after another, and models that differ in one setting.
+"""What an ablation compares, and the ladders of studies: each row against the row before it.
 
-A ladder is a study in which the title of a row that adds something to the row before it begins with "+". Models that
-differ in exactly one setting are found by their configurations, whatever study they belong to.
+A ladder is a study in which the title of a row that adds something to the row before it begins with "+".
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from reports.measures import as_text
-from reports.query import OF_THE_SEED
 from reports.record import Record
 from reports.records import Records
 from reports.studies import Rows, without_seed
-from reports.timing import count
 
 ADDS = "+"  # how the title of such a row begins
-RHYTHM = ("log_every", "sample_every", "checkpoint_every")  # what is looked at in training, not what is computed
-BUDGET = ("budget", "amount", "precision", "compile")  # beside the keys of training
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,25 +24,6 @@ class Contrast:
     @property
     def title(self) -> str:
         return f"{self.what}, instead of {self.instead_of}"
-
-
-@dataclass(frozen=True)
-class Model:
-    """Runs of one configuration of a method, which differ in nothing but their seeds."""
-
-    settings: dict[str, Any]  # of the method, dotted keys without `method.`
-    runs: tuple[Record, ...]
-
-    @property
-    def changes(self) -> list[str]:
-        """What of it is not as the method's preset says, such as `scale=single`; nothing for the full model."""
-        return [word for word in self.runs[0].name.split() if "=" in word]
-
-    def word(self, key: str) -> str:
-        """A setting as it is written on a command line: `method.architecture.scale` is `scale`."""
-        facts, parts = self.runs[0].facts, f"method.{key}".split(".")
-        endings = (".".join(parts[place:]) for place in range(len(parts) - 1, -1, -1))
-        return next((end for end in endings if end in facts and facts[end] == self.settings[key]), key)
 
 
 def ladder_steps(rows: Rows, records: Records) -> list[Contrast]:
@@ -87,87 +60,3 @@ def _ladders(titles: list[str]) -> list[list[str]]:
             found.append([])
         found[-1].append(title)
     return [ladder for ladder in found if any(title.startswith(ADDS) for title in ladder)]
-
-
-def one_at_a_time(records: Iterable[Record]) -> dict[str, list[Contrast]]:
-    """Models that differ in exactly one setting of the method, by method, data set and training budget.
-
-    Of each setting, the models nearest to the full one (those with the fewest settings changed) against their like with
-    that one setting changed.
-    """
-    families: dict[tuple, list[Record]] = {}
-    for record in records:
-        if any(row.value is not None for row in record.measurements) and not record.is_reference:
-            families.setdefault(_circumstances(record), []).append(record)
-    found: dict[str, list[Contrast]] = {}
-    for members in families.values():
-        if contrasts := _of_family(members):
-            found[_heading(members[0], taken=found)] = contrasts
-    return found
-
-
-def _circumstances(record: Record) -> tuple:
-    """The method, the data set and the training budget."""
-    facts = record.facts
-    training = {k: v for k, v in facts.items() if k.startswith("training.") and k.split(".")[-1] not in RHYTHM}
-    own = [facts.get("method._target_"), record.dataset, record.dataset_digest, facts.get("training")]
-    return (*own, *sorted(training.items()), *((key, facts.get(key)) for key in BUDGET))
-
-
-def _heading(record: Record, taken: Iterable[str]) -> str:
-    """What tells a family apart, in words; one that differs in other things than these has a number."""
-    told = f"{record.method} on {record.dataset}"
-    if record.facts.get("training.steps") is not None:
-        told += f", {count(record.facts['training.steps'])} steps of {record.facts.get('training.batch')} pairs"
-    alike = sum(heading.startswith(told) for heading in taken)
-    return f"{told} ({alike + 1})" if alike else told
-
-
-def _of_family(records: list[Record]) -> list[Contrast]:
-    models = _models(records)
-    keys = dict.fromkeys(key for model in models for key in model.settings)
-    return [contrast for key in keys for contrast in _of_setting(key, models)]
-
-
-def _models(records: list[Record]) -> list[Model]:
-    """In the order of the records."""
-    found: dict[frozenset, list[Record]] = {}
-    for record in records:
-        found.setdefault(frozenset(_settings(record).items()), []).append(record)
-    return [Model(_settings(runs[0]), tuple(runs)) for runs in found.values()]
-
-
-def _settings(record: Record) -> dict[str, Any]:
-    return {
-        key.removeprefix("method."): value
-        for key, value in record.facts.items()
-        if key.startswith("method.") and key not in OF_THE_SEED
-    }
-
-
-def _of_setting(key: str, models: list[Model]) -> list[Contrast]:
-    """The models that differ in this setting only, nearest to the full model: the fullest against each other one."""
-    alike: dict[frozenset, list[Model]] = {}
-    for model in models:
-        rest = frozenset((k, v) for k, v in model.settings.items() if k != key)
-        alike.setdefault(rest, []).append(model)
-    groups = [sorted(group, key=lambda model: len(model.changes)) for group in alike.values() if len(group) > 1]
-    nearest = min((len(group[0].changes) for group in groups), default=0)
-    return [
-        _contrast(key, fullest, other)
-        for fullest, *others in groups
-        for other in others
-        if len(fullest.changes) == nearest
-    ]
-
-
-def _contrast(key: str, fullest: Model, other: Model) -> Contrast:
-    def told(model: Model) -> str:
-        if key not in model.settings:
-            return f"without {key}"
-        return f"{model.word(key)}={as_text(model.settings[key])}".replace(", ", ",")
-
-    also = [word for word in fullest.changes if word not in {told(fullest), told(other)}]
-    return Contrast(
-        told(fullest), f"{told(other)} (with {' '.join(also)})" if also else told(other), fullest.runs, other.runs
-    )

@@ -6,12 +6,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from reports import effect_answer, effect_tables
-from reports.contrasts import Contrast, is_ladder, ladder_steps, one_at_a_time
+from reports.contrasts import Contrast, is_ladder, ladder_steps
 from reports.effect_figures import forest
 from reports.effects import costs, effects, runs_of
 from reports.embedded import figure, kept_table
 from reports.markup import Shown, details, join, listing, paragraph
 from reports.records import Records
+from reports.single_settings import one_at_a_time
 from reports.studies import Rows, read_studies
 from reports.study_states import has_part_in, unfinished
 from xinggan.files import write_atomically

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.study import STUDIES
-from reports.contrasts import ladder_steps, one_at_a_time
+from reports.contrasts import ladder_steps
 from reports.record import Measurement, Record
 from reports.records import Records
+from reports.single_settings import one_at_a_time
 
 CHOICES = {"scale": ("multi", "single"), "attention": ("enhanced", "plain", "none"), "fusion": ("dense", "concat")}
 MODELS = st.fixed_dictionaries({key: st.sampled_from(choices) for key, choices in CHOICES.items()})

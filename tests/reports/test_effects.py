@@ -11,10 +11,10 @@ import scipy.stats
 from ablation_runs import scored
 
 from reports import effect_answer, effect_tables
-from reports.contrasts import one_at_a_time
 from reports.effect_figures import forest
 from reports.effects import costs, effects
 from reports.records import load_records
+from reports.single_settings import one_at_a_time
 from reports.style import NARROW_INCHES, WIDE_INCHES
 
 PEOPLE = 5  # fewer than are resampled: the interval is Student's, which scipy has too
