@@ -13,9 +13,12 @@ def has_part_in(rows: Rows, records: Records) -> bool:
 
 
 def unfinished(rows: Rows, records: Records) -> list[str]:
-    """A sentence for each row without a finished and scored run, or whose run is not among the records."""
-    told = {title: _what_became(run, records) for title, run in rows}
-    return [f"{title}: {state}" for title, state in told.items() if state]
+    """What became of each row without a finished and scored run among the records; equal fates are told together."""
+    found: dict[str, list[str]] = {}
+    for title, run in rows:
+        if state := _what_became(run, records):
+            found.setdefault(state, []).append(title)
+    return [f"{'; '.join(titles)}: {state}" for state, titles in found.items()]
 
 
 def _what_became(run: str, records: Records) -> str | None:
@@ -24,7 +27,9 @@ def _what_became(run: str, records: Records) -> str | None:
     selected = record is not None
     if record is None:
         directory = records[0].directory.parent / run
-        if directory.name != run or not directory.is_dir():  # a name that leaves the folder is none of its runs
+        if (
+            not run.strip(".") or directory.name != run or not directory.is_dir()
+        ):  # a name that leaves the folder is none of its runs
             return "never ran"
         record = read_record(directory)
     if record.state != "finished":

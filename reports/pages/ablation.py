@@ -62,7 +62,7 @@ def _states(rows: Rows, records: Records) -> list[Markup]:
     missing = unfinished(rows, records)
     if not missing:
         return []
-    told = f"{len(missing)} of {len(rows)} rows are missing; the same command again runs what is not finished:"
+    told = f"Not all of the {len(rows)} rows are here; the same command again runs what is not finished:"
     return [paragraph(told), listing(missing, "warning")]
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.record import Measurement, Record
+
 PROTOCOL = {"name": "clean"}
 FULL = {"scale": "multi", "attention": "enhanced", "fusion": "dense"}
 
@@ -21,6 +23,16 @@ def configuration(seed: int = 0, **switches: Any) -> dict[str, Any]:
 def name(**switches: Any) -> str:
     """What the run is called: the method, and what is not as its preset says."""
     return " ".join(["xinggan", *(f"{key}={value}" for key, value in switches.items() if FULL.get(key) != value)])
+
+
+def recorded(seed=0, digest="d1", training=None, measured=True, **switches) -> Record:
+    """A run in memory, scored or not."""
+    config = {"name": name(**switches), "seed": seed, **configuration(seed, **switches)}
+    config["training"] = {"steps": 100, "batch": 8, "log_every": 10} | (training or {})
+    label = "-".join([*map(str, switches.values()), str(seed), digest, *map(str, (training or {}).values())])
+    record = Record(Path(f"runs/{label}"), config, {"state": "finished", "dataset_digest": digest})
+    record.__dict__["measurements"] = [Measurement("ssim", 0.5, {"name": "clean"}, 10, None)] if measured else []
+    return record
 
 
 def scored(fabricate, values: dict[str, np.ndarray], seed: int = 0, people: int = 5, **switches: Any) -> Path:
