@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xinggan.model.adversarial import PoseTransferGAN
-from xinggan.model.blocks import CrossingBlock, Dropout, InstanceNorm
+from xinggan.model.blocks import CrossingBlock
+from xinggan.model.chain import Chain, Dropout, InstanceNorm, ReflectedConvolution
 from xinggan.model.generator import XingGenerator
 from xinggan.model.losses import adversarial_loss
 
@@ -27,14 +28,26 @@ def plain_generator(generator: XingGenerator) -> XingGenerator:
 
 
 def library_layers(module: nn.Module) -> Any:
-    """The module with PyTorch's instance norms and dropout in place of the suite's."""
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, InstanceNorm):
-                parent.add_module(name, nn.InstanceNorm2d(child.num_features))
-            elif isinstance(child, Dropout):
-                parent.add_module(name, nn.Dropout(child.probability))
+    """The module with PyTorch's chains, reflecting convolutions, instance norms and dropout in place of the suite's."""
+    for name, child in list(module.named_children()):
+        library_layers(child)
+        if isinstance(child, InstanceNorm):
+            module.add_module(name, nn.InstanceNorm2d(child.num_features))
+        elif isinstance(child, Dropout):
+            module.add_module(name, nn.Dropout(child.probability))
+        elif isinstance(child, ReflectedConvolution):
+            module.add_module(name, reflecting(child))
+        elif isinstance(child, Chain):
+            module.add_module(name, nn.Sequential(*child))
     return module
+
+
+def reflecting(layer: nn.Conv2d) -> nn.Conv2d:
+    """The same weights in PyTorch's own layer."""
+    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+    plain = nn.Conv2d(*sizes, bias=layer.bias is not None, padding_mode="reflect", device="meta")  # type: ignore[arg-type]
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain
 
 
 class PlainBlock(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from baselines.diffusion.library import import_diffusers
 from xinggan.data.poses import JOINTS
-from xinggan.model.blocks import Dropout
+from xinggan.model.chain import Dropout
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from baselines.gan.body_parts import rectangles, warp_parts, with_symmetric_limb
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import pose_maps
-from xinggan.model.blocks import Dropout, InstanceNorm, pad_to_multiple
+from xinggan.model.blocks import pad_to_multiple
+from xinggan.model.chain import Dropout, InstanceNorm
 from xinggan.model.generator import check_resolution, initialise_generator, xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam

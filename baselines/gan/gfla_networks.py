@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from baselines.gan.flow_sampling import LocalAttention
 from xinggan.data.poses import JOINTS
-from xinggan.model.blocks import InstanceNorm
+from xinggan.model.chain import InstanceNorm, ReflectedConvolution
 from xinggan.model.generator import check_resolution
 
 PADDED = (64, 32)  # height and width are padded to multiples: the flow estimator's deepest map has two places or more
@@ -155,7 +155,7 @@ def image_discriminator(width: int = 32, levels: int = 3) -> nn.Sequential:
 
 
 def _reflecting(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+    return ReflectedConvolution(inputs, outputs, 3, padding=1)
 
 
 def _padded(images: Tensor) -> Tensor:

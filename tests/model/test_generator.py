@@ -8,7 +8,7 @@ import torch
 from golden import golden_weights, state_shapes
 
 from xinggan.distributed import Processes
-from xinggan.model.blocks import Dropout
+from xinggan.model.chain import Dropout
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
 from xinggan.model.generator import XingGenerator, initialise_generator, xinggan
 from xinggan.model.switches import Architecture, Attention, Branches, Fusion, Norm, Scale

@@ -7,7 +7,7 @@ from plain_xinggan import PlainTraining, plain_generator
 from torch import nn
 
 from xinggan.data.batch import images_to_float
-from xinggan.model.blocks import InstanceNorm
+from xinggan.model.chain import InstanceNorm
 from xinggan.model.generator import XingGenerator, initialise_generator, xinggan
 from xinggan.model.switches import LossWeights, Norm
 from xinggan.model.xing import XingGAN

@@ -4,6 +4,8 @@ Generator, appearance and shape discriminator are updated in this order, on the 
 2020) and PATN's section 3.3 (CVPR 2019). The methods differ in their generator and in the losses' weights.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -78,8 +80,8 @@ class PoseTransferGAN(Method):
 
         with self.autocast():
             generated = self.generator(source, source_maps, target_maps)  # [B, 3, H, W]
-            terms = self._generator_terms(generated, target, conditions)
-        terms["gradient_generator"] = self.update("generator", torch.stack(list(terms.values())).sum())
+        terms, gradient = self._judged(generated, target, conditions)
+        terms["gradient_generator"] = self.update("generator", generated, gradient)
 
         generated = generated.detach().float()
         for name, judge in self.judges.items():
@@ -94,21 +96,41 @@ class PoseTransferGAN(Method):
             terms[f"discriminator_{name}"] = loss
         return {name: term.detach() for name, term in terms.items()}
 
-    def _generator_terms(self, generated: Tensor, target: Tensor, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
-        weights, terms = self.losses, {}
-        if weights.l1:
-            terms["l1"] = weights.l1 * nn.functional.l1_loss(generated.float(), target)
-        if weights.perceptual:
-            terms["perceptual"] = weights.perceptual * self._perceptual[0](generated, target)
-        for name, judge in self.judges.items():
-            judge.requires_grad_(False)  # the generator's update needs no gradient of the judge's weights
-            scores = judge(torch.cat([generated, conditions[name]], dim=1))
-            judge.requires_grad_(True)
-            fooled = adversarial_loss(scores, True, weights.adversarial_kind)
-            terms[f"adversarial_{name}"] = weights.adversarial * fooled / len(self.judges)
+    def _judged(
+        self, generated: Tensor, target: Tensor, conditions: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The generator's losses, [] each, and the gradient of their sum at the generated images, [B, 3, H, W].
+
+        What one network keeps for its gradient is gone before the next one judges.
+        """
+        image = generated.detach().requires_grad_()
+        terms: dict[str, Tensor] = {}
+        gradients: list[Tensor] = []
+        for name, term in self._generator_terms(image, target, conditions):
+            terms[name] = term.detach()
+            gradients += torch.autograd.grad(term, image)
         if not terms:
             raise ValueError("losses: every weight is 0 and no discriminator is left, so there is nothing to train for")
-        return terms
+        return terms, sum(reversed(gradients[:-1]), gradients[-1])  # in the order in which autograd would add them
+
+    def _generator_terms(
+        self, generated: Tensor, target: Tensor, conditions: dict[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Name and value of each, computed when it is asked for."""
+        weights = self.losses
+        if weights.l1:
+            yield "l1", weights.l1 * nn.functional.l1_loss(generated.float(), target)
+        if weights.perceptual:
+            with self.autocast():
+                perceptual = weights.perceptual * self._perceptual[0](generated, target)
+            yield "perceptual", perceptual
+        for name, judge in self.judges.items():
+            judge.requires_grad_(False)  # the generator's update needs no gradient of the judge's weights
+            with self.autocast():
+                scores = judge(torch.cat([generated, conditions[name]], dim=1))
+                fooled = adversarial_loss(scores, True, weights.adversarial_kind)
+            yield f"adversarial_{name}", weights.adversarial * fooled / len(self.judges)
+            judge.requires_grad_(True)
 
     def _from_history(self, name: str, fake: Tensor) -> Tensor:
         """The pool sees the global batch, so that several processes hold the same pool as one would."""

@@ -147,7 +147,8 @@ class CrossAttention(nn.Module):
             attended = attend(query, key, values, self.as_published)  # [B, N, C]
         else:
             attended = weighted(self.weights(updated, guide_keys, bins), values)
-        return updated + self.gamma * attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
+        attended = attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
+        return updated + self.gamma.to(updated.dtype) * attended
 
     def weights(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
         """Where each position of the updated code looks: [B, N, S], rows sum to one."""

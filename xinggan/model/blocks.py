@@ -4,28 +4,13 @@ XingGAN (ECCV 2020, sections 3.1 and 3.2) with the layer settings of its publish
 convolution blocks. Convolutions that a norm follows have a bias only with InstanceNorm.
 """
 
-from math import prod
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xinggan.distributed import Processes
 from xinggan.model.attention import CrossAttention, PyramidPooling
+from xinggan.model.chain import Chain, Dropout, InstanceNorm, ReflectedConvolution
 from xinggan.model.switches import Architecture, Attention, Branches, Norm, Scale
-
-
-class InstanceNorm(nn.InstanceNorm2d):
-    """InstanceNorm2d. On a CPU as a batch norm of each image, which keeps channels last: up to ten times as fast."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """features: [B, C, h, w]."""
-        if features.device.type != "cpu":
-            return super().forward(features)
-        weight, bias = self.weight, self.bias
-        normed = [F.batch_norm(one, None, None, weight, bias, True, eps=self.eps) for one in features.split(1)]
-        return torch.cat(normed) if len(normed) > 1 else normed[0]
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
@@ -35,9 +20,8 @@ def normalisation(norm: str, channels: int) -> nn.Module:
 
 def convolution(norm: str, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
     """A convolution that keeps the size (divided by `stride`); stride-1 ones pad by reflection, as published."""
-    bias = norm == Norm.instance
-    padding: Literal["reflect", "zeros"] = "reflect" if stride == 1 else "zeros"
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=padding)
+    kind = ReflectedConvolution if stride == 1 else nn.Conv2d
+    return kind(inputs, outputs, kernel, stride, kernel // 2, bias=norm == Norm.instance)
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
@@ -46,31 +30,7 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-class Dropout(nn.Module):
-    """Dropout whose mask is drawn for the whole global batch, of which this process keeps its rows.
-
-    So several processes that seed alike drop what a single process would. A mask costs 16 random bits an element, a
-    quarter of what PyTorch's takes on a CPU, so the probability is rounded to a multiple of 2^-16.
-    """
-
-    def __init__(self, probability: float):
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, features: Tensor) -> Tensor:
-        """features: [B, C, h, w], B images of this process."""
-        dropped = round(self.probability * 2**16)  # of 2^16
-        if not self.training or dropped == 0:
-            return features
-        processes = Processes.current
-        count, channels, height, width = features.shape
-        shape = (count * processes.count, height, width, channels)
-        draws = torch.empty(-(-prod(shape) // 4), dtype=torch.int64, device=features.device).random_(-(2**63), None)
-        kept = (draws.view(torch.int16)[: prod(shape)] >= dropped - 2**15).view(shape).permute(0, 3, 1, 2)
-        return features * processes.own_rows(kept) * (2**16 / (2**16 - dropped))
-
-
-class Encoder(nn.Sequential):
+class Encoder(Chain):
     """Image or heatmaps [B, inputs, H, W] -> code [B, 4 * width, H/4, W/4]."""
 
     def __init__(self, inputs: int, width: int, norm: str):
@@ -88,7 +48,7 @@ class Encoder(nn.Sequential):
         super().__init__(*layers)
 
 
-class ConvBlock(nn.Sequential):
+class ConvBlock(Chain):
     """Two 3x3 convolutions with dropout between; the last norm is left out in the shape stream."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, dropout: float, last_norm: bool):

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import ConvBlock, Encoder
+from xinggan.model.chain import Chain
 
 APPEARANCE_INPUTS = 3 + 3  # generated and source image
 SHAPE_INPUTS = 3 + len(JOINTS)  # generated image and target pose maps
@@ -20,7 +21,7 @@ class ResidualBlock(nn.Module):
         return features + self.block(features)
 
 
-class Discriminator(nn.Sequential):
+class Discriminator(Chain):
     """Image beside its condition [B, inputs, H, W] -> score map [B, 4 * width, H/4, W/4], before any sigmoid.
 
     The published discriminators have no last convolution: each of the 256 channels is a score.

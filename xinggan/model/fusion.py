@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.model.blocks import normalisation
+from xinggan.model.chain import Chain, ReflectedConvolution
 from xinggan.model.switches import Architecture, Branches, Fusion, Norm
 
 Stages = list[tuple[Tensor, Tensor]]  # (F_I [B, C, h, w], F_P [B, 2C, h, w]) of every crossing block, in order
@@ -28,19 +29,19 @@ def pointwise(norm: str, inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 1, bias=norm == Norm.instance), normalisation(norm, outputs), nn.ReLU(True)]
 
 
-class ImageDecoder(nn.Sequential):
+class ImageDecoder(Chain):
     """Code [B, inputs, h, w] -> `candidates` RGB images in [-1, 1], [B, 3 * candidates, 4h, 4w]."""
 
     def __init__(self, inputs: int, width: int, norm: str, candidates: int):
         super().__init__(
             *upsampling(norm, inputs, 2 * width),
             *upsampling(norm, 2 * width, width),
-            nn.Conv2d(width, 3 * candidates, 7, padding=3, padding_mode="reflect"),
+            ReflectedConvolution(width, 3 * candidates, 7, padding=3),
             nn.Tanh(),
         )
 
 
-class AttentionHead(nn.Sequential):
+class AttentionHead(Chain):
     """Code [B, inputs, h, w] -> one weight map a candidate and one for the source image, summing to 1 at each pixel."""
 
     def __init__(self, inputs: int, width: int, norm: str, maps: int):
@@ -70,9 +71,7 @@ class CoAttentionFusion(nn.Module):
         if a.branches != Branches.shape:
             self.appearance = ImageDecoder(code, a.width, a.norm, a.candidates)
         if a.branches != Branches.appearance:
-            self.shape = nn.Sequential(
-                *pointwise(a.norm, 2 * code, code), *ImageDecoder(code, a.width, a.norm, a.candidates)
-            )
+            self.shape = Chain(*pointwise(a.norm, 2 * code, code), *ImageDecoder(code, a.width, a.norm, a.candidates))
         self.attention = AttentionHead(_offered(a), a.width, a.norm, _candidates(a) + 1)
 
     def forward(self, stages: Stages, source: Tensor) -> Tensor:

@@ -59,18 +59,20 @@ class Method(nn.Module):
         device = next((p.device.type for p in self.parameters()), "cpu")
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def update(self, optimiser: str, loss: Tensor) -> Tensor:
+    def update(self, optimiser: str, loss: Tensor, gradient: Tensor | None = None) -> Tensor:
         """One step of the named optimiser down `loss`, whose gradient is averaged over all processes.
 
-        Returns the gradient's norm, [] on the device, so that the trainer notices one that is not finite.
+        Or down a loss that was computed from a result, given as `loss`, when its `gradient` there is known. Returns the
+        gradient's norm, [] on the device, so that the trainer notices one that is not finite.
         """
         chosen = self.optimisers[optimiser]
         chosen.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward(gradient)
         parameters = [p for group in chosen.param_groups for p in group["params"] if p.grad is not None]
         self.processes.average_gradients(parameters)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         chosen.step()
+        chosen.zero_grad(set_to_none=True)  # at once: what comes next may need the memory
         return norm
 
     def scale_learning_rates(self, factor: float) -> None:
