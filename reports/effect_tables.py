@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas
 from markupsafe import Markup
@@ -14,9 +15,9 @@ from reports.tables import decimals_for
 from reports.timing import number
 
 COST_HEADS = ("parameters", "training images/s", "latency [ms]")
-EFFECT_HEADS = (
-    *("with", "instead of", "metric", "difference", "95 % interval", "n", "seeds"),
-    *("probability that a run is better", "pairs on which it is better", "test", "verdict"),
+TEST_HEADS = (
+    *("with", "difference", "95 % interval", "n", "seeds"),
+    *("probability that a run is better", "pairs on which it is better", "test"),
 )
 DASH, MINUS = "–", "\u2212"
 TOLD = {"not shown": "no difference shown"}
@@ -33,29 +34,28 @@ def summary(
     for contrast, cost in zip(contrasts, costs, strict=True):
         cells = [_difference(found.get((contrast, metric)), decimals[metric]) for metric in metrics]
         more = [_change(pair) for pair in (cost.parameters, cost.training_images_per_second, cost.latency_ms)]
-        named = Markup("{}<small>instead of {}</small>").format(contrast.what, contrast.instead_of)
-        rows.append([named, *cells, *more])
+        rows.append([_named(contrast), *cells, *more])
     return ["with", *(measures.heading(metric) for metric in metrics), *COST_HEADS], rows
 
 
-def effect_rows(effects: Sequence[Effect]) -> list[list[str]]:
-    """Cells under EFFECT_HEADS, metric by metric."""
+def tests_by_metric(effects: Sequence[Effect]) -> dict[str, list[list[Any]]]:
+    """Metric -> cells under TEST_HEADS, a row a contrast; bold where a test stands behind the difference."""
     decimals = _decimals(effects)
-    rows = []
+    tables: dict[str, list[list[Any]]] = {}
     for effect in effects:
         found, places = effect.columns, decimals[effect.metric]
+        of = "people" if found["over"].startswith("identities") else "runs"
         told = [
-            _signed(found["difference"], places),
+            _bold_if_tested(effect, places),
             _interval(effect, places) or DASH,
-            f"{found['n']} {found['over']}",
+            f"{found['n']} {of}",
             found["seeds"],
             _share(found, "better_runs", ".2f"),
             _share(found, "better_pairs", ".0%"),
             p_text(found["p_holm"]) if effect.was_tested else "not tested",
-            TOLD.get(effect.verdict, effect.verdict),
         ]
-        rows.append([effect.contrast.what, effect.contrast.instead_of, measures.heading(effect.metric), *told])
-    return rows
+        tables.setdefault(effect.metric, []).append([_named(effect.contrast), *told])
+    return tables
 
 
 def effect_frame(effects: Sequence[Effect]) -> pandas.DataFrame:
@@ -79,10 +79,18 @@ def _decimals(effects: Iterable[Effect]) -> dict[str, int]:
 def _difference(effect: Effect | None, decimals: int) -> Markup:
     if effect is None:
         return Markup(DASH)
-    shown = Markup("<strong>{}</strong>" if effect.verdict in ("better", "worse") else "{}")
     lines = [_interval(effect, decimals), TOLD.get(effect.verdict, effect.verdict)]
     small = Markup("").join(map(_small, filter(None, lines)))
-    return shown.format(_signed(effect.columns["difference"], decimals)) + small
+    return _bold_if_tested(effect, decimals) + small
+
+
+def _named(contrast: Contrast) -> Markup:
+    return Markup("{}<small>instead of {}</small>").format(contrast.what, contrast.instead_of)
+
+
+def _bold_if_tested(effect: Effect, decimals: int) -> Markup:
+    shown = Markup("<strong>{}</strong>" if effect.verdict in ("better", "worse") else "{}")
+    return shown.format(_signed(effect.columns["difference"], decimals))
 
 
 def _change(pair: tuple[float, float] | None) -> Markup:

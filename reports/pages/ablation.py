@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from reports import effect_answer, effect_tables
+from reports import effect_answer, effect_tables, measures
 from reports.contrasts import Contrast, is_ladder, ladder_steps
 from reports.effect_figures import forest
 from reports.effects import costs, effects, runs_of
@@ -89,8 +89,12 @@ def _compared(contrasts: Sequence[Contrast], output: Path, name: str, caption: s
         return [paragraph(NO_VALUE, "none")]
     drawn = figure(lambda _, inches: forest(found, inches), runs_of(contrasts), output, name, FOREST_SAID)
     heads, rows = effect_tables.summary(contrasts, found, costs(contrasts))
-    tests = effect_tables.effect_rows(found)
-    behind = kept_table(output, f"{name}-tests", effect_tables.EFFECT_HEADS, tests, f"{caption}: tests")
+    behind = [
+        kept_table(
+            output, f"{name}-{metric}", effect_tables.TEST_HEADS, tests, f"{measures.heading(metric)}: {caption}"
+        )
+        for metric, tests in effect_tables.tests_by_metric(found).items()
+    ]
     write_atomically(output / "tables" / f"{name}-effects.csv", effect_tables.effect_frame(found).to_csv(index=False))
     unrounded = Markup('<p class="files">Unrounded: <a href="tables/{}-effects.csv">CSV</a></p>').format(name)
     return [
@@ -98,5 +102,5 @@ def _compared(contrasts: Sequence[Contrast], output: Path, name: str, caption: s
         drawn,
         kept_table(output, name, heads, rows, caption, kind="numbers close"),
         paragraph(COSTS_SAID, "dataset"),
-        details(f"Intervals, people, seeds and tests of {len(found)} differences", behind + unrounded),
+        details(f"Intervals, people, seeds and tests of {len(found)} differences", join([*behind, unrounded])),
     ]

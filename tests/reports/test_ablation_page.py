@@ -45,16 +45,16 @@ def test_first_sentences_say_which_component_helps_and_which_does_not(fabricate,
 def test_figures_and_tables_are_kept(fabricate, ladder, tmp_path):
     shown(ablation.cumulative, fabricate.folder, tmp_path)
     assert {file.name for file in (tmp_path / "figures").iterdir()} == {"ablation-1-1.svg", "ablation-1-1.pdf"}
-    stems = ("ablation-1-1", "ablation-1-1-tests")
+    stems = ("ablation-1-1", "ablation-1-1-ssim")
     kept = {f"{stem}.{kind}" for stem in stems for kind in ("csv", "md", "tex")} | {"ablation-1-1-effects.csv"}
     assert {file.name for file in (tmp_path / "tables").iterdir()} == kept
-    with (tmp_path / "tables" / "ablation-1-1-tests.csv").open() as file:
+    with (tmp_path / "tables" / "ablation-1-1-ssim.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["with"] for row in rows] == ["+ fusion", "+ multi-scale"]
-    assert [row["verdict"] for row in rows] == ["better", "no difference shown"]
+    assert [row["with"] for row in rows] == ["+ fusion instead of base", "+ multi-scale instead of + fusion"]
     effects = pd.read_csv(tmp_path / "tables" / "ablation-1-1-effects.csv")
     paired = [pd.read_parquet(fabricate.folder / run / "per_image.parquet")["value"] for _, run in ladder]
     expected = [(paired[1] - paired[0]).mean(), (paired[2] - paired[1]).mean()]
+    assert effects["verdict"].tolist() == ["better", "not shown"]
     assert effects["difference"].tolist() == pytest.approx(expected, rel=1e-9)
     assert ((effects["low"] < effects["difference"]) & (effects["difference"] < effects["high"])).all()
 

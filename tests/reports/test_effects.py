@@ -166,12 +166,16 @@ def test_tables_are_bold_only_with_a_test_and_hold_every_effect(one_seed):
     assert heads[1] == "SSIM ↑" and len(rows) == 2 and all(len(row) == len(heads) for row in rows)
     assert ["<strong>" in cell for cell in rows[0][1:4]] == [True, True, False]
     assert not any("<strong>" in cell for cell in rows[1])
-    every = effect_tables.effect_rows(found)
-    assert len(every) == len(found) and all(len(row) == len(effect_tables.EFFECT_HEADS) for row in every)
-    ssim = next(effect for effect in found if effect.metric == "ssim")
-    (row,) = (row for row in every if row[2] == "SSIM ↑" and row[0] == ssim.contrast.what)
-    assert float(row[3].replace("\u2212", "-")) == pytest.approx(ssim.columns["difference"], abs=5e-5)
-    assert row[5:7] == ["5 identities", "1, 1"] and row[7] == "–" and row[8].startswith("100%")
+    tables = effect_tables.tests_by_metric(found)
+    assert list(tables) == ["ssim", "perceptual_embedded", "fd_embedded"]
+    assert sum(map(len, tables.values())) == len(found)
+    assert all(len(row) == len(effect_tables.TEST_HEADS) for tests in tables.values() for row in tests)
+    (row, _), ssim = tables["ssim"], next(effect for effect in found if effect.metric == "ssim")
+    shown = float(row[1].striptags().replace("\u2212", "-"))
+    assert row[1].startswith("<strong>") and shown == pytest.approx(ssim.columns["difference"], abs=5e-5)
+    assert row[3:6] == ["5 people", "1, 1", "–"] and row[6].startswith("100%")
+    frame = effect_tables.effect_frame(found)
+    assert frame["difference"].tolist() == [effect.columns["difference"] for effect in found]
 
 
 @pytest.mark.parametrize("inches", [WIDE_INCHES, NARROW_INCHES])
