@@ -2,6 +2,7 @@
 turn logarithmic when they have to.
 """
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from reports.style import NARROW_INCHES, Look
 
 LOGARITHMIC_ABOVE = 30.0  # largest over smallest value
+LEGEND_LINE_INCHES = 0.215
 
 
 def panels(
@@ -36,7 +38,7 @@ def wrap(text: str, inches: float, wide: int, narrow: int) -> str:
 
 
 def legend(figure: Figure, titles: dict[str, str], looks: dict[str, Look], inches: float) -> None:
-    """Name the runs above the panels, in as many columns as there is room for."""
+    """Name the runs above the panels, in as many columns as there is room for; the figure grows by what that takes."""
     handles = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes, linewidth=1.8, markersize=5)
         for look in looks.values()
@@ -44,6 +46,10 @@ def legend(figure: Figure, titles: dict[str, str], looks: dict[str, Look], inche
     names = [wrap(titles[run], inches, wide=44, narrow=40) for run in looks]
     longest = max((len(line) for name in names for line in name.splitlines()), default=1)
     columns = max(1, min(len(names), int(inches * 12 / (longest + 7))))
+    in_column = math.ceil(len(names) / columns)
+    starts = range(0, len(names), in_column)
+    lines = max(sum(name.count("\n") + 1 for name in names[start : start + in_column]) for start in starts)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE_INCHES * lines)
     figure.legend(handles, names, loc="outside upper left", ncols=columns)
 
 

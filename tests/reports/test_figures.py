@@ -8,6 +8,7 @@ import pytest
 from reports import figures
 from reports.records import load_records
 from reports.style import METHOD_COLOURS, NARROW_INCHES, WIDE_INCHES, looks
+from reports.timing_figures import throughput
 
 
 @pytest.fixture
@@ -85,6 +86,20 @@ def test_method_has_the_same_colour_in_every_report_and_runs_of_one_report_diffe
         fabricate.run(seed=seed, steps=10)
     many = looks(load_records(fabricate.folder))
     assert len({(look.colour, look.marker, look.dashes) for look in many.values()}) == len(many)
+
+
+@pytest.mark.parametrize("inches", [WIDE_INCHES, NARROW_INCHES])
+def test_panels_keep_their_size_however_many_runs_the_legend_names(fabricate, inches):
+    def panel_inches() -> float:
+        figure = throughput(load_records(fabricate.folder), inches)
+        figure.draw_without_rendering()
+        return figure.axes[0].get_window_extent().height / figure.dpi
+
+    fabricate.run(steps=10)
+    alone = panel_inches()
+    for seed in range(1, 20):
+        fabricate.run(seed=seed, steps=10)
+    assert panel_inches() > 0.9 * alone
 
 
 def test_nothing_recorded_gives_no_figure(fabricate):
