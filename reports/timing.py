@@ -81,14 +81,29 @@ def when_measured(scenario: dict[str, Any], key: str) -> float | None:
 
 
 def noise(records: Records) -> list[str]:
-    """What the records say about how noisy the machine was, a sentence each, one for runs that say the same."""
-    titles = records.titles()
-    runs: dict[str, list[str]] = {}
+    """What the records say about how noisy the machine was: a sentence each for quiet, noisy and unjudged runs."""
+    titles, quiet, noisy, unjudged, worst, limit = records.titles(), [], [], [], 0.0, 0.0
     for record in records:
         verdict = record.timing.get("noise")
-        if isinstance(verdict, dict) and verdict.get("says"):
-            runs.setdefault(str(verdict["says"]), []).append(titles[record.run])
-    return [f"{', '.join(names)}: {says}" for says, names in runs.items()]
+        if not isinstance(verdict, dict) or not all(is_number(verdict.get(key)) for key in ("limit", "judged")):
+            continue
+        title, limit = titles[record.run], verdict["limit"]
+        if not is_number(verdict.get("worst")):
+            unjudged.append(title)
+        elif verdict.get("too_noisy"):
+            share = f"{verdict.get('unsteady')} of {verdict['judged']} scenarios"
+            noisy.append(f"{title} ({share}, by up to {verdict['worst']:.0%})")
+        else:
+            quiet.append(title)
+            worst = max(worst, verdict["worst"])
+    rounds = "the medians of the earlier and the later rounds"
+    agree = f"in all scenarios {rounds} agree within {limit:.0%}, the worst differ by {worst:.1%}"
+    told = {
+        f"Quiet, {agree}": quiet,
+        f"Too noisy, {rounds} differ by more than {limit:.0%}": noisy,
+        "Not judged, since nothing was measured in two rounds": unjudged,
+    }
+    return [f"{says}: {', '.join(names)}" for says, names in told.items() if names]
 
 
 def distributions(records: Records) -> list[tuple[Record, dict[str, Any]]]:

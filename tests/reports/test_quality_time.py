@@ -39,7 +39,7 @@ def three(fabricate):
                 scenario(median_ms=ms / 100, sampler="ddim", sampling_steps=1),
                 scenario("training", median_ms=2 * ms, batch=8, schedule=schedule),
             ],
-            noise={"says": "quiet enough"},
+            noise={"limit": 0.1, "judged": 4, "unsteady": 0, "worst": 0.034, "too_noisy": False},
         )
     return load_records(fabricate.folder)
 
@@ -94,9 +94,13 @@ def test_a_sweep_has_its_steps_in_the_table_and_is_left_out_where_there_is_no_ro
 def test_the_timing_chapter_shows_figures_tables_and_how_noisy_it_was(three, tmp_path):
     chapters = (timing.latencies, timing.quality_against_time, timing.schedules)
     html = "".join(str(chapter(three, tmp_path).markup) for chapter in chapters)
-    for told in ("quiet enough", "Pareto front", "69.33", "18.04", "1,000 steps of 8"):
+    for told in ("Quiet", "Pareto front", "69.33", "18.04", "1,000 steps of 8"):
         assert told in html
-    assert noise(three) == ["patn, pidm, xinggan: quiet enough"]
+    (quiet,) = noise(three)
+    assert quiet.startswith("Quiet") and quiet.endswith("within 10%, the worst differ by 3.4%: patn, pidm, xinggan")
+    next(iter(three)).timing["noise"] |= {"unsteady": 1, "worst": 0.23, "too_noisy": True}
+    _, noisy = noise(three)
+    assert noisy.startswith("Too noisy") and noisy.endswith(": patn (1 of 4 scenarios, by up to 23%)")
     assert {"timing.svg", "throughput.svg", "quality-time-1.svg"} <= {f.name for f in (tmp_path / "figures").iterdir()}
 
 

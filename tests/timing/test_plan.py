@@ -37,10 +37,13 @@ def test_no_more_processes_than_allowed_are_alive_together():
     assert max(map(len, grid([GAN, DIFFUSION, REFERENCE], Plan(together=2)))) == 2
 
 
-def test_compiled_modes_can_have_batches_of_their_own():
+def test_compiled_modes_can_have_batches_and_precisions_of_their_own():
     tasks = [task for group in grid([GAN], Plan(batches=(1, 4), compiled_batches=(1,))) for task in group]
     batches = {mode: {t.batch for t in tasks if t.kind == "inference" and t.mode == mode} for mode in Plan.modes}
     assert batches == {"eager": {1, 4}, "compiled": {1}, "cudagraph": {1}}
+    tasks = [task for group in grid([GAN], Plan(compiled_precisions=("fp32",))) for task in group]
+    found = {(task.mode, task.precision) for task in tasks if task.kind == "inference"}
+    assert found == {("eager", "fp32"), ("eager", "bf16"), ("compiled", "fp32"), ("cudagraph", "fp32")}
 
 
 def test_a_sweep_s_sampler_and_steps_take_the_place_of_the_method_s():

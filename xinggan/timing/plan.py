@@ -24,6 +24,7 @@ class Plan:
     modes: tuple[str, ...] = MODES
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # each method's until memory ends
     compiled_batches: tuple[int, ...] = ()  # of the compiled modes; none: all batches
+    compiled_precisions: tuple[str, ...] = ()  # of the same; none: all precisions
     training_modes: tuple[str, ...] = ("eager", "compiled")
     samplers: tuple[str, ...] = SAMPLERS  # of the sweep, which is at batch 1, fp32 and eager
     steps: tuple[int, ...] = SAMPLING_STEPS
@@ -42,6 +43,7 @@ PLANS = {
     "smoke": Plan(
         batches=(1, 4),
         compiled_batches=(1,),
+        compiled_precisions=("fp32",),  # compiling takes most of the time
         training_modes=("eager",),
         samplers=("ddim", "dpmsolver++"),
         steps=(1, 4, 20),
@@ -54,6 +56,7 @@ PLANS = {
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "precisions": PRECISIONS,
+    "compiled_precisions": PRECISIONS,
     "modes": MODES,
     "training_modes": MODES[:2],
     "samplers": SAMPLERS,
@@ -144,7 +147,11 @@ def grid(subjects: Sequence[Subject], plan: Plan) -> list[list[Task]]:
     for batch in sorted({*plan.batches, *plan.compiled_batches}):
         for precision in plan.precisions:
             for mode in plan.modes:
-                if batch in ((plan.compiled_batches or plan.batches) if mode != "eager" else plan.batches):
+                batches, precisions = plan.batches, plan.precisions
+                if mode != "eager":
+                    batches = plan.compiled_batches or batches
+                    precisions = plan.compiled_precisions or precisions
+                if batch in batches and precision in precisions:
                     every = [one.task("inference", precision=precision, mode=mode, batch=batch) for one in subjects]
                     groups.append(every)
     sampled = [subject for subject in subjects if {"sampler", "steps"} <= subject.settings.keys()]
