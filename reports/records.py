@@ -139,7 +139,7 @@ class Records(Sequence[Record]):
         scored = {record.title or record.name for record in self if not record.is_timing_only}
         for record in self:
             name = record.title or record.name
-            name += ", timed alone" if record.is_timing_only and name in scored else ""
+            name += " (timed alone)" if record.is_timing_only and name in scored else ""
             by_name.setdefault(name, []).append(record)
         titles: dict[str, str] = {}
         for name, namesakes in by_name.items():

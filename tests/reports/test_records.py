@@ -154,7 +154,7 @@ def test_run_of_the_study_of_efficiency_is_told_apart_from_the_scored_one(fabric
     timed = fabricate.run("timing-pidm", "pidm", steps=7)
     status = json.loads((timed / "status.json").read_text()) | {"measures": "timing"}
     (timed / "status.json").write_text(json.dumps(status))
-    assert sorted(load_records(fabricate.folder).titles().values()) == ["pidm", "pidm, timed alone"]
+    assert sorted(load_records(fabricate.folder).titles().values()) == ["pidm", "pidm (timed alone)"]
 
 
 def test_part_of_a_report_keeps_titles_and_looks(fabricate):
