@@ -199,10 +199,9 @@ def begin(row: Row) -> None:
 def finish_study(rows: list[Row], report: bool) -> int:
     """Write the study's list of records and build its report; the exit status."""
     from ablations.run import build
-    from xinggan.files import write_atomically
+    from ablations.study import list_rows
 
     folders = [row.record.folder for row in rows]
     runs = folders[0].parent
-    listing = [{"title": row.title, "run": row.record.folder.name} for row in rows]
-    write_atomically(runs / "studies" / "efficiency.json", json.dumps(listing, indent=1) + "\n")
+    list_rows(runs, "efficiency", [(row.title, row.record.folder.name) for row in rows])
     return build(folders, runs.parent / "report" / "efficiency") if report else 0

@@ -140,16 +140,22 @@ def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> int:
     from ablations.record import RunRecord
     from ablations.run import build
     from ablations.summary import print_table
-    from xinggan.files import write_atomically
 
     runs = titled[0][1].parent
     done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
     if not done:
         return 0
     print_table(done)
-    listing = [{"title": title, "run": folder.name} for title, folder in titled]
-    write_atomically(runs / "studies" / f"{study}.json", json.dumps(listing, indent=1) + "\n")
+    list_rows(runs, study, [(title, folder.name) for title, folder in titled])
     return build([folder for _, folder in done], runs.parent / "report" / study) if report else 0
+
+
+def list_rows(runs: Path, study: str, rows: list[tuple[str, str]]) -> None:
+    """Keep title and run directory's name of every row in <runs>/studies/<study>.json, for the report."""
+    from xinggan.files import write_atomically
+
+    listing = [{"title": title, "run": run} for title, run in rows]
+    write_atomically(runs / "studies" / f"{study}.json", json.dumps(listing, indent=1) + "\n")
 
 
 if __name__ == "__main__":

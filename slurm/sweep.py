@@ -96,6 +96,8 @@ def decide_and_submit(
         states, actions = look(runs, mode)
         chosen = [(run, action) for run, action in zip(runs, actions, strict=True) if action != Action.skip]
         print_decisions(states, actions)
+        if request.study:
+            list_study(runs_folder, request.study, runs)
         if not chosen:
             return None
         submission = new_submission(runs_folder, cluster, chosen, request)
@@ -122,6 +124,20 @@ def look(runs: list, mode: Mode) -> tuple[list, list[Action]]:
     jobs = queue()
     states = states_of(runs_folder, [run.folder.name for run in runs], submissions(runs_folder), jobs)
     return states, [RULES[state.state][mode] for state in states]
+
+
+def list_study(runs_folder: Path, study: str, runs: list) -> None:
+    """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
+    from ablations.study import list_rows, overlap
+
+    of_data = [[word for word in run.words if overlap(word.partition("=")[0], "dataset")] for run in runs]
+    shared = set.intersection(*map(set, of_data))
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for run, words in zip(runs, of_data, strict=True):
+        data = [Path(word.partition("=")[2]).name for word in words if word not in shared]
+        tables.setdefault("-".join([study, *data]), []).append((run.title, run.folder.name))
+    for name, rows in tables.items():
+        list_rows(runs_folder, name, rows)
 
 
 def put_aside(folder: Path, name: str) -> tuple[Path, Path]:

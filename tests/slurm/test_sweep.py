@@ -292,6 +292,20 @@ def test_a_study_may_be_asked_for_on_several_data_sets():
     }  # fmt: skip
 
 
+def test_the_rows_of_a_study_are_listed_for_the_report_by_data_set(slurm, words, runs, capsys):
+    once = [word for word in words if not word.startswith(("seed=", "dataset.height="))]
+    assert sweep.main(["study=projections", "seed=0", "dataset.height=32", *once]) == 0
+    (listed,) = (runs / "studies").iterdir()
+    assert listed.name == "projections.json"
+    assert [row["run"] for row in json.loads(listed.read_text())] == names(runs)
+    slurm.put_into_queue(runs)
+    assert sweep.main(["study=projections", "seed=0", "dataset.height=32,64", *once]) == 0
+    tables = {path.stem: json.loads(path.read_text()) for path in (runs / "studies").glob("projections-*.json")}
+    assert set(tables) == {"projections-32", "projections-64"}
+    assert [row["title"] for row in tables["projections-64"]] == [row["title"] for row in tables["projections-32"]]
+    assert not {row["run"] for row in tables["projections-64"]} & {row["run"] for row in tables["projections-32"]}
+
+
 def test_references_are_the_same_runs_that_ablations_run_would_make(cache, tmp_path):
     from ablations.config import REFERENCES, compose, reference
     from ablations.run import prepare_folders
