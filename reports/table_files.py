@@ -1,6 +1,7 @@
 """A table of the report as files for other programs: CSV, Markdown, and LaTeX with the rules of booktabs.
 
-Cells are text or markup; of markup only bold survives, and text is escaped as each format needs it.
+Cells are text or markup; of markup only bold survives and, in LaTeX, that small print stands below; text is escaped as
+each format needs it.
 """
 
 import csv
@@ -53,20 +54,23 @@ def as_markdown(heads: Sequence[Any], rows: Sequence[Sequence[Any]], caption: st
 
 def as_latex(heads: Sequence[Any], rows: Sequence[Sequence[Any]], caption: str) -> str:
     """A float that needs the packages booktabs and graphicx; what is wider than the page is made to fit."""
-    body = [f"{' & '.join(map(_tex, row))} \\\\" for row in rows]
-    head = f"{' & '.join(map(_tex, heads))} \\\\"
-    inside = ["\\toprule", head, "\\midrule", *body, "\\bottomrule"]
+    inside = ["\\toprule", _tex_row(heads), "\\midrule", *map(_tex_row, rows), "\\bottomrule"]
     fit = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
     table = [fit, f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", *inside, "\\end{tabular}}"]
     return "\n".join(["\\begin{table}", "\\centering", f"\\caption{{{_tex(caption)}}}", *table, "\\end{table}"]) + "\n"
 
 
-def _plain(cell: Any) -> str:
-    """Without markup: a footnote's number in brackets, a line break as a space."""
+def _parts(cell: Any) -> tuple[str, str]:
+    """A cell and its small print without markup: a footnote's number in brackets, a line break as a space."""
     if not isinstance(cell, Markup):
-        return " ".join(str(cell).splitlines())
-    text = re.sub(r"<sup>(.*?)</sup>", r" [\1]", str(cell))
-    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", text).split()))
+        return " ".join(str(cell).splitlines()), ""
+    first, _, small = re.sub(r"<sup>(.*?)</sup>", r" [\1]", str(cell)).partition("<small>")
+    plain = (html.unescape(" ".join(re.sub(r"<[^>]*>", " ", part).split())) for part in (first, small))
+    return next(plain), next(plain)
+
+
+def _plain(cell: Any) -> str:
+    return " ".join(filter(None, _parts(cell)))
 
 
 def _is_bold(cell: Any) -> bool:
@@ -74,13 +78,22 @@ def _is_bold(cell: Any) -> bool:
 
 
 def markdown_row(row: Sequence[Any]) -> str:
-    cells = (str(escape(_plain(cell))).replace("\\", "\\\\").replace("|", "\\|") for cell in row)
-    marked = (f"**{text}**" if _is_bold(cell) else text for text, cell in zip(cells, row, strict=True))
-    return f"| {' | '.join(marked)} |"
+    return f"| {' | '.join(map(_markdown, row))} |"
 
 
-def _tex(cell: Any) -> str:
-    text = "".join(_TEX.get(sign, sign) for sign in _plain(cell))
-    if text.startswith(("[", "*")):  # at the start of a row they would be arguments of the line end before it
-        text = f"{{}}{text}"
-    return f"\\textbf{{{text}}}" if _is_bold(cell) else text
+def _markdown(cell: Any) -> str:
+    first, small = (str(escape(part)).replace("\\", "\\\\").replace("|", "\\|") for part in _parts(cell))
+    return " ".join(filter(None, [f"**{first}**" if _is_bold(cell) else first, small]))
+
+
+def _tex_row(row: Sequence[Any]) -> str:
+    sides = ["l", *"r" * (len(row) - 1)]
+    return f"{' & '.join(_tex(cell, side) for cell, side in zip(row, sides, strict=True))} \\\\"
+
+
+def _tex(cell: Any, side: str = "l") -> str:
+    first, small = ("".join(_TEX.get(sign, sign) for sign in part) for part in _parts(cell))
+    if first.startswith(("[", "*")):  # at the start of a row they would be arguments of the line end before it
+        first = f"{{}}{first}"
+    first = f"\\textbf{{{first}}}" if _is_bold(cell) else first
+    return f"\\shortstack[{side}]{{{first}\\\\{{\\scriptsize {small}}}}}" if small else first

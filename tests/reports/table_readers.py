@@ -27,9 +27,12 @@ def read_markdown(text: str) -> list[list[str]]:
 
 
 def read_latex(text: str) -> list[list[str]]:
-    rows = [line.removesuffix(" \\\\") for line in text.splitlines() if line.endswith("\\\\")]
+    """Small print below a value follows it."""
+    rows = [line.removesuffix(" \\\\") for line in text.splitlines() if line.endswith(" \\\\")]
+    stacked = re.compile(r"\\shortstack\[[lr]\]\{(.*?)\\\\\{\\scriptsize (.*?)\}\}(?= (?<!\\)& |$)")
+    rows = [stacked.sub(r"\1 \2", row) for row in rows]
     return [[MACRO.sub(lambda m: MACROS[m[0]], cell) for cell in re.split(r" (?<!\\)& ", row)] for row in rows]
 
 
 def without_bold(cells: list[list[str]]) -> list[list[str]]:
-    return [[re.sub(r"^(\*\*|\\textbf)\{?(.*?)(\*\*|\})?$", r"\2", cell) for cell in row] for row in cells]
+    return [[re.sub(r"(?:\*\*|\\textbf\{)(.*?)(?:\*\*|\})", r"\1", cell) for cell in row] for row in cells]
