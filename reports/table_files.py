@@ -96,4 +96,5 @@ def _tex(cell: Any, side: str = "l") -> str:
     if first.startswith(("[", "*")):  # at the start of a row they would be arguments of the line end before it
         first = f"{{}}{first}"
     first = f"\\textbf{{{first}}}" if _is_bold(cell) else first
-    return f"\\shortstack[{side}]{{{first}\\\\{{\\scriptsize {small}}}}}" if small else first
+    below = f"\\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{first}\\\\{{\\scriptsize {small}}}\\end{{tabular}}"
+    return below if small else first

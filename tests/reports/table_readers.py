@@ -29,7 +29,7 @@ def read_markdown(text: str) -> list[list[str]]:
 def read_latex(text: str) -> list[list[str]]:
     """Small print below a value follows it."""
     rows = [line.removesuffix(" \\\\") for line in text.splitlines() if line.endswith(" \\\\")]
-    stacked = re.compile(r"\\shortstack\[[lr]\]\{(.*?)\\\\\{\\scriptsize (.*?)\}\}(?= (?<!\\)& |$)")
+    stacked = re.compile(r"\\begin\{tabular\}\[t\]\{@\{\}[lr]@\{\}\}(.*?)\\\\\{\\scriptsize (.*?)\}\\end\{tabular\}")
     rows = [stacked.sub(r"\1 \2", row) for row in rows]
     return [[MACRO.sub(lambda m: MACROS[m[0]], cell) for cell in re.split(r" (?<!\\)& ", row)] for row in rows]
 

@@ -31,7 +31,8 @@ def test_bold_survives_where_a_format_has_it_and_other_markup_nowhere():
     assert "| **0.41 &amp; &lt;b&gt;** [0.40, 0.42] |" in as_markdown(*table)
     footnote = Markup("–<sup>{}</sup>").format(1)
     assert read_csv(as_csv(["run"], [[footnote]]))[1] == ["– [1]"]
-    below = "\\shortstack[r]{\\textbf{0.41 \\& \\textless{}b\\textgreater{}}\\\\{\\scriptsize [0.40, 0.42]}}"
+    value = "\\textbf{0.41 \\& \\textless{}b\\textgreater{}}"
+    below = f"\\begin{{tabular}}[t]{{@{{}}r@{{}}}}{value}\\\\{{\\scriptsize [0.40, 0.42]}}\\end{{tabular}}"
     assert f"a & {below} \\\\" in as_latex(*table)
 
 
