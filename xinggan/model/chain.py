@@ -127,8 +127,7 @@ def _as_one(before: Sequence[nn.Module], convolution: Any, features: Tensor) -> 
     affine = (norm.weight, norm.bias) if norm is not None else (None, None)
     mask = dropout.draw(features) if dropout else None
     with torch.autocast("cpu", enabled=False):
-        features = features if norm is not None else features.to(dtype)
-        return _AsOne.apply(features, *affine, convolution.weight.to(dtype), bias, mask, what)
+        return _AsOne.apply(features.to(dtype), *affine, convolution.weight.to(dtype), bias, mask, what)
 
 
 @dataclass
