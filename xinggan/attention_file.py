@@ -6,7 +6,7 @@ AS) and for the first and last crossing block. `xinggan.model.attention_maps` co
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -59,7 +59,9 @@ def read_attention(path: Path) -> AttentionMaps:
         with np.load(path, allow_pickle=False) as arrays:
             maps = AttentionMaps(**{name: arrays[name] for name in KINDS})
         _check(maps)
-    except (BadZipFile, KeyError, ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen types for a damaged file
         raise ValueError(f"{path.name} holds no attention maps: {error}") from error
     return maps
 
@@ -67,13 +69,17 @@ def read_attention(path: Path) -> AttentionMaps:
 def _check(maps: AttentionMaps) -> None:
     """Refuse arrays that do not fit together."""
     for name, kind in KINDS.items():
-        if getattr(maps, name).dtype.kind != kind:
-            raise ValueError(f"{name} is of type {getattr(maps, name).dtype}")
-    if maps.weights.ndim != 4 or maps.grids.ndim != 2 or maps.grids.shape[1:] != (2,):
-        raise ValueError(f"weights are {list(maps.weights.shape)} and grids {list(maps.grids.shape)}")
-    queries = maps.weights.shape[2]
+        array = getattr(maps, name)
+        if not isinstance(array, np.ndarray) or array.dtype.kind != kind:
+            raise ValueError(f"{name} is of type {getattr(array, 'dtype', 'unknown')}")
+    shapes = [getattr(maps, name).shape for name in ("weights", "grids", "branches", "blocks")]
+    if list(map(len, shapes)) != [4, 2, 1, 1] or shapes[1][1] != 2:
+        raise ValueError(f"weights, grids, branches and blocks are {', '.join(str(list(shape)) for shape in shapes)}")
+    queries, keys = maps.weights.shape[2:]
+    if (maps.grids < 1).any() or (maps.grids > keys).any():  # before they are multiplied
+        raise ValueError(f"grids of {keys} keys are {maps.grids.tolist()}")
     expected = (len(maps.branches), len(maps.blocks), queries, int(maps.grids.prod(axis=1).sum()))
-    if maps.weights.shape != expected or 0 in expected or (maps.grids < 1).any():
+    if maps.weights.shape != expected or 0 in expected:
         raise ValueError(f"weights are {list(maps.weights.shape)} where {list(expected)} are said")
     shapes = [getattr(maps, name).shape for name in ("pair", "joint", "target", "source")]
     if shapes != [(queries,), (queries,), (queries, 2), (queries, 2)]:
@@ -81,5 +87,6 @@ def _check(maps: AttentionMaps) -> None:
     if maps.joint.min() < 0 or maps.joint.max() >= len(JOINTS) or maps.pair.min() < 0:
         raise ValueError("a joint or a pair is out of range")
     unknown = set(maps.branches.tolist()) - set(BOTH)
-    if unknown or not np.isfinite(maps.weights).all() or not np.isfinite(maps.target).all():
-        raise ValueError(f"branches are {maps.branches.tolist()}, or a number is not finite")
+    finite = all(np.isfinite(array).all() for array in (maps.weights, maps.target, maps.source))
+    if unknown or not finite or maps.weights.min() < 0:
+        raise ValueError(f"branches are {maps.branches.tolist()}, or a number is not finite or below zero")
