@@ -91,8 +91,14 @@ def noise(records: Records) -> list[str]:
         if not is_number(verdict.get("worst")):
             unjudged.append(title)
         elif verdict.get("too_noisy"):
-            share = f"{verdict.get('unsteady')} of {verdict['judged']} scenarios"
-            noisy.append(f"{title} ({share}, by up to {verdict['worst']:.0%})")
+            reasons = []
+            if verdict.get("unsteady"):
+                reasons.append(
+                    f"{verdict['unsteady']} of {verdict['judged']} scenarios, by up to {verdict['worst']:.0%}"
+                )
+            if is_number(drift := verdict.get("machine_differs_by")) and drift > limit:
+                reasons.append(f"the machine itself was {drift:.0%} slower at times")
+            noisy.append(f"{title} ({'; '.join(reasons)})")
         else:
             quiet.append(title)
             worst = max(worst, verdict["worst"])
@@ -100,7 +106,7 @@ def noise(records: Records) -> list[str]:
     agree = f"in all scenarios {rounds} agree within {limit:.0%}, the worst differ by {worst:.1%}"
     told = {
         f"Quiet, {agree}": quiet,
-        f"Too noisy, {rounds} differ by more than {limit:.0%}": noisy,
+        f"Too noisy for medians that repeat within {limit:.0%}, by {rounds} or by a fixed computation": noisy,
         "Not judged, since nothing was measured in two rounds": unjudged,
     }
     return [f"{says}: {', '.join(names)}" for says, names in told.items() if names]

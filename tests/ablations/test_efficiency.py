@@ -30,6 +30,7 @@ def test_each_method_has_a_record_with_its_scenarios_and_what_could_not_be_measu
         assert record.problems == [] and record.state == "finished" and record.is_timing_only
         eager, graph = record.scenarios
         assert len(eager["samples_ms"]) == sum(eager["rounds"]) and eager["evaluations"] == 1
+        assert eager["yardstick_ms"] > 0 and graph["yardstick_ms"] is None
         assert eager["first_call_ms"] > 0 and eager["memory_of"] == "process" and eager["peak_memory_mb"] > 0
         assert (graph["median_ms"], "NVIDIA" in graph["unavailable_because"]) == (None, True)
         assert record.timing["parameters"] > 0 and record.timing["macs_per_image"] > 0

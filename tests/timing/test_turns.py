@@ -67,11 +67,12 @@ def test_processes_take_turns_and_never_work_at_the_same_time(turns):
     names = ["first", "second", "third"]
     measure_together([task(name) for name in names], Pace(rounds=3))
     noted = [json.loads(line) for line in turns.read_text().splitlines()]
+    names.append("yardstick")
     worked = [row for row in noted if row[1] in ("first", "round")]
     assert all(begin[:2] == end[:2] and end[2] == "ends" for begin, end in zip(worked[::2], worked[1::2], strict=True))
     rounds = [name for name, what, when in worked if (what, when) == ("round", "begins")]
-    assert [sorted(rounds[start : start + 3]) for start in (0, 3, 6)] == [sorted(names)] * 3
-    assert len({tuple(rounds[start : start + 3]) for start in (0, 3, 6)}) == 3  # no method always goes first
+    assert [sorted(rounds[start : start + 4]) for start in (0, 4, 8)] == [sorted(names)] * 3
+    assert len({tuple(rounds[start : start + 4]) for start in (0, 4, 8)}) == 3  # no method always goes first
 
 
 def test_every_sample_is_kept_with_its_round(turns):
@@ -82,6 +83,7 @@ def test_every_sample_is_kept_with_its_round(turns):
     assert scenario.device_ms == [1.0]
     assert scenario.joules_per_image == 6.0 / 4
     assert scenario.energy_unavailable_because == "none here"
+    assert scenario.yardstick_ms == 10.0
 
 
 def test_what_fails_is_a_row_with_its_reason_and_holds_nobody_up(turns):
@@ -137,3 +139,11 @@ def test_the_verdict_counts_what_differs_by_more_than_the_limit():
     assert "1 of 3" in verdict["says"] and "40%" in verdict["says"]
     assert not noise_verdict(scenarios[:3])["too_noisy"]
     assert noise_verdict([])["says"].startswith("not judged")
+
+
+def test_a_machine_that_became_slower_between_scenarios_is_too_noisy_however_steady_each_was():
+    scenarios = [{"halves_differ_by": 0.01, "yardstick_ms": value} for value in (5.0, 5.4, None)]
+    assert not noise_verdict(scenarios)["too_noisy"]
+    verdict = noise_verdict([*scenarios, {"halves_differ_by": 0.02, "yardstick_ms": 6.0}])
+    assert verdict["too_noisy"] and verdict["machine_differs_by"] == pytest.approx(0.2)
+    assert "up to 20% slower" in verdict["says"]

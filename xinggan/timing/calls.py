@@ -57,6 +57,22 @@ def training_calls(
     return [partial(call, (2 * stage + 1) * steps // (2 * STAGES)) for stage in range(STAGES)]
 
 
+def yardstick_call(device: str) -> Callable[[], object]:
+    """A convolution of 128 channels and a pass over its result: some milliseconds of what methods spend theirs on.
+
+    It is the same at all times, so that what it takes tells how fast the machine is at the moment.
+    """
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randn(4, 128, 64, 32, generator=random).to(device, memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3, generator=random).to(device)
+
+    def call() -> None:
+        with torch.no_grad():
+            torch.nn.functional.conv2d(maps, weight, padding=1).relu_().add_(maps)
+
+    return call
+
+
 def time_inference(method: Method, name: str, split: PackedSplit, device: str, batch: int) -> Scenario:
     """Time `generate` of a method as it stands, in this process."""
     scenario = Scenario(

@@ -32,6 +32,7 @@ class Scenario:
     first_call_ms: float | None = None
     samples_ms: list[float] = field(default_factory=list)
     device_ms: list[float] = field(default_factory=list)  # the same calls between CUDA events
+    yardstick_ms: float | None = None  # the median of a fixed computation that took turns with it
     rounds: list[int] = field(default_factory=list)  # samples of each round, in their order; between rounds, others'
     stage_ms: list[list[float]] = field(default_factory=list)  # training: the steps that each sample is the mean of
     peak_memory_mb: float | None = None
@@ -69,28 +70,34 @@ def halves_differ_by(samples_ms: Sequence[float], rounds: Sequence[int]) -> floa
 def noise_verdict(scenarios: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Whether medians can be expected to repeat within REPEATS_WITHIN, from scenarios as `Scenario.record` gives them.
 
-    {limit, judged, unsteady, worst, too_noisy, says}: how many scenarios were judged, how many of them differ by more,
-    by how much the worst does, and a sentence of it.
+    {limit, judged, unsteady, worst, machine_differs_by, too_noisy, says}: how many scenarios were judged, how many of
+    them differ by more, by how much the worst does, by how much a fixed computation took longer beside some of them
+    than beside others, and a sentence of it.
     """
     differences = [one["halves_differ_by"] for one in scenarios if one.get("halves_differ_by") is not None]
     unsteady = [difference for difference in differences if difference > REPEATS_WITHIN]
+    yardsticks = [one["yardstick_ms"] for one in scenarios if one.get("yardstick_ms")]
+    drift = max(yardsticks) / min(yardsticks) - 1 if yardsticks else None
+    drifted = drift is not None and drift > REPEATS_WITHIN
     verdict = {
         "limit": REPEATS_WITHIN,
         "judged": len(differences),
         "unsteady": len(unsteady),
         "worst": max(differences, default=None),
-        "too_noisy": bool(unsteady),
+        "machine_differs_by": drift,
+        "too_noisy": bool(unsteady) or drifted,
     }
     if not differences:
-        says = "not judged: no scenario was measured in two rounds or more"
-    elif unsteady:
-        says = (
-            f"the machine was too noisy: in {len(unsteady)} of {len(differences)} scenarios the medians of the earlier "
-            f"and the later rounds differ by more than {REPEATS_WITHIN:.0%}, by up to {max(differences):.0%}"
-        )
-    else:
-        says = (
-            f"quiet: in all {len(differences)} scenarios the medians of the earlier and the later rounds agree within "
-            f"{REPEATS_WITHIN:.0%}, the worst differ by {max(differences):.1%}"
-        )
+        return verdict | {"says": "not judged: no scenario was measured in two rounds or more"}
+    halves = "the medians of the earlier and the later rounds"
+    reasons = []
+    if unsteady:
+        share = f"in {len(unsteady)} of {len(differences)} scenarios {halves}"
+        reasons.append(f"{share} differ by more than {REPEATS_WITHIN:.0%}, by up to {max(differences):.0%}")
+    if drifted:
+        reasons.append(f"the machine itself was up to {drift:.0%} slower in some scenarios than in others")
+    quiet = f"in all {len(differences)} scenarios {halves} agree within {REPEATS_WITHIN:.0%}, the worst differ by "
+    says = (
+        f"the machine was too noisy: {', and '.join(reasons)}" if reasons else f"quiet: {quiet}{max(differences):.1%}"
+    )
     return verdict | {"says": says}

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from xinggan.timing.scenario import REPEATS_WITHIN, Scenario, halves_differ_by
@@ -180,8 +181,15 @@ def reason_of_death(status: int, errors: Path) -> str:
 
 
 def measure_together(tasks: Sequence[Task], pace: Pace, check: Callable[[], None] = lambda: None) -> list[Measured]:
-    """Measure tasks side by side. `check` is called between turns and may raise, which ends all the processes."""
+    """Measure tasks side by side. `check` is called between turns and may raise, which ends all the processes.
+
+    A yardstick takes turns with those that are timed.
+    """
     workers = [Worker(task, pace) for task in tasks]
+    measured = [worker.measured for worker in workers]
+    devices = sorted({task.device for task in tasks if task.kind != "counts" and not impossible(task)})
+    yardsticks = [Worker(Task("yardstick", "yardstick", {}, "", device), pace) for device in devices]
+    workers += yardsticks
     building = max(1, min(4, os.cpu_count() or 1))  # processes that are built at once
     try:
         for start in range(0, len(workers), building):
@@ -206,7 +214,11 @@ def measure_together(tasks: Sequence[Task], pace: Pace, check: Callable[[], None
     finally:
         for worker in workers:
             worker.stop()
-    return [worker.measured for worker in workers]
+    for one in measured:
+        for yardstick in yardsticks:
+            if one.scenario.samples_ms and one.task.device == yardstick.task.device:
+                one.scenario.yardstick_ms = median(yardstick.measured.scenario.samples_ms or [0.0]) or None
+    return measured
 
 
 def unsteady(scenario: Scenario) -> bool:

@@ -17,7 +17,7 @@ import torch
 from xinggan.data.packed import open_packed
 from xinggan.model.from_settings import build, check_targets
 from xinggan.timing import device as clock
-from xinggan.timing.calls import WARM_UP_CALLS, inference_call, training_calls
+from xinggan.timing.calls import WARM_UP_CALLS, inference_call, training_calls, yardstick_call
 from xinggan.timing.counts import NetworkCalls, evaluations, multiply_accumulates, outermost_networks, parameters
 from xinggan.timing.task import Task
 
@@ -38,6 +38,15 @@ class Measurement:
         if task.device.startswith("cuda"):
             torch.cuda.set_device(task.device)
         torch.backends.cudnn.allow_tf32 = False  # as in `ablations.method`: fp32 means fp32
+        self.energy = clock.EnergyCounter(task.device)
+        if task.kind == "yardstick":
+            self.calls = [yardstick_call(task.device)]
+        else:
+            self._build_method()
+        return {"device_name": clock.device_name(task.device), "threads": torch.get_num_threads()}
+
+    def _build_method(self) -> None:
+        task = self.task
         data = open_packed(task.data)
         check_targets(task.method_settings, "method")
         self.method = build(task.method_settings, "method").to(task.device)
@@ -47,8 +56,7 @@ class Measurement:
             self.calls = training_calls(self.method, data.train, task.device, task.batch, steps, decay)
         elif task.kind == "inference":
             self.calls = [inference_call(self.method, data.test, task.device, task.batch)]
-        self.split, self.energy = data.test, clock.EnergyCounter(task.device)
-        return {"device_name": clock.device_name(task.device), "threads": torch.get_num_threads()}
+        self.split = data.test
 
     def first(self) -> dict[str, Any]:
         """Compile, call for the first time, warm up. For counts, count."""
