@@ -1,6 +1,7 @@
 """Convolutions taken as one with the layers before them, against the same layers one after another."""
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ CONVOLUTIONS = {
     "reflecting": lambda: ReflectedConvolution(8, 6, 3, padding=1),
     "striding": lambda: nn.Conv2d(8, 6, 3, stride=2, padding=1, bias=False),
     "transposed": lambda: nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=1),
+    "padding otherwise": lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="replicate"),
 }
+NORMS = {"batch": nn.BatchNorm2d, "instance": InstanceNorm, "affine": partial(InstanceNorm, affine=True)}
+NORMS["cumulative"] = partial(nn.BatchNorm2d, momentum=None)
 
 
 def drawn(norm, convolution, probability):
@@ -38,10 +42,10 @@ def trained(layers, precision=None):
 
 @pytest.mark.parametrize("probability", [0.0, 0.3])
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d, InstanceNorm])
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_chain_of_large_maps_is_the_layers_one_by_one(monkeypatch, norm, convolution, probability):
     monkeypatch.setattr(chain, "LARGE", 0)
-    layers, plain = drawn(norm, convolution, probability)
+    layers, plain = drawn(NORMS[norm], convolution, probability)
     for found, expected in zip(trained(layers), trained(plain), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -63,6 +67,29 @@ def test_a_frozen_chain_passes_the_gradient_on_and_has_none(monkeypatch):
     found = trained(layers.requires_grad_(False))
     torch.testing.assert_close(found[1], expected, atol=1e-5, rtol=1e-5)
     assert all(p.grad is None for p in layers.parameters())
+
+
+@pytest.mark.parametrize("place", [1, 3])
+def test_a_norm_or_dropout_that_is_not_in_training_stays_as_it_is(monkeypatch, place):
+    """The norm keeps the statistics that it has learnt, the dropout drops nothing."""
+    monkeypatch.setattr(chain, "LARGE", 0)
+    layers, plain = drawn(nn.BatchNorm2d, "reflecting", 0.3)
+    for one in (layers, plain):
+        one[place].eval()
+    for found, expected in zip(trained(layers), trained(plain), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_gradient_may_be_asked_for_where_autocast_is_on(monkeypatch):
+    monkeypatch.setattr(chain, "LARGE", 0)
+    layers, _ = drawn(nn.BatchNorm2d, "reflecting", 0.3)
+    expected = trained(deepcopy(layers), torch.bfloat16)[1]
+    torch.manual_seed(1)
+    features = torch.randn(3, 4, 8, 10).to(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = layers(features).float()
+        (result * torch.linspace(-1, 1, result.numel()).view(result.shape)).sum().backward()
+    torch.testing.assert_close(features.grad, expected)
 
 
 def test_little_more_than_the_convolutions_results_is_kept(monkeypatch):

@@ -92,9 +92,8 @@ class Chain(nn.Sequential):
             if isinstance(layer, nn.BatchNorm2d | InstanceNorm | nn.ReLU | Dropout):
                 before.append(layer)
                 continue
-            kinds = [type(one) for one in before]
             convolution = isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-            if convolution and features.numel() > LARGE and _is_one_operation(kinds, layer):
+            if convolution and features.numel() > LARGE and _is_one_operation(before, layer):
                 features = _as_one(before, layer, features)
             else:
                 features = layer(_in_turn(before, features))
@@ -108,10 +107,15 @@ def _in_turn(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
     return features
 
 
-def _is_one_operation(kinds: list[type[nn.Module]], convolution: nn.Module) -> bool:
-    if not kinds:
+def _is_one_operation(before: Sequence[Any], convolution: Any) -> bool:
+    """Whether `_AsOne` computes what these layers would; a norm that is not in training has other statistics."""
+    if convolution.padding_mode != "zeros":
+        return False
+    if not before:
         return isinstance(convolution, ReflectedConvolution)  # else there is nothing to spare
-    return kinds[0] in (nn.BatchNorm2d, InstanceNorm) and kinds[1:] in ([nn.ReLU], [nn.ReLU, Dropout])
+    kinds = [type(layer) for layer in before]
+    known = kinds[0] in (nn.BatchNorm2d, InstanceNorm) and kinds[1:] in ([nn.ReLU], [nn.ReLU, Dropout])
+    return known and before[0].momentum is not None and all(layer.training for layer in before)
 
 
 def _as_one(before: Sequence[nn.Module], convolution: Any, features: Tensor) -> Tensor:
@@ -209,7 +213,8 @@ class _AsOne(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    @torch.autocast("cpu", enabled=False)
+    def backward(ctx, gradient):  # type: ignore[override]
         features, norm_weight, norm_bias, weight, mask, *kept = ctx.saved_tensors
         what: _Operation = ctx.what
         given = features if what.norm is None else what.again(features, norm_weight, norm_bias, kept)
@@ -237,5 +242,5 @@ class _AsOne(torch.autograd.Function):
             )
         ]
         of_features = _joined([one[0] for one in found])
-        affine = [what.scale * found[0][place] if needed[place] else None for place in (1, 2)]
+        affine = [what.scale * sum(one[place] for one in found) if needed[place] else None for place in (1, 2)]
         return of_features, *affine, of_weight, of_bias, None, None
