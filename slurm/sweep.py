@@ -128,9 +128,10 @@ def look(runs: list, mode: Mode) -> tuple[list, list[Action]]:
 
 def list_study(runs_folder: Path, study: str, runs: list) -> None:
     """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
+    from ablations.settings import key_of
     from ablations.study import list_rows, overlap
 
-    of_data = [[word for word in run.words if overlap(word.partition("=")[0], "dataset")] for run in runs]
+    of_data = [[word for word in run.words if overlap(key_of(word), "dataset")] for run in runs]
     shared = set.intersection(*map(set, of_data))
     tables: dict[str, list[tuple[str, str]]] = {}
     for run, words in zip(runs, of_data, strict=True):
