@@ -47,7 +47,7 @@ def trained(records: Records) -> Records:
 
 def _end(record: Record) -> list[tuple[Any, ...]]:
     if record.state == "failed":
-        error = str(record.status.get("error") or "the record does not say why").strip()
+        error = str(record.status.get("error") or "").strip() or "the record does not say why"
         if diverged := _DIVERGED.search(error):
             step, name, value = diverged.groups()
             return [(f"came apart: {name} became {value}", int(step), "–", "–")]

@@ -56,8 +56,11 @@ def test_other_failures_and_interruptions_are_named_with_the_step_they_reached(f
     fabricate.run("b", "b", state="preempted")
     fabricate.run("c", "c", state="running")
     fabricate.run("d", "d")
+    silent = fabricate.run("e", "e", state="failed") / "status.json"
+    silent.write_text(json.dumps(json.loads(silent.read_text()) | {"error": " \n"}))
     rows = rows_of(fabricate)
-    assert [row[0] for row in rows] == ["a", "b", "c"] and {row[STEP] for row in rows} == {"120"}
+    assert [row[0] for row in rows] == ["a", "b", "c", "e"] and {row[STEP] for row in rows} == {"120"}
+    assert rows[3][WHAT] == "failed: the record does not say why"
     assert rows[0][WHAT] == "failed: FloatingPointError: <b>loss</b> is nan"
     assert "the same command continues" in rows[1][WHAT] and "still running, or killed" in rows[2][WHAT]
 
