@@ -46,7 +46,9 @@ def kept_maps(record: Record) -> AttentionMaps | str:
         return "no cross-attention of appearance and shape code"
     if attention == "none":
         return "attention=none"
-    return "its record was made before maps were kept" if record.state == "finished" else record.state
+    if record.state != "finished":
+        return record.state
+    return "its record was made before maps were kept, or its first targets show no joint"
 
 
 def attention_picture(record: Record, maps: AttentionMaps, block: int, look: GridLook) -> Image.Image | None:
@@ -91,9 +93,8 @@ def _coloured(pale: np.ndarray, shares: np.ndarray, top: int) -> np.ndarray:
 
     strength = np.log2(np.maximum(shares, 1)) / math.log2(top)
     colour = matplotlib.colormaps[COLOURS](0.1 + 0.9 * strength)[..., :3]
-    covered = np.where(
-        (shares > 1 + ROUNDING)[..., None], pale * colour, pale
-    )  # as ink on paper: it darkens whatever is there
+    inked = pale * colour  # as ink on paper: it darkens whatever is there
+    covered = np.where((shares > 1 + ROUNDING)[..., None], inked, pale)
     return covered.round().astype(np.uint8)
 
 

@@ -27,9 +27,8 @@ def _what_became(run: str, records: Records) -> str | None:
     selected = record is not None
     if record is None:
         directory = records[0].directory.parent / run
-        if (
-            not run.strip(".") or directory.name != run or not directory.is_dir()
-        ):  # a name that leaves the folder is none of its runs
+        leaves = not run.strip(".") or directory.name != run  # the folder: then it is none of its runs
+        if leaves or not directory.is_dir():
             return "never ran"
         record = read_record(directory)
     if record.state != "finished":

@@ -1,4 +1,4 @@
-"""What the generators are built of: normalisation, dropout, encoders, convolution blocks and the crossing block.
+"""What the generators are built of: normalisation, encoders, convolution blocks and the crossing block.
 
 XingGAN (ECCV 2020, sections 3.1 and 3.2) with the layer settings of its published code; PATN shares encoders and
 convolution blocks. Convolutions that a norm follows have a bias only with InstanceNorm.
