@@ -58,17 +58,22 @@ def training_calls(
 
 
 def yardstick_call(device: str) -> Callable[[], object]:
-    """A convolution of 128 channels and a pass over its result: some milliseconds of what methods spend theirs on.
+    """A large convolution, and many small ones whose cost is that of starting them: a few milliseconds of both.
 
-    It is the same at all times, so that what it takes tells how fast the machine is at the moment.
+    It is the same at all times, so that what it takes tells how fast the machine is at the moment. A machine may become
+    slower in one of the two alone: small operations double where a second core has to be woken for each.
     """
     random = torch.Generator().manual_seed(0)
-    maps = torch.randn(4, 128, 64, 32, generator=random).to(device, memory_format=torch.channels_last)
-    weight = torch.randn(128, 128, 3, 3, generator=random).to(device)
+    large = torch.randn(1, 128, 64, 32, generator=random).to(device, memory_format=torch.channels_last)
+    small = torch.randn(1, 16, 16, 8, generator=random).to(device, memory_format=torch.channels_last)
+    weights = [torch.randn(c, c, 3, 3, generator=random).div(3 * c**0.5).to(device) for c in (128, 16)]
 
     def call() -> None:
         with torch.no_grad():
-            torch.nn.functional.conv2d(maps, weight, padding=1).relu_().add_(maps)
+            torch.nn.functional.conv2d(large, weights[0], padding=1).relu_().add_(large)
+            maps = small
+            for _ in range(50):
+                maps = torch.nn.functional.conv2d(maps, weights[1], padding=1).relu_()
 
     return call
 
