@@ -103,12 +103,13 @@ class PoseTransferGAN(Method):
 
         What one network keeps for its gradient is gone before the next one judges.
         """
-        image = generated.detach().requires_grad_()
+        leaf = generated.detach().requires_grad_()
+        image = leaf.view_as(leaf)  # the counter of operations hooks modules' inputs, and may not hook a leaf
         terms: dict[str, Tensor] = {}
         gradients: list[Tensor] = []
         for name, term in self._generator_terms(image, target, conditions):
             terms[name] = term.detach()
-            gradients += torch.autograd.grad(term, image)
+            gradients += torch.autograd.grad(term, leaf)
         if not terms:
             raise ValueError("losses: every weight is 0 and no discriminator is left, so there is nothing to train for")
         return terms, sum(reversed(gradients[:-1]), gradients[-1])  # in the order in which autograd would add them
