@@ -8,7 +8,6 @@ Memory is the peak of a process of its own over two training steps.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from xinggan.model.generator import XingGenerator, initialise_generator, xinggan
 from xinggan.model.method import Method
 from xinggan.model.switches import Architecture, LossWeights, Norm
 from xinggan.model.xing import XingGAN
+from xinggan.timing.device import process_peak_memory_mb
 
 SIZES = {"128x64": (8, 128, 64, Norm.batch), "256x176": (1, 256, 176, Norm.instance)}
 
@@ -129,14 +129,14 @@ def report_memory(size: str) -> None:
     peaks = {}
     for kind in ("nothing", "plain", "XingGAN", "XingGAN, bfloat16", "XingGAN++", "XingGAN++, bfloat16"):
         answer = subprocess.run([sys.executable, __file__, "--peak", size, kind], capture_output=True, check=True)
-        peaks[kind] = int(answer.stdout) / 1024
+        peaks[kind] = float(answer.stdout)
         if kind != "nothing":
             peaks[kind] -= peaks["nothing"]
             share = peaks[kind] / peaks["plain"]
             print(f"  {kind:<22} {peaks[kind]:9.0f} MB   {share:5.2f} of the plain one's", flush=True)
 
 
-def peak_kb(size: str, kind: str) -> int:
+def peak_mb(size: str, kind: str) -> float:
     count, height, width, norm = SIZES[size]
     if kind != "nothing":
         name, _, low = kind.partition(", ")
@@ -145,7 +145,7 @@ def peak_kb(size: str, kind: str) -> int:
         call = plain_step(method, batch) if name == "plain" else (lambda: method.training_step(batch, 0))
         call()
         call()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return process_peak_memory_mb()
 
 
 def main() -> None:
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--peak", nargs=2, metavar=("SIZE", "KIND"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        print(peak_kb(*options.peak))
+        print(peak_mb(*options.peak))
         return
     from ablations.record import environment
 

@@ -1,8 +1,11 @@
 """What a device does not measure is said, not made up."""
 
+import subprocess
+import sys
+
 import torch
 
-from xinggan.timing.device import EnergyCounter, is_out_of_memory, timed
+from xinggan.timing.device import EnergyCounter, is_out_of_memory, process_peak_memory_mb, timed
 
 
 def test_energy_is_unavailable_with_the_reason_where_there_is_no_nvidia_device():
@@ -21,3 +24,11 @@ def test_memory_errors_of_devices_and_of_the_computer_are_recognised():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 TB"))
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+
+
+def test_the_peak_memory_of_a_process_is_its_own_and_not_that_of_the_one_that_started_it():
+    held = bytearray(b"x") * 2**31  # 2 GiB, all of it written
+    code = "from xinggan.timing.device import process_peak_memory_mb as peak; print(peak())"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert len(held) / 2**20 < process_peak_memory_mb()
+    assert 10 < float(answer.stdout) < 2**10
