@@ -34,7 +34,7 @@ def library_layers(module: nn.Module) -> Any:
         if isinstance(child, InstanceNorm):
             module.add_module(name, nn.InstanceNorm2d(child.num_features))
         elif isinstance(child, Dropout):
-            module.add_module(name, nn.Dropout(child.probability))
+            module.add_module(name, nn.Dropout(child.probability).train(child.training))
         elif isinstance(child, ReflectedConvolution):
             module.add_module(name, reflecting(child))
         elif isinstance(child, Chain):
