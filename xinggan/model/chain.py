@@ -16,18 +16,24 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from xinggan.distributed import Processes
+from xinggan.model import winograd
 
 aten = torch.ops.aten
 LARGE = 2**19  # elements of a map
 
 
 class ReflectedConvolution(nn.Conv2d):
-    """Conv2d that pads by reflection in the precision of what it is given; autocast on a CPU would pad in float32."""
+    """Conv2d of stride 1 that pads by reflection in the precision of what it is given; autocast would pad in float32.
+
+    `as_published`: the sums are the library's, for weights that make much of another rounding.
+    """
+
+    as_published = False
 
     def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
             padded = F.pad(features, self._reversed_padding_repeated_twice, mode="reflect")
-        return F.conv2d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
+        return F.conv2d(padded, weight, bias) if self.as_published else winograd.convolve(padded, weight, bias)
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -187,9 +193,20 @@ class _Operation:
     def geometry(self) -> tuple:
         """Stride, padding, dilation, transposed, output padding and groups, as PyTorch's convolution takes them."""
         layer = self.convolution
-        padding = (0, 0) if self.reflected else layer.padding
         transposed = isinstance(layer, nn.ConvTranspose2d)
-        return layer.stride, padding, layer.dilation, transposed, layer.output_padding, layer.groups
+        return layer.stride, layer.padding, layer.dilation, transposed, layer.output_padding, layer.groups
+
+    def convolved(self, given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """given: padded by reflection, where the convolution is one that does."""
+        if self.reflected:
+            return winograd.convolve(given, weight, bias)
+        return torch.convolution(given, weight, bias, *self.geometry)
+
+    def gradients(self, gradient: Tensor, given: Tensor, weight: Tensor, biases: Any, needed: list[bool]) -> tuple:
+        """Of what `convolved` was given, where `needed`."""
+        if self.reflected:
+            return winograd.gradients(gradient, given, weight, biases, needed)
+        return aten.convolution_backward(gradient, given, weight, biases, *self.geometry, needed)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -209,7 +226,7 @@ class _AsOne(torch.autograd.Function):
             given = F.pad(given, what.reflected, mode="reflect")
         ctx.save_for_backward(features, norm_weight, norm_bias, weight, mask, *kept)
         ctx.what, ctx.biases = what, None if bias is None else list(bias.shape)
-        return torch.convolution(given, weight, bias, *what.geometry)
+        return what.convolved(given, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -223,9 +240,7 @@ class _AsOne(torch.autograd.Function):
         padded = F.pad(given, what.reflected, mode="reflect") if what.reflected else given
         needed = [ctx.needs_input_grad[place] for place in (0, 3, 4)]
         needed[0] |= any(ctx.needs_input_grad[1:3])
-        of_given, of_weight, of_bias = aten.convolution_backward(
-            gradient, padded, weight, ctx.biases, *what.geometry, needed
-        )
+        of_given, of_weight, of_bias = what.gradients(gradient, padded, weight, ctx.biases, needed)
         del padded
         if of_given is not None and what.reflected:
             of_given = aten.reflection_pad2d_backward(of_given, given, what.reflected)

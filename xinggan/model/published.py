@@ -40,8 +40,7 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Xing
     modules = stream_modules(len(generator.blocks)) | FUSION
     modules |= numbered("stream1_up", "fusion.appearance", DECODER)
     modules |= numbered("stream2_up", "fusion.shape", POSE_DECODER)
-    for i, block in enumerate(generator.blocks):  # SA and AS share one attention
-        block.shape_guided.as_published = True  # type: ignore[union-attr]
+    for i in range(len(generator.blocks)):  # SA and AS share one attention
         attention = f"blocks.{i}.shape_guided"
         modules[f"att.{i}"] = attention  # gamma
         modules |= {f"att.{i}.{role}_conv": f"{attention}.{role}" for role in ("query", "key", "value")}

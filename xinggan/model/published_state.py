@@ -60,7 +60,7 @@ def stream_modules(blocks: int) -> dict[str, str]:
 
 
 def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str], origin: str) -> Generator:
-    """Load `state` into `generator`, whose module names `modules` gives, and set it to eval mode.
+    """Load `state` into `generator`, whose module names `modules` gives, and set it to eval mode and to published sums.
 
     Raises PublishedMismatch, beginning with `origin`, with the names of all missing, unexpected and mis-shaped
     tensors. BatchNorm's counters may be missing and InstanceNorm's running statistics present, as PyTorch before 0.4
@@ -94,4 +94,7 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
         what = f"{type(generator).__name__} ({norm_of(state)} norm)"
         raise PublishedMismatch(f"{origin}: does not fit the published {what}{listing}")
     generator.load_state_dict(fitting)
+    for module in generator.modules():
+        if hasattr(module, "as_published"):
+            vars(module)["as_published"] = True
     return generator.eval()

@@ -1,0 +1,157 @@
+"""3x3 convolutions of many channels in float32 on a CPU by minimal filtering, F(4x2, 3x3).
+
+A tile of 4x2 results takes 24 products for each pair of channels where the direct way takes 72 (Lavin and Gray, CVPR
+2016). Tiles, kernels and results are transformed by the small matrices of Toom and Cook, at points that round little
+(Barabasz et al., ACM TOMS 46, 2020), so that all of it is matrix products, which MKL on an Intel processor computes in
+half the time of oneDNN's convolution. The rounding error is that of the direct way; with tiles of 4x4 it is twice that.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+TILE = (4, 2)  # rows and columns of results that are computed together
+POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}  # of evaluation for so many results, beside infinity
+WINDOW = (TILE[0] + 2, TILE[1] + 2)  # rows and columns of features that a tile needs
+LEAST_CHANNELS = 128  # given and returned, and
+LEAST_TILES = 64  # of a batch, from which this is the faster way
+AT_ONCE = 2**23  # elements that are worked on: what is larger, a C library gives back to the system after each use
+
+
+def convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """features [B, C, h + 2, w + 2], weight [K, C, 3, 3] -> [B, K, h, w], without padding; the fastest way there is."""
+    if suits(features, weight, padding=0):
+        return convolution(features, weight, bias, 0)
+    return F.conv2d(features, weight, bias)
+
+
+def suits(features: Tensor, weight: Tensor, padding: int) -> bool:
+    """Whether `convolution` is known to be the faster one for these, which MKL's speed on the processor decides."""
+    if features.device.type != "cpu" or features.dtype != torch.float32 or weight.shape[2:] != (3, 3):
+        return False
+    if min(weight.shape[:2]) < LEAST_CHANNELS or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    rows, columns = _tiles(features, padding)
+    return len(features) * rows * columns >= LEAST_TILES and _intel()
+
+
+def _tiles(features: Tensor, padding: int) -> tuple[int, int]:
+    """Rows and columns of tiles, the last ones perhaps in part."""
+    height, width = features.shape[-2:]
+    return -(-(height + 2 * padding - 2) // TILE[0]), -(-(width + 2 * padding - 2) // TILE[1])
+
+
+@lru_cache
+def _intel() -> bool:
+    """Whether the processor is one that MKL's matrix products are made for; on others they may be many times slower."""
+    try:
+        return torch.backends.mkl.is_available() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+@lru_cache
+def _transforms() -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices for both dimensions at once: windows [24] -> [24], kernels [9] -> [24], their products [24] -> [8]."""
+    along = [_transforms_along(results) for results in TILE]
+    window, kernel, result = (torch.from_numpy(np.kron(*pair)).float() for pair in zip(*along, strict=True))
+    return window, kernel, result
+
+
+def _transforms_along(results: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same along one dimension: windows [n + 2] -> [n + 2], kernels [3] -> [n + 2], products [n + 2] -> [n]."""
+    points = POINTS[results]
+    others = [[q for q in points if q != p] for p in points]
+    window = np.array([[*np.poly(rest)[::-1], 0] for rest in others] + [np.poly(points)[::-1]])
+    scale = np.array([[prod(p - q for q in rest)] for p, rest in zip(points, others, strict=True)])
+    kernel = np.vstack([np.vander(points, 3, increasing=True) / scale, np.eye(3)[-1]])
+    return window, kernel, np.vstack([np.vander(points, results, increasing=True), np.eye(results)[-1]]).T
+
+
+@torch.library.custom_op("xinggan::convolution", mutates_args=())
+def convolution(features: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """features [B, C, H, W] padded by zeros, weight [K, C, 3, 3] -> [B, K, H + 2 padding - 2, W + 2 padding - 2].
+
+    All in float32, the result in channels last. An operation of its own, so that counters see what it computes.
+    """
+    of_window, of_kernel, of_result = _transforms()
+    size = len(of_window)
+    count, channels, height, width = features.shape
+    outputs = len(weight)
+    rows, columns = _tiles(features, padding)
+    below, right = TILE[0] * rows + 2 - height - padding, TILE[1] * columns + 2 - width - padding
+    if padding or right or below:
+        features = F.pad(features, (padding, right, padding, below))
+    features = features.contiguous(memory_format=torch.channels_last)
+
+    parts = weight.chunk(-(-size * channels * outputs // AT_ONCE))  # [k, C, 3, 3] each
+    kernels = [of_kernel @ part.permute(2, 3, 0, 1).reshape(9, -1) for part in parts]  # [24, k * C]
+    kernels = [kernel.view(size, -1, channels).mT for kernel in kernels]  # [24, C, k]
+    result = features.new_empty(count, rows, TILE[0], columns, TILE[1], outputs)
+    images = max(1, AT_ONCE // (size * rows * columns * channels))
+    _, channel, row, column = features.stride()
+    for some, results in zip(features.split(images), result.split(images), strict=True):  # b images each
+        shape = (*WINDOW, len(some), rows, columns, channels)
+        strides = (row, column, some.stride(0), TILE[0] * row, TILE[1] * column, channel)
+        windows = some.as_strided(shape, strides).reshape(size, -1)  # [24, b * rows * columns * C]
+        windows = (of_window @ windows).view(size, -1, channels)  # [24, b * rows * columns, C]
+        for kernel, part in zip(kernels, results.split([len(part) for part in parts], dim=-1), strict=True):
+            found = of_result @ torch.bmm(windows, kernel).flatten(1)  # [8, b * rows * columns * k]
+            part.copy_(found.view(*TILE, len(some), rows, columns, -1).permute(2, 3, 0, 4, 1, 5))
+    result = result.view(count, TILE[0] * rows, TILE[1] * columns, outputs)
+    if bias is not None:
+        result += bias
+    result = result[:, : height + 2 * padding - 2, : width + 2 * padding - 2].contiguous()
+    return result.permute(0, 3, 1, 2)
+
+
+@convolution.register_fake
+def _(features: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    height, width = (size + 2 * padding - 2 for size in features.shape[-2:])
+    return features.new_empty(len(features), height, width, len(weight)).permute(0, 3, 1, 2)
+
+
+@register_flop_formula(torch.ops.xinggan.convolution)
+def _operations(features, weight, bias, padding, *, out_shape, **_) -> int:
+    """Those of the convolution that it stands for, as for any other implementation of one, without those of zeros."""
+    positions = min(prod(features[2:]), prod(out_shape[2:]))
+    return 2 * out_shape[0] * positions * prod(weight)
+
+
+def gradients(
+    gradient: Tensor, features: Tensor, weight: Tensor, biases: list[int] | None, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Of what `convolve` was given, where `needed`, from the gradient [B, K, h, w] at what it returned.
+
+    biases: the shape of the bias.
+    """
+    fast = needed[0] and suits(gradient, weight, padding=2)
+    at_features = convolution(gradient, weight.flip(2, 3).transpose(0, 1), None, 2) if fast else None
+    geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    others = [needed[0] and not fast, *needed[1:]]
+    found = torch.ops.aten.convolution_backward(gradient, features, weight, biases, *geometry, others)
+    return at_features if fast else found[0], found[1], found[2]
+
+
+def _keep(ctx, inputs, output) -> None:
+    features, weight, bias, ctx.padding = inputs
+    ctx.save_for_backward(features, weight)
+    ctx.biases = None if bias is None else list(bias.shape)
+
+
+def _differentiate(ctx, gradient: Tensor) -> tuple:
+    features, weight = ctx.saved_tensors
+    sides = [ctx.padding] * 4
+    found = gradients(gradient, F.pad(features, sides), weight, ctx.biases, ctx.needs_input_grad[:3])
+    at_features = None if found[0] is None else F.pad(found[0], [-side for side in sides])
+    return at_features, found[1], found[2], None
+
+
+convolution.register_autograd(_differentiate, setup_context=_keep)
