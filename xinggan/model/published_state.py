@@ -94,7 +94,7 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
         what = f"{type(generator).__name__} ({norm_of(state)} norm)"
         raise PublishedMismatch(f"{origin}: does not fit the published {what}{listing}")
     generator.load_state_dict(fitting)
-    for module in generator.modules():
-        if hasattr(module, "as_published"):
-            vars(module)["as_published"] = True
+    for layer in generator.modules():
+        if hasattr(layer, "as_published"):
+            vars(layer)["as_published"] = True
     return generator.eval()

@@ -22,7 +22,7 @@ POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}  # of evaluation 
 WINDOW = (TILE[0] + 2, TILE[1] + 2)  # rows and columns of features that a tile needs
 LEAST_CHANNELS = 128  # given and returned, and
 LEAST_TILES = 64  # of a batch, from which this is the faster way
-AT_ONCE = 2**23  # elements that are worked on: what is larger, a C library gives back to the system after each use
+AT_ONCE = 2**22  # elements that are worked on: what is larger, a C library gives back to the system after each use
 
 
 def convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
