@@ -97,16 +97,19 @@ class EnhancedAttention(nn.Module):
         self.key = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def forward(self, logits: Tensor, height: int, width: int, bins: Tensor) -> Tensor:
-        """logits: [B, N, S], N = height * width queries; bins: [S, 4] of `PyramidPooling.bins`. Returns [B, N, S]."""
+    def forward(self, columns: Tensor, height: int, width: int, bins: Tensor) -> Tensor:
+        """columns of M: [B, S, N], N = height * width queries; bins: [S, 4] of `PyramidPooling.bins`. Returns [B, S, N].
+
+        Kept by column, so that pooling, norm and products run along the memory.
+        """
         grid = ((DESCRIPTOR_GRID, DESCRIPTOR_GRID),)
-        pool = _pooling(height, width, grid, logits.device)[0].to(logits.dtype)  # [64, N]
-        columns = (pool @ logits).transpose(1, 2)  # [B, S, 64]
-        descriptors = self.norm(self.describe(columns)) + self.position(_sinusoids(bins))  # [B, S, d]
+        pool = _pooling(height, width, grid, columns.device)[0].to(columns.dtype)  # [64, N]
+        pooled = columns @ pool.T  # [B, S, 64]
+        descriptors = self.norm(self.describe(pooled)) + self.position(_sinusoids(bins))  # [B, S, d]
         query, key = self.query(descriptors), self.key(descriptors)
         weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, dim=-1)  # [B, S, S]
-        values = nn.functional.layer_norm(logits.transpose(1, 2), (height * width,))  # [B, S, N]
-        return logits + self.gamma * (weights @ values).transpose(1, 2)
+        values = nn.functional.layer_norm(columns, (height * width,))  # [B, S, N]
+        return torch.baddbmm(columns, self.gamma * weights, values)
 
 
 def _sinusoids(bins: Tensor) -> Tensor:
@@ -152,8 +155,8 @@ class CrossAttention(nn.Module):
 
     def weights(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
         """Where each position of the updated code looks: [B, N, S], rows sum to one."""
-        logits = project(self.query, updated) @ project(self.key, guide_keys).transpose(1, 2)  # [B, N, S]
-        if self.enhance is not None:
-            height, width = updated.shape[-2:]
-            logits = self.enhance(logits, height, width, bins)
-        return torch.softmax(logits, dim=-1)
+        query, key = project(self.query, updated), project(self.key, guide_keys)  # [B, N, c], [B, S, c]
+        if self.enhance is None:
+            return torch.softmax(query @ key.transpose(1, 2), dim=-1)
+        columns = self.enhance(key @ query.transpose(1, 2), *updated.shape[-2:], bins)  # [B, S, N]
+        return torch.softmax(columns, dim=1).transpose(1, 2)

@@ -46,12 +46,12 @@ def weighted(weights: Tensor, values: Tensor, as_published: bool = False) -> Ten
     """weights [B, N, S] @ values [B, S, C] -> [B, N, C].
 
     A large product in float32 on a CPU is a 1x1 convolution an image, of N pixels from S to C channels: oneDNN computes
-    that in half the time of MKL's batched product, depending on the processor's make. `as_published` keeps the matrix
-    product and so the order of its sums.
+    that in half the time of MKL's batched product, depending on the processor's make. Weights that lie by columns, and
+    all that are `as_published`, stay a matrix product, whose order of sums is the published one.
     """
     count, keys, channels = values.shape
-    large = weights[0].numel() * channels >= LARGE_PRODUCT
-    if as_published or not large or weights.device.type != "cpu" or weights.dtype != torch.float32:
+    fits = weights[0].numel() * channels >= LARGE_PRODUCT and weights.stride(2) == 1
+    if as_published or not fits or weights.device.type != "cpu" or weights.dtype != torch.float32:
         return weights @ values
     # Strides of no other layout than channels last: a batch of one would else be copied to another.
     strides = (channels * keys, keys, 1, keys, keys)
