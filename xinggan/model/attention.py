@@ -24,8 +24,10 @@ def pyramid_grids(height: int, width: int, pyramid: tuple[int, ...]) -> list[tup
 
 
 @lru_cache(maxsize=64)
-def _pooling(height: int, width: int, grids: tuple, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pyramid as one matrix [S, N] of adaptive averages, and each key's bin [S, 4].
+def _pooling(
+    height: int, width: int, grids: tuple, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The pyramid as one matrix [S, N] of adaptive averages, of `dtype`, and each key's bin [S, 4], in float32.
 
     A bin is its centre y, x in [0, 1] and the log2 of its level's rows and columns. `grids`: (rows, columns) a level.
     """
@@ -41,7 +43,7 @@ def _pooling(height: int, width: int, grids: tuple, device: torch.device) -> tup
         matrix.append(torch.einsum("ry,cx->rcyx", vertical, horizontal).flatten(2).flatten(0, 1))
         centres = torch.cartesian_prod((tops + bottoms) / (2 * height), (lefts + rights) / (2 * width))
         bins.append(torch.cat([centres, torch.tensor([log2(rows), log2(columns)]).expand(len(centres), 2)], dim=1))
-    return torch.cat(matrix).to(device), torch.cat(bins).to(device)  # [S, N], [S, 4]
+    return torch.cat(matrix).to(device, dtype), torch.cat(bins).to(device)  # [S, N], [S, 4]
 
 
 def _edges(size: int, bins: int) -> tuple[Tensor, Tensor]:
@@ -68,7 +70,7 @@ class PyramidPooling(nn.Module):
         """code: [B, C, h, w] -> [B, C, 1, S], by one matrix product for the whole pyramid; or the code as it is."""
         if not self.pyramid:
             return code
-        keys = self._constants(code)[0].to(code.dtype) @ tokens(code)  # [B, S, C]
+        keys = self._constants(code)[0] @ tokens(code)  # [B, S, C]
         return keys.transpose(1, 2)[:, :, None]  # as a column, [B, C, S, 1], convolutions take five times as long
 
     def bins(self, code: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ class PyramidPooling(nn.Module):
     def _constants(self, code: Tensor) -> tuple[Tensor, Tensor]:
         height, width = code.shape[-2:]
         grids = pyramid_grids(height, width, self.pyramid) if self.pyramid else [(height, width)]
-        return _pooling(height, width, tuple(grids), code.device)
+        return _pooling(height, width, tuple(grids), code.device, code.dtype)
 
 
 class EnhancedAttention(nn.Module):
@@ -103,13 +105,15 @@ class EnhancedAttention(nn.Module):
         Kept by column, so that pooling, norm and products run along the memory.
         """
         grid = ((DESCRIPTOR_GRID, DESCRIPTOR_GRID),)
-        pool = _pooling(height, width, grid, columns.device)[0].to(columns.dtype)  # [64, N]
+        pool = _pooling(height, width, grid, columns.device, columns.dtype)[0]  # [64, N]
         pooled = columns @ pool.T  # [B, S, 64]
         descriptors = self.norm(self.describe(pooled)) + self.position(_sinusoids(bins))  # [B, S, d]
-        query, key = self.query(descriptors), self.key(descriptors)
-        weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, dim=-1)  # [B, S, S]
-        values = nn.functional.layer_norm(columns, (height * width,))  # [B, S, N]
-        return torch.baddbmm(columns, self.gamma * weights, values)
+        query, key = self.query(descriptors) / descriptors.shape[-1] ** 0.5, self.key(descriptors)
+        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)  # [B, S, S]
+        with torch.autocast(columns.device.type, enabled=False):  # which would take the norm in float32
+            scale = self.gamma.to(columns.dtype).expand(height * width)
+            values = nn.functional.layer_norm(columns, (height * width,), scale)  # [B, S, N]
+        return torch.baddbmm(columns, weights, values)
 
 
 def _sinusoids(bins: Tensor) -> Tensor:

@@ -86,6 +86,23 @@ class CoAttentionFusion(nn.Module):
         return weighted_sum(torch.cat(candidates, dim=1), source, attention)
 
 
+class Compression(nn.Sequential):
+    """What a stage offers, compressed to `outputs` channels by a 1x1 convolution, norm and ReLU."""
+
+    def __init__(self, norm: str, inputs: int, outputs: int):
+        super().__init__(*pointwise(norm, inputs, outputs))
+
+    def forward(self, stage: tuple[Tensor, Tensor], branches: str) -> Tensor:  # type: ignore[override]
+        """stage: F_I [B, C, h, w] and F_P [B, 2C, h, w]. Returns [B, outputs, h, w]."""
+        if branches != Branches.both:
+            return super().forward(_codes(stage, branches))
+        # F_I is also the first half of F_P, so that its two weights may be added and F_I left out.
+        convolution, norm, relu = self
+        once, again, new = convolution.weight.chunk(3, dim=1)  # type: ignore[operator]  # [outputs, C, 1, 1] each
+        weight = torch.cat([once + again, new], dim=1)
+        return relu(norm(nn.functional.conv2d(stage[1], weight, convolution.bias)))  # type: ignore[arg-type]
+
+
 class DenseFusion(nn.Module):
     """Co-attention fusion of all stages, each compressed to `width` channels and all concatenated (XingGAN++).
 
@@ -97,15 +114,13 @@ class DenseFusion(nn.Module):
         super().__init__()
         a, growth = architecture, architecture.width
         self.branches = a.branches
-        self.compress = nn.ModuleList(nn.Sequential(*pointwise(a.norm, _offered(a), growth)) for _ in range(a.blocks))
+        self.compress = nn.ModuleList(Compression(a.norm, _offered(a), growth) for _ in range(a.blocks))
         self.decoder = ImageDecoder(growth * a.blocks, a.width, a.norm, _candidates(a))
         self.attention = AttentionHead(growth * a.blocks, a.width, a.norm, _candidates(a) + 1)
 
     def forward(self, stages: Stages, source: Tensor) -> Tensor:
         """stages: codes of every block; source: [B, 3, H, W]. Returns [B, 3, H, W]."""
-        compressed = [
-            squeeze(_codes(stage, self.branches)) for squeeze, stage in zip(self.compress, stages, strict=True)
-        ]
+        compressed = [compress(stage, self.branches) for compress, stage in zip(self.compress, stages, strict=True)]
         dense = torch.cat(compressed, dim=1)  # [B, blocks * width, h, w]
         return weighted_sum(self.decoder(dense), source, self.attention(dense))
 
