@@ -82,9 +82,13 @@ def test_enhanced_attention_with_gamma_zero_equals_plain_attention(pyramid):
 def test_enhanced_attention_equals_its_definition_key_by_key():
     pool = PyramidPooling((1, 2))
     bins = pool.bins(code(8, 4))
-    logits = torch.randn(2, 32, len(bins), generator=torch.Generator().manual_seed(3))
+    random = torch.Generator().manual_seed(3)
+    queries, keys = (torch.randn(2, count, 5, generator=random) + 0.5 for count in (32, len(bins)))
+    logits = queries @ keys.transpose(1, 2)  # [2, N, S]
     module = randomised(EnhancedAttention())
-    refined = module(logits.transpose(1, 2), 8, 4, bins).transpose(1, 2)
+    refined_queries, refined_keys = module(queries, keys, 8, 4, bins)
+    refined = refined_queries @ refined_keys.transpose(1, 2)
+    assert refined.shape[2] == 32 and (refined[..., len(bins) :] < -1e8).all()  # keys that nothing looks at
 
     from xinggan.model.attention import _sinusoids
 
@@ -98,6 +102,16 @@ def test_enhanced_attention_equals_its_definition_key_by_key():
             scores = torch.stack([module.query(descriptors[j]) @ module.key(d) for d in descriptors]) / 8
             inner = sum(w * v for w, v in zip(torch.softmax(scores, 0), values, strict=True))
             torch.testing.assert_close(refined[b, :, j], logits[b, :, j] + module.gamma * inner, atol=1e-4, rtol=1e-4)
+
+
+def test_enhanced_attention_of_keys_that_see_no_difference_is_finite():
+    """Their correlation is the same at all positions: its variance is zero but for rounding, also below zero."""
+    queries = torch.randn(2, 1, 5, generator=torch.Generator().manual_seed(4)).expand(2, 32, 5).contiguous()
+    keys = 1e3 * torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(5))
+    module = randomised(EnhancedAttention())
+    for result in module(queries.requires_grad_(), keys, 8, 4, PyramidPooling((1, 2)).bins(code(8, 4))[:5]):
+        assert result.isfinite().all()
+        assert torch.autograd.grad(result.sum(), queries, retain_graph=True)[0].isfinite().all()
 
 
 def test_attention_rows_are_distributions():

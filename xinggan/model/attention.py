@@ -11,10 +11,13 @@ from math import log2
 import torch
 from torch import Tensor, nn
 
-from xinggan.model.position_attention import attend, weighted
+from xinggan.model.position_attention import attend
 
 DESCRIPTOR_GRID = 8  # a correlation vector is averaged to 8 x 8 before it is described, so EA fits any resolution
 DESCRIPTOR_CHANNELS = 64  # chosen here
+ADDED = 8  # channels for the keys' offsets, of which two count: kernels of accelerators take multiples of eight
+MULTIPLE = 32  # of keys: processors take so many at a time, and each one beyond by itself
+UNSEEN = -1e9  # correlation at which nothing looks
 
 
 def pyramid_grids(height: int, width: int, pyramid: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -24,9 +27,7 @@ def pyramid_grids(height: int, width: int, pyramid: tuple[int, ...]) -> list[tup
 
 
 @lru_cache(maxsize=64)
-def _pooling(
-    height: int, width: int, grids: tuple, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _pooling(height: int, width: int, grids: tuple, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The pyramid as one matrix [S, N] of adaptive averages, of `dtype`, and each key's bin [S, 4], in float32.
 
     A bin is its centre y, x in [0, 1] and the log2 of its level's rows and columns. `grids`: (rows, columns) a level.
@@ -84,10 +85,14 @@ class PyramidPooling(nn.Module):
 
 
 class EnhancedAttention(nn.Module):
-    """Refines correlation logits by letting the keys' correlation vectors attend to one another (EA).
+    """Refines the correlation M = K Q^T by letting the keys' correlation vectors attend to one another (EA).
 
-    M' = M + gamma_EA * LayerNorm(M) softmax(Q K^T / sqrt(d))^T, where Q and K project descriptors of M's columns:
-    LayerNorm(W pool_8x8(column)) + an embedding of the key's position and scale. gamma_EA starts at 0.
+    M' = M + gamma_EA * softmax(A B^T / sqrt(d)) LayerNorm(M), where A and B project descriptors of M's rows, one a key:
+    LayerNorm(W pool_8x8(row)) + an embedding of the key's position and scale. gamma_EA starts at 0.
+
+    M has the rank c of queries and keys, and so have all of these: a row's pooled values are k (pool Q)^T, its mean is
+    k mean(q) and its variance k cov(q) k^T. So M' is a product of the same queries with other keys, to which a channel
+    is added for the mean, and M is never formed: S x S and S x c numbers instead of S x N.
     """
 
     def __init__(self, channels: int = DESCRIPTOR_CHANNELS):
@@ -99,25 +104,37 @@ class EnhancedAttention(nn.Module):
         self.key = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def forward(self, columns: Tensor, height: int, width: int, bins: Tensor) -> Tensor:
-        """columns of M: [B, S, N], N = height * width queries; bins: [S, 4] of `PyramidPooling.bins`. Returns [B, S, N].
+    def forward(self, queries: Tensor, keys: Tensor, height: int, width: int, bins: Tensor) -> tuple[Tensor, Tensor]:
+        """queries Q: [B, N, c], N = height * width; keys K: [B, S, c]; bins: [S, 4] of `PyramidPooling.bins`.
 
-        Kept by column, so that pooling, norm and products run along the memory.
+        Returns queries [B, N, c + 8] and keys [B, S', c + 8] whose products are M' transposed, and behind it columns of
+        UNSEEN, at which nothing looks: S' is a multiple of 32.
         """
-        grid = ((DESCRIPTOR_GRID, DESCRIPTOR_GRID),)
-        pool = _pooling(height, width, grid, columns.device, columns.dtype)[0]  # [64, N]
-        pooled = columns @ pool.T  # [B, S, 64]
-        descriptors = self.norm(self.describe(pooled)) + self.position(_sinusoids(bins))  # [B, S, d]
-        query, key = self.query(descriptors) / descriptors.shape[-1] ** 0.5, self.key(descriptors)
-        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)  # [B, S, S]
-        with torch.autocast(columns.device.type, enabled=False):  # which would take the norm in float32
-            scale = self.gamma.to(columns.dtype).expand(height * width)
-            values = nn.functional.layer_norm(columns, (height * width,), scale)  # [B, S, N]
-        return torch.baddbmm(columns, weights, values)
+        maps = queries.transpose(1, 2).unflatten(2, (height, width))  # [B, c, h, w]
+        pooled = nn.functional.adaptive_avg_pool2d(maps, DESCRIPTOR_GRID).flatten(2)  # [B, c, 64]
+        descriptors = self.norm(self.describe(keys @ pooled)) + self.position(_sinusoids(bins))  # [B, S, d]
+        a, b = self.query(descriptors) / descriptors.shape[-1] ** 0.5, self.key(descriptors)
+        weights = torch.softmax(a @ b.transpose(1, 2), dim=-1)  # [B, S, S]
+
+        with torch.autocast(queries.device.type, enabled=False):
+            spread, rows = queries.float(), keys.float()
+            mean = spread.mean(dim=1, keepdim=True)  # [B, 1, c]
+            spread = spread - mean
+            covariance = spread.transpose(1, 2) @ spread / (height * width)  # [B, c, c]
+            variance = (rows @ covariance * rows).sum(dim=-1, keepdim=True).clamp_min(0)  # [B, S, 1]
+            normed = (rows * (variance + self.norm.eps).rsqrt()).to(weights.dtype)
+            change = self.gamma * (weights @ normed)  # [B, S, c]
+            rows = torch.cat([rows + change, -change @ mean.transpose(1, 2)], dim=2).to(keys.dtype)  # [B, S, c + 1]
+        count = rows.shape[1]
+        rows = nn.functional.pad(rows, (0, ADDED - 1, 0, -count % MULTIPLE))
+        rows[:, count:, -1] = UNSEEN
+        ones = torch.ones((), dtype=queries.dtype, device=queries.device).expand(*queries.shape[:2], ADDED)
+        return torch.cat([queries, ones], dim=2), rows
 
 
+@lru_cache(maxsize=64)
 def _sinusoids(bins: Tensor) -> Tensor:
-    """bins [S, 4] -> [S, 16]: sine and cosine of each coordinate at two frequencies."""
+    """bins [S, 4], the ones of `_pooling` -> [S, 16]: sine and cosine of each coordinate at two frequencies."""
     angles = (bins[:, :, None] * torch.tensor([torch.pi, 4 * torch.pi], device=bins.device)).flatten(1)  # [S, 8]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -149,18 +166,23 @@ class CrossAttention(nn.Module):
         """updated: [B, C, h, w]; updated_keys, guide_keys: the codes pooled alike, S keys; bins: [S, 4] for EA."""
         # Pooling and the 1x1 projection commute, so values are projected at S positions rather than N.
         values = project(self.value, updated_keys)  # [B, S, C]
-        if self.enhance is None:
-            query, key = project(self.query, updated), project(self.key, guide_keys)  # [B, N, c], [B, S, c]
-            attended = attend(query, key, values, self.as_published)  # [B, N, C]
-        else:
-            attended = weighted(self.weights(updated, guide_keys, bins), values)
+        queries, keys = self.correlated(updated, guide_keys, bins)
+        values = nn.functional.pad(values, (0, 0, 0, keys.shape[1] - values.shape[1]))  # for keys that are not seen
+        attended = attend(queries, keys, values, self.as_published)  # [B, N, C]
         attended = attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
         return updated + self.gamma.to(updated.dtype) * attended
 
+    def correlated(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [B, N, c] and keys [B, S, c] whose products are the correlation of both codes, refined by EA.
+
+        With EA both have more channels, and there are more keys, see `EnhancedAttention`.
+        """
+        queries, keys = project(self.query, updated), project(self.key, guide_keys)
+        if self.enhance is None:
+            return queries, keys
+        return self.enhance(queries, keys, *updated.shape[-2:], bins)
+
     def weights(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
         """Where each position of the updated code looks: [B, N, S], rows sum to one."""
-        query, key = project(self.query, updated), project(self.key, guide_keys)  # [B, N, c], [B, S, c]
-        if self.enhance is None:
-            return torch.softmax(query @ key.transpose(1, 2), dim=-1)
-        columns = self.enhance(key @ query.transpose(1, 2), *updated.shape[-2:], bins)  # [B, S, N]
-        return torch.softmax(columns, dim=1).transpose(1, 2)
+        queries, keys = self.correlated(updated, guide_keys, bins)
+        return torch.softmax(queries @ keys.transpose(1, 2), dim=-1)[..., : guide_keys.shape[2:].numel()]
