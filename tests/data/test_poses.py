@@ -43,6 +43,13 @@ def test_separable_heatmaps_equal_the_distance_grid(sigma):
     np.testing.assert_allclose(maps.numpy(), slow_heatmaps(poses, 36, 28, sigma), atol=2e-6)
 
 
+def test_heatmaps_have_no_denormal_numbers_also_far_from_their_joints():
+    poses = torch.rand(4, 18, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([176, 256, 0]) + 0.5
+    maps = heatmaps(poses, 256, 176)
+    assert maps[maps > 0].min() >= 1e-24
+    assert (maps == 0).any()
+
+
 def test_heatmaps_equal_the_golden_maps(shared, golden_poses):
     golden = np.load(shared / "golden/pose_transfer_metrics_maps.npz")
     keys = [key for key in golden if key.startswith("pose_map_")]

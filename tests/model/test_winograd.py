@@ -1,7 +1,8 @@
-"""Minimal filtering against the direct convolution in float64: results, gradients, counts, and when it is taken."""
+"""Minimal filtering against the direct convolution in float64: results, counts, and when it is taken."""
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,17 +21,16 @@ def taken(monkeypatch):
 def drawn(count=2, channels=5, outputs=4, height=10, width=7):
     random = torch.Generator().manual_seed(0)
     shapes = (count, channels, height + 2, width + 2), (outputs, channels, 3, 3), (outputs,)
-    return [torch.randn(shape, generator=random).requires_grad_() for shape in shapes]
+    return [torch.randn(shape, generator=random) for shape in shapes]
 
 
-@pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("size", [(1, 1), (4, 2), (5, 3), (16, 11)])
 @pytest.mark.parametrize("at_once", [1, 2**23])
-def test_it_is_the_convolution(monkeypatch, padding, size, at_once):
+def test_it_is_the_convolution(monkeypatch, size, at_once):
     monkeypatch.setattr(winograd, "AT_ONCE", at_once)  # each image and each kernel by itself
     features, weight, bias = drawn(height=size[0], width=size[1])
-    found = winograd.convolution(features, weight, bias, padding)
-    expected = F.conv2d(features.double(), weight.double(), bias.double(), padding=padding)
+    found = winograd.convolution(features, weight, bias)
+    expected = F.conv2d(features.double(), weight.double(), bias.double())
     torch.testing.assert_close(found.double(), expected, atol=2e-5, rtol=1e-5)
     assert found.is_contiguous(memory_format=torch.channels_last)
 
@@ -47,43 +47,19 @@ def test_at_full_width_it_rounds_like_the_direct_way():
     assert 0 < errors[0] < 2 * errors[1]
 
 
-@pytest.mark.parametrize("format", [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize("with_bias", [True, False])
-def test_gradients_are_those_of_the_convolution(format, with_bias):
-    features, weight, bias = drawn()
-    given = [features, weight, *([bias] if with_bias else [])]
-    results = []
-    for convolve in (winograd.convolve, F.conv2d):
-        result = convolve(features.to(memory_format=format), weight, bias if with_bias else None)
-        results.append(torch.autograd.grad((result * result).sum(), given))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
-
-
-def test_gradients_have_gradients():
-    features, weight, bias = (tensor.detach() for tensor in drawn(1, 3, 3, 4, 3))
-    features.requires_grad_()
-    penalties = []
-    for convolve in (winograd.convolve, F.conv2d):
-        (gradient,) = torch.autograd.grad(convolve(features, weight, bias).pow(3).sum(), features, create_graph=True)
-        penalties.append(torch.autograd.grad(gradient.pow(2).sum(), features)[0])
-    torch.testing.assert_close(*penalties, atol=1e-1, rtol=1e-4)
-
-
 def test_it_counts_as_the_convolution_that_it_stands_for():
     features, weight, bias = drawn()
     counts = []
     for convolve in (winograd.convolve, F.conv2d):
         with FlopCounterMode(display=False) as counter:
-            convolve(features, weight, bias).sum().backward()
-        counts.append(counter.get_flop_counts()["Global"])
-    ours, library = (sum(found.values()) for found in counts)
+            convolve(features, weight, bias)
+        counts.append(counter.get_total_flops())
     by_hand = 2 * 2 * 4 * 10 * 7 * 5 * 9
-    assert ours == library == 3 * by_hand  # forward, and a gradient for each of features and weight
+    assert counts == [by_hand, by_hand]
 
 
 def test_it_is_one_of_the_librarys_operations():
-    torch.library.opcheck(winograd.convolution, (*drawn(), 1), test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(winograd.convolution, drawn(), test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize(
@@ -94,16 +70,18 @@ def test_it_is_one_of_the_librarys_operations():
         lambda features, weight: (features[:, :2], weight[:, :2]),
         lambda features, weight: (features, weight[:2]),
         lambda features, weight: (features, weight[..., :2]),
+        lambda features, weight: (features, nn.Parameter(weight)),
     ],
 )
 def test_where_it_is_not_known_to_be_faster_the_library_convolves(monkeypatch, change):
     features, weight, _ = drawn()
-    assert winograd.suits(features, weight, 0)
+    assert winograd._suits(features, weight)
     features, weight = change(features, weight)
-    assert not winograd.suits(features, weight, 0)
+    assert not winograd._suits(features, weight)
     torch.testing.assert_close(winograd.convolve(features, weight, None), F.conv2d(features, weight))
 
 
+@torch.no_grad()
 def test_published_weights_keep_the_sums_of_the_library():
     layer, features = ReflectedConvolution(4, 4, 3, padding=1), torch.randn(1, 4, 8, 8)
     library = F.conv2d(F.pad(features, [1, 1, 1, 1], mode="reflect"), layer.weight, layer.bias)

@@ -193,20 +193,9 @@ class _Operation:
     def geometry(self) -> tuple:
         """Stride, padding, dilation, transposed, output padding and groups, as PyTorch's convolution takes them."""
         layer = self.convolution
+        padding = (0, 0) if self.reflected else layer.padding
         transposed = isinstance(layer, nn.ConvTranspose2d)
-        return layer.stride, layer.padding, layer.dilation, transposed, layer.output_padding, layer.groups
-
-    def convolved(self, given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """given: padded by reflection, where the convolution is one that does."""
-        if self.reflected:
-            return winograd.convolve(given, weight, bias)
-        return torch.convolution(given, weight, bias, *self.geometry)
-
-    def gradients(self, gradient: Tensor, given: Tensor, weight: Tensor, biases: Any, needed: list[bool]) -> tuple:
-        """Of what `convolved` was given, where `needed`."""
-        if self.reflected:
-            return winograd.gradients(gradient, given, weight, biases, needed)
-        return aten.convolution_backward(gradient, given, weight, biases, *self.geometry, needed)
+        return layer.stride, padding, layer.dilation, transposed, layer.output_padding, layer.groups
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -226,7 +215,7 @@ class _AsOne(torch.autograd.Function):
             given = F.pad(given, what.reflected, mode="reflect")
         ctx.save_for_backward(features, norm_weight, norm_bias, weight, mask, *kept)
         ctx.what, ctx.biases = what, None if bias is None else list(bias.shape)
-        return what.convolved(given, weight, bias)
+        return torch.convolution(given, weight, bias, *what.geometry)
 
     @staticmethod
     @once_differentiable
@@ -240,7 +229,9 @@ class _AsOne(torch.autograd.Function):
         padded = F.pad(given, what.reflected, mode="reflect") if what.reflected else given
         needed = [ctx.needs_input_grad[place] for place in (0, 3, 4)]
         needed[0] |= any(ctx.needs_input_grad[1:3])
-        of_given, of_weight, of_bias = what.gradients(gradient, padded, weight, ctx.biases, needed)
+        of_given, of_weight, of_bias = aten.convolution_backward(
+            gradient, padded, weight, ctx.biases, *what.geometry, needed
+        )
         del padded
         if of_given is not None and what.reflected:
             of_given = aten.reflection_pad2d_backward(of_given, given, what.reflected)

@@ -22,7 +22,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, as_published: bool = False
     if count * positions * keys <= BLOCK:
         return _attend_at_once(query, key, value, as_published)
     images, rows = max(1, BLOCK // (positions * keys)), max(1, BLOCK // keys)
-    value = value.mT.contiguous().mT  # as `weighted` needs them, once for all blocks
+    if value.dtype == torch.float32:
+        value = value.mT.contiguous().mT  # as `weighted` needs them, once for all blocks
     results = []
     for first in range(0, count, images):
         some = slice(first, first + images)
@@ -46,12 +47,13 @@ def weighted(weights: Tensor, values: Tensor, as_published: bool = False) -> Ten
     """weights [B, N, S] @ values [B, S, C] -> [B, N, C].
 
     A large product in float32 on a CPU is a 1x1 convolution an image, of N pixels from S to C channels: oneDNN computes
-    that in half the time of MKL's batched product, depending on the processor's make. Weights that lie by columns, and
-    all that are `as_published`, stay a matrix product, whose order of sums is the published one.
+    that in up to half the time of MKL's batched product, depending on the processor's make, but the gradient in five
+    times that. `as_published` keeps the matrix product and so the order of its sums.
     """
     count, keys, channels = values.shape
-    fits = weights[0].numel() * channels >= LARGE_PRODUCT and weights.stride(2) == 1
-    if as_published or not fits or weights.device.type != "cpu" or weights.dtype != torch.float32:
+    small = weights[0].numel() * channels < LARGE_PRODUCT
+    learns = torch.is_grad_enabled() and (weights.requires_grad or values.requires_grad)
+    if as_published or small or learns or weights.device.type != "cpu" or weights.dtype != torch.float32:
         return weights @ values
     # Strides of no other layout than channels last: a batch of one would else be copied to another.
     strides = (channels * keys, keys, 1, keys, keys)

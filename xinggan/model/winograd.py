@@ -6,7 +6,6 @@ A tile of 4x2 results takes 24 products for each pair of channels where the dire
 half the time of oneDNN's convolution. The rounding error is that of the direct way; with tiles of 4x4 it is twice that.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -27,25 +26,25 @@ AT_ONCE = 2**22  # elements that are worked on: what is larger, a C library give
 
 def convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """features [B, C, h + 2, w + 2], weight [K, C, 3, 3] -> [B, K, h, w], without padding; the fastest way there is."""
-    if suits(features, weight, padding=0):
-        return convolution(features, weight, bias, 0)
-    return F.conv2d(features, weight, bias)
+    return (convolution if _suits(features, weight) else F.conv2d)(features, weight, bias)
 
 
-def suits(features: Tensor, weight: Tensor, padding: int) -> bool:
-    """Whether `convolution` is known to be the faster one for these, which MKL's speed on the processor decides."""
+def _suits(features: Tensor, weight: Tensor) -> bool:
+    """Whether `convolution` is known to be the faster way: without a gradient, and by MKL's speed on the processor."""
     if features.device.type != "cpu" or features.dtype != torch.float32 or weight.shape[2:] != (3, 3):
+        return False
+    if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
         return False
     if min(weight.shape[:2]) < LEAST_CHANNELS or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    rows, columns = _tiles(features, padding)
+    rows, columns = _tiles(features)
     return len(features) * rows * columns >= LEAST_TILES and _intel()
 
 
-def _tiles(features: Tensor, padding: int) -> tuple[int, int]:
+def _tiles(features: Tensor) -> tuple[int, int]:
     """Rows and columns of tiles, the last ones perhaps in part."""
     height, width = features.shape[-2:]
-    return -(-(height + 2 * padding - 2) // TILE[0]), -(-(width + 2 * padding - 2) // TILE[1])
+    return -(-(height - 2) // TILE[0]), -(-(width - 2) // TILE[1])
 
 
 @lru_cache
@@ -76,19 +75,19 @@ def _transforms_along(results: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @torch.library.custom_op("xinggan::convolution", mutates_args=())
-def convolution(features: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    """features [B, C, H, W] padded by zeros, weight [K, C, 3, 3] -> [B, K, H + 2 padding - 2, W + 2 padding - 2].
+def convolution(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """features [B, C, h + 2, w + 2], weight [K, C, 3, 3], all in float32 -> [B, K, h, w] in channels last.
 
-    All in float32, the result in channels last. An operation of its own, so that counters see what it computes.
+    An operation of its own, so that what counts operations sees a convolution. It has no gradient.
     """
     of_window, of_kernel, of_result = _transforms()
     size = len(of_window)
     count, channels, height, width = features.shape
     outputs = len(weight)
-    rows, columns = _tiles(features, padding)
-    below, right = TILE[0] * rows + 2 - height - padding, TILE[1] * columns + 2 - width - padding
-    if padding or right or below:
-        features = F.pad(features, (padding, right, padding, below))
+    rows, columns = _tiles(features)
+    below, right = TILE[0] * rows + 2 - height, TILE[1] * columns + 2 - width
+    if below or right:
+        features = F.pad(features, (0, right, 0, below))
     features = features.contiguous(memory_format=torch.channels_last)
 
     parts = weight.chunk(-(-size * channels * outputs // AT_ONCE))  # [k, C, 3, 3] each
@@ -108,50 +107,16 @@ def convolution(features: Tensor, weight: Tensor, bias: Tensor | None, padding: 
     result = result.view(count, TILE[0] * rows, TILE[1] * columns, outputs)
     if bias is not None:
         result += bias
-    result = result[:, : height + 2 * padding - 2, : width + 2 * padding - 2].contiguous()
-    return result.permute(0, 3, 1, 2)
+    return result[:, : height - 2, : width - 2].contiguous().permute(0, 3, 1, 2)
 
 
 @convolution.register_fake
-def _(features: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    height, width = (size + 2 * padding - 2 for size in features.shape[-2:])
-    return features.new_empty(len(features), height, width, len(weight)).permute(0, 3, 1, 2)
+def _(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    height, width = features.shape[-2:]
+    return features.new_empty(len(features), height - 2, width - 2, len(weight)).permute(0, 3, 1, 2)
 
 
 @register_flop_formula(torch.ops.xinggan.convolution)
-def _operations(features, weight, bias, padding, *, out_shape, **_) -> int:
-    """Those of the convolution that it stands for, as for any other implementation of one, without those of zeros."""
-    positions = min(prod(features[2:]), prod(out_shape[2:]))
-    return 2 * out_shape[0] * positions * prod(weight)
-
-
-def gradients(
-    gradient: Tensor, features: Tensor, weight: Tensor, biases: list[int] | None, needed: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Of what `convolve` was given, where `needed`, from the gradient [B, K, h, w] at what it returned.
-
-    biases: the shape of the bias.
-    """
-    fast = needed[0] and suits(gradient, weight, padding=2)
-    at_features = convolution(gradient, weight.flip(2, 3).transpose(0, 1), None, 2) if fast else None
-    geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    others = [needed[0] and not fast, *needed[1:]]
-    found = torch.ops.aten.convolution_backward(gradient, features, weight, biases, *geometry, others)
-    return at_features if fast else found[0], found[1], found[2]
-
-
-def _keep(ctx, inputs, output) -> None:
-    features, weight, bias, ctx.padding = inputs
-    ctx.save_for_backward(features, weight)
-    ctx.biases = None if bias is None else list(bias.shape)
-
-
-def _differentiate(ctx, gradient: Tensor) -> tuple:
-    features, weight = ctx.saved_tensors
-    sides = [ctx.padding] * 4
-    found = gradients(gradient, F.pad(features, sides), weight, ctx.biases, ctx.needs_input_grad[:3])
-    at_features = None if found[0] is None else F.pad(found[0], [-side for side in sides])
-    return at_features, found[1], found[2], None
-
-
-convolution.register_autograd(_differentiate, setup_context=_keep)
+def _operations(features, weight, bias, *, out_shape, **_) -> int:
+    """Those of the convolution that it stands for, as for any other implementation of one."""
+    return 2 * prod(out_shape) * prod(weight[1:])
