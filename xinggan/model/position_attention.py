@@ -22,7 +22,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, as_published: bool = False
     if count * positions * keys <= BLOCK:
         return _attend_at_once(query, key, value, as_published)
     images, rows = max(1, BLOCK // (positions * keys)), max(1, BLOCK // keys)
-    if value.dtype == torch.float32:
+    if value.dtype == torch.float32 and not torch.is_grad_enabled():
         value = value.mT.contiguous().mT  # as `weighted` needs them, once for all blocks
     results = []
     for first in range(0, count, images):
