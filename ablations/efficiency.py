@@ -10,6 +10,7 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,8 +171,8 @@ def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:
     with Progress("timing", total, "scenarios", done=total - sum(map(len, lacking))) as shown:
         for group in filter(None, lacking):
             reasons = [(task, ladders.left_out(task)) for task in group]
-            shown.update(0, f"{group[0]}" + (f" and {len(group) - 1} more" if len(group) > 1 else ""))
-            found = measure_together([task for task, because in reasons if not because], plan.pace, stop.check)
+            possible = [task for task, because in reasons if not because]
+            found = measure_together(possible, plan.pace, stop.check, partial(shown.update, 0))
             found += [Measured(task, scenario_of(task, because), {}) for task, because in reasons if because]
             for title, row in by_title.items():
                 own = [one for one in found if one.task.method == title]

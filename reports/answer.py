@@ -4,6 +4,7 @@ import math
 
 from reports import measures
 from reports.quality_time import circumstances, latencies
+from reports.ratios import claim_sentence
 from reports.records import Records
 from reports.standings import Standing, interval, p_text, standings
 from reports.timing import number
@@ -27,12 +28,14 @@ def sentences(group: Records) -> list[str]:
         if found.best is not None:
             best = best or found
             answered.append(_of_quality(found))
-    return [*answered, *_of_time(group.methods, best)]
+    return [*answered, *_of_time(group.methods, best), *filter(None, [claim_sentence(group.methods)])]
 
 
 def how_sure(group: Records) -> str:
     """What the intervals and tests of `sentences` speak of."""
     names = [record.facts.get("variant") for record in group.methods if record.measurements]
+    if not names:
+        return "Times are medians; the page Timing says whether the machine was quiet enough for them to be repeated."
     several = len(names) > len(set(names))
     seeds = "Where a method has several training seeds, its interval is over these."
     if not several:

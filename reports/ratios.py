@@ -44,6 +44,19 @@ def ratio_rows(records: Records) -> list[list[str]]:
     return rows
 
 
+def claim_sentence(records: Records) -> str | None:
+    """How XingGAN++ compares with PIDM in the first precision and mode that both were timed in, beside the claims."""
+    claimants = [record for record in records if record.name == CLAIMANT]
+    for row in ratio_rows(Records([*claimants, *(one for one in records if one.method == REFERENCE)], records.whole)):
+        title, precision, mode, *_, to_train, train_claim, _, _, to_sample, sample_claim = row
+        if title not in {records.titles()[record.run] for record in claimants}:
+            continue
+        trained = f", trains {to_train} times as fast by the published schedules (the paper: {train_claim})"
+        sentence = f"{title} samples {to_sample} times as fast as PIDM (the paper: {sample_claim})"
+        return f"{sentence}{trained if to_train != number(None) else ''}, in {precision}, {mode}."
+    return None
+
+
 def schedule_rows(records: Records) -> list[list[str]]:
     """Cells under SCHEDULE_HEADS: what a step costs, and the hours of the published schedule at that speed."""
     titles, rows = records.titles(), []

@@ -22,10 +22,11 @@ def scored(fabricate, name, seed=0, median_ms=None, **means):
     timing = directory / "timing.json"
     if median_ms is None:
         timing.unlink()
-        return
+        return directory
     same = {"kind": "inference", "device": "cpu", "precision": "fp32", "mode": "eager", "batch": 1}
     row = {**same, "median_ms": median_ms, "samples_ms": [median_ms], "unavailable_because": None}
     timing.write_text(json.dumps({"scenarios": [row]}))
+    return directory
 
 
 def answer(fabricate):
@@ -74,6 +75,18 @@ def test_cost_is_told_of_the_fastest_the_slowest_and_the_best(fabricate):
         "patn is the fastest, with 5.00 ms for a batch of 1 on cpu in fp32, eager; the slowest, pidm, takes 200 ms, "
         "10.0 times as long as gfla, the best in SSIM (20.0 ms)."
     )
+
+
+def test_speed_against_pidm_stands_beside_the_papers_claim(fabricate):
+    scored(fabricate, "pidm", median_ms=100.0, ssim=0.3)
+    assert not any("the paper" in sentence for sentence in answer(fabricate))
+    scored(fabricate, "xinggan", median_ms=20.0, ssim=0.4)
+    assert answer(fabricate)[-1] == "xinggan samples 5.00 times as fast as PIDM (the paper: 18.04), in fp32, eager."
+
+
+def test_runs_that_were_only_timed_are_not_called_trained(fabricate):
+    (scored(fabricate, "patn", median_ms=5.0, ssim=0.3) / "metrics.json").write_text("[]")
+    assert how_sure(load_records(fabricate.folder)).startswith("Times are medians")
 
 
 def test_nothing_scored_is_no_answer(fabricate):

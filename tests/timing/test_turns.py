@@ -107,6 +107,14 @@ def test_while_the_halves_disagree_there_are_more_rounds(turns):
     assert len(drifting.scenario.rounds) == len(quiet.scenario.rounds) == 8
 
 
+def test_what_is_being_done_is_told(turns):
+    told = []
+    measure_together([task("one"), task("other")], Pace(rounds=1), tell=told.append)
+    assert [line.split(",")[0] for line in told[:2]] == ["one", "other"]
+    assert all(line.endswith("first calls") for line in told[:2])
+    assert told[3].endswith("and 1 more: round 1")  # after the yardstick's
+
+
 def test_being_stopped_between_turns_ends_all_processes(turns):
     def check():
         if '"round"' in turns.read_text():

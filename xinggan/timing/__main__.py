@@ -8,6 +8,7 @@ written but the packed data set; `python -m ablations.study efficiency` measures
 
 import argparse
 import sys
+from functools import partial
 
 from xinggan.timing.scenario import MODES, PRECISIONS
 
@@ -64,7 +65,7 @@ def look(subjects: list, options: argparse.Namespace) -> int:
     found = []
     with Progress("timing", sum(map(len, groups)), "scenarios") as shown:
         for group in groups:
-            found += measure_together(group, Pace(rounds=options.rounds))
+            found += measure_together(group, Pace(rounds=options.rounds), tell=partial(shown.update, 0))
             shown.update(len(group), str(group[-1]))
     rows = []
     for subject in subjects:

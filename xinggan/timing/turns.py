@@ -180,10 +180,15 @@ def reason_of_death(status: int, errors: Path) -> str:
     return lines[-1] if lines else f"the process ended with status {status}"
 
 
-def measure_together(tasks: Sequence[Task], pace: Pace, check: Callable[[], None] = lambda: None) -> list[Measured]:
+def measure_together(
+    tasks: Sequence[Task],
+    pace: Pace,
+    check: Callable[[], None] = lambda: None,
+    tell: Callable[[str], None] = lambda what: None,
+) -> list[Measured]:
     """Measure tasks side by side. `check` is called between turns and may raise, which ends all the processes.
 
-    A yardstick takes turns with those that are timed.
+    A yardstick takes turns with those that are timed. `tell` is given what is being done, for a progress display.
     """
     workers = [Worker(task, pace) for task in tasks]
     measured = [worker.measured for worker in workers]
@@ -200,12 +205,14 @@ def measure_together(tasks: Sequence[Task], pace: Pace, check: Callable[[], None
                 worker.built()
         for worker in workers:
             check()
+            tell(f"{worker.task}: {'compiling' if worker.task.mode != 'eager' else 'first calls'}")
             worker.first()
         timed = [worker for worker in workers if worker.task.kind != "counts"]
         for done in range(2 * pace.rounds):
             going = [worker for worker in timed if worker.lives]
             if done >= pace.rounds and not any(unsteady(worker.measured.scenario) for worker in going):
                 break
+            tell(f"{tasks[0]} and {len(tasks) - 1} more: round {done + 1}" if tasks[1:] else f"{tasks[0]}")
             for worker in going[done % len(going) :] + going[: done % len(going)] if going else []:
                 check()
                 worker.round()
