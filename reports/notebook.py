@@ -107,7 +107,7 @@ def _own_kernel() -> Iterator[None]:
                 "ipykernel_launcher",
                 "-f",
                 "{connection_file}",
-                "--log-level=ERROR",
+                "--log-level=CRITICAL",
             ],
             "display_name": "report",
             "language": "python",

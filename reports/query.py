@@ -158,14 +158,22 @@ def by_pair(records: list[Record], metric: str) -> tuple[Any, Any]:
 
     Both are empty where a run keeps no values by pair.
     """
-    import numpy as np
-    import pandas
+    from functools import reduce
 
-    frames = [record.per_image_of(metric).drop_duplicates("pair").set_index("pair") for record in records]
-    if any(frame.empty for frame in frames):
-        return np.zeros((len(frames), 0)), np.zeros(0)
-    joined = pandas.concat([frame["value"] for frame in frames], axis=1, join="inner").sort_index()
-    return joined.to_numpy(float).T, frames[0].loc[joined.index, "identity"].to_numpy()
+    import numpy as np
+
+    pairs, identities, values = [], [], []  # of each run, sorted by pair
+    for record in records:
+        frame = record.per_image_of(metric)
+        pair, first = np.unique(frame["pair"].to_numpy(), return_index=True)
+        pairs.append(pair)
+        identities.append(frame["identity"].to_numpy()[first])
+        values.append(frame["value"].to_numpy(float)[first])
+    if not all(map(len, pairs)):
+        return np.zeros((len(records), 0)), np.zeros(0)
+    shared = reduce(np.intersect1d, pairs)
+    places = [np.searchsorted(pair, shared) for pair in pairs]
+    return np.stack([row[at] for row, at in zip(values, places, strict=True)]), identities[0][places[0]]
 
 
 def _differing(records: list[Record]) -> list[str]:

@@ -168,8 +168,10 @@ class Record:
         if "per_image" in self.__dict__ and {"metric", *columns} <= set(self.per_image.columns):
             return self._by_metric.get(metric, self.per_image.iloc[:0])[columns]
         try:
-            path = self.directory / "per_image.parquet"
-            return pandas.read_parquet(path, columns=columns, filters=[("metric", "==", metric)])
+            from pyarrow import compute, parquet
+
+            table = parquet.ParquetFile(self.directory / "per_image.parquet").read(columns=[*columns, "metric"])
+            return table.filter(compute.equal(table["metric"], metric)).select(columns).to_pandas()
         except FileNotFoundError:
             pass
         except Exception as error:  # pyarrow raises types of its own for a damaged file
