@@ -27,7 +27,7 @@ def drawn(count=2, channels=5, outputs=4, height=10, width=7):
 @pytest.mark.parametrize("size", [(1, 1), (4, 2), (5, 3), (16, 11)])
 @pytest.mark.parametrize("at_once", [1, 2**23])
 def test_it_is_the_convolution(monkeypatch, size, at_once):
-    monkeypatch.setattr(winograd, "AT_ONCE", at_once)  # each image and each kernel by itself
+    monkeypatch.setattr(winograd, "AT_ONCE", at_once)  # each image, row and kernel by itself
     features, weight, bias = drawn(height=size[0], width=size[1])
     found = winograd.convolution(features, weight, bias)
     expected = F.conv2d(features.double(), weight.double(), bias.double())
@@ -71,14 +71,16 @@ def test_it_is_one_of_the_librarys_operations():
         lambda features, weight: (features, weight[:2]),
         lambda features, weight: (features, weight[..., :2]),
         lambda features, weight: (features, nn.Parameter(weight)),
+        lambda features, weight: (features, weight, nn.Parameter(torch.zeros(len(weight)))),
     ],
 )
 def test_where_it_is_not_known_to_be_faster_the_library_convolves(monkeypatch, change):
-    features, weight, _ = drawn()
-    assert winograd._suits(features, weight)
-    features, weight = change(features, weight)
-    assert not winograd._suits(features, weight)
-    torch.testing.assert_close(winograd.convolve(features, weight, None), F.conv2d(features, weight))
+    features, weight, bias = drawn()
+    assert winograd._suits(features, weight, bias)
+    features, weight, *others = change(features, weight)
+    bias = others[0] if others else None
+    assert not winograd._suits(features, weight, bias)
+    torch.testing.assert_close(winograd.convolve(features, weight, bias), F.conv2d(features, weight, bias))
 
 
 @torch.no_grad()

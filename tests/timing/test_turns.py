@@ -112,7 +112,11 @@ def test_what_is_being_done_is_told(turns):
     measure_together([task("one"), task("other")], Pace(rounds=1), tell=told.append)
     assert [line.split(",")[0] for line in told[:2]] == ["one", "other"]
     assert all(line.endswith("first calls") for line in told[:2])
-    assert told[3].endswith("and 1 more: round 1")  # after the yardstick's
+    assert told[3].endswith("and 2 more: round 1")  # the yardstick is one of them
+
+
+def test_a_group_of_which_nothing_is_left_is_measured_at_once(turns):
+    assert measure_together([], Pace(rounds=2)) == []
 
 
 def test_being_stopped_between_turns_ends_all_processes(turns):

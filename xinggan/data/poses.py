@@ -28,7 +28,8 @@ BONES = (
 )
 LIMBS = (*BONES, (1, 16), (1, 17), (8, 11), (11, 5), (8, 2), (16, 17))
 
-FAINT = 1e-12  # 7.4 sigma away. Farther out values become denormal numbers, which make a convolution ten times slower
+# 7.4 sigma away. The product of two such factors is far from denormal numbers, which slow a convolution down tenfold.
+FAINT = 1e-12
 
 
 def heatmaps(

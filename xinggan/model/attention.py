@@ -90,9 +90,9 @@ class EnhancedAttention(nn.Module):
     M' = M + gamma_EA * softmax(A B^T / sqrt(d)) LayerNorm(M), where A and B project descriptors of M's rows, one a key:
     LayerNorm(W pool_8x8(row)) + an embedding of the key's position and scale. gamma_EA starts at 0.
 
-    M has the rank c of queries and keys, and so have all of these: a row's pooled values are k (pool Q)^T, its mean is
-    k mean(q) and its variance k cov(q) k^T. So M' is a product of the same queries with other keys, to which a channel
-    is added for the mean, and M is never formed: S x S and S x c numbers instead of S x N.
+    M has the rank c of queries and keys, so that none of this needs M: a row's pooled values are k (pool Q)^T, its mean
+    is k mean(q) and its variance k cov(q) k^T. M' is a product of the same queries, with one more channel for the
+    means, and other keys. This takes S x S and S x c numbers; `attend` forms M' in blocks.
     """
 
     def __init__(self, channels: int = DESCRIPTOR_CHANNELS):
@@ -167,7 +167,8 @@ class CrossAttention(nn.Module):
         # Pooling and the 1x1 projection commute, so values are projected at S positions rather than N.
         values = project(self.value, updated_keys)  # [B, S, C]
         queries, keys = self.correlated(updated, guide_keys, bins)
-        values = nn.functional.pad(values, (0, 0, 0, keys.shape[1] - values.shape[1]))  # for keys that are not seen
+        if unseen := keys.shape[1] - values.shape[1]:
+            values = nn.functional.pad(values, (0, 0, 0, unseen))
         attended = attend(queries, keys, values, self.as_published)  # [B, N, C]
         attended = attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
         return updated + self.gamma.to(updated.dtype) * attended

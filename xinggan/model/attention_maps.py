@@ -12,7 +12,7 @@ from torch import Tensor
 from xinggan.attention_file import AttentionMaps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.adversarial import pose_maps
-from xinggan.model.attention import CrossAttention, project, pyramid_grids
+from xinggan.model.attention import CrossAttention, pyramid_grids
 from xinggan.model.blocks import CrossingBlock
 from xinggan.model.generator import XingGenerator
 from xinggan.model.method import Method
@@ -47,7 +47,7 @@ def attention_maps(method: Method, batch: PosePair) -> AttentionMaps | None:
     )
     found = []
     with method.autocast():
-        for row, of_pair in enumerate(joints):  # one at a time: EA takes the logits of all positions of an image
+        for row, of_pair in enumerate(joints):
             at = torch.from_numpy(positions(targets[row, of_pair], width)).to(image.device)
             one = slice(row, row + 1)
             found.append(weights_at(method.generator, image[one], source_maps[one], target_maps[one], at))
@@ -116,8 +116,6 @@ def _block_weights(block: CrossingBlock, appearance: Tensor, shape: Tensor, at: 
 
 
 def _rows(attention: CrossAttention, updated: Tensor, guide_keys: Tensor, bins: Tensor, at: Tensor) -> Tensor:
-    """Rows `at` of `CrossAttention.weights`, [Q, S] float32. Only EA, which refines whole columns, needs all rows."""
-    if attention.enhance is not None:
-        return attention.weights(updated, guide_keys, bins)[0, at].float()
-    query, key = project(attention.query, updated)[0, at], project(attention.key, guide_keys)[0]  # [Q, c], [S, c]
-    return torch.softmax(query @ key.T, dim=-1).float()
+    """Rows `at` of `CrossAttention.weights`, [Q, S] float32, without the others."""
+    queries, keys = attention.correlated(updated, guide_keys, bins)
+    return torch.softmax(queries[0, at] @ keys[0].T, dim=-1)[:, : guide_keys.shape[2:].numel()].float()

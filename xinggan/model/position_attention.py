@@ -22,7 +22,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, as_published: bool = False
     if count * positions * keys <= BLOCK:
         return _attend_at_once(query, key, value, as_published)
     images, rows = max(1, BLOCK // (positions * keys)), max(1, BLOCK // keys)
-    if value.dtype == torch.float32 and not torch.is_grad_enabled():
+    if value.dtype == torch.float32 and not torch.is_grad_enabled() and not as_published:
         value = value.mT.contiguous().mT  # as `weighted` needs them, once for all blocks
     results = []
     for first in range(0, count, images):
@@ -47,8 +47,8 @@ def weighted(weights: Tensor, values: Tensor, as_published: bool = False) -> Ten
     """weights [B, N, S] @ values [B, S, C] -> [B, N, C].
 
     A large product in float32 on a CPU is a 1x1 convolution an image, of N pixels from S to C channels: oneDNN computes
-    that in up to half the time of MKL's batched product, depending on the processor's make, but the gradient in five
-    times that. `as_published` keeps the matrix product and so the order of its sums.
+    that up to twice as fast as MKL's batched product, depending on the processor's make, but its gradient takes five
+    times as long. `as_published` keeps the matrix product and so the order of its sums.
     """
     count, keys, channels = values.shape
     small = weights[0].numel() * channels < LARGE_PRODUCT

@@ -7,6 +7,7 @@ half the time of oneDNN's convolution. The rounding error is that of the direct 
 """
 
 from functools import lru_cache
+from itertools import product
 from math import prod
 from pathlib import Path
 
@@ -20,25 +21,28 @@ TILE = (4, 2)  # rows and columns of results that are computed together
 POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}  # of evaluation for so many results, beside infinity
 WINDOW = (TILE[0] + 2, TILE[1] + 2)  # rows and columns of features that a tile needs
 LEAST_CHANNELS = 128  # given and returned, and
-LEAST_TILES = 64  # of a batch, from which this is the faster way
+LEAST_TILES = 64  # of an image, from which this is the faster way
 AT_ONCE = 2**22  # elements that are worked on: what is larger, a C library gives back to the system after each use
 
 
 def convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """features [B, C, h + 2, w + 2], weight [K, C, 3, 3] -> [B, K, h, w], without padding; the fastest way there is."""
-    return (convolution if _suits(features, weight) else F.conv2d)(features, weight, bias)
+    """features [B, C, h + 2, w + 2], weight [K, C, 3, 3] -> [B, K, h, w], without padding; the faster of two ways."""
+    return (convolution if _suits(features, weight, bias) else F.conv2d)(features, weight, bias)
 
 
-def _suits(features: Tensor, weight: Tensor) -> bool:
-    """Whether `convolution` is known to be the faster way: without a gradient, and by MKL's speed on the processor."""
+def _suits(features: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether `convolution` is known to be faster: no gradient is wanted, and MKL is fast on the processor.
+
+    It does not depend on the number of images, so that an image does not depend on its batch.
+    """
     if features.device.type != "cpu" or features.dtype != torch.float32 or weight.shape[2:] != (3, 3):
         return False
-    if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
+    learnt = any(tensor is not None and tensor.requires_grad for tensor in (features, weight, bias))
+    if learnt and torch.is_grad_enabled():
         return False
     if min(weight.shape[:2]) < LEAST_CHANNELS or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    rows, columns = _tiles(features)
-    return len(features) * rows * columns >= LEAST_TILES and _intel()
+    return prod(_tiles(features)) >= LEAST_TILES and _intel()
 
 
 def _tiles(features: Tensor) -> tuple[int, int]:
@@ -95,15 +99,18 @@ def convolution(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     kernels = [kernel.view(size, -1, channels).mT for kernel in kernels]  # [24, C, k]
     result = features.new_empty(count, rows, TILE[0], columns, TILE[1], outputs)
     images = max(1, AT_ONCE // (size * rows * columns * channels))
-    _, channel, row, column = features.stride()
-    for some, results in zip(features.split(images), result.split(images), strict=True):  # b images each
-        shape = (*WINDOW, len(some), rows, columns, channels)
-        strides = (row, column, some.stride(0), TILE[0] * row, TILE[1] * column, channel)
-        windows = some.as_strided(shape, strides).reshape(size, -1)  # [24, b * rows * columns * C]
-        windows = (of_window @ windows).view(size, -1, channels)  # [24, b * rows * columns, C]
-        for kernel, part in zip(kernels, results.split([len(part) for part in parts], dim=-1), strict=True):
-            found = of_result @ torch.bmm(windows, kernel).flatten(1)  # [8, b * rows * columns * k]
-            part.copy_(found.view(*TILE, len(some), rows, columns, -1).permute(2, 3, 0, 4, 1, 5))
+    band = max(1, AT_ONCE // (size * columns * channels))  # rows of tiles
+    one, channel, row, column = features.stride()
+    strides = (row, column, one, TILE[0] * row, TILE[1] * column, channel)
+    overlapping = features.as_strided((*WINDOW, count, rows, columns, channels), strides)
+    for first, top in product(range(0, count, images), range(0, rows, band)):
+        some, tall = slice(first, first + images), slice(top, top + band)
+        windows = overlapping[:, :, some, tall]  # [6, 4, b, r, columns, C]
+        shape = windows.shape[2:5]
+        windows = (of_window @ windows.reshape(size, -1)).view(size, -1, channels)  # [24, b * r * columns, C]
+        for kernel, part in zip(kernels, result[some, tall].split([len(part) for part in parts], dim=-1), strict=True):
+            found = of_result @ torch.bmm(windows, kernel).flatten(1)  # [8, b * r * columns * k]
+            part.copy_(found.view(*TILE, *shape, -1).permute(2, 3, 0, 4, 1, 5))
     result = result.view(count, TILE[0] * rows, TILE[1] * columns, outputs)
     if bias is not None:
         result += bias

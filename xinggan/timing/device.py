@@ -93,8 +93,11 @@ class EnergyCounter:
         if not is_cuda(device):
             self.unavailable_because = f"energy is read from NVIDIA devices, and this is {device_name(device)}"
             return
-        import pynvml
-
+        try:
+            import pynvml
+        except ImportError:
+            self.unavailable_because = "the package nvidia-ml-py, which reads the device's energy, is not installed"
+            return
         try:
             pynvml.nvmlInit()
             uuid = torch.cuda.get_device_properties(device).uuid  # NVML does not heed CUDA_VISIBLE_DEVICES

@@ -205,15 +205,17 @@ def measure_together(
                 worker.built()
         for worker in workers:
             check()
-            tell(f"{worker.task}: {'compiling' if worker.task.mode != 'eager' else 'first calls'}")
+            if worker.lives:
+                tell(f"{worker.task}: {'compiling' if worker.task.mode != 'eager' else 'first calls'}")
             worker.first()
         timed = [worker for worker in workers if worker.task.kind != "counts"]
         for done in range(2 * pace.rounds):
             going = [worker for worker in timed if worker.lives]
-            if done >= pace.rounds and not any(unsteady(worker.measured.scenario) for worker in going):
+            steady = not any(unsteady(worker.measured.scenario) for worker in going)
+            if not going or (done >= pace.rounds and steady):
                 break
-            tell(f"{tasks[0]} and {len(tasks) - 1} more: round {done + 1}" if tasks[1:] else f"{tasks[0]}")
-            for worker in going[done % len(going) :] + going[: done % len(going)] if going else []:
+            tell(f"{going[0].task}{f' and {len(going) - 1} more' if going[1:] else ''}: round {done + 1}")
+            for worker in going[done % len(going) :] + going[: done % len(going)]:
                 check()
                 worker.round()
         for worker in workers:
