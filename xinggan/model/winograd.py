@@ -22,7 +22,7 @@ POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}  # of evaluation 
 WINDOW = (TILE[0] + 2, TILE[1] + 2)  # rows and columns of features that a tile needs
 LEAST_CHANNELS = 128  # given and returned, and
 LEAST_TILES = 64  # of an image, from which this is the faster way
-AT_ONCE = 2**22  # elements that are worked on: what is larger, a C library gives back to the system after each use
+AT_ONCE = 3 * 2**21  # elements that are worked on: what is larger, a C library gives back to the system after each use
 
 
 def convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -78,6 +78,11 @@ def _transforms_along(results: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return window, kernel, np.vstack([np.vander(points, results, increasing=True), np.eye(results)[-1]]).T
 
 
+def _equal_parts(count: int, most: int) -> int:
+    """How many to take at a time, at most so many, so that all parts are about as large."""
+    return -(-count // -(-count // most))
+
+
 @torch.library.custom_op("xinggan::convolution", mutates_args=())
 def convolution(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """features [B, C, h + 2, w + 2], weight [K, C, 3, 3], all in float32 -> [B, K, h, w] in channels last.
@@ -98,8 +103,9 @@ def convolution(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     kernels = [of_kernel @ part.permute(2, 3, 0, 1).reshape(9, -1) for part in parts]  # [24, k * C]
     kernels = [kernel.view(size, -1, channels).mT for kernel in kernels]  # [24, C, k]
     result = features.new_empty(count, rows, TILE[0], columns, TILE[1], outputs)
-    images = max(1, AT_ONCE // (size * rows * columns * channels))
-    band = max(1, AT_ONCE // (size * columns * channels))  # rows of tiles
+    row_of_tiles = size * columns * channels
+    images = _equal_parts(count, max(1, AT_ONCE // (rows * row_of_tiles)))
+    band = _equal_parts(rows, max(1, AT_ONCE // row_of_tiles))
     one, channel, row, column = features.stride()
     strides = (row, column, one, TILE[0] * row, TILE[1] * column, channel)
     overlapping = features.as_strided((*WINDOW, count, rows, columns, channels), strides)
