@@ -24,18 +24,23 @@ def gradients(function, inputs):
 
 
 @pytest.mark.parametrize("block", [1, 24, 7 * 24, 40 * 24, 2 * 40 * 24, 10**9])  # from a query to all images at once
-@pytest.mark.parametrize("large", [0, 10**9])  # by convolutions, by matrix products
+@pytest.mark.parametrize("large", [0, 10**9])  # without a gradient by convolutions, or by matrix products
 def test_attention_in_blocks_equals_all_at_once_with_its_gradients(monkeypatch, block, large):
     monkeypatch.setattr(position_attention, "BLOCK", block)
     monkeypatch.setattr(position_attention, "LARGE_PRODUCT", large)
+    monkeypatch.setattr(position_attention, "MKL_IS_FAST", False)
     for count in (1, 3):
         inputs = tensors(count)
+        with torch.no_grad():
+            torch.testing.assert_close(attend(*inputs), plain(*inputs), atol=1e-5, rtol=1e-5)
         for ours, slow in zip(gradients(attend, inputs), gradients(plain, inputs), strict=True):
             torch.testing.assert_close(ours, slow, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("positions", [512, 2816])
-def test_attention_at_published_sizes_equals_all_at_once(positions):
+@pytest.mark.parametrize("mkl_is_fast", [True, False])
+def test_attention_at_published_sizes_equals_all_at_once(monkeypatch, positions, mkl_is_fast):
+    monkeypatch.setattr(position_attention, "MKL_IS_FAST", mkl_is_fast)
     inputs = [tensor.detach() / 4 for tensor in tensors(1, positions, positions, 256)]
     torch.testing.assert_close(attend(*inputs), plain(*inputs), atol=1e-5, rtol=1e-5)
 
@@ -58,6 +63,7 @@ def plain_kept(inputs):
 
 def test_products_of_a_batch_are_each_images_own(monkeypatch):
     monkeypatch.setattr(position_attention, "LARGE_PRODUCT", 0)
+    monkeypatch.setattr(position_attention, "MKL_IS_FAST", False)
     weights, values = torch.rand(3, 40, 24), torch.rand(3, 24, 16)
     torch.testing.assert_close(weighted(weights, values), weights @ values, atol=1e-5, rtol=1e-5)
     assert weighted(weights, values).shape == (3, 40, 16)

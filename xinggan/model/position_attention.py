@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from xinggan.model.winograd import MKL_IS_FAST
+
 BLOCK = 2**22  # weights computed at a time
 LARGE_PRODUCT = 2**25  # multiplications an image from which a convolution is faster than a matrix product
 
@@ -22,7 +24,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, as_published: bool = False
     if count * positions * keys <= BLOCK:
         return _attend_at_once(query, key, value, as_published)
     images, rows = max(1, BLOCK // (positions * keys)), max(1, BLOCK // keys)
-    if value.dtype == torch.float32 and not torch.is_grad_enabled() and not as_published:
+    if not as_published and _as_convolution(query, value):
         value = value.mT.contiguous().mT  # as `weighted` needs them, once for all blocks
     results = []
     for first in range(0, count, images):
@@ -43,17 +45,21 @@ def _attend_again(query: Tensor, key: Tensor, value: Tensor, as_published: bool)
     return checkpoint(_attend_at_once, query, key, value, as_published, use_reentrant=False, preserve_rng_state=False)
 
 
+def _as_convolution(weights: Tensor, values: Tensor) -> bool:
+    """Whether a large product of these is faster as a convolution."""
+    learns = torch.is_grad_enabled() and (weights.requires_grad or values.requires_grad)
+    return weights.device.type == "cpu" and weights.dtype == torch.float32 and not learns and not MKL_IS_FAST
+
+
 def weighted(weights: Tensor, values: Tensor, as_published: bool = False) -> Tensor:
     """weights [B, N, S] @ values [B, S, C] -> [B, N, C].
 
-    A large product in float32 on a CPU is a 1x1 convolution an image, of N pixels from S to C channels: oneDNN computes
-    that up to twice as fast as MKL's batched product, depending on the processor's make, but its gradient takes five
-    times as long. `as_published` keeps the matrix product and so the order of its sums.
+    Where MKL is slow, a large product in float32 is a 1x1 convolution an image, of N pixels from S to C channels:
+    oneDNN computes that up to twice as fast, but its gradient takes five times as long. `as_published` keeps the matrix
+    product and so the order of its sums.
     """
     count, keys, channels = values.shape
-    small = weights[0].numel() * channels < LARGE_PRODUCT
-    learns = torch.is_grad_enabled() and (weights.requires_grad or values.requires_grad)
-    if as_published or small or learns or weights.device.type != "cpu" or weights.dtype != torch.float32:
+    if as_published or weights[0].numel() * channels < LARGE_PRODUCT or not _as_convolution(weights, values):
         return weights @ values
     # Strides of no other layout than channels last: a batch of one would else be copied to another.
     strides = (channels * keys, keys, 1, keys, keys)

@@ -25,6 +25,17 @@ LEAST_TILES = 64  # of an image, from which this is the faster way
 AT_ONCE = 3 * 2**21  # elements that are worked on: what is larger, a C library gives back to the system after each use
 
 
+def _intel() -> bool:
+    """Whether the processor is one that MKL's matrix products are made for; on others they may be many times slower."""
+    try:
+        return torch.backends.mkl.is_available() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+MKL_IS_FAST = _intel()
+
+
 def convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """features [B, C, h + 2, w + 2], weight [K, C, 3, 3] -> [B, K, h, w], without padding; the faster of two ways."""
     return (convolution if _suits(features, weight, bias) else F.conv2d)(features, weight, bias)
@@ -42,22 +53,13 @@ def _suits(features: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         return False
     if min(weight.shape[:2]) < LEAST_CHANNELS or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    return prod(_tiles(features)) >= LEAST_TILES and _intel()
+    return prod(_tiles(features)) >= LEAST_TILES and MKL_IS_FAST
 
 
 def _tiles(features: Tensor) -> tuple[int, int]:
     """Rows and columns of tiles, the last ones perhaps in part."""
     height, width = features.shape[-2:]
     return -(-(height - 2) // TILE[0]), -(-(width - 2) // TILE[1])
-
-
-@lru_cache
-def _intel() -> bool:
-    """Whether the processor is one that MKL's matrix products are made for; on others they may be many times slower."""
-    try:
-        return torch.backends.mkl.is_available() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
 
 
 @lru_cache
