@@ -40,7 +40,9 @@ def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0
     values: [pairs], NaN where a pair was left out; identities: [pairs], numbers or names. The interval is studentised
     (bootstrap-t, Efron and Tibshirani 1993, section 12.5): each of 10,000 resamples of the identities is measured in
     its own standard error. With 50 people of whom some have many pairs, percentile and BCa intervals hold the truth in
-    92 to 93 % of cases, this one in 94 to 95 %. Fewer than FEWEST_TO_RESAMPLE people get a t interval.
+    92 to 93 % of cases, this one in 94 to 95 %. Fewer than FEWEST_TO_RESAMPLE people get a t interval. p_value is the
+    larger of the resamples' and the t test's: far out in its tails the former alone finds too much, and after Holm's
+    correction for eight methods a difference where there is none in 6.5 % of studies of uneven, skewed people.
     """
     return _of_people(mean_of_people(values, identities), null)
 
@@ -55,7 +57,8 @@ def _of_people(found: MeanOfPeople, null: float) -> Estimate:
     highest, lowest = np.quantile(deviations, [1 - TAIL, TAIL], method="inverted_cdf")
     seen = (mean - null) / error
     beyond = min((deviations >= seen).sum(), (deviations <= seen).sum())
-    p_value = min(1.0, 2 * (1 + float(beyond)) / (1 + len(deviations)))
+    of_t = _t_estimate(mean, error, people - 1, people, "identities", null).p_value
+    p_value = max(of_t or 0.0, min(1.0, 2 * (1 + float(beyond)) / (1 + len(deviations))))
     return Estimate(mean, mean - highest * error, mean - lowest * error, people, "identities", p_value)
 
 
