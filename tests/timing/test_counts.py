@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from baselines.diffusion.pidm import PIDM
@@ -13,7 +14,13 @@ from xinggan.model.method import Method
 from xinggan.model.switches import Architecture, Attention, Fusion
 from xinggan.model.xing import XingGAN
 from xinggan.timing.calls import inference_call
-from xinggan.timing.counts import evaluations, multiply_accumulates, outermost_networks, parameters
+from xinggan.timing.counts import (
+    attention_kernels,
+    evaluations,
+    multiply_accumulates,
+    outermost_networks,
+    parameters,
+)
 
 SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1}
 
@@ -107,3 +114,12 @@ def test_looking_leaves_no_hooks_behind(people):
 def test_parameters_are_those_that_generating_uses():
     method = XingGAN(Architecture(blocks=1, width=4))
     assert parameters(method) == sum(weights.numel() for weights in method.generator.parameters())
+
+
+@pytest.mark.parametrize("backend", [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])
+def test_attention_is_named_by_the_operation_that_computed_it(backend):
+    query = torch.randn(1, 2, 16, 8)
+    with sdpa_kernel(backend):
+        (used,) = attention_kernels(CopySource(), lambda: scaled_dot_product_attention(query, query, query))
+    assert ("math" in used) == (backend == SDPBackend.MATH)
+    assert attention_kernels(CopySource(), lambda: torch.softmax(query @ query.mT, dim=-1) @ query) == []

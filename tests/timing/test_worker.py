@@ -29,6 +29,7 @@ def test_a_round_gives_raw_samples_of_the_call_at_the_sweep_s_sampler_and_steps(
     first = made.first()
     assert (made.method.sampler, made.method.steps) == ("unipc", 3)
     assert first["evaluations"] == 3 * 3  # three branches of guidance
+    assert all(name.startswith("_scaled_dot_product") for name in first["attention_kernels"])
     assert first["memory_of"] == "process" and first["peak_memory_mb"] > 0 and first["first_call_ms"] > 0
     answer = made.round(seconds=60.0, calls=2)
     assert [len(sample) for sample in answer["samples"]] == [1, 1]

@@ -63,6 +63,19 @@ def evaluations(networks: list[NetworkCalls], images: int) -> float:
     return max((network.items for network in networks), default=0) / images
 
 
+def attention_kernels(method: Method, run: Callable[[], object]) -> list[str]:
+    """The attention operations that `run` really dispatches to, such as `_scaled_dot_product_efficient_attention`.
+
+    Those of the math fallback hold all weights at once. Empty for a method that calls none (XingGAN's own on a CPU).
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    with eagerly(method), profile(activities=[ProfilerActivity.CPU]) as seen:
+        run()
+    names = {event.key.removeprefix("aten::") for event in seen.key_averages()}
+    return sorted(name for name in names if name.startswith("_scaled_dot_product"))
+
+
 def parameters(method: Method) -> int:
     """Of all networks that `generate` uses."""
     return sum(weights.numel() for part in method.averaged for weights in getattr(method, part).parameters())

@@ -26,6 +26,7 @@ class Scenario:
     width: int
     mode: str = "eager"
     evaluations: float | None = None  # an image, of the network evaluated most; None: not counted
+    attention_kernels: list[str] | None = None  # of PyTorch's, that were really used; None: not looked at
     sampler: str | None = None  # where a sweep chose them; None: the method's own
     sampling_steps: int | None = None
     threads: int = 0

@@ -18,7 +18,14 @@ from xinggan.data.packed import open_packed
 from xinggan.model.from_settings import build, check_targets
 from xinggan.timing import device as clock
 from xinggan.timing.calls import WARM_UP_CALLS, inference_call, training_calls, yardstick_call
-from xinggan.timing.counts import NetworkCalls, evaluations, multiply_accumulates, outermost_networks, parameters
+from xinggan.timing.counts import (
+    NetworkCalls,
+    attention_kernels,
+    evaluations,
+    multiply_accumulates,
+    outermost_networks,
+    parameters,
+)
 from xinggan.timing.task import Task
 
 WARM_UP_SECONDS = 10.0  # warming up ends after this long
@@ -77,13 +84,15 @@ class Measurement:
             refuse_without_graphs()
         if task.kind == "inference" and self.evaluations is None:
             self.evaluations = evaluations(outermost_networks(self.method, self.calls[0]), task.batch)
-        memory = clock.peak_memory_mb(device)
+        memory = clock.peak_memory_mb(device) or clock.process_peak_memory_mb()
+        kernels = attention_kernels(self.method, self.calls[0]) if task.kind == "inference" else None
         clock.release_unused_memory(device)
         return {
             "first_call_ms": first_ms,
             "evaluations": self.evaluations,
-            "peak_memory_mb": memory or clock.process_peak_memory_mb(),
-            "memory_of": "process" if memory is None else "device",
+            "attention_kernels": kernels,
+            "peak_memory_mb": memory,
+            "memory_of": "device" if clock.is_cuda(device) else "process",
         }
 
     def round(self, seconds: float, calls: int) -> dict[str, Any]:
