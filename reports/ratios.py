@@ -23,38 +23,52 @@ SCHEDULE_HEADS = ("run", "precision", "mode", "step [ms] ↓", "images/s ↑", "
 
 def ratio_rows(records: Records) -> list[list[str]]:
     """Cells under RATIO_HEADS: a row for each run, precision and mode in which PIDM was timed too, at one batch."""
-    reference = next((record for record in records if record.method == REFERENCE and record.scenarios), None)
+    reference = _reference(records)
     if reference is None:
         return []
     titles, rows = records.titles(), []
     for record in records:
-        for precision, mode in places(record):
-            own, other = (sampling(one, precision, mode) for one in (record, reference))
-            if own is None or other is None:
+        for place in places(record):
+            own, (to_train, to_sample) = sampling(record, *place), times_faster(record, reference, *place)
+            if own is None or to_sample is None:
                 continue
-            own_hours, other_hours = (hours(training(one, precision, mode)) for one in (record, reference))
-            to_train = other_hours / own_hours if own_hours and other_hours else None
             claims = CLAIMED if record.name == CLAIMANT else {}
             rows.append([
-                titles[record.run], precision, mode,
-                number(own_hours), number(to_train), number_as_claimed(claims.get("training")),
+                titles[record.run], *place,
+                number(hours(training(record, *place))), number(to_train), number_as_claimed(claims.get("training")),
                 number(own["median_ms"]), told(own.get("evaluations")),
-                number(other["median_ms"] / own["median_ms"]), number_as_claimed(claims.get("inference")),
+                number(to_sample), number_as_claimed(claims.get("inference")),
             ])  # fmt: skip
     return rows
 
 
 def claim_sentence(records: Records) -> str | None:
     """How XingGAN++ compares with PIDM in the first precision and mode that both were timed in, beside the claims."""
-    claimants = [record for record in records if record.name == CLAIMANT]
-    for row in ratio_rows(Records([*claimants, *(one for one in records if one.method == REFERENCE)], records.whole)):
-        title, precision, mode, *_, to_train, train_claim, _, _, to_sample, sample_claim = row
-        if title not in {records.titles()[record.run] for record in claimants}:
+    reference = _reference(records)
+    if reference is None:
+        return None
+    claimants = [(record, *place) for record in records if record.name == CLAIMANT for place in places(record)]
+    for record, precision, mode in claimants:
+        to_train, to_sample = times_faster(record, reference, precision, mode)
+        if to_sample is None:
             continue
-        trained = f", trains {to_train} times as fast by the published schedules (the paper: {train_claim})"
-        sentence = f"{title} samples {to_sample} times as fast as PIDM (the paper: {sample_claim})"
-        return f"{sentence}{trained if to_train != number(None) else ''}, in {precision}, {mode}."
+        sampled = f"samples {number(to_sample)} times as fast as PIDM (the paper: {CLAIMED['inference']})"
+        by_schedule = f"times as fast by the published schedules (the paper: {CLAIMED['training']})"
+        trained = f", trains {number(to_train)} {by_schedule}" if to_train else ""
+        return f"{records.titles()[record.run]} {sampled}{trained}, in {precision}, {mode}."
     return None
+
+
+def _reference(records: Records) -> Record | None:
+    return next((record for record in records if record.method == REFERENCE and record.scenarios), None)
+
+
+def times_faster(record: Record, reference: Record, precision: str, mode: str) -> tuple[float | None, float | None]:
+    """Than the reference, to train and to sample; None where one of the two was not timed so."""
+    own, other = (sampling(one, precision, mode) for one in (record, reference))
+    own_hours, other_hours = (hours(training(one, precision, mode)) for one in (record, reference))
+    to_train = other_hours / own_hours if own_hours and other_hours else None
+    return to_train, other["median_ms"] / own["median_ms"] if own and other else None
 
 
 def schedule_rows(records: Records) -> list[list[str]]:
