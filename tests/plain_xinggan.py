@@ -80,8 +80,8 @@ def attention_weights(attention: nn.Module, query: Tensor, key: Tensor) -> Tenso
     return torch.softmax(energy, dim=-1)
 
 
-def project(layer: nn.Linear, code: Tensor) -> Tensor:
-    return F.conv2d(code, layer.weight[:, :, None, None], layer.bias).flatten(2)  # [B, c, N]
+def project(layer: nn.Conv2d, code: Tensor) -> Tensor:
+    return layer(code).flatten(2)  # [B, c, N]
 
 
 class PlainTraining:

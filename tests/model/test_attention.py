@@ -18,7 +18,9 @@ def test_pyramid_pooling_equals_adaptive_average_pooling_of_each_level(height, w
     x = code(height, width)
     levels = [F.adaptive_avg_pool2d(x, grid).flatten(2) for grid in pyramid_grids(height, width, PYRAMID)]
     expected = torch.cat(levels, dim=2).transpose(1, 2)
-    torch.testing.assert_close(tokens(PyramidPooling(PYRAMID)(x)), expected, atol=1e-6, rtol=1e-5)
+    pooled = tokens(PyramidPooling(PYRAMID)(x))
+    torch.testing.assert_close(pooled[:, : expected.shape[1]], expected, atol=1e-6, rtol=1e-5)
+    assert pooled.shape[1] % 32 == 0 and (pooled[:, expected.shape[1] :] == 0).all()
 
 
 def test_grids_on_market_1501_are_those_of_the_method_page():
@@ -41,15 +43,15 @@ def test_single_scale_attention_equals_the_published_formula_position_by_positio
     x, y = code(seed=1), code(seed=2)
     attention = randomised(CrossAttention(16, enhanced=False))
     pool = PyramidPooling()
-    result = attention(x, pool(x), pool(y), pool.bins(x))
+    (result,) = attention([x], [pool(x)], [pool(y)], pool.bins(x))
 
     expected = x.clone()
     for b in range(2):
         for n in range(32):
             i, j = divmod(n, 4)
-            query = attention.query(x[b, :, i, j])
-            keys = torch.stack([attention.key(y[b, :, k // 4, k % 4]) for k in range(32)])
-            values = torch.stack([attention.value(x[b, :, k // 4, k % 4]) for k in range(32)])
+            query = attention.query(x[b, :, i : i + 1, j : j + 1]).flatten()
+            keys = torch.stack([attention.key(y[b, :, k // 4, k % 4, None, None]).flatten() for k in range(32)])
+            values = torch.stack([attention.value(x[b, :, k // 4, k % 4, None, None]).flatten() for k in range(32)])
             weights = torch.softmax(keys @ query, dim=0)
             expected[b, :, i, j] += attention.gamma * (weights @ values)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
@@ -58,12 +60,11 @@ def test_single_scale_attention_equals_the_published_formula_position_by_positio
 def test_multi_scale_values_come_from_the_same_bin_of_the_updated_code_as_the_keys_of_the_guide():
     x, y = code(seed=1), code(seed=2)
     attention, pool = randomised(CrossAttention(16, enhanced=False)), PyramidPooling((1, 3))
-    result = attention(x, pool(x), pool(y), pool.bins(x))
+    (result,) = attention([x], [pool(x)], [pool(y)], pool.bins(x))
 
     # The other order of the definition: project every position, then pool keys and values.
-    project = lambda linear, c: linear(tokens(c)).transpose(1, 2).unflatten(2, (8, 4))  # noqa: E731
-    keys, values = tokens(pool(project(attention.key, y))), tokens(pool(project(attention.value, x)))
-    weights = torch.softmax(attention.query(tokens(x)) @ keys.transpose(1, 2), dim=-1)
+    keys, values = (tokens(pool(projected))[:, :20] for projected in (attention.key(y), attention.value(x)))
+    weights = torch.softmax(tokens(attention.query(x)) @ keys.transpose(1, 2), dim=-1)
     expected = x + attention.gamma * (weights @ values).transpose(1, 2).unflatten(2, (8, 4))
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
@@ -75,27 +76,36 @@ def test_enhanced_attention_with_gamma_zero_equals_plain_attention(pyramid):
     enhanced.enhance.gamma.data.zero_()
     plain = CrossAttention(16, enhanced=False)
     plain.load_state_dict(enhanced.state_dict(), strict=False)
-    inputs = (x, pool(x), pool(y), pool.bins(x))
+    inputs = ([x], [pool(x)], [pool(y)], pool.bins(x))
     torch.testing.assert_close(enhanced(*inputs), plain(*inputs), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("enhanced", [True, False])
+def test_two_codes_that_share_their_weights_are_updated_as_each_alone(enhanced):
+    x, y = code(seed=1), code(seed=2)
+    attention, pool = randomised(CrossAttention(16, enhanced)), PyramidPooling(PYRAMID)
+    keys, bins = [pool(x), pool(y)], pool.bins(x)
+    together = attention([x, y], keys, keys[::-1], bins)
+    alone = [*attention([x], keys[:1], keys[1:], bins), *attention([y], keys[1:], keys[:1], bins)]
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
 def test_enhanced_attention_equals_its_definition_key_by_key():
     pool = PyramidPooling((1, 2))
     bins = pool.bins(code(8, 4))
     random = torch.Generator().manual_seed(3)
-    queries, keys = (torch.randn(2, count, 5, generator=random) + 0.5 for count in (32, len(bins)))
-    logits = queries @ keys.transpose(1, 2)  # [2, N, S]
+    queries, keys = (torch.randn(2, count, 5, generator=random) + 0.5 for count in (32, len(bins) + 3))
+    logits = queries @ keys.transpose(1, 2)  # [2, N, S + 3]
     module = randomised(EnhancedAttention())
-    refined_queries, refined_keys = module(queries, keys, 8, 4, bins)
-    refined = refined_queries @ refined_keys.transpose(1, 2)
-    assert refined.shape[2] == 32 and (refined[..., len(bins) :] < -1e8).all()  # keys that nothing looks at
+    refined = F.pad(queries, (0, 8), value=1) @ module(queries, keys, 8, 4, bins).transpose(1, 2)
+    assert (refined[..., len(bins) :] < -1e8).all()  # keys without a bin: nothing looks at them, nor do they matter
 
     from xinggan.model.attention import _sinusoids
 
     for b in range(2):
         columns = [logits[b, :, j] for j in range(len(bins))]
         grids = [F.adaptive_avg_pool2d(column.view(1, 1, 8, 4), 8).flatten() for column in columns]
-        position = module.position(_sinusoids(bins))
+        position = module.position(_sinusoids(bins, len(bins)))
         descriptors = [module.norm(module.describe(grid)) + position[j] for j, grid in enumerate(grids)]
         values = [(column - column.mean()) / (column.var(unbiased=False) + 1e-5).sqrt() for column in columns]
         for j in range(len(bins)):
@@ -109,9 +119,9 @@ def test_enhanced_attention_of_keys_that_see_no_difference_is_finite():
     queries = torch.randn(2, 1, 5, generator=torch.Generator().manual_seed(4)).expand(2, 32, 5).contiguous()
     keys = 1e3 * torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(5))
     module = randomised(EnhancedAttention())
-    for result in module(queries.requires_grad_(), keys, 8, 4, PyramidPooling((1, 2)).bins(code(8, 4))[:5]):
-        assert result.isfinite().all()
-        assert torch.autograd.grad(result.sum(), queries, retain_graph=True)[0].isfinite().all()
+    result = module(queries.requires_grad_(), keys, 8, 4, PyramidPooling((1, 2)).bins(code(8, 4))[:5])
+    assert result.isfinite().all()
+    assert torch.autograd.grad(result.sum(), queries)[0].isfinite().all()
 
 
 def test_attention_rows_are_distributions():

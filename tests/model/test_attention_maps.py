@@ -66,7 +66,11 @@ def test_maps_hold_the_weights_that_the_images_were_made_with(batch, scale, atte
     assert maps.branches.tolist() == {"both": ["SA", "AS"], "appearance": ["SA"], "shape": ["AS"]}[branches]
 
     used = []  # by the images, of all positions: of each block, then of each branch
-    hook = lambda module, given: used.append(module.weights(given[0], *given[2:]))  # noqa: E731
+
+    def hook(module, given):
+        codes, _, guides, bins = given
+        used.extend(module.weights(code, guide, bins) for code, guide in zip(codes, guides, strict=True))
+
     for module in method.modules():
         if isinstance(module, CrossAttention):
             module.register_forward_pre_hook(hook)

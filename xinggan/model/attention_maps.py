@@ -117,5 +117,5 @@ def _block_weights(block: CrossingBlock, appearance: Tensor, shape: Tensor, at: 
 
 def _rows(attention: CrossAttention, updated: Tensor, guide_keys: Tensor, bins: Tensor, at: Tensor) -> Tensor:
     """Rows `at` of `CrossAttention.weights`, [Q, S] float32, without the others."""
-    queries, keys = attention.correlated(updated, guide_keys, bins)
-    return torch.softmax(queries[0, at] @ keys[0].T, dim=-1)[:, : guide_keys.shape[2:].numel()].float()
+    ((queries, keys),) = attention.correlated([updated], [guide_keys], bins)
+    return torch.softmax(queries[0, at] @ keys[0].T, dim=-1)[:, : len(bins)].float()

@@ -83,12 +83,13 @@ class CrossingBlock(nn.Module):
         """appearance: [B, C, h, w]; shape: [B, C or 2C, h, w]. Returns F_I [B, C, h, w] and F_P [B, 2C, h, w]."""
         x, y = self.appearance(appearance), self.shape(shape)
         x_new, y_new = x, y
-        appearance_guided = self.shape_guided if self.tied else self.appearance_guided
-        if self.shape_guided is not None or appearance_guided is not None:
+        if self.shape_guided is not None or self.appearance_guided is not None:
             x_keys, y_keys = self.pool(x), self.pool(y)  # S keys each, shared by both attentions
             bins = self.pool.bins(x)
-            if self.shape_guided is not None:
-                x_new = self.shape_guided(x, x_keys, y_keys, bins)
-            if appearance_guided is not None:
-                y_new = appearance_guided(y, y_keys, x_keys, bins)
+            if self.tied:
+                x_new, y_new = self.shape_guided([x, y], [x_keys, y_keys], [y_keys, x_keys], bins)  # type: ignore[misc]
+            elif self.shape_guided is not None:
+                (x_new,) = self.shape_guided([x], [x_keys], [y_keys], bins)
+            if self.appearance_guided is not None:
+                (y_new,) = self.appearance_guided([y], [y_keys], [x_keys], bins)
         return x_new, torch.cat([x_new, y_new], dim=1)

@@ -48,9 +48,7 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Xing
 
 
 def _as_ours(name: str, tensor: Tensor) -> Tensor:
-    """Attention projections are linear layers here, and transposed 1x1 convolutions are convolutions."""
-    if name.endswith("_conv.weight") and tensor.shape[2:] == (1, 1):
-        return tensor.flatten(1)  # [outputs, inputs]
+    """Transposed 1x1 convolutions are convolutions here."""
     if name.endswith(("x2_con.weight", "atte_con2.weight")) and tensor.dim() == 4:
         return tensor.transpose(0, 1)
     return tensor
