@@ -128,15 +128,13 @@ class EnhancedAttention(nn.Module):
         Returns keys [B, S', c + 8] whose products with the queries and eight channels of 1 behind them are M'
         transposed, and UNSEEN for those behind the first S.
         """
-        added = _added(keys.shape[1], len(bins), keys.device, torch.float32)  # [S', 8]
         maps = queries.transpose(1, 2).unflatten(2, (height, width))  # [B, c, h, w]
         pooled = nn.functional.adaptive_avg_pool2d(maps, DESCRIPTOR_GRID).flatten(2)  # [B, c, 64]
         # W pool(K Q^T) = K (W pool Q^T), which is less to multiply.
         described = torch.baddbmm(self.describe.bias, keys, nn.functional.linear(pooled, self.describe.weight))
         descriptors = self.norm(described) + self.position(_sinusoids(bins, keys.shape[1]))  # [B, S', d]
         a, b = self.query(descriptors), self.key(descriptors)
-        scores = torch.baddbmm(added[:, -1], a, b.transpose(1, 2), alpha=descriptors.shape[-1] ** -0.5)
-        weights = torch.softmax(scores, dim=-1)  # [B, S', S']
+        added = _added(keys.shape[1], len(bins), keys.device, torch.float32)  # [S', 8]
 
         with torch.autocast(queries.device.type, enabled=False):
             spread, rows = queries.float(), keys.float()
@@ -144,8 +142,12 @@ class EnhancedAttention(nn.Module):
             spread = spread - mean
             covariance = spread.transpose(1, 2) @ spread / (height * width)  # [B, c, c]
             variance = (rows @ covariance * rows).sum(dim=-1, keepdim=True).clamp_min(0)  # [B, S', 1]
-            normed = (rows * (variance + self.norm.eps).rsqrt()).to(weights.dtype)
-            change = self.gamma * (weights @ normed)  # [B, S', c]
+            normed = (rows * (variance + self.norm.eps).rsqrt()).to(a.dtype)
+            # PyTorch's kernel for CPUs takes values as wide as queries.
+            normed = nn.functional.pad(normed, (0, a.shape[2] - rows.shape[2]))
+            unseen = added[:, -1].to(a.dtype).expand(len(added), -1) if len(bins) < len(added) else None  # [S', S']
+            agreed = nn.functional.scaled_dot_product_attention(a[:, None], b[:, None], normed[:, None], unseen)
+            change = self.gamma * agreed[:, 0, :, : rows.shape[2]]  # [B, S', c]
             means = nn.functional.pad(mean.transpose(1, 2), (0, ADDED - 1))  # [B, c, 8]
             offsets = torch.baddbmm(added, change, means, alpha=-1)  # [B, S', 8]
             return torch.cat([rows + change, offsets], dim=2).to(keys.dtype)
