@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from reports import measures
 from reports.contrasts import ADDS, Contrast
 from reports.effects import Effect
-from reports.panels import legend, panels, wrap
+from reports.panels import legend, panels, title_of, wrap
 from reports.style import SETTINGS, WIDE_INCHES, Look
 
 VERDICTS = {  # colour and marker say the same, so that nothing depends on seeing colour
@@ -42,7 +42,7 @@ def forest(effects: Sequence[Effect], inches: float = WIDE_INCHES) -> Figure | N
         for effect in effects:
             if effect.metric == metric:
                 _draw(axes, effect, contrasts.index(effect.contrast))
-        axes.set(title=wrap(measures.heading(metric), inches, wide=36, narrow=27))
+        axes.set(title=title_of(measures.heading(metric)))
         axes.set_xlabel(f"difference: {measures.direction(metric)}", loc="right" if _grows(metric) else "left")
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import measures
-from reports.panels import legend, logarithmic_if_wide, panels, wrap
+from reports.panels import legend, logarithmic_if_wide, panels, title_of, wrap
 from reports.records import Records
 from reports.style import SETTINGS, WIDE_INCHES, Look, looks
 from reports.timing import distributions, is_number, number
@@ -47,7 +47,7 @@ def evaluation_curves(records: Records, inches: float = WIDE_INCHES) -> Figure |
         return None
     figure, every = curve_panels(records, points, names, inches)
     for name, axes in zip(names, every, strict=True):
-        axes.set(title=measures.heading(name), xlabel="training step", ylabel=measures.quantity(name))
+        axes.set(title=title_of(measures.heading(name)), xlabel="training step", ylabel=measures.quantity(name))
     return figure
 
 
@@ -118,7 +118,7 @@ def metric_dots(
                 axes.plot(value, runs.index(run), style[run].marker, color=style[run].colour, markersize=8)
                 if of_run := (intervals or {}).get(key, {}).get(run):
                     axes.plot(of_run, [runs.index(run)] * 2, color=style[run].colour, linewidth=1.6, zorder=1)
-        axes.set_title(wrap(measures.heading(key[0]), inches, wide=36, narrow=27))
+        axes.set_title(title_of(measures.heading(key[0])))
         axes.set_xlabel(measures.direction(key[0]), loc="right")
         axes.set_yticks(range(len(runs)), labels)
         axes.set_ylim(len(runs) - 0.5, -0.5)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from reports import measures
 from reports.grids import NARROW, WIDE, GridLook, picture_rows
-from reports.panels import panels, wrap
+from reports.panels import panels, title_of, wrap
 from reports.records import Records
 from reports.standings import standings
 from reports.study_pictures import StudyPictures, open_pictures
@@ -44,7 +44,7 @@ def distributions(records: Records, inches: float = WIDE_INCHES) -> Figure | Non
                 body.set(facecolor=style[run].colour, alpha=0.45, edgecolor=style[run].colour)
             middle = float(np.median(found))
             axes.plot([middle, middle], [place - 0.3, place + 0.3], color="#1a1a1a", linewidth=1.8)
-        axes.set(title=wrap(measures.heading(metric), inches, wide=36, narrow=27))
+        axes.set(title=title_of(measures.heading(metric)))
         axes.set_xlabel(measures.direction(metric), loc="right")
         axes.set_yticks(range(len(runs)), labels)
         axes.set_ylim(len(runs) - 0.4, -0.6)

@@ -15,6 +15,7 @@ from reports.style import NARROW_INCHES, Look
 
 LOGARITHMIC_ABOVE = 30.0  # largest over smallest value
 LEGEND_LINE_INCHES = 0.215
+TITLE_CHARACTERS = 27  # a third of a page less the labels beside it, and a narrow page
 
 
 def panels(
@@ -33,7 +34,15 @@ def panels(
 
 def wrap(text: str, inches: float, wide: int, narrow: int) -> str:
     """Break a label into lines of so many characters, fewer of them on a narrow page."""
-    characters = wide if inches > NARROW_INCHES else narrow
+    return _filled(text, wide if inches > NARROW_INCHES else narrow)
+
+
+def title_of(text: str) -> str:
+    """Break a panel's title into lines that fit every panel: the layout makes no room for what is wider."""
+    return _filled(text, TITLE_CHARACTERS)
+
+
+def _filled(text: str, characters: int) -> str:
     return textwrap.fill(text, characters, break_long_words=False, break_on_hyphens=False)
 
 

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from reports import measures
-from reports.panels import legend, logarithmic_if_wide, panels
+from reports.panels import legend, logarithmic_if_wide, panels, title_of
 from reports.pareto import pareto_front
 from reports.quality_time import circumstances, quality_points
 from reports.records import Records
@@ -67,7 +67,7 @@ def quality_against_time(records: Records, inches: float = WIDE_INCHES) -> Figur
         for point in of_metric:
             look = style[point.name]
             axes.plot(point.latency_ms, point.quality, look.marker, color=look.colour, markersize=8)
-        axes.set(title=measures.heading(metric), ylabel=measures.quantity(metric))
+        axes.set(title=title_of(measures.heading(metric)), ylabel=measures.quantity(metric))
         axes.set_xlabel(f"← ms a batch of {same['batch']}, lower is better", loc="right")
         logarithmic_if_wide(axes, "x", times)
         axes.margins(y=0.12)

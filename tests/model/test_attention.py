@@ -5,6 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from xinggan.model.attention import CrossAttention, EnhancedAttention, PyramidPooling, pyramid_grids, tokens
+from xinggan.model.generator import XingGenerator
+from xinggan.model.switches import Architecture
 
 PYRAMID = (1, 3, 6, 8)
 
@@ -130,3 +132,12 @@ def test_attention_rows_are_distributions():
     weights = randomised(CrossAttention(16, enhanced=True)).weights(x, pool(y), pool.bins(x))
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 32))
     assert (weights >= 0).all()
+
+
+def test_what_inference_made_first_can_be_trained_with():
+    generator = XingGenerator(Architecture(blocks=1, width=4, candidates=1))
+    image, maps = torch.rand(1, 3, 36, 20), torch.rand(1, 18, 36, 20)  # a size of this test's own
+    with torch.inference_mode():
+        generator(image, maps, maps)
+    generator(image, maps, maps).sum().backward()
+    assert all(parameter.grad is not None for parameter in generator.parameters())

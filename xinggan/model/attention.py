@@ -5,9 +5,10 @@ values over a pyramid of grids (multi-scale attention) and refines the correlati
 (enhanced attention, after AiATrack, ECCV 2022, section 3.1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import log2
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,14 @@ ADDED = 8  # channels for the keys' offsets, of which two count: kernels of acce
 MULTIPLE = 32  # of a pyramid's keys: processors take so many at a time, and each one beyond by itself
 UNSEEN = -1e9  # correlation at which nothing looks
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Codes = Sequence[Tensor]
+
+
+def _kept(function: Callable[P, T]) -> Callable[P, T]:
+    """Keeps what it returned last; those tensors may be trained with, also when inference made them first."""
+    return cast(Callable[P, T], lru_cache(maxsize=64)(torch.inference_mode(False)(function)))
 
 
 def pyramid_grids(height: int, width: int, pyramid: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -29,7 +37,7 @@ def pyramid_grids(height: int, width: int, pyramid: tuple[int, ...]) -> list[tup
     return [(round(bins * height / short), round(bins * width / short)) for bins in pyramid]
 
 
-@lru_cache(maxsize=64)
+@_kept
 def _pooling(height: int, width: int, grids: tuple, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The pyramid as one matrix of adaptive averages, of `dtype`, and each key's bin [S, 4], in float32.
 
@@ -91,7 +99,7 @@ class PyramidPooling(nn.Module):
         return _pooling(height, width, tuple(grids), code.device, code.dtype)
 
 
-@lru_cache(maxsize=64)
+@_kept
 def _added(keys: int, seen: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The channels [S', 8] that are added to keys: zeros, but UNSEEN in the last one of those behind the first `seen`.
 
@@ -153,7 +161,7 @@ class EnhancedAttention(nn.Module):
             return torch.cat([rows + change, offsets], dim=2).to(keys.dtype)
 
 
-@lru_cache(maxsize=64)
+@_kept
 def _sinusoids(bins: Tensor, keys: int) -> Tensor:
     """bins [S, 4], the ones of `_pooling` -> [keys, 16]: sine and cosine of each coordinate at two frequencies.
 
