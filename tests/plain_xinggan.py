@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xinggan.model.adversarial import PoseTransferGAN
+from xinggan.model.attention import Pyramid
 from xinggan.model.blocks import CrossingBlock
 from xinggan.model.chain import Chain, Dropout, InstanceNorm, ReflectedConvolution
 from xinggan.model.generator import XingGenerator
@@ -59,7 +60,7 @@ class PlainBlock(nn.Module):
         self.shape_guided = block.shape_guided
         self.appearance_guided = block.shape_guided if block.tied else block.appearance_guided
 
-    def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, appearance: Tensor, shape: Tensor, _: Pyramid) -> tuple[Tensor, Tensor]:
         """appearance: [B, C, h, w]; shape: [B, C or 2C, h, w]. Returns F_I [B, C, h, w] and F_P [B, 2C, h, w]."""
         x, y = self.appearance(appearance), self.shape(shape)
         x_new, y_new = attend(self.shape_guided, x, y), attend(self.appearance_guided, y, x)

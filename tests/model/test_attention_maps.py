@@ -68,8 +68,8 @@ def test_maps_hold_the_weights_that_the_images_were_made_with(batch, scale, atte
     used = []  # by the images, of all positions: of each block, then of each branch
 
     def hook(module, given):
-        codes, _, guides, bins = given
-        used.extend(module.weights(code, guide, bins) for code, guide in zip(codes, guides, strict=True))
+        codes, _, guides, pyramid = given
+        used.extend(module.weights(code, guide, pyramid) for code, guide in zip(codes, guides, strict=True))
 
     for module in method.modules():
         if isinstance(module, CrossAttention):

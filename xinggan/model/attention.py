@@ -5,13 +5,14 @@ values over a pyramid of grids (multi-scale attention) and refines the correlati
 (enhanced attention, after AiATrack, ECCV 2022, section 3.1).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import log2
-from typing import ParamSpec, TypeVar, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xinggan.model.position_attention import attend
 
@@ -21,93 +22,93 @@ ADDED = 8  # channels for the keys' offsets, of which two count: kernels of acce
 MULTIPLE = 32  # of a pyramid's keys: processors take so many at a time, and each one beyond by itself
 UNSEEN = -1e9  # correlation at which nothing looks
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Codes = Sequence[Tensor]
 
 
-def _kept(function: Callable[P, T]) -> Callable[P, T]:
-    """Keeps what it returned last; those tensors may be trained with, also when inference made them first."""
-    return cast(Callable[P, T], lru_cache(maxsize=64)(torch.inference_mode(False)(function)))
+def pyramid_grids(height: int, width: int, levels: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Rows and columns of each level: `bins` along the shorter side, proportionally more along the longer one.
 
-
-def pyramid_grids(height: int, width: int, pyramid: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Rows and columns of each level: `bins` along the shorter side, proportionally more along the longer one."""
-    short = min(height, width)
-    return [(round(bins * height / short), round(bins * width / short)) for bins in pyramid]
-
-
-@_kept
-def _pooling(height: int, width: int, grids: tuple, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The pyramid as one matrix of adaptive averages, of `dtype`, and each key's bin [S, 4], in float32.
-
-    The matrix is [S', N], where S' is the next multiple of 32 and the rows beyond S are zero. A bin is its centre y, x
-    in [0, 1] and the log2 of its level's rows and columns. `grids`: (rows, columns) a level.
+    Of an empty `levels` the positions themselves.
     """
-    matrix, bins = [], []
-    for rows, columns in grids:
+    short = min(height, width)
+    return [(round(bins * height / short), round(bins * width / short)) for bins in levels] or [(height, width)]
+
+
+class Pyramid(NamedTuple):
+    """The S keys of a code: averages over a pyramid of grids, or its positions themselves (single scale, S = N).
+
+    A pyramid's keys are filled up with zeros to S', a multiple of 32, and attention does not look at those.
+    """
+
+    averages: Tensor | None  # [S', N], all levels in one matrix; None where positions are the keys
+    bins: Tensor  # [S, 4]: each key's centre y, x in [0, 1] and the log2 of its level's rows and columns
+    sinusoids: Tensor  # [S', 16]: sine and cosine of each coordinate of a bin at two frequencies
+    added: Tensor  # [S', 8]: channels that keys get where the queries' are 1; UNSEEN for keys behind the first S, or 0
+
+    def pool(self, code: Tensor) -> Tensor:
+        """code: [B, C, h, w] -> [B, C, 1, S'], by one matrix product for the whole pyramid; or the code as it is."""
+        if self.averages is None:
+            return code
+        keys = self.averages @ tokens(code)  # [B, S', C]
+        return keys.transpose(1, 2)[:, :, None]  # as a column, [B, C, S', 1], convolutions take five times as long
+
+    @property
+    def filled(self) -> bool:
+        return len(self.bins) < len(self.added)
+
+
+def pyramid_of(code: Tensor, levels: tuple[int, ...]) -> Pyramid:
+    """Of codes [B, C, h, w] like this one. `levels`: bins along the shorter side, a number a level; () is one scale.
+
+    It is kept, and can be trained with also when inference made it first. A compiled graph makes it itself, all on its
+    device: anything on the host would rule out a CUDA graph.
+    """
+    height, width = code.shape[-2:]
+    make = _pyramid if torch.compiler.is_compiling() else _kept_pyramid
+    return make(height, width, levels, code.device, code.dtype)
+
+
+def _pyramid(height: int, width: int, levels: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Pyramid:
+    matrices, bins = [], []
+    for rows, columns in pyramid_grids(height, width, levels):
         # PyTorch's adaptive pooling: bin i of n covers floor(i * size / n) up to ceil((i + 1) * size / n).
-        tops, bottoms = _edges(height, rows)
-        lefts, rights = _edges(width, columns)
-        y, x = torch.arange(height), torch.arange(width)
-        vertical = ((y >= tops[:, None]) & (y < bottoms[:, None])).float()  # [rows, height]
-        horizontal = ((x >= lefts[:, None]) & (x < rights[:, None])).float()  # [columns, width]
-        vertical, horizontal = vertical / vertical.sum(1, True), horizontal / horizontal.sum(1, True)
-        matrix.append(torch.einsum("ry,cx->rcyx", vertical, horizontal).flatten(2).flatten(0, 1))
+        tops, bottoms = _edges(height, rows, device)
+        lefts, rights = _edges(width, columns, device)
         centres = torch.cartesian_prod((tops + bottoms) / (2 * height), (lefts + rights) / (2 * width))
-        bins.append(torch.cat([centres, torch.tensor([log2(rows), log2(columns)]).expand(len(centres), 2)], dim=1))
-    averages = torch.cat(matrix)
-    averages = nn.functional.pad(averages, (0, 0, 0, -len(averages) % MULTIPLE))
-    return averages.to(device, dtype), torch.cat(bins).to(device)  # [S', N], [S, 4]
+        fineness = (torch.full((len(centres), 1), log2(count), device=device) for count in (rows, columns))
+        bins.append(torch.cat([centres, *fineness], dim=1))
+        if levels:
+            y, x = torch.arange(height, device=device), torch.arange(width, device=device)
+            vertical = ((y >= tops[:, None]) & (y < bottoms[:, None])).float()  # [rows, height]
+            horizontal = ((x >= lefts[:, None]) & (x < rights[:, None])).float()  # [columns, width]
+            vertical, horizontal = vertical / vertical.sum(1, True), horizontal / horizontal.sum(1, True)
+            averages = vertical[:, None, :, None] * horizontal[None, :, None]  # [rows, columns, height, width]
+            matrices.append(averages.flatten(2).flatten(0, 1))
+    keys = torch.cat(bins)
+    fill = (0, 0, 0, -len(keys) % MULTIPLE if levels else 0)
+    filled = F.pad(keys, fill)  # [S', 4]
+    angles = torch.stack([filled * torch.pi, filled * (4 * torch.pi)], dim=2).flatten(1)  # [S', 8]
+    added = torch.zeros(len(filled), ADDED, device=device)
+    added[len(keys) :, -1] = UNSEEN
+    return Pyramid(
+        averages=F.pad(torch.cat(matrices), fill).to(dtype) if levels else None,
+        bins=keys,
+        sinusoids=torch.cat([angles.sin(), angles.cos()], dim=1),
+        added=added,
+    )
 
 
-def _edges(size: int, bins: int) -> tuple[Tensor, Tensor]:
-    index = torch.arange(bins)
+_kept_pyramid = lru_cache(maxsize=64)(torch.inference_mode(False)(_pyramid))
+
+
+def _edges(size: int, bins: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    index = torch.arange(bins, device=device)
     return index * size // bins, -(-(index + 1) * size // bins)
 
 
 def tokens(code: Tensor) -> Tensor:
     """Code [B, C, h, w] -> one row a position, [B, N, C]; a view where the memory is channels-last."""
     return code.flatten(2).transpose(1, 2)
-
-
-class PyramidPooling(nn.Module):
-    """Turns the N positions of a code into S keys: averages over a pyramid of grids, or the positions themselves.
-
-    An empty `pyramid` means single scale, S = N. A pyramid's keys are filled up with zeros to a multiple of 32, and
-    attention does not look at those: there are as many of the others as `bins`.
-    """
-
-    def __init__(self, pyramid: tuple[int, ...] = ()):
-        super().__init__()
-        self.pyramid = tuple(pyramid)
-
-    def forward(self, code: Tensor) -> Tensor:
-        """code: [B, C, h, w] -> [B, C, 1, S'], by one matrix product for the whole pyramid; or the code as it is."""
-        if not self.pyramid:
-            return code
-        keys = self._constants(code)[0] @ tokens(code)  # [B, S', C]
-        return keys.transpose(1, 2)[:, :, None]  # as a column, [B, C, S', 1], convolutions take five times as long
-
-    def bins(self, code: Tensor) -> Tensor:
-        """Where each of the S keys lies and how fine its level is: [S, 4]."""
-        return self._constants(code)[1]
-
-    def _constants(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = code.shape[-2:]
-        grids = pyramid_grids(height, width, self.pyramid) if self.pyramid else [(height, width)]
-        return _pooling(height, width, tuple(grids), code.device, code.dtype)
-
-
-@_kept
-def _added(keys: int, seen: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The channels [S', 8] that are added to keys: zeros, but UNSEEN in the last one of those behind the first `seen`.
-
-    The queries' added channels are 1.
-    """
-    added = torch.zeros(keys, ADDED)
-    added[seen:, -1] = UNSEEN
-    return added.to(device, dtype)
 
 
 class EnhancedAttention(nn.Module):
@@ -130,19 +131,18 @@ class EnhancedAttention(nn.Module):
         self.key = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def forward(self, queries: Tensor, keys: Tensor, height: int, width: int, bins: Tensor) -> Tensor:
-        """queries Q: [B, N, c], N = height * width; keys K: [B, S', c]; bins: [S, 4] of `PyramidPooling.bins`.
+    def forward(self, queries: Tensor, keys: Tensor, height: int, width: int, pyramid: Pyramid) -> Tensor:
+        """queries Q: [B, N, c], N = height * width; keys K: [B, S', c].
 
         Returns keys [B, S', c + 8] whose products with the queries and eight channels of 1 behind them are M'
         transposed, and UNSEEN for those behind the first S.
         """
         maps = queries.transpose(1, 2).unflatten(2, (height, width))  # [B, c, h, w]
-        pooled = nn.functional.adaptive_avg_pool2d(maps, DESCRIPTOR_GRID).flatten(2)  # [B, c, 64]
+        pooled = F.adaptive_avg_pool2d(maps, DESCRIPTOR_GRID).flatten(2)  # [B, c, 64]
         # W pool(K Q^T) = K (W pool Q^T), which is less to multiply.
-        described = torch.baddbmm(self.describe.bias, keys, nn.functional.linear(pooled, self.describe.weight))
-        descriptors = self.norm(described) + self.position(_sinusoids(bins, keys.shape[1]))  # [B, S', d]
+        described = torch.baddbmm(self.describe.bias, keys, F.linear(pooled, self.describe.weight))
+        descriptors = self.norm(described) + self.position(pyramid.sinusoids)  # [B, S', d]
         a, b = self.query(descriptors), self.key(descriptors)
-        added = _added(keys.shape[1], len(bins), keys.device, torch.float32)  # [S', 8]
 
         with torch.autocast(queries.device.type, enabled=False):
             spread, rows = queries.float(), keys.float()
@@ -152,24 +152,15 @@ class EnhancedAttention(nn.Module):
             variance = (rows @ covariance * rows).sum(dim=-1, keepdim=True).clamp_min(0)  # [B, S', 1]
             normed = (rows * (variance + self.norm.eps).rsqrt()).to(a.dtype)
             # PyTorch's kernel for CPUs takes values as wide as queries.
-            normed = nn.functional.pad(normed, (0, a.shape[2] - rows.shape[2]))
-            unseen = added[:, -1].to(a.dtype).expand(len(added), -1) if len(bins) < len(added) else None  # [S', S']
-            agreed = nn.functional.scaled_dot_product_attention(a[:, None], b[:, None], normed[:, None], unseen)
+            normed = F.pad(normed, (0, a.shape[2] - rows.shape[2]))
+            unseen = (
+                pyramid.added[:, -1].to(a.dtype).expand(len(pyramid.added), -1) if pyramid.filled else None
+            )  # [S', S']
+            agreed = F.scaled_dot_product_attention(a[:, None], b[:, None], normed[:, None], unseen)
             change = self.gamma * agreed[:, 0, :, : rows.shape[2]]  # [B, S', c]
-            means = nn.functional.pad(mean.transpose(1, 2), (0, ADDED - 1))  # [B, c, 8]
-            offsets = torch.baddbmm(added, change, means, alpha=-1)  # [B, S', 8]
+            means = F.pad(mean.transpose(1, 2), (0, ADDED - 1))  # [B, c, 8]
+            offsets = torch.baddbmm(pyramid.added, change, means, alpha=-1)  # [B, S', 8]
             return torch.cat([rows + change, offsets], dim=2).to(keys.dtype)
-
-
-@_kept
-def _sinusoids(bins: Tensor, keys: int) -> Tensor:
-    """bins [S, 4], the ones of `_pooling` -> [keys, 16]: sine and cosine of each coordinate at two frequencies.
-
-    Behind the first S they tell nothing.
-    """
-    bins = nn.functional.pad(bins, (0, 0, 0, keys - len(bins)))
-    angles = (bins[:, :, None] * torch.tensor([torch.pi, 4 * torch.pi], device=bins.device)).flatten(1)  # [S, 8]
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class CrossAttention(nn.Module):
@@ -190,14 +181,13 @@ class CrossAttention(nn.Module):
         self.enhance = EnhancedAttention() if enhanced else None
         self.as_published = False
 
-    def forward(self, updated: Codes, updated_keys: Codes, guide_keys: Codes, bins: Tensor) -> Codes:
+    def forward(self, updated: Codes, updated_keys: Codes, guide_keys: Codes, pyramid: Pyramid) -> Codes:
         """One code, or two with the same weights: SA's and AS's where they are tied.
 
-        updated: [B, C, h, w] each; updated_keys, guide_keys: the codes pooled alike; bins: [S, 4] of
-        `PyramidPooling.bins`. Returns the updated codes.
+        updated: [B, C, h, w] each; updated_keys, guide_keys: the codes pooled by `pyramid`. Returns the updated codes.
         """
         results, gamma = [], self.gamma.to(updated[0].dtype)
-        pairs = self.correlated(updated, guide_keys, bins)
+        pairs = self.correlated(updated, guide_keys, pyramid)
         for code, own_keys, (queries, keys) in zip(updated, updated_keys, pairs, strict=True):
             # Pooling and the 1x1 projection commute, so values are projected at S positions rather than N.
             values = tokens(self.value(own_keys))  # [B, S, C]
@@ -208,8 +198,8 @@ class CrossAttention(nn.Module):
             results.append(new.transpose(1, 2).unflatten(2, code.shape[-2:]))
         return results
 
-    def correlated(self, updated: Codes, guide_keys: Codes, bins: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Queries [B, N, c] and keys [B, S, c] of each code, whose products are the correlation, refined by EA.
+    def correlated(self, updated: Codes, guide_keys: Codes, pyramid: Pyramid) -> list[tuple[Tensor, Tensor]]:
+        """Queries [B, N, c] and keys [B, S', c] of each code, whose products are the correlation, refined by EA.
 
         With EA or a pyramid both have eight more channels.
         """
@@ -218,18 +208,17 @@ class CrossAttention(nn.Module):
         ]
         if self.enhance is not None:  # its operations are small and many: both codes share them
             queries, keys = (torch.cat(both) for both in zip(*pairs, strict=True))
-            keys = self.enhance(queries, keys, *updated[0].shape[-2:], bins)
+            keys = self.enhance(queries, keys, *updated[0].shape[-2:], pyramid)
             return list(zip(_with_ones(queries).chunk(len(pairs)), keys.chunk(len(pairs)), strict=True))
-        if pairs[0][1].shape[1] == len(bins):
+        if not pyramid.filled:
             return pairs
-        added = _added(pairs[0][1].shape[1], len(bins), bins.device, pairs[0][1].dtype)
-        added = added.expand(len(updated[0]), -1, -1)
+        added = pyramid.added.to(pairs[0][1].dtype).expand(len(updated[0]), -1, -1)
         return [(_with_ones(queries), torch.cat([keys, added], dim=2)) for queries, keys in pairs]
 
-    def weights(self, updated: Tensor, guide_keys: Tensor, bins: Tensor) -> Tensor:
+    def weights(self, updated: Tensor, guide_keys: Tensor, pyramid: Pyramid) -> Tensor:
         """Where each position of the updated code looks: [B, N, S], rows sum to one."""
-        ((queries, keys),) = self.correlated([updated], [guide_keys], bins)
-        return torch.softmax(queries @ keys.transpose(1, 2), dim=-1)[..., : len(bins)]
+        ((queries, keys),) = self.correlated([updated], [guide_keys], pyramid)
+        return torch.softmax(queries @ keys.transpose(1, 2), dim=-1)[..., : len(pyramid.bins)]
 
 
 def _with_ones(queries: Tensor) -> Tensor:

@@ -12,12 +12,12 @@ from torch import Tensor
 from xinggan.attention_file import AttentionMaps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.adversarial import pose_maps
-from xinggan.model.attention import CrossAttention, pyramid_grids
+from xinggan.model.attention import CrossAttention, Pyramid, pyramid_grids, pyramid_of
 from xinggan.model.blocks import CrossingBlock
 from xinggan.model.generator import XingGenerator
 from xinggan.model.method import Method
 from xinggan.model.published_method import PublishedXingGAN
-from xinggan.model.switches import Attention, Scale
+from xinggan.model.switches import Attention
 from xinggan.model.xing import XingGAN
 
 # Of each group the first joint that both images show, or else the first that the target shows.
@@ -57,12 +57,11 @@ def attention_maps(method: Method, batch: PosePair) -> AttentionMaps | None:
     pair = np.repeat(np.arange(len(joints), dtype=np.int16), [len(of_pair) for of_pair in joints])
     joint = np.concatenate(joints).astype(np.int16)
     code = height // STRIDE, width // STRIDE
-    grids = pyramid_grids(*code, architecture.pyramid) if architecture.scale == Scale.multi else [code]
     return AttentionMaps(
         weights=torch.stack([torch.stack(of_branch) for of_branch in weights]).half().cpu().numpy(),
         branches=np.array(branches),
         blocks=np.array(blocks, dtype=np.int16),
-        grids=np.array(grids, dtype=np.int16),
+        grids=np.array(pyramid_grids(*code, architecture.levels), dtype=np.int16),
         pair=pair,
         joint=joint,
         target=targets[pair, joint, :2],
@@ -95,27 +94,28 @@ def weights_at(
     source: [1, 3, H, W] in [-1, 1]; pose maps: [1, 18, H, W].
     """
     appearance, shape = generator.encode(source, source_maps, target_maps)
-    found = {}
+    pyramid, found = pyramid_of(appearance, generator.architecture.levels), {}
     for number, block in enumerate(generator.blocks, start=1):
         if number in (1, len(generator.blocks)):
-            found[number] = _block_weights(block, appearance, shape, at)  # type: ignore[arg-type]
-        appearance, shape = block(appearance, shape)
+            found[number] = _block_weights(block, appearance, shape, pyramid, at)  # type: ignore[arg-type]
+        appearance, shape = block(appearance, shape, pyramid)
     return found
 
 
-def _block_weights(block: CrossingBlock, appearance: Tensor, shape: Tensor, at: Tensor) -> dict[str, Tensor]:
-    """Of the branches that the block has; its codes as `CrossingBlock.forward` takes them."""
+def _block_weights(
+    block: CrossingBlock, appearance: Tensor, shape: Tensor, pyramid: Pyramid, at: Tensor
+) -> dict[str, Tensor]:
+    """Of the branches that the block has; its codes and their pyramid as `CrossingBlock.forward` takes them."""
     x, y = block.appearance(appearance), block.shape(shape)
-    x_keys, y_keys, bins = block.pool(x), block.pool(y), block.pool.bins(x)
     found = {}
     if block.shape_guided is not None:
-        found["SA"] = _rows(block.shape_guided, x, y_keys, bins, at)
+        found["SA"] = _rows(block.shape_guided, x, y, pyramid, at)
     if appearance_guided := block.shape_guided if block.tied else block.appearance_guided:
-        found["AS"] = _rows(appearance_guided, y, x_keys, bins, at)
+        found["AS"] = _rows(appearance_guided, y, x, pyramid, at)
     return found
 
 
-def _rows(attention: CrossAttention, updated: Tensor, guide_keys: Tensor, bins: Tensor, at: Tensor) -> Tensor:
+def _rows(attention: CrossAttention, updated: Tensor, guide: Tensor, pyramid: Pyramid, at: Tensor) -> Tensor:
     """Rows `at` of `CrossAttention.weights`, [Q, S] float32, without the others."""
-    ((queries, keys),) = attention.correlated([updated], [guide_keys], bins)
-    return torch.softmax(queries[0, at] @ keys[0].T, dim=-1)[:, : len(bins)].float()
+    ((queries, keys),) = attention.correlated([updated], [pyramid.pool(guide)], pyramid)
+    return torch.softmax(queries[0, at] @ keys[0].T, dim=-1)[:, : len(pyramid.bins)].float()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xinggan.model.attention import CrossAttention, PyramidPooling
+from xinggan.model.attention import CrossAttention, Pyramid
 from xinggan.model.chain import Chain, Dropout, InstanceNorm, ReflectedConvolution
-from xinggan.model.switches import Architecture, Attention, Branches, Norm, Scale
+from xinggan.model.switches import Architecture, Attention, Branches, Norm
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
@@ -73,23 +73,24 @@ class CrossingBlock(nn.Module):
         self.shape = ConvBlock(channels if first else 2 * channels, channels, a.norm, a.dropout, last_norm=False)
         attends = a.attention != Attention.none
         enhanced = a.attention == Attention.enhanced
-        self.pool = PyramidPooling(a.pyramid if a.scale == Scale.multi else ())
         self.shape_guided = CrossAttention(channels, enhanced) if attends and a.branches != Branches.shape else None
         self.tied = attends and a.branches == Branches.both and a.tie_projections  # SA's projections serve AS too
         own = attends and a.branches != Branches.appearance and not self.tied
         self.appearance_guided = CrossAttention(channels, enhanced) if own else None
 
-    def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
-        """appearance: [B, C, h, w]; shape: [B, C or 2C, h, w]. Returns F_I [B, C, h, w] and F_P [B, 2C, h, w]."""
+    def forward(self, appearance: Tensor, shape: Tensor, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
+        """appearance: [B, C, h, w]; shape: [B, C or 2C, h, w]; pyramid: of such codes.
+
+        Returns F_I [B, C, h, w] and F_P [B, 2C, h, w].
+        """
         x, y = self.appearance(appearance), self.shape(shape)
         x_new, y_new = x, y
         if self.shape_guided is not None or self.appearance_guided is not None:
-            x_keys, y_keys = self.pool(x), self.pool(y)  # S keys each, shared by both attentions
-            bins = self.pool.bins(x)
+            x_keys, y_keys = pyramid.pool(x), pyramid.pool(y)  # shared by both attentions
             if self.tied:
-                x_new, y_new = self.shape_guided([x, y], [x_keys, y_keys], [y_keys, x_keys], bins)  # type: ignore[misc]
+                x_new, y_new = self.shape_guided([x, y], [x_keys, y_keys], [y_keys, x_keys], pyramid)  # type: ignore[misc]
             elif self.shape_guided is not None:
-                (x_new,) = self.shape_guided([x], [x_keys], [y_keys], bins)
+                (x_new,) = self.shape_guided([x], [x_keys], [y_keys], pyramid)
             if self.appearance_guided is not None:
-                (y_new,) = self.appearance_guided([y], [y_keys], [x_keys], bins)
+                (y_new,) = self.appearance_guided([y], [y_keys], [x_keys], pyramid)
         return x_new, torch.cat([x_new, y_new], dim=1)

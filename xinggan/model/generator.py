@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.poses import JOINTS
+from xinggan.model.attention import pyramid_of
 from xinggan.model.blocks import CrossingBlock, Encoder
 from xinggan.model.fusion import FUSIONS
 from xinggan.model.switches import Architecture, Attention, Fusion, Scale
@@ -30,9 +31,9 @@ class XingGenerator(nn.Module):
         Raises ValueError unless H and W are divisible by 4 and at least 16.
         """
         appearance, shape = self.encode(source, source_pose_maps, target_pose_maps)
-        stages = []
+        pyramid, stages = pyramid_of(appearance, self.architecture.levels), []
         for block in self.blocks:
-            appearance, shape = block(appearance, shape)  # [B, C, H/4, W/4], [B, 2C, H/4, W/4]
+            appearance, shape = block(appearance, shape, pyramid)  # [B, C, H/4, W/4], [B, 2C, H/4, W/4]
             stages.append((appearance, shape))
         return self.fusion(stages, source)
 

@@ -95,6 +95,11 @@ class Architecture:
     tie_projections: bool = True  # SA and AS share query, key, value and gamma, as in the published code
     pyramid: tuple[int, ...] = (1, 3, 6, 8)  # bins along the shorter side, one number a level
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Of the pyramid; none with one scale."""
+        return tuple(self.pyramid) if self.scale == Scale.multi else ()
+
     def check(self) -> None:
         """Raise ValueError naming every switch whose value is out of range or has nothing to act on."""
         reasons = []
