@@ -137,7 +137,7 @@ class EnhancedAttention(nn.Module):
         Returns keys [B, S', c + 8] whose products with the queries and eight channels of 1 behind them are M'
         transposed, and UNSEEN for those behind the first S.
         """
-        maps = queries.transpose(1, 2).unflatten(2, (height, width))  # [B, c, h, w]
+        maps = queries.unflatten(1, (height, width)).permute(0, 3, 1, 2)  # [B, c, h, w]
         pooled = F.adaptive_avg_pool2d(maps, DESCRIPTOR_GRID).flatten(2)  # [B, c, 64]
         # W pool(K Q^T) = K (W pool Q^T), which is less to multiply.
         described = torch.baddbmm(self.describe.bias, keys, F.linear(pooled, self.describe.weight))
@@ -195,7 +195,7 @@ class CrossAttention(nn.Module):
                 new = tokens(code) + gamma * attend(queries, keys, values, as_published=True)
             else:
                 new = attend(queries, keys, gamma * values, onto=tokens(code))
-            results.append(new.transpose(1, 2).unflatten(2, code.shape[-2:]))
+            results.append(new.unflatten(1, code.shape[-2:]).permute(0, 3, 1, 2))
         return results
 
     def correlated(self, updated: Codes, guide_keys: Codes, pyramid: Pyramid) -> list[tuple[Tensor, Tensor]]:

@@ -39,7 +39,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, onto: Tensor | None = None
             _attend_again(part, key[some], value[some], to, as_published) for part, to in zip(parts, sums, strict=True)
         ]
         results.append(torch.cat(parts, dim=1))
-    return torch.cat(results)
+    return torch.cat(results) if len(results) > 1 else results[0]
 
 
 def _attend_at_once(query: Tensor, key: Tensor, value: Tensor, onto: Tensor | None, as_published: bool) -> Tensor:
