@@ -43,7 +43,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, onto: Tensor | None = None
 
 
 def _attend_at_once(query: Tensor, key: Tensor, value: Tensor, onto: Tensor | None, as_published: bool) -> Tensor:
-    return weighted(torch.softmax(query @ key.transpose(1, 2), dim=-1), value, onto, as_published)
+    correlation = query @ key.transpose(1, 2)
+    if correlation.requires_grad:
+        weights = torch.softmax(correlation, dim=-1)
+    else:  # in place: a second matrix of this size would come from the system, page by page, at each call
+        weights = torch.softmax(correlation, dim=-1, out=correlation)
+    return weighted(weights, value, onto, as_published)
 
 
 def _attend_again(query: Tensor, key: Tensor, value: Tensor, onto: Tensor | None, as_published: bool) -> Tensor:
