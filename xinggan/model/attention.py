@@ -54,6 +54,7 @@ class Pyramid(NamedTuple):
 
     @property
     def filled(self) -> bool:
+        """Whether there are keys behind the first S."""
         return len(self.bins) < len(self.added)
 
 
