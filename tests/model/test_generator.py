@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from golden import golden_weights, state_shapes
+from golden import SALT, golden_weights, state_shapes
 
 from xinggan.distributed import Processes
 from xinggan.model.chain import Dropout
@@ -130,7 +130,7 @@ def test_discriminator_reproduces_the_published_scores(shared, kind):
     judge = Discriminator(APPEARANCE_INPUTS if judged == "appearance" else SHAPE_INPUTS, norm=norm).eval()
     own = [name for name in judge.state_dict() if not name.endswith("num_batches_tracked")]
     judge.load_state_dict(dict(zip(own, weights.values(), strict=True)), strict=False)
-    image = torch.rand(1, judge[0].in_channels, 64, 48, generator=torch.Generator().manual_seed(8)) * 2 - 1
+    image = torch.rand(1, judge[0].in_channels, 64, 48, generator=torch.Generator().manual_seed(SALT + 1)) * 2 - 1
     with torch.no_grad():
         scores = judge(image)
     if dataset == "market":
