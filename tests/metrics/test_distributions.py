@@ -13,7 +13,7 @@ from xinggan.metrics.distributions import (
     precision_and_recall,
 )
 from xinggan.metrics.protocol import CLEAN, InceptionScoreSettings, KernelSettings
-from xinggan.metrics.weights_files import MetricUnavailable
+from xinggan.weights_files import MetricUnavailable
 
 
 def gaussian_features(seed: int, count: int, mean: float = 0.0, scale: float = 1.0, width: int = 12) -> torch.Tensor:

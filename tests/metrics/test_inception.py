@@ -7,8 +7,8 @@ import torch
 from xinggan.files import sha256_of
 from xinggan.metrics.extractors import extract, open_inception
 from xinggan.metrics.images import ImageSet
-from xinggan.metrics.weights_files import MetricUnavailable
 from xinggan.torchvision_operators import import_torchvision
+from xinggan.weights_files import MetricUnavailable
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 

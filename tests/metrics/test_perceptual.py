@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from xinggan.metrics.perceptual import open_lpips
-from xinggan.metrics.weights_files import MetricUnavailable
+from xinggan.weights_files import MetricUnavailable
 
 
 def test_lpips_of_the_authors_example_images(shared, monkeypatch):

@@ -72,17 +72,14 @@ def open_keypoint_rcnn(
             f"{what}; install torchvision from the same source and for the same device as torch, or use movenet"
         )
     import_torchvision()
-    import torch
     from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
 
-    from xinggan.metrics.weights_files import checkpoint_folder
+    from xinggan.weights_files import download, place_of
 
     choice = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1
-    file = checkpoint_folder() / choice.url.rsplit("/", 1)[-1]
+    file = place_of(choice.url)
     try:
-        if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(choice.url, str(file), hash_prefix=file.stem.rsplit("-", 1)[-1])
+        download(choice.url)
         detector = keypointrcnn_resnet50_fpn(weights=choice)
     except (OSError, RuntimeError) as error:
         where = f"put {file.name} (from {choice.url}) into {file.parent}"

@@ -9,8 +9,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from xinggan.metrics.protocol import InceptionScoreSettings, KernelSettings, ManifoldSettings
-from xinggan.metrics.weights_files import MetricUnavailable
 from xinggan.torchvision_operators import import_torchvision
+from xinggan.weights_files import MetricUnavailable
 
 DISTANCES_AT_ONCE = 2000  # rows of precision and recall's distance matrix in memory: 96 MB against 12,000 images
 

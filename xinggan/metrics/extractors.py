@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from xinggan.files import sha256_of
 from xinggan.metrics.images import ImageSet
-from xinggan.metrics.weights_files import MetricUnavailable, find_weights
 from xinggan.progress import Progress
 from xinggan.torchvision_operators import import_torchvision
+from xinggan.weights_files import MetricUnavailable, find_weights
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from xinggan.files import sha256_of
 from xinggan.metrics.protocol import LPIPS_NETWORKS
-from xinggan.metrics.weights_files import MetricUnavailable, find_weights
 from xinggan.torchvision_operators import import_torchvision
+from xinggan.weights_files import MetricUnavailable, find_weights
 
 LPIPS_VERSION = "0.1"
 

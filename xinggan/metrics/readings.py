@@ -15,8 +15,8 @@ from torch import Tensor
 from xinggan.metrics.images import ImageSet, ScoredPairs
 from xinggan.metrics.perceptual import open_lpips
 from xinggan.metrics.set_scores import Family, SetFeatures
-from xinggan.metrics.weights_files import MetricUnavailable
 from xinggan.progress import Progress
+from xinggan.weights_files import MetricUnavailable
 
 if TYPE_CHECKING:
     from xinggan.data.estimators import IdentifiedEstimator

@@ -29,7 +29,7 @@ from xinggan.metrics.similarity import (
     ssim_map,
 )
 from xinggan.metrics.values import MetricValue, Scores, described
-from xinggan.metrics.weights_files import MetricUnavailable
+from xinggan.weights_files import MetricUnavailable
 
 if TYPE_CHECKING:
     from xinggan.data.estimators import IdentifiedEstimator

@@ -25,7 +25,7 @@ from xinggan.metrics.extractors import Extractor, Features, extract, open_incept
 from xinggan.metrics.images import ImageSet, ScoredPairs
 from xinggan.metrics.protocol import Protocol
 from xinggan.metrics.values import Scores, described
-from xinggan.metrics.weights_files import MetricUnavailable
+from xinggan.weights_files import MetricUnavailable
 
 GENERATED = "generated images, one for each scored pair"
 MASKED = "generated images inside the body masks"

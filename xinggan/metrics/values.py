@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xinggan.metrics.catalogue import METRICS
 from xinggan.metrics.protocol import Protocol, plain
-from xinggan.metrics.weights_files import MetricUnavailable
+from xinggan.weights_files import MetricUnavailable
 
 
 @dataclass(frozen=True)

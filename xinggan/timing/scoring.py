@@ -32,7 +32,7 @@ def main() -> None:
     from xinggan.metrics.readings import Readings
     from xinggan.metrics.score import score_similarity
     from xinggan.metrics.values import Scores
-    from xinggan.metrics.weights_files import MetricUnavailable
+    from xinggan.weights_files import MetricUnavailable
 
     settings = DatasetSettings(people_train=2, people_test=options.people, test_pairs=options.pairs)
     split = prepare(settings, options.cache).test

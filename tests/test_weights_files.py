@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from xinggan import weights_files
 from xinggan.files import sha256_of
-from xinggan.metrics import weights_files
 
 
 def test_downloading_is_explicit_checked_and_told(tmp_path, monkeypatch, capsys):

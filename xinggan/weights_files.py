@@ -1,12 +1,14 @@
-"""Where the weights of real feature networks lie: in the usual download folder of torch's hub.
+"""Where the published weights of frozen networks lie: in the usual download folder of torch's hub.
 
 Scoring takes what is there and never downloads, so that a run gives the same metrics whether or not its machine reaches
 a network; a missing file makes a metric unavailable, and the reason says what to put where. To download explicitly,
-once: `python -m xinggan.metrics.weights_files alex inception`.
+once: `python -m xinggan.weights_files alex inception`.
 """
 
 import argparse
 from pathlib import Path
+
+from xinggan.files import atomic_path, sha256_of
 
 NETWORKS = {
     "alex": "AlexNet, the backbone of LPIPS (default)",
@@ -23,24 +25,17 @@ class MetricUnavailable(RuntimeError):
 def find_weights(network: str) -> Path:
     """The weights file of one of NETWORKS. Raises MetricUnavailable, saying what to put where, if it is not there."""
     url = source_of(network)
-    path = checkpoint_folder() / url.rsplit("/", 1)[-1]
+    path = place_of(url)
     if not path.is_file():
         raise MetricUnavailable(
             f"weights of {NETWORKS[network]} are missing: put {path.name} (from {url}) into {path.parent}, "
-            f"or run `python -m xinggan.metrics.weights_files {network}` where there is a network"
+            f"or run `python -m xinggan.weights_files {network}` where there is a network"
         )
     return path
 
 
-def checkpoint_folder() -> Path:
-    """The hub's folder for downloaded weights: $TORCH_HOME/hub/checkpoints."""
-    import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
 def source_of(network: str) -> str:
-    """The address that the network's own library downloads from."""
+    """The address that the network's own library downloads from. Raises ValueError for a name not in NETWORKS."""
     from xinggan.torchvision_operators import import_torchvision
 
     models = import_torchvision().models
@@ -54,24 +49,34 @@ def source_of(network: str) -> str:
     return enums[network].IMAGENET1K_V1.url
 
 
+def place_of(url: str) -> Path:
+    """Where torch's hub keeps the file of an address: $TORCH_HOME/hub/checkpoints/<name>."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
+def download(url: str) -> Path:
+    """The file of an address in its place, downloaded whole and checked unless it is there. Raises OSError without a
+    network and RuntimeError for a file whose hash is not the one in its name."""
+    import torch
+
+    path = place_of(url)
+    if not path.is_file():
+        hash_prefix = path.stem.rsplit("-", 1)[-1]  # torch's convention: the name ends in the hash's first digits
+        with atomic_path(path) as temporary:
+            torch.hub.download_url_to_file(url, str(temporary), hash_prefix=hash_prefix)
+    return path
+
+
 def main() -> None:
     """Download the named networks' weights to where `find_weights` looks."""
     parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="python -m xinggan.metrics.weights_files", description=main.__doc__
+        allow_abbrev=False, prog="python -m xinggan.weights_files", description=main.__doc__
     )
     parser.add_argument("networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help=", ".join(NETWORKS))
-    networks = parser.parse_args().networks
-    import torch
-
-    from xinggan.files import atomic_path, sha256_of
-
-    for network in networks:
-        url = source_of(network)
-        path = checkpoint_folder() / url.rsplit("/", 1)[-1]
-        if not path.is_file():
-            hash_prefix = path.stem.rsplit("-", 1)[-1]  # torch's convention: the name ends in the hash's first digits
-            with atomic_path(path) as temporary:
-                torch.hub.download_url_to_file(url, str(temporary), hash_prefix=hash_prefix)
+    for network in parser.parse_args().networks:
+        path = download(source_of(network))
         print(f"{network}: {path} (SHA-256 {sha256_of(path)})")
 
 
