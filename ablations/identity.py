@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 
 from ablations.config import LEFT_OPEN, compose, plain_values
 from ablations.settings import Budget, MethodSettings
+from xinggan.data.settings import PoseMap
 from xinggan.files import sha256_of
-from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
+from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, Scale
 
 SCHEMA = 1  # raised when what a configuration means changes, so that old runs are not taken for new ones
 EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"

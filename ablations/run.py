@@ -58,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
 def choices_table() -> str:
     """The keys people set most, their choices with the default first, and where the rest stands."""
     from ablations.settings import choices_of
-    from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
+    from xinggan.data.settings import PoseMap
+    from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, Scale
 
     rows: list[tuple[str, list[str]]] = [
         ("method", choices_of("method")),

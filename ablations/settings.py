@@ -11,19 +11,9 @@ from typing import Any
 
 import yaml
 
-from xinggan.data.settings import DatasetSettings
+from xinggan.data.settings import DatasetSettings, PoseMap
 from xinggan.model.outside import method_folders
-from xinggan.model.switches import (
-    Architecture,
-    Attention,
-    Branches,
-    Discriminators,
-    Fusion,
-    LossWeights,
-    Norm,
-    PoseMap,
-    Scale,
-)
+from xinggan.model.switches import Architecture, Attention, Branches, Discriminators, Fusion, LossWeights, Norm, Scale
 from xinggan.training.settings import TrainingSettings
 
 CONF = Path(__file__).parent / "conf"

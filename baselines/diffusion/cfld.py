@@ -27,9 +27,9 @@ from baselines.diffusion.source_prompt import FineFeatures, PerceptionRefinedDec
 from baselines.diffusion.texture_unet import Place, Size, SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS, heatmaps
+from xinggan.data.settings import PoseMap
 from xinggan.distributed import Processes
 from xinggan.model.blocks import pad_to_multiple
-from xinggan.model.switches import PoseMap
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from baselines.gan.body_parts import PARTS, Rectangles, rectangles
 from xinggan.data.poses import heatmaps
-from xinggan.model.switches import PoseMap
+from xinggan.data.settings import PoseMap
 
 BACKGROUND = PARTS  # its label; parts have 0 to 9
 LABELS = PARTS + 1

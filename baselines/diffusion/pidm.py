@@ -27,9 +27,9 @@ from baselines.diffusion.process import NoiseProcess, Prediction, prediction_pro
 from baselines.diffusion.samplers import sample, sampler_problems
 from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.model.adversarial import pose_maps
+from xinggan.data.poses import pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.model.method import Method
-from xinggan.model.switches import PoseMap
 
 
 class PIDM(Method):

@@ -16,8 +16,8 @@ from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.process import Prediction
 from baselines.diffusion.texture_unet import SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
+from xinggan.data.settings import PoseMap
 from xinggan.model.method import Method
-from xinggan.model.switches import PoseMap
 
 
 class PIDMFewStep(Method):

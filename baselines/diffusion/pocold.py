@@ -22,7 +22,7 @@ from baselines.diffusion.latent_poses import LABELS, latent_joint_maps, part_lab
 from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet, heads_of
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS
-from xinggan.model.switches import PoseMap
+from xinggan.data.settings import PoseMap
 
 
 @dataclass(frozen=True)

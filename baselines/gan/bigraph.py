@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from baselines.refusals import refuse
 from xinggan.data.poses import JOINTS
+from xinggan.data.settings import PoseMap
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder, normalisation
 from xinggan.model.fusion import ImageDecoder, weighted_sum
 from xinggan.model.generator import check_resolution
-from xinggan.model.switches import Discriminators, LossWeights, Norm, PoseMap
+from xinggan.model.switches import Discriminators, LossWeights, Norm
 
 
 class GraphConvolution(nn.Module):

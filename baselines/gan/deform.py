@@ -19,14 +19,14 @@ from torch.nn import functional as F
 
 from baselines.gan.body_parts import rectangles, warp_parts, with_symmetric_limbs
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import JOINTS
-from xinggan.model.adversarial import pose_maps
+from xinggan.data.poses import JOINTS, pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import pad_to_multiple
 from xinggan.model.chain import Dropout, InstanceNorm
 from xinggan.model.generator import check_resolution, initialise_generator, xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import LossWeights, PoseMap
+from xinggan.model.switches import LossWeights
 
 MOVED = 4  # resolutions whose appearance skips are moved, from the finest
 NOISY = 3  # decoder levels with dropout, from the innermost

@@ -26,11 +26,12 @@ from torch.nn import functional as F
 from baselines.gan.flow_sampling import affine_regularisation, sampling_correctness, style_loss
 from baselines.gan.gfla_networks import FINEST, Flows, GflaGenerator, image_discriminator
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.model.adversarial import pose_maps
+from xinggan.data.poses import pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.model.generator import xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method
-from xinggan.model.switches import AdversarialLoss, LossWeights, PoseMap
+from xinggan.model.switches import AdversarialLoss, LossWeights
 
 
 class GFLA(Method):

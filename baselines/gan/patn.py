@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.poses import JOINTS
+from xinggan.data.settings import PoseMap
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder
 from xinggan.model.fusion import ImageDecoder
 from xinggan.model.generator import check_resolution, xinggan
 from xinggan.model.published_method import PublishedGenerator
 from xinggan.model.published_state import DECODER, fill, norm_of, numbered, read_published, stream_modules
-from xinggan.model.switches import Discriminators, LossWeights, Norm, PoseMap
+from xinggan.model.switches import Discriminators, LossWeights, Norm
 
 
 class TransferBlock(nn.Module):

@@ -21,13 +21,13 @@ from torch.nn import functional as F
 
 from baselines.refusals import is_number, refuse
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import JOINTS
-from xinggan.model.adversarial import pose_maps
+from xinggan.data.poses import JOINTS, pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import normalisation, pad_to_multiple
 from xinggan.model.generator import check_resolution, initialise_generator
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import Norm, PoseMap
+from xinggan.model.switches import Norm
 
 GRID = (8, 4)  # rows and columns of what is fully connected
 CODE = 64  # numbers in the fully connected bottleneck

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from baselines.refusals import is_number, refuse
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import JOINTS
-from xinggan.model.adversarial import pose_maps
+from xinggan.data.poses import JOINTS, pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import normalisation, pad_to_multiple
 from xinggan.model.chain import Dropout
 from xinggan.model.generator import check_resolution, initialise_generator
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import Norm, PoseMap
+from xinggan.model.switches import Norm
 
 INPUTS = 3 + 2 * len(JOINTS)  # source image, source and target pose maps
 NOISY = 3  # decoder levels with dropout, from the innermost

@@ -7,9 +7,10 @@ import torch
 
 from xinggan.data.batch import images_to_float
 from xinggan.data.poses import heatmaps
+from xinggan.data.settings import PoseMap
 from xinggan.model.generator import XingGenerator, initialise_generator, xinggan
 from xinggan.model.published_method import PublishedGenerator
-from xinggan.model.switches import Norm, PoseMap
+from xinggan.model.switches import Norm
 
 
 def small_generator(norm: Norm) -> XingGenerator:

@@ -4,9 +4,11 @@ A pose is float32 [18, 3]: x (column) and y (row) in pixels, whole numbers at pi
 missing joint has visible 0 and x = y = -1. Joint order and limbs are written here and nowhere else.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from xinggan.data.settings import PoseMap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +35,7 @@ FAINT = 1e-12
 
 
 def heatmaps(
-    poses: "Tensor", height: int, width: int, sigma: float = 6.0, kind: Literal["gaussian", "onehot"] = "gaussian"
+    poses: "Tensor", height: int, width: int, sigma: float = 6.0, kind: PoseMap | str = PoseMap.gaussian
 ) -> "Tensor":
     """poses [B, 18, 3] -> float32 [B, 18, height, width] on the same device, all zero where a joint is missing.
 
@@ -47,17 +49,28 @@ def heatmaps(
     x, y, visible = poses.float().unbind(-1)  # [B, 18] each
     columns = torch.arange(width, device=poses.device, dtype=torch.float32)
     rows = torch.arange(height, device=poses.device, dtype=torch.float32)
-    if kind == "gaussian":
+    if kind == PoseMap.gaussian:
         across = torch.exp((columns - x[..., None]).square() / (-2 * sigma**2))  # [B, 18, W]
         down = torch.exp((rows - y[..., None]).square() / (-2 * sigma**2))  # [B, 18, H]
         across, down = (torch.where(factor < FAINT, 0.0, factor) for factor in (across, down))
-    elif kind == "onehot":
+    elif kind == PoseMap.onehot:
         across = (columns == (x[..., None] + 0.5).floor()).float()
         down = (rows == (y[..., None] + 0.5).floor()).float()
     else:
-        raise ValueError(f"pose map {kind!r} is not known; accepted: 'gaussian', 'onehot'")
+        raise ValueError(f"pose map {kind!r} is not known; accepted: {', '.join(PoseMap)}")
     down = down * (visible > 0)[..., None]
     return down[..., :, None] * across[..., None, :]  # [B, 18, H, W]
+
+
+def pose_maps(poses: "Tensor", image: "Tensor", kind: PoseMap, sigma: float) -> "Tensor":
+    """Heatmaps [B, 18, H, W] of `poses` [B, 18, 3], channels last, in the size of `image` [B, 3, H, W].
+
+    sigma: pixels.
+    """
+    import torch
+
+    height, width = image.shape[-2:]
+    return heatmaps(poses, height, width, sigma, kind).contiguous(memory_format=torch.channels_last)
 
 
 def draw_skeleton(

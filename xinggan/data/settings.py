@@ -1,6 +1,14 @@
-"""What determines a data set, as plain values: the `dataset` part of a configuration. Imports nothing heavy."""
+"""What determines a data set and its pose maps, as plain values. Imports nothing heavy."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class PoseMap(StrEnum):
+    """How a joint becomes a map (see `poses.heatmaps`)."""
+
+    gaussian = "gaussian"
+    onehot = "onehot"  # one pixel a joint, as the published DeepFashion maps ended up
 
 
 @dataclass

@@ -10,19 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import heatmaps
+from xinggan.data.poses import pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
 from xinggan.model.generator import initialise_generator
 from xinggan.model.losses import HistoryPool, PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import Discriminators, LossWeights, Norm, PoseMap
-
-
-def pose_maps(poses: Tensor, image: Tensor, kind: PoseMap, sigma: float) -> Tensor:
-    """Heatmaps [B, 18, H, W] of `poses` [B, 18, 3] in the size of `image` [B, 3, H, W]; sigma in pixels."""
-    height, width = image.shape[-2:]
-    maps = heatmaps(poses, height, width, sigma, kind.value)
-    return maps.contiguous(memory_format=torch.channels_last)
+from xinggan.model.switches import Discriminators, LossWeights, Norm
 
 
 class PoseTransferGAN(Method):

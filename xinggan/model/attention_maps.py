@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xinggan.attention_file import AttentionMaps
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.model.adversarial import pose_maps
+from xinggan.data.poses import pose_maps
 from xinggan.model.attention import CrossAttention, Pyramid, pyramid_grids, pyramid_of
 from xinggan.model.blocks import CrossingBlock
 from xinggan.model.generator import XingGenerator

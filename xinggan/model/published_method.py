@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.batch import images_to_float
+from xinggan.data.poses import pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.files import sha256_of
-from xinggan.model.adversarial import pose_maps
 from xinggan.model.method import Method
 from xinggan.model.published import load_published
-from xinggan.model.switches import PoseMap
 
 # Height and width of the images that the published generators were trained on, in pixels. Those of Market-1501 have
 # BatchNorm, those of DeepFashion InstanceNorm, and pose maps that had become one pixel a joint.

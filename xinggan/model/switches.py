@@ -53,11 +53,6 @@ class Norm(StrEnum):
     instance = "instance"  # DeepFashion, without affine parameters
 
 
-class PoseMap(StrEnum):
-    gaussian = "gaussian"
-    onehot = "onehot"  # one pixel a joint, as the published DeepFashion maps ended up
-
-
 class AdversarialLoss(StrEnum):
     bce = "bce"  # Market-1501
     lsgan = "lsgan"  # DeepFashion: least squares

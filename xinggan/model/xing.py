@@ -1,8 +1,9 @@
 """XingGAN and XingGAN++ as a method: their generator in the adversarial training of `xinggan.model.adversarial`."""
 
+from xinggan.data.settings import PoseMap
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.generator import XingGenerator
-from xinggan.model.switches import Architecture, Discriminators, LossWeights, PoseMap
+from xinggan.model.switches import Architecture, Discriminators, LossWeights
 
 
 class XingGAN(PoseTransferGAN):

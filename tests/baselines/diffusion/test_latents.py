@@ -11,7 +11,7 @@ from baselines.diffusion.autoencoder import encode, make_autoencoder
 from baselines.diffusion.latent_poses import BACKGROUND, latent_joint_maps, part_labels
 from baselines.diffusion.latents import PackedLatents
 from xinggan.data.batch import images_to_float
-from xinggan.model.switches import PoseMap
+from xinggan.data.settings import PoseMap
 
 pytest.importorskip("diffusers")
 
