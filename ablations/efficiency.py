@@ -199,8 +199,8 @@ def begin(row: Row) -> None:
 
 def finish_study(rows: list[Row], report: bool) -> int:
     """Write the study's list of records and build its report; the exit status."""
+    from ablations.record import list_rows
     from ablations.run import build
-    from ablations.study import list_rows
 
     folders = [row.record.folder for row in rows]
     runs = folders[0].parent

@@ -139,6 +139,12 @@ class RunRecord:
         write_atomically(self.folder / name, json.dumps(content, indent=1) + "\n")
 
 
+def list_rows(runs: Path, study: str, rows: list[tuple[str, str]]) -> None:
+    """Keep title and run directory's name of every row in <runs>/studies/<study>.json, for the report."""
+    listing = [{"title": title, "run": run} for title, run in rows]
+    write_atomically(runs / "studies" / f"{study}.json", json.dumps(listing, indent=1) + "\n")
+
+
 def environment() -> dict[str, Any]:
     """What a run was computed with: commit, packages, Python, CPU, threads, devices."""
     import torch

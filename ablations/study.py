@@ -9,7 +9,6 @@ Further words are those of `ablations.run` and hold for every row. Finished rows
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -137,7 +136,7 @@ def overlap(key: str, other: str) -> bool:
 
 def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> int:
     """Print one table of all rows that are done, write the study's list of runs, build its report; the exit status."""
-    from ablations.record import RunRecord
+    from ablations.record import RunRecord, list_rows
     from ablations.run import build
     from ablations.summary import print_table
 
@@ -148,14 +147,6 @@ def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> int:
     print_table(done)
     list_rows(runs, study, [(title, folder.name) for title, folder in titled])
     return build([folder for _, folder in done], runs.parent / "report" / study) if report else 0
-
-
-def list_rows(runs: Path, study: str, rows: list[tuple[str, str]]) -> None:
-    """Keep title and run directory's name of every row in <runs>/studies/<study>.json, for the report."""
-    from xinggan.files import write_atomically
-
-    listing = [{"title": title, "run": run} for title, run in rows]
-    write_atomically(runs / "studies" / f"{study}.json", json.dumps(listing, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,3 @@
 """Methods that XingGAN is compared with: trivial references, GANs and diffusion models."""
+
+import xinggan  # noqa: F401  sets how OpenMP waits, before torch is imported
