@@ -5,6 +5,7 @@ real test targets (`fid`), against the training images (`fid_train`), and with t
 images' place (`fid_real`), which is what a perfect method would reach against the training images.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -120,3 +121,54 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (*PER_PAIR, *OF_ONE_SET, *(against(m, suffix) for m in AGAINST_A_REFERENCE for suffix in REFERENCES))
 }
+
+GROUPS = (
+    "Each generated image beside its target",
+    "All generated images together",
+    "Against the training images",
+    "The real test images under the same metrics: what a perfect method would reach",
+)
+
+
+# What tables and figures say of a metric. A metric of another version, unknown here, keeps its bare name, has no unit
+# and no direction.
+
+
+def title(name: str) -> str:
+    return METRICS[name].title if name in METRICS else name
+
+
+def unit(name: str) -> str:
+    return METRICS[name].unit if name in METRICS else ""
+
+
+def higher_is_better(name: str) -> bool | None:
+    return METRICS[name].higher_is_better if name in METRICS else None
+
+
+def heading(name: str) -> str:
+    """Title, unit and an arrow to where better values are, for the head of a column: `PSNR [dB] ↑`."""
+    arrow = {True: " ↑", False: " ↓", None: ""}[higher_is_better(name)]
+    return title(name) + (f" [{unit(name)}]" if unit(name) else "") + arrow
+
+
+def direction(name: str) -> str:
+    """Unit and where better values are, for an axis whose panel has the metric's title."""
+    measured_in = f"{unit(name)}, " if unit(name) else ""
+    words = {True: f"{measured_in}higher is better →", False: f"← {measured_in}lower is better", None: unit(name)}
+    return words[higher_is_better(name)]
+
+
+def group(name: str) -> str:
+    """The table that the metric stands in, one of GROUPS."""
+    if name.endswith("_real"):
+        return GROUPS[3]
+    if name.endswith("_train"):
+        return GROUPS[2]
+    return GROUPS[0] if name not in METRICS or METRICS[name].per_image else GROUPS[1]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Distinct names in the catalogue's order, unknown ones at the end."""
+    places = {name: place for place, name in enumerate(METRICS)}
+    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))
