@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.diffusion.library import import_diffusers
+from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import draw_noise
+from xinggan.data.batch import images_to_float
 from xinggan.files import sha256_of
 from xinggan.model.blocks import pad_to_multiple
+from xinggan.model.method import Method
+from xinggan.training.schedule import learning_rate_factor
 
 AutoencoderKL = Any  # diffusers', imported only where it is used
 
@@ -162,3 +165,26 @@ def training_terms(autoencoder: AutoencoderKL, images: Tensor) -> dict[str, Tens
         "vae_l1": F.l1_loss(rebuilt.float(), images),
         "vae_divergence": KL_WEIGHT * divergence / images[0].numel(),
     }
+
+
+TERMS = ("vae_l1", "vae_divergence", "gradient_vae")
+
+
+def first_stage_steps(method: Method, share: float) -> int:
+    """The steps that the autoencoder trains for: `share` of those planned, at least one; 0 if it is from a file."""
+    return max(1, round(share * method.planned_steps)) if "vae" in method.optimisers else 0
+
+
+def first_stage_step(method: Method, autoencoder: AutoencoderKL, images: Tensor, step: int, steps: int) -> dict:
+    """One update of the autoencoder on target images, uint8 [B, 3, H, W]. Returns the losses TERMS, [] each."""
+    for group in method.optimisers["vae"].param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * learning_rate_factor(step, steps, steps // 2)
+    with method.autocast():
+        terms = training_terms(autoencoder, images_to_float(images))
+    gradient = method.update("vae", torch.stack(list(terms.values())).sum())
+    return {name: term.detach() for name, term in terms.items()} | {"gradient_vae": gradient}
+
+
+def idle(names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
+    """The losses of the stage that is not on: 0, as the trainer wants the same names from every step."""
+    return {name: torch.zeros((), device=device) for name in names}

@@ -16,15 +16,15 @@ already. Residual blocks and attention start as diffusers starts them, not at ze
 import torch
 from torch import Tensor
 
-from baselines.diffusion.guidance import (
+from baselines.diffusion.process import NoiseProcess, Prediction, kept_in_training, prediction_problems
+from baselines.diffusion.samplers import (
     disentangled_branches,
     for_branches,
     guidance_problems,
     guided,
-    kept_in_training,
+    sample,
+    sampler_problems,
 )
-from baselines.diffusion.process import NoiseProcess, Prediction, prediction_problems
-from baselines.diffusion.samplers import sample, sampler_problems
 from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import pose_maps

@@ -17,12 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from baselines.body_parts import LABELS, part_labels
 from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
-from baselines.diffusion.latent_poses import LABELS, latent_joint_maps, part_labels
 from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet, heads_of
 from xinggan.data.batch import PosePair
-from xinggan.data.poses import JOINTS
+from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.data.settings import PoseMap
+
+
+def latent_joint_maps(poses: Tensor, factor: int, grid: tuple[int, int], kind: PoseMap, sigma: float) -> Tensor:
+    """poses: [B, 18, 3] and sigma in pixels of the image; grid: h and w of the latents. Returns [B, 18, h, w]."""
+    places = (poses[..., :2].float() + 0.5) / factor - 0.5
+    return heatmaps(torch.cat([places, poses[..., 2:].float()], dim=-1), *grid, sigma / factor, kind.value)
 
 
 @dataclass(frozen=True)

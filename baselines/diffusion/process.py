@@ -108,3 +108,12 @@ def draw_noise(batch: Tensor) -> Tensor:
     """Standard normal noise for a training batch: [B, ...] like it."""
     processes = Processes.current
     return processes.own_rows(torch.randn(len(batch) * processes.count, *batch.shape[1:], device=batch.device))
+
+
+def kept_in_training(rows: int, dropout: float, device: torch.device) -> Tensor:
+    """bool [rows]: whether each training image keeps a condition, which it loses with probability `dropout`.
+
+    Drawn for the whole global batch, of which a process keeps its rows.
+    """
+    processes = Processes.current
+    return processes.own_rows(torch.rand(rows * processes.count, device=device) >= dropout)

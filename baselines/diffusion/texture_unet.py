@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.diffusion.library import import_diffusers
+from baselines.diffusion import import_diffusers
 from xinggan.data.poses import JOINTS
-from xinggan.model.chain import Dropout
+from xinggan.model.blocks import Dropout
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,16 @@ after its stage, in which they train their denoiser, do nothing here.
 import torch
 from torch import Tensor
 
-from baselines.diffusion.autoencoder import autoencoder_problems, decode, encode, make_autoencoder
-from baselines.diffusion.first_stage import TERMS, first_stage_step, first_stage_steps, idle
+from baselines.diffusion.autoencoder import (
+    TERMS,
+    autoencoder_problems,
+    decode,
+    encode,
+    first_stage_step,
+    first_stage_steps,
+    idle,
+    make_autoencoder,
+)
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.method import Method
 

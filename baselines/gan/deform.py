@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.gan.body_parts import rectangles, warp_parts, with_symmetric_limbs
+from baselines.body_parts import rectangles, warp_parts, with_symmetric_limbs
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
 from xinggan.data.settings import PoseMap
-from xinggan.model.blocks import pad_to_multiple
-from xinggan.model.chain import Dropout, InstanceNorm
+from xinggan.model.blocks import Dropout, InstanceNorm, pad_to_multiple
 from xinggan.model.generator import check_resolution, initialise_generator, xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam

@@ -10,21 +10,21 @@ Departures. Sampling correctness, perceptual and style loss look through the sui
 at full resolution (pooled to the flow's for sampling correctness), where the paper has deeper layers of VGG19. Sampling
 for the correctness loss is bilinear as in the paper (the code: a Gaussian of 4x4). The style weight is a hundredth of
 the published 500: Gram matrices of an early layer have larger entries, and draw stripes where they weigh much. A
-kernel's weighted patch is summed, not averaged (see `flow_sampling`). Weights are drawn as the library does (published:
+kernel's weighted patch is summed, not averaged (see `LocalAttention`). Weights are drawn as the library does (published:
 orthogonal). Both stages weigh their losses alike (published: the first four times as much, which Adam does not notice).
 Images are padded to a multiple of 64 x 32 by repeating their last row and column. Chosen here, where the paper is
 silent: the first stage's share of the steps.
 """
 
 from collections.abc import Sequence
-from math import inf
+from functools import cache
+from math import exp, inf
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.gan.flow_sampling import affine_regularisation, sampling_correctness, style_loss
-from baselines.gan.gfla_networks import FINEST, Flows, GflaGenerator, image_discriminator
+from baselines.gan.gfla_networks import EPSILON, FINEST, Flows, GflaGenerator, image_discriminator, sample, sources
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import pose_maps
 from xinggan.data.settings import PoseMap
@@ -32,6 +32,43 @@ from xinggan.model.generator import xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method
 from xinggan.model.switches import AdversarialLoss, LossWeights
+
+
+def sampling_correctness(source: Tensor, target: Tensor, flow: Tensor) -> Tensor:
+    """exp(-cosine / best cosine) at each place of the target, averaged, less its least value of 1 / e. Returns [].
+
+    The cosine is that of the target's features [B, C, h, w] with the source's where the flow points, the best that with
+    the most similar place anywhere in the source.
+    """
+    wanted = F.normalize(target.flatten(2), dim=1, eps=EPSILON)  # [B, C, h * w]
+    best = (F.normalize(source.flatten(2), dim=1, eps=EPSILON).mT @ wanted).amax(dim=1)  # [B, h * w]
+    cosine = F.cosine_similarity(sample(source, sources(flow)).flatten(2), target.flatten(2), dim=1, eps=EPSILON)
+    return torch.exp(-cosine / (best + EPSILON)).mean() - exp(-1)
+
+
+def affine_regularisation(flow: Tensor, size: int) -> Tensor:
+    """How far the flow is from affine: squared residuals of the best affine map of each size x size patch.
+
+    flow: [B, 2, h, w]; smaller maps have smaller patches. Returns [], summed over the patch and averaged over patches.
+    """
+    size = min(size, *flow.shape[-2:])
+    patches = F.unfold(flow.float().flatten(0, 1)[:, None], size)  # [2 B, n * n, number of patches]
+    residual = _residual_of_affine(size).to(flow.device) @ patches
+    return 2 * residual.square().sum(dim=1).mean()
+
+
+@cache
+def _residual_of_affine(size: int) -> Tensor:
+    """[n * n, n * n]: takes the values on a patch to what is left of them after the least-squares affine function."""
+    rows, columns = torch.meshgrid(*2 * [torch.arange(size, dtype=torch.float64)], indexing="ij")
+    design = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).flatten(0, 1)  # [n * n, 3]
+    return (torch.eye(size**2, dtype=torch.float64) - design @ torch.linalg.pinv(design)).float()
+
+
+def style_loss(generated: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the Gram matrices of two feature maps [B, C, H, W], divided by C * H * W."""
+    made, wanted = (features.flatten(2) @ features.flatten(2).mT for features in (generated, target))  # [B, C, C]
+    return F.l1_loss(made, wanted) / target[0].numel()
 
 
 class GFLA(Method):

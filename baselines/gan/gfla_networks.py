@@ -11,15 +11,65 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from baselines.gan.flow_sampling import LocalAttention
 from xinggan.data.poses import JOINTS
-from xinggan.model.chain import InstanceNorm, ReflectedConvolution
+from xinggan.model.blocks import InstanceNorm
 from xinggan.model.generator import check_resolution
 
 PADDED = (64, 32)  # height and width are padded to multiples: the flow estimator's deepest map has two places or more
 FINEST = 2  # halvings of the resolution at the finest attention
 
 Flows = list[tuple[Tensor, Tensor]]  # flow [B, 2, h, w] and mask [B, 1, h, w] at 1/4, then 1/8 of the resolution
+
+
+EPSILON = 1e-8
+
+
+def sample(features: Tensor, places: Tensor) -> Tensor:
+    """features: [B, C, h, w]; places: [B, rows, columns, 2], x and y counted in features.
+
+    Returns [B, C, rows, columns], bilinear; beyond its border the map goes on as it ends.
+    """
+    height, width = features.shape[-2:]
+    last = torch.tensor([width - 1, height - 1], device=features.device).clamp(min=1)
+    return F.grid_sample(features.float(), 2 * places / last - 1, padding_mode="border", align_corners=True)
+
+
+def sources(flow: Tensor) -> Tensor:
+    """flow: [B, 2, h, w] -> the places [B, h, w, 2] that it points to."""
+    height, width = flow.shape[-2:]
+    columns, rows = (torch.arange(size, device=flow.device) for size in (width, height))
+    here = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # [h, w, 2]
+    return here + flow.float().permute(0, 2, 3, 1)
+
+
+def local_patches(features: Tensor, flow: Tensor, size: int) -> Tensor:
+    """The size x size patches of the features [B, C, h, w] around where the flow points: [B, C, size * size, h, w]."""
+    reach = torch.arange(size, device=flow.device) - size // 2
+    offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), dim=-1).view(1, -1, 1, 1, 2)  # row by row
+    places = sources(flow)[:, None] + offsets  # [B, n * n, h, w, 2]
+    return sample(features, places.flatten(1, 2)).unflatten(2, (size * size, -1))
+
+
+class LocalAttention(nn.Module):
+    """Content-aware sampling : a softmax kernel for each place weighs the patch that the flow points to.
+
+    The kernel is predicted from that patch and from the target's own. The weighted patch is summed, where the paper
+    averages it: 1 / size ** 2 of a softmax's sum leaves the source so faint that short trainings do not find it. The
+    first layer is linear in both patches, so it is computed as a sum, which spares a copy of the target's patches.
+    """
+
+    def __init__(self, channels: int, size: int, hidden: int):
+        super().__init__()
+        self.size = size
+        self.target = nn.Conv2d(channels, hidden, size, padding=size // 2, padding_mode="replicate")
+        self.source = nn.Conv2d(channels * size**2, hidden, 1, bias=False)
+        self.kernel = nn.Sequential(nn.LeakyReLU(0.1), nn.Conv2d(hidden, size**2, 1), nn.Softmax(dim=1))
+
+    def forward(self, source: Tensor, target: Tensor, flow: Tensor) -> Tensor:
+        """source, target: features [B, C, h, w]; flow: [B, 2, h, w]. Returns [B, C, h, w]."""
+        patches = local_patches(source, flow, self.size)  # [B, C, n * n, h, w]
+        kernel = self.kernel(self.target(target) + self.source(patches.flatten(1, 2)))  # [B, n * n, h, w]
+        return (patches * kernel[:, None]).sum(dim=2)
 
 
 def activated(channels: int, convolution: nn.Module) -> list[nn.Module]:
@@ -155,7 +205,7 @@ def image_discriminator(width: int = 32, levels: int = 3) -> nn.Sequential:
 
 
 def _reflecting(inputs: int, outputs: int) -> nn.Conv2d:
-    return ReflectedConvolution(inputs, outputs, 3, padding=1)
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
 
 
 def _padded(images: Tensor) -> Tensor:

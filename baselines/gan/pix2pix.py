@@ -18,8 +18,7 @@ from baselines.refusals import is_number, refuse
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
 from xinggan.data.settings import PoseMap
-from xinggan.model.blocks import normalisation, pad_to_multiple
-from xinggan.model.chain import Dropout
+from xinggan.model.blocks import Dropout, normalisation, pad_to_multiple
 from xinggan.model.generator import check_resolution, initialise_generator
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method, adam

@@ -5,10 +5,16 @@ import torch
 from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
 
 from ablations.config import compose
-from baselines.diffusion.cfld import CFLD, cubic_timesteps
+from baselines.diffusion.cfld import (
+    CFLD,
+    FineFeatures,
+    PerceptionRefinedDecoder,
+    PromptedAttention,
+    attention,
+    cubic_timesteps,
+)
 from baselines.diffusion.latent_diffusion import Seen
 from baselines.diffusion.samplers import counted_evaluations
-from baselines.diffusion.source_prompt import FineFeatures, PerceptionRefinedDecoder, PromptedAttention, attention
 
 pytest.importorskip("diffusers")
 

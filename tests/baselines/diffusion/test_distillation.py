@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussian_data import GaussianData, rates
 
-from baselines.diffusion.distillation import ddim_steps, distillation_loss, distillation_problems, few_step_sample
+from baselines.diffusion.pidm_few_step import ddim_steps, distillation_loss, distillation_problems, few_step_sample
 from baselines.diffusion.process import NoiseProcess
 from baselines.diffusion.samplers import counted_evaluations, sample, sampling_timesteps
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from baselines.diffusion.guidance import (
+from baselines.diffusion.process import kept_in_training
+from baselines.diffusion.samplers import (
     cascaded_branches,
     disentangled_branches,
     for_branches,
     guidance_problems,
     guided,
-    kept_in_training,
 )
 from xinggan.distributed import Processes
 

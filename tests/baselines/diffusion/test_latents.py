@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from baselines.body_parts import BACKGROUND, part_labels
 from baselines.diffusion.autoencoder import encode, make_autoencoder
-from baselines.diffusion.latent_poses import BACKGROUND, latent_joint_maps, part_labels
-from baselines.diffusion.latents import PackedLatents
+from baselines.diffusion.latent_diffusion import PackedLatents
+from baselines.diffusion.pocold import latent_joint_maps
 from xinggan.data.batch import images_to_float
 from xinggan.data.settings import PoseMap
 

@@ -5,9 +5,9 @@ import torch
 from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
 
 from ablations.config import ConfigurationError, compose
+from baselines.body_parts import part_labels
 from baselines.diffusion.autoencoder import make_autoencoder
 from baselines.diffusion.latent_diffusion import Seen
-from baselines.diffusion.latent_poses import part_labels
 from baselines.diffusion.pocold import PoCoLD, PoseConstrainedAttention, Texture
 from baselines.diffusion.samplers import counted_evaluations
 

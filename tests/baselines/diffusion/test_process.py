@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussian_data import GaussianData
 
-from baselines.diffusion.library import import_diffusers
+from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import (
     TIMESTEPS,
     NoiseProcess,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gaussian_data import GaussianData
 
-from baselines.diffusion.library import import_diffusers
+from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import NoiseProcess, Prediction
 from baselines.diffusion.samplers import SAMPLERS, counted_evaluations, sample, sampler_problems, sampling_timesteps
 

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.gan.flow_sampling import (
-    LocalAttention,
-    affine_regularisation,
-    local_patches,
-    sample,
-    sampling_correctness,
-    sources,
-    style_loss,
-)
+from baselines.gan.gfla import affine_regularisation, sampling_correctness, style_loss
+from baselines.gan.gfla_networks import LocalAttention, local_patches, sample, sources
 
 
 def slow_sample(features, x, y):

@@ -6,8 +6,7 @@ from hydra.utils import instantiate
 from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
 
 from ablations.config import compose
-from baselines.gan.flow_sampling import style_loss
-from baselines.gan.gfla import GFLA
+from baselines.gan.gfla import GFLA, style_loss
 from baselines.gan.gfla_networks import GflaGenerator, image_discriminator
 from xinggan.data.batch import images_to_float
 from xinggan.model.losses import PerceptualLoss, adversarial_loss

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.gan.body_parts import (
+from baselines.body_parts import (
     BOXES,
     LIMBS,
     PARTS,

@@ -1,7 +1,8 @@
-"""Body parts in affine motion, as in Deform (Siarohin et al., CVPR 2018): features are moved part by part.
+"""Ten rectangular body parts of a pose: they move features in Deform and label positions in PoCoLD.
 
-Ten rectangles around head, torso and limbs are laid in the source and in the target pose; one affine transform a part
-takes the target's to the source's; features are sampled through all ten at once and the maximum over parts is kept.
+As in Deform (Siarohin et al., CVPR 2018), rectangles around head, torso and limbs are laid in the source and in the
+target pose, and one affine transform a part maps the target's rectangle to the source's. PoCoLD asks which part a
+position belongs to; there the rectangles stand in for DensePose, which the suite's data sets do not have.
 
 Head and torso rectangles reach half a limb's thickness beyond their joints (the published code enlarges its masks too).
 Chosen here, where the paper is silent: two visible joints make a head and three a torso, sides are at least a pixel,
@@ -22,6 +23,8 @@ LIMBS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
 SYMMETRIC = (2, 3, 0, 1, 6, 7, 4, 5)
 BOXES = ((HEAD_JOINTS, 2), (TORSO_JOINTS, 3))  # head and torso, with the visible joints that they need
 PARTS = len(BOXES) + len(LIMBS)
+BACKGROUND = PARTS  # its label; parts have 0 to 9
+LABELS = PARTS + 1
 DIAGONALS = ((2, 11), (5, 8))  # of the torso: shoulder to the other side's hip
 
 
@@ -96,25 +99,45 @@ def affine_transforms(source: Rectangles, target: Rectangles) -> Tensor:
 
 
 def warp_parts(features: Tensor, source: Rectangles, target: Rectangles, stride: int) -> Tensor:
-    """features: [B, C, h, w], a feature every `stride` pixels of the source image. Returns them in the target pose.
+    """Move features [B, C, h, w], one every `stride` pixels of the source image, into the target pose.
 
-    Every part is sampled where its transform points, is 0 outside its target rectangle or if it is unknown in either
-    pose, and the maximum over the parts is taken for each channel.
+    Each part is sampled where its transform points. It is 0 outside its target rectangle and where it is unknown in
+    either pose. Returns the maximum over the parts for each channel, [B, C, h, w].
     """
     height, width = features.shape[-2:]
-    rows, columns = (
-        (torch.arange(size, device=features.device) + 0.5) * stride - 0.5  # pixels at the features' centres
-        for size in (height, width)
-    )
-    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # [h, w, 2]: x, y
-    away = places - target.centre[:, :, None, None]  # [B, 10, h, w, 2]
-    lengths = target.axes.square().sum(-1)[:, :, None, None]  # [B, 10, 1, 1, 2]
-    inside = (torch.einsum("bphwx,bpax->bphwa", away, target.axes).abs() <= lengths).all(dim=-1)
-    inside &= (source.known & target.known)[:, :, None, None]  # [B, 10, h, w]
-
+    places = feature_centres(height, width, stride, features.device)  # [h, w, 2]
+    inside = covered(target, places) & source.known[:, :, None, None]  # [B, 10, h, w]
     affine = affine_transforms(source, target)
     moved = torch.einsum("hwx,bpyx->bphwy", places, affine[..., :2]) + affine[:, :, None, None, :, 2]
     extent = torch.tensor([width * stride, height * stride], device=features.device)
     grid = ((2 * moved + 1) / extent - 1).flatten(1, 2)  # [B, 10 h, w, 2]: from -1 to 1
     sampled = F.grid_sample(features.float(), grid, align_corners=False)  # [B, C, 10 h, w]
     return (sampled.unflatten(2, (PARTS, height)) * inside[:, None]).amax(dim=2)
+
+
+def part_labels(poses: Tensor, stride: int, grid: tuple[int, int]) -> Tensor:
+    """The part at each feature of a `grid` (h, w), one every `stride` pixels: int64 [B, h, w], 0 to 10.
+
+    poses: [B, 18, 3] in pixels. A feature in several parts belongs to the last of head, torso, arms, legs: limbs lie
+    over the torso. A feature in no part has the label BACKGROUND.
+    """
+    height, width = grid
+    places = feature_centres(height, width, stride, poses.device)
+    inside = covered(rectangles(poses, height * stride), places)  # [B, 10, h, w]
+    order = torch.arange(1, PARTS + 1, device=poses.device).view(-1, 1, 1)
+    last = (inside * order).amax(dim=1)  # [B, h, w]: 0 where no part is
+    return torch.where(last > 0, last - 1, BACKGROUND)
+
+
+def feature_centres(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    """x and y in pixels of the centres of height x width features, one every `stride` pixels: [h, w, 2]."""
+    rows, columns = ((torch.arange(size, device=device) + 0.5) * stride - 0.5 for size in (height, width))
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+
+
+def covered(parts: Rectangles, places: Tensor) -> Tensor:
+    """Whether each of the places [h, w, 2] (x, y in pixels) lies in each part that is known: bool [B, 10, h, w]."""
+    away = places - parts.centre[:, :, None, None]  # [B, 10, h, w, 2]
+    lengths = parts.axes.square().sum(-1)[:, :, None, None]  # [B, 10, 1, 1, 2]
+    inside = (torch.einsum("bphwx,bpax->bphwa", away, parts.axes).abs() <= lengths).all(dim=-1)
+    return inside & parts.known[:, :, None, None]
