@@ -10,7 +10,7 @@ Departures. Sampling correctness, perceptual and style loss look through the sui
 at full resolution (pooled to the flow's for sampling correctness), where the paper has deeper layers of VGG19. Sampling
 for the correctness loss is bilinear as in the paper (the code: a Gaussian of 4x4). The style weight is a hundredth of
 the published 500: Gram matrices of an early layer have larger entries, and draw stripes where they weigh much. A
-kernel's weighted patch is summed, not averaged (see `LocalAttention`). Weights are drawn as the library does (published:
+kernel's weighted patch is summed, not averaged (`LocalAttention`). Weights are drawn as the library does (published:
 orthogonal). Both stages weigh their losses alike (published: the first four times as much, which Adam does not notice).
 Images are padded to a multiple of 64 x 32 by repeating their last row and column. Chosen here, where the paper is
 silent: the first stage's share of the steps.
