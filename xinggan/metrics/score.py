@@ -21,7 +21,6 @@ from xinggan.metrics.readings import Readings, compare
 from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, score_sets
 from xinggan.metrics.similarity import (
     l1,
-    masked_images_ssim,
     mean_inside,
     mean_without_border,
     psnr,
@@ -134,7 +133,7 @@ def _ssim_values(generated: Tensor, target: Tensor, mask: Tensor, protocol: Prot
         return {"ssim": ssim(generated, target, protocol.ssim)}
     framed = _of_the_frame(protocol.ssim)
     if protocol.mask.ssim_inside == MULTIPLIED:
-        inside = masked_images_ssim(generated, target, mask, framed)
+        inside = ssim(generated * mask, target * mask, framed)
         return {"ssim": ssim(generated, target, protocol.ssim), "mask_ssim": inside}
     similarity = ssim_map(generated, target, framed)
     shared = framed == protocol.ssim
