@@ -29,8 +29,8 @@ def build_report(
     stops.
     """
     from reports.notebook import PageHead, run_notebooks, to_html
-    from reports.preferences import read_key
     from reports.records import load_records
+    from reports.user_study.preferences import read_key
     from xinggan.files import write_atomically
 
     runs, out = Path(runs).resolve(), Path(out).resolve()
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="only these runs: names, patterns such as 'xinggan*', beginnings of run ids, conditions (scale=single)",
     )
     parser.add_argument("--answers", nargs="+", type=Path, default=[], metavar="FILE", help="of a human study")
-    parser.add_argument("--key", type=Path, help="the study's key, which reports.study_page wrote")
+    parser.add_argument("--key", type=Path, help="the study's key, which reports.user_study.page wrote")
     parser.add_argument("--show-code", action="store_true", help="keep the notebooks' code in the pages, folded")
     options = parser.parse_args(arguments)
     if bool(options.answers) != bool(options.key):

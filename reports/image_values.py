@@ -12,8 +12,8 @@ from reports.grids import NARROW, WIDE, GridLook, picture_rows
 from reports.panels import panels, title_of, wrap
 from reports.records import Records
 from reports.standings import standings
-from reports.study_pictures import StudyPictures, open_pictures
 from reports.style import SETTINGS, WIDE_INCHES, looks
+from reports.user_study.pictures import StudyPictures, open_pictures
 
 DRAWN = ("ssim", "lpips", "perceptual_embedded", "pckh", "pckh_embedded")
 CASES = 4  # test pairs shown of the best, and of the worst
@@ -84,8 +84,8 @@ def cases(records: Records, kind: str) -> Cases | None:
     best_first = lowest_first[::-1] if measures.higher_is_better(metric) else lowest_first
     chosen = best_first[:CASES] if kind == "best" else best_first[::-1][:CASES]
     titles = records.titles()
-    names = [titles[record.run] for record in pictures.records if record.run in titles]
-    if not chosen or len(names) != len(pictures.records):
+    names = [titles[run] for run in pictures.titles if run in titles]
+    if not chosen or len(names) != len(pictures.titles):
         return None
     try:
         rows = [_row(pictures, there[pair]) for pair in chosen]
@@ -98,7 +98,7 @@ def cases(records: Records, kind: str) -> Cases | None:
 
 def _row(pictures: StudyPictures, pair) -> list[np.ndarray]:
     given = [pictures.given(pair, which) for which in ("source", "target_pose", "target")]
-    return [*given, *(pictures.generated(pair, record.run) for record in pictures.records)]
+    return [*given, *(pictures.generated(pair, run) for run in pictures.titles)]
 
 
 def _drawn(heads: list[str], rows: list[list[np.ndarray]], look: GridLook) -> Image.Image:

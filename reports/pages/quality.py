@@ -10,9 +10,9 @@ from markupsafe import Markup
 from reports import figures, image_values, literature, measures, tables
 from reports.embedded import figure, grid, kept_table, table_links
 from reports.markup import Shown, details, join, listing, paragraph
-from reports.preferences import preference_table
 from reports.records import Records
 from reports.standings import Standing, p_text, standings
+from reports.user_study.preferences import preference_table
 from xinggan.files import write_atomically
 
 BEHIND_HEADS = ("metric", "best", "run", "behind by", "95 % interval", "n", "pairs on which it is better", "test")
@@ -103,7 +103,7 @@ def published(records: Records, output: Path | str) -> Shown:
 def people(answers: Sequence[str], key: str | None, output: Path | str) -> Shown:
     """Rates of a human study with intervals, when its answers were given."""
     if not answers or key is None:
-        told = "No answers were given: python -m reports.build --answers FILES --key KEY (see reports.study_page)."
+        told = "No answers were given: python -m reports.build --answers FILES --key KEY (see reports.user_study.page)."
         return Shown(paragraph(told, "none"))
     frame = preference_table([Path(file) for file in answers], Path(key))
     rows = [

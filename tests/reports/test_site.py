@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from make_miniature import RUNS
+from study_runs import answer_file, answered, key_of, right, write
 from test_build import Page
-from test_preferences import answer_file, answered, key_of, right, write
 
 from reports.build import PAGES, file_of, main
 from reports.records import load_records

@@ -10,35 +10,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from study_runs import COLOURS, MARKUP, painted_runs, told
+from study_runs import COLOURS, MARKUP, told
 
-from reports.preferences import read_key
-from reports.study_page import build_study, main
-from reports.study_trials import scrambled
+from reports.user_study.page import build_study, main
+from reports.user_study.pictures import scrambled
+from reports.user_study.preferences import read_key
 from xinggan.data.packed import open_packed
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, fabricator):
-    return painted_runs(tmp_path_factory.mktemp("study"), fabricator)
-
-
-@pytest.fixture(scope="module")
-def data(runs):
-    return open_packed(next((runs[0].parents[1] / "cache").glob("synthetic-*"))).test
 
 
 def pixels(page: Path, name: str) -> np.ndarray:
     return np.asarray(Image.open(page.parent / "pictures" / f"{name}.png"))
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("kind", ["real-or-generated", "side-by-side"])
-def test_every_picture_is_the_one_that_the_key_names(runs, data, tmp_path, kind):
+def test_every_picture_is_the_one_that_the_key_names(runs, tmp_path, kind):
+    data = open_packed(next((runs[0].parents[1] / "cache").glob("synthetic-*"))).test
     page, key_file = build_study(runs, tmp_path / "study", kind=kind, pairs=4, seed=3)
-    key = read_key(key_file)
+    trials = read_key(key_file)["trials"]
     pair_of = {data.pair_id(number): number for number in range(len(data))}
     for entry in told(page)["trials"]:
-        trial = key["trials"][entry["trial"]]
+        trial = trials[entry["trial"]]
         pair = pair_of[trial["pair_id"]]
         source, target = data.pairs[pair]
         for name, maker in trial["pictures"].items():
@@ -59,10 +54,10 @@ def test_every_picture_is_the_one_that_the_key_names(runs, data, tmp_path, kind)
 
 def test_all_methods_are_judged_on_the_same_pairs_and_half_of_the_pictures_are_real(runs, tmp_path):
     _, key_file = build_study(runs, tmp_path / "study", pairs=5)
-    judged = [trial for trial in read_key(key_file)["trials"].values() if not trial["practice"]]
     pairs: dict[str, list[str]] = {}
-    for trial in judged:
-        pairs.setdefault(next(iter(trial["pictures"].values())), []).append(trial["pair_id"])
+    for trial in read_key(key_file)["trials"].values():
+        if not trial["practice"]:
+            pairs.setdefault(next(iter(trial["pictures"].values())), []).append(trial["pair_id"])
     first, second = (sorted(pairs[run.name]) for run in runs)
     assert first == second and len(first) == 5
     assert len({pair.split("___")[1] for pair in pairs["real"]}) == 10 and len(pairs["scrambled"]) == 1
@@ -70,13 +65,12 @@ def test_all_methods_are_judged_on_the_same_pairs_and_half_of_the_pictures_are_r
 
 def test_nothing_that_participants_get_says_who_made_a_picture(runs, tmp_path):
     page, key_file = build_study(runs, tmp_path / "study", kind="side-by-side", pairs=3)
-    names = sorted(path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*") if path.is_file())
+    names = sorted(files_of(page.parent))
     assert names == ["index.html", *(f"pictures/{number:03d}.png" for number in range(1, len(names)))]
     text = page.read_text()
     for run in runs:
         assert run.name not in text and run.name.split("-")[0] not in text.split("<script")[1]
-    assert MARKUP not in text and str(tmp_path) not in text
-    assert not any(word in text for word in ("identical", "truth", "scrambled"))
+    assert not any(word in text for word in (MARKUP, str(tmp_path), "identical", "truth", "scrambled"))
     for entry in told(page)["trials"]:
         assert set(entry) == {"trial", "practice", "pictures", "source", "target_pose"}
     assert all(not Image.open(path).info for path in page.parent.rglob("*.png"))
@@ -91,21 +85,12 @@ def test_text_of_the_command_line_is_escaped_and_nothing_is_loaded_from_elsewher
 
 
 def test_the_same_words_give_the_same_study_and_another_seed_another(runs, tmp_path):
-    studies = [
-        build_study(runs, tmp_path / str(seed) / name, pairs=3, seed=seed)
-        for seed, name in [(1, "a"), (1, "b"), (2, "a")]
-    ]
-    contents = [
-        {
-            path.relative_to(page.parent).as_posix(): path.read_bytes()
-            for path in page.parent.rglob("*")
-            if path.is_file()
-        }
-        for page, _ in studies
-    ]
-    keys = [read_key(key) for _, key in studies]
-    assert contents[0] == contents[1] and keys[0] == keys[1]
-    assert keys[0]["study"] != keys[2]["study"] and keys[0]["trials"] != keys[2]["trials"]
+    (page, key), (again, same), (_, other) = (
+        build_study(runs, tmp_path / str(number) / "a", pairs=3, seed=seed) for number, seed in enumerate((1, 1, 2))
+    )
+    assert files_of(page.parent) == files_of(again.parent) and read_key(key) == read_key(same)
+    assert read_key(key)["study"] != read_key(other)["study"]
+    assert read_key(key)["trials"] != read_key(other)["trials"]
 
 
 def test_a_record_that_was_copied_elsewhere_gives_its_examples(runs, tmp_path, capsys):
@@ -116,8 +101,8 @@ def test_a_record_that_was_copied_elsewhere_gives_its_examples(runs, tmp_path, c
     for path in (copied / "generated" / "examples").iterdir():
         Image.open(path).resize((16, 32)).save(path)
     page, key_file = build_study([copied], tmp_path / "study")
-    real = {row["pair_id"] for row in json.loads((copied / "generated" / "manifest.json").read_text())[:12]}
-    assert {trial["pair_id"] for trial in read_key(key_file)["trials"].values()} <= real
+    kept = {row["pair_id"] for row in json.loads((copied / "generated" / "manifest.json").read_text())[:12]}
+    assert {trial["pair_id"] for trial in read_key(key_file)["trials"].values()} <= kept
     assert "12 example pairs" in capsys.readouterr().err and page.is_file()
 
 
@@ -165,7 +150,7 @@ def test_a_study_that_people_may_be_answering_is_not_overwritten(runs, tmp_path)
 
 def test_help_and_refusals_load_nothing_heavy(tmp_path):
     script = (
-        "import sys\nfrom reports.study_page import main\n"
+        "import sys\nfrom reports.user_study.page import main\n"
         f"main(['--runs', {str(tmp_path / 'none')!r}, '--out', 'x'])\n"
         "print({'torch', 'numpy', 'pandas', 'jinja2'} & set(sys.modules))"
     )

@@ -56,7 +56,7 @@ function randomNumbers(seed) {
   };
 }
 
-// Practice first; each part is shuffled (Fisher and Yates), then a coin is thrown for the side of each trial's first picture.
+// Practice first; each part is shuffled (Fisher and Yates), then the side of each trial's first picture is drawn.
 function orderOf(seed) {
   const random = randomNumbers(seed);
   const shuffled = (trials) => {

@@ -2,7 +2,7 @@
 
 import json
 import math
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,87 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from study_runs import A, B, answer_file, answered, key_of, right, write
 
-from reports.preferences import LARGEST_BYTES, main, preference_table, rate_interval, read, read_key
-
-RUNS = {"a-000000000001": "xinggan", "b-000000000002": "pidm <b>"}
-A, B = RUNS
-
-
-def key_of(kind: str) -> dict[str, Any]:
-    """Forty judged trials, two for practice, six catch trials."""
-    trials: dict[str, Any] = {}
-
-    def add(role: str, *makers: str, practice: bool = False) -> None:
-        number = len(trials)
-        pictures = {f"{2 * number + place:03d}": maker for place, maker in enumerate(makers)}
-        trials[f"t{number:03d}"] = {"role": role, "practice": practice, "pair_id": "x", "pictures": pictures}
-
-    if kind == "side-by-side":
-        for number in range(42):
-            add("pair", A, B, practice=number < 2)
-        for _ in range(3):
-            add("truth", "real", A)
-            add("identical", B, B)
-    else:
-        for number in range(11):
-            add("generated", A, practice=number < 1)
-            add("generated", B)
-        for number in range(21):
-            add("real", "real", practice=number < 1)
-        for _ in range(6):
-            add("scrambled", "scrambled")
-    shown = {"study": "0123456789abcdef", "kind": kind, "seconds": 1.0, "schema": 1}
-    return {**shown, "runs": RUNS, "trials": trials}
-
-
-def answer_file(key: dict[str, Any], answers: list[dict[str, Any]], session: int = 1, **changes: Any) -> dict[str, Any]:
-    facts = {"schema": 1, "study": key["study"], "kind": key["kind"], "session": f"{session:032x}", "seed": 5}
-    return {**facts, "consented": True, "finished": True, "answers": answers} | changes
-
-
-def answered(key: dict[str, Any], choose: Any, **changes: Any) -> list[dict[str, Any]]:
-    """One answer a trial; `choose(trial, number)` says which."""
-    rows = []
-    for number, (name, trial) in enumerate(key["trials"].items()):
-        row = {"trial": name, "answer": choose(trial, number), "shown_ms": 1002.5, "answer_ms": 1500, "showings": 1}
-        if key["kind"] == "side-by-side":
-            row["left"] = sorted(trial["pictures"])[number % 2]
-        rows.append({**row, "away": False, **changes})
-    return rows
-
-
-def right(trial: dict[str, Any], number: int) -> str:
-    return "real" if trial["role"] == "real" else "generated"
-
-
-def write(folder: Path, *contents: Any) -> list[Path]:
-    files = []
-    for number, content in enumerate(contents):
-        files.append(folder / f"answers-{number}.json")
-        files[-1].write_text(content if isinstance(content, str) else json.dumps(content))
-    return files
+from reports.user_study.preferences import LARGEST_BYTES, main, preference_table, rate_interval, read, read_key
 
 
 def test_confusions_are_counted_by_who_made_the_picture(tmp_path):
-    key, counted = key_of("real-or-generated"), {"real": 0, A: 0, B: 0}
-    wrong_of = {"real": 3, A: 7, B: 2}
+    key, seen, wrong_of = key_of("real-or-generated"), Counter(), {"real": 3, A: 7, B: 2}
 
     def choose(trial: dict[str, Any], number: int) -> str:
         maker = next(iter(trial["pictures"].values()))
-        if trial["practice"]:
-            return "real" if right(trial, number) == "generated" else "generated"  # wrong, and must not count
-        if maker in counted and counted[maker] < wrong_of[maker]:
-            counted[maker] += 1
-            return "real" if right(trial, number) == "generated" else "generated"
-        return right(trial, number)
+        seen[maker] += not trial["practice"]
+        wrong = trial["practice"] or seen[maker] <= wrong_of.get(maker, 0)  # practice must not count
+        return {"real": "generated", "generated": "real"}[right(trial, number)] if wrong else right(trial, number)
 
     table = preference_table(write(tmp_path, answer_file(key, answered(key, choose))), key)
     found = {(row.measure, row.run): (row.rate, row.answers) for row in table.itertuples()}
-    assert found["R2G", "real pictures"] == (3 / 20, 20)
-    assert found["G2R", "xinggan"] == (7 / 10, 10)
-    assert found["G2R", "pidm <b>"] == (2 / 11, 11)
-    assert found["catch trials passed", ""] == (1.0, 6)
+    assert found == {
+        ("R2G", "real pictures"): (3 / 20, 20),
+        ("G2R", "xinggan"): (7 / 10, 10),
+        ("G2R", "pidm <b>"): (2 / 11, 11),
+        ("catch trials passed", ""): (1.0, 6),
+    }
     assert table.attrs["notes"] == []
 
 
@@ -112,16 +53,12 @@ def test_a_preference_does_not_depend_on_the_side_that_a_method_stood_on(tmp_pat
 
 def test_who_fails_the_catch_trials_is_left_out_and_named(tmp_path):
     key = key_of("real-or-generated")
-    files = write(
-        tmp_path, answer_file(key, answered(key, right)), answer_file(key, answered(key, lambda *_: "real"), 2)
-    )
-    table = preference_table(files, key).set_index("measure")
-    assert list(table.loc["G2R"].rate) == [0, 0]
-    assert table.loc["R2G"].participants == 1
+    contents = [answer_file(key, answered(key, choose), n) for n, choose in enumerate((right, lambda *_: "real"))]
+    table = preference_table(write(tmp_path, *contents), key)
+    assert table.attrs["notes"] == ["answers-1.json is left out of the rates: 0 of 6 catch trials passed"]
+    table = table.set_index("measure")
+    assert list(table.loc["G2R"].rate) == [0, 0] and table.loc["R2G"].participants == 1
     assert table.loc["catch trials passed"].rate == 0.5
-    assert preference_table(files, key).attrs["notes"] == [
-        "answers-1.json is left out of the rates: 0 of 6 catch trials passed"
-    ]
 
 
 @pytest.mark.parametrize("flaw", [{"showings": 2}, {"away": True}, {"shown_ms": 1751}])
@@ -129,26 +66,24 @@ def test_pictures_that_were_not_seen_for_their_second_do_not_count(tmp_path, fla
     key = key_of("real-or-generated")
     answers = answered(key, right)
     answers[2] |= flaw
-    table = preference_table(write(tmp_path, answer_file(key, answers)), key)
+    table = preference_table(write(tmp_path, answer_file(key, answers, finished=False)), key)
     assert table.answers.sum() == len(answers) - 2 - 1  # practice, and this one
-    assert table.attrs["notes"] == ["1 answers are not counted: the picture was shown twice, too long, or unseen"]
+    assert table.attrs["notes"] == [
+        "1 answers are not counted: the picture was shown twice, too long, or unseen",
+        "1 participants stopped before the end; what they answered counts",
+    ]
 
 
-def test_of_one_session_twice_the_longer_file_counts(tmp_path):
+def test_of_one_session_twice_the_longer_file_counts_and_one_with_other_answers_is_refused(tmp_path):
     key = key_of("real-or-generated")
-    whole = answered(key, right)
-    files = write(tmp_path, answer_file(key, whole), answer_file(key, whole[:5], finished=False))
-    for order in (files, files[::-1]):
-        found = read(order, key)
-        assert [len(session.answers) for session in found.sessions] == [len(whole)]
-        assert found.notes == ["answers-1.json is left out: answers-0.json is the same session"]
-
-
-def test_a_session_with_other_answers_is_refused(tmp_path):
-    key = key_of("real-or-generated")
-    files = write(tmp_path, *(answer_file(key, answered(key, choose)) for choose in (right, lambda *_: "real")))
-    found = read(files, key)
-    assert [session.file for session in found.sessions] == files[:1] and "other answers" in found.notes[0]
+    whole, other = answered(key, right), answered(key, lambda *_: "real")
+    files = write(tmp_path, *(answer_file(key, answers) for answers in (whole, whole[:5], other)))
+    for order in (files[:2], files[1::-1]):
+        sessions, notes = read(order, key)
+        assert [len(session.answers) for session in sessions] == [len(whole)]
+        assert notes == ["answers-1.json is left out: answers-0.json is the same session"]
+    sessions, notes = read([files[0], files[2]], key)
+    assert [session.file for session in sessions] == files[:1] and "other answers" in notes[0]
 
 
 def _with(**changes: Any) -> Any:
@@ -188,17 +123,16 @@ REFUSED = {
 @pytest.mark.parametrize("flaw", REFUSED)
 def test_what_is_no_answer_to_the_study_is_refused_by_name_and_the_others_count(tmp_path, flaw):
     key = key_of("real-or-generated")
-    found = read(write(tmp_path, REFUSED[flaw](key), answer_file(key, answered(key, right), 2)), key)
-    assert [session.file.name for session in found.sessions] == ["answers-1.json"]
-    assert len(found.notes) == 1 and found.notes[0].startswith("answers-0.json is left out: ")
-    assert len(found.notes[0]) < 250
+    sessions, notes = read(write(tmp_path, REFUSED[flaw](key), answer_file(key, answered(key, right), 2)), key)
+    assert [session.file.name for session in sessions] == ["answers-1.json"]
+    assert len(notes) == 1 and notes[0].startswith("answers-0.json is left out: ") and len(notes[0]) < 250
 
 
 @pytest.mark.parametrize("left", [None, "999", ["000"]])
 def test_side_by_side_says_which_picture_of_the_trial_stood_left(tmp_path, left):
     key = key_of("side-by-side")
-    found = read(write(tmp_path, answer_file(key, answered(key, lambda *_: "left", left=left))), key)
-    assert not found.sessions and "answers[0].left" in found.notes[0]
+    sessions, notes = read(write(tmp_path, answer_file(key, answered(key, lambda *_: "left", left=left))), key)
+    assert not sessions and "answers[0].left" in notes[0]
 
 
 json_values = st.recursive(
@@ -215,8 +149,8 @@ def test_any_value_anywhere_is_an_answer_or_a_note(tmp_path_factory, name, value
     content = answer_file(key, answered(key, right))
     nested = {**content, "answers": [content["answers"][0] | {"trial": value}]}
     for wrong in ({**content, name: value}, nested):
-        found = read(write(tmp_path_factory.mktemp("answers"), wrong), key)
-        assert len(found.sessions) + len(found.notes) == 1
+        sessions, notes = read(write(tmp_path_factory.mktemp("answers"), wrong), key)
+        assert len(sessions) + len(notes) == 1
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 20), (1, 20), (13, 50), (50, 50)])
@@ -248,12 +182,12 @@ def test_people_who_all_agree_still_leave_doubt():
 def test_the_command_prints_rates_and_what_does_not_count(tmp_path, capsys):
     key = key_of("real-or-generated")
     (tmp_path / "key.json").write_text(json.dumps(key))
-    files = write(tmp_path, answer_file(key, answered(key, right)), "{")
-    assert main([*map(str, files), "--key", str(tmp_path / "key.json")]) == 0
+    good, bad = write(tmp_path, answer_file(key, answered(key, right)), "{")
+    assert main([str(good), str(bad), "--key", str(tmp_path / "key.json")]) == 0
     printed = capsys.readouterr()
     assert "G2R" in printed.out and "pidm <b>" in printed.out and "answers-1.json is left out" in printed.err
-    assert main([str(files[1]), "--key", str(tmp_path / "key.json")]) == 2
-    assert main([str(files[0]), "--key", str(files[0])]) == 2
+    assert main([str(bad), "--key", str(tmp_path / "key.json")]) == 2
+    assert main([str(good), "--key", str(good)]) == 2
     assert "not the key of a study" in capsys.readouterr().err
 
 
