@@ -138,7 +138,7 @@ def _compute(
         lpips_net=config.evaluation.lpips_net,
         device=device,
         synthetic=config.dataset.name == "synthetic",
-    )
+    )["clean"]
     record.write_metrics([asdict(value) for value in scores.values], scores.per_image, pairs, data.test)
 
 

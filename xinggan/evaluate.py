@@ -12,28 +12,22 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from textwrap import fill, indent
+from typing import TYPE_CHECKING
 
 from xinggan.data.options import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.files import atomic_path, write_atomically
-from xinggan.metrics.protocol import LPIPS_NETWORKS, protocols_for
+from xinggan.metrics.catalogue import heading, in_order, title
+from xinggan.metrics.protocol import LPIPS_NETWORKS, plain, protocols_for
 
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedDataset
     from xinggan.data.results import Results
-    from xinggan.metrics.protocol import Protocol, SsimSettings
-    from xinggan.metrics.values import MetricValue, Scores
+    from xinggan.metrics.values import Scores
 
 PROTOCOLS = tuple(protocols_for("any"))
 LINE = 110  # characters
-INDENTED: Any = {
-    "initial_indent": "  ",
-    "subsequent_indent": "  ",
-    "break_long_words": False,
-    "break_on_hyphens": False,
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,19 +49,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"xinggan.evaluate: {error}", file=sys.stderr)
         return 2
     report = as_json(options, dataset, results, scores)
+    print(report if options.json == "-" else table(options, dataset, results, scores))
     try:
         if options.per_image:
             write_per_image(options.per_image, scores, dataset)
         if options.json not in (None, "-"):
             write_atomically(Path(options.json), report + "\n")
     except OSError as error:
-        print(table(options, dataset, results, scores))  # what took minutes is not lost
         print(f"xinggan.evaluate: {error}", file=sys.stderr)
         return 2
-    if options.json == "-":
-        print(report)
-        return 0
-    print(table(options, dataset, results, scores))
     return 0
 
 
@@ -80,7 +70,7 @@ def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict
     from xinggan.data.prepare import prepare
     from xinggan.data.results import read_results
     from xinggan.distributed import resolve_device
-    from xinggan.metrics.score import score_protocols
+    from xinggan.metrics.score import score
 
     device = resolve_device(options.device)
     estimator = None
@@ -90,11 +80,12 @@ def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict
         raise ValueError(f"{options.images} is not a folder; expected one with an image for each test pair")
     dataset = prepare(dataset_settings(options), options.cache)
     results = read_results(options.images, dataset.test, Fit(options.fit))
-    scores = score_protocols(
+    known = protocols_for(options.name)
+    scores = score(
         results.images,
         dataset.test,
         np.arange(len(dataset.test)),
-        protocols=chosen_protocols(options),
+        protocols=[known[name] for name in dict.fromkeys(options.protocol or known)],
         train_split=dataset.train,
         synthetic=options.name == "synthetic",
         lpips_net=options.lpips_net,
@@ -102,12 +93,6 @@ def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict
         device=device,
     )
     return dataset, results, scores
-
-
-def chosen_protocols(options: argparse.Namespace) -> "list[Protocol]":
-    """The asked-for protocols as the literature used them on this kind of data set."""
-    known = protocols_for(options.name)
-    return [known[name] for name in dict.fromkeys(options.protocol or PROTOCOLS)]
 
 
 def write_per_image(path: Path, scores: "dict[str, Scores]", dataset: "PackedDataset") -> None:
@@ -132,14 +117,16 @@ def write_per_image(path: Path, scores: "dict[str, Scores]", dataset: "PackedDat
         pd.concat(tables).dropna(subset="value").to_parquet(temporary, index=False)
 
 
-def as_json(options: argparse.Namespace, dataset: "PackedDataset", results: "Results", scores: Any) -> str:
+def as_json(
+    options: argparse.Namespace, dataset: "PackedDataset", results: "Results", scores: "dict[str, Scores]"
+) -> str:
     """Everything about the evaluation, each value with the whole of its protocol."""
     return json.dumps(
         {
             "images": str(options.images),
             "read": results.notes,
             "dataset": {"name": options.name, "digest": dataset.digest, "test_pairs": len(dataset.test)},
-            "protocols": {protocol.name: protocol.as_dict() for protocol in chosen_protocols(options)},
+            "protocols": {name: plain(of.protocol) for name, of in scores.items()},
             "metrics": {name: [asdict(value) for value in of.values] for name, of in scores.items()},
         },
         indent=1,
@@ -151,53 +138,30 @@ def table(
     options: argparse.Namespace, dataset: "PackedDataset", results: "Results", scores: "dict[str, Scores]"
 ) -> str:
     """One row a metric, one column a protocol; what each protocol means by SSIM; what is not available, and why."""
-    from xinggan.metrics.catalogue import METRICS
+    import pandas as pd
 
-    found = {name: {value.metric: value for value in of.values} for name, of in scores.items()}
-    rows = []
-    unavailable: dict[str, list[str]] = {}  # reason -> titles
-    for metric in METRICS.values():
-        values = [of_protocol.get(metric.name) for of_protocol in found.values()]
-        for value in values:
-            if value is not None and value.value is None:
-                unavailable.setdefault(str(value.unavailable_because), []).append(metric.title)
-        if any(value and value.value is not None for value in values):
-            title = (
-                f"{metric.title}{f', {metric.unit}' if metric.unit else ''} {'↑' if metric.higher_is_better else '↓'}"
-            )
-            rows.append((title, *map(_cell, values)))
+    cells: dict[str, dict[str, str]] = {name: {} for name in scores}
+    unavailable: dict[str, dict[str, None]] = {}  # reason -> titles, each once
+    for name, of in scores.items():
+        for value in of.values:
+            cells[name][value.metric] = "none" if value.value is None else f"{value.value:.4f}"
+            if value.unavailable_because:
+                unavailable.setdefault(value.unavailable_because, {})[title(value.metric)] = None
+    grid = pd.DataFrame(cells).fillna("-")
+    grid = grid[~grid.isin(["-", "none"]).all(axis=1)]
+    grid = grid.loc[in_order(grid.index)].rename(index=heading)
 
     split = dataset.test
     size = f"{split.width} x {split.height} pixels (width x height)"
     lines = [f"{options.images}: {len(split):,} test pairs of {options.name}, {size}"]
     lines += [f"  {note}" for note in results.notes or ["images as they are: nothing was cropped or resized"]]
-    lines += ["", *_aligned([("", *found), *rows]), "", "-: the protocol does not define the metric. By SSIM it means"]
-    width = max(map(len, found))
-    lines += [f"  {p.name:<{width}}  {_in_words(p.ssim)}" for p in chosen_protocols(options)]
+    lines += ["", grid.to_string(), "", "-: the protocol does not define the metric. By SSIM it means"]
+    width = max(map(len, scores))
+    lines += [f"  {name:<{width}}  {of.protocol.ssim.in_words}" for name, of in scores.items()]
     for reason, titles in unavailable.items():
-        what = f"unavailable: {', '.join(dict.fromkeys(titles))}"
-        lines += ["", *wrap(what, LINE, subsequent_indent="  "), *wrap(reason, LINE, **INDENTED)]
+        lines += ["", fill(f"unavailable: {', '.join(titles)}", LINE, subsequent_indent="  ")]
+        lines += [indent(fill(reason, LINE, break_long_words=False, break_on_hyphens=False), "  ")]
     return "\n".join(lines)
-
-
-def _cell(value: "MetricValue | None") -> str:
-    if value is None:
-        return "-"
-    return "none" if value.value is None else f"{value.value:.4f}"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"{title:<{widths[0]}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        for title, *cells in rows
-    ]
-
-
-def _in_words(ssim: "SsimSettings") -> str:
-    spread = ssim.data_range if isinstance(ssim.data_range, str) else f"{ssim.data_range:g}"
-    padding = f", {ssim.white_columns} white columns added on each side" if ssim.white_columns else ""
-    return f"{ssim.window}, data range {spread}{padding}"
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

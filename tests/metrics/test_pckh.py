@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinggan.metrics.pose import pckh
+from xinggan.data.poses import pckh
 
 
 def slow_pckh(prediction: np.ndarray, target: np.ndarray) -> tuple[int, int]:

@@ -11,11 +11,10 @@ from xinggan.data.masks import body_mask
 from xinggan.data.packed import PackedSplit
 from xinggan.data.synthetic import render
 from xinggan.metrics.catalogue import METRICS
-from xinggan.metrics.extractors import Extractor
 from xinggan.metrics.images import ScoredPairs
 from xinggan.metrics.protocol import CLEAN
-from xinggan.metrics.score import score
-from xinggan.metrics.set_scores import INCEPTION
+from xinggan.metrics.score import score as score_protocols
+from xinggan.metrics.set_scores import INCEPTION, FeatureNetwork
 from xinggan.metrics.similarity import ssim
 from xinggan.metrics.values import Scores
 
@@ -47,6 +46,11 @@ def split() -> PackedSplit:
 @pytest.fixture(autouse=True)
 def without_downloaded_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+
+def score(*arguments, **options) -> Scores:
+    """Scores under the default protocol."""
+    return score_protocols(*arguments, **options)["clean"]
 
 
 def noisy_targets(split: PackedSplit, deviation: float = 8.0) -> np.ndarray:
@@ -97,17 +101,14 @@ def test_per_image_values_belong_to_their_pairs(scored, split):
         assert value == pytest.approx(scores.per_image[metric].mean(), abs=1e-12)
 
 
-class Colours(torch.nn.Module):
+def colours(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A stand-in for a feature network: mean colours of the image's quarters."""
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
-        return features, features / 20
+    features = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
+    return features, features / 20
 
 
 def test_with_a_feature_network_at_hand_every_set_metric_has_a_value(split, train_split, monkeypatch):
-    network = Colours()
-    family = replace(INCEPTION, open=lambda device: Extractor(network, {"network": "colours"}))
+    family = replace(INCEPTION, open=lambda device: FeatureNetwork(colours, {"network": "colours"}))
     monkeypatch.setattr("xinggan.metrics.score.INCEPTION", family)
     pairs = np.arange(len(split))
     scores = score(noisy_targets(split), split, pairs, train_split=train_split, synthetic=False)
@@ -123,9 +124,8 @@ def test_with_a_feature_network_at_hand_every_set_metric_has_a_value(split, trai
 
 def test_images_inside_body_masks_are_black_elsewhere(split):
     generated = np.full((len(split), 128, 64, 3), 200, np.uint8)
-    images = torch.cat(
-        list(ScoredPairs(generated, split, np.arange(len(split))).generated_images(masked=True).batches())
-    )
+    batches = ScoredPairs(generated, split, np.arange(len(split))).batches("cpu", "")
+    images = torch.cat([batch * inside for batch, _, inside in batches])
     for pair in (0, 11, 70):
         mask = body_mask(split.poses[split.pairs[pair, 1]], 128, 64)
         assert torch.equal(images[pair], torch.from_numpy(mask * 200).to(torch.uint8).expand(3, 128, 64))
@@ -215,6 +215,6 @@ def test_incomplete_or_misshapen_sets_are_refused(split):
 
 def test_a_nonfinite_value_is_refused_with_the_metrics_name():
     with pytest.raises(ValueError, match="FID"):
-        Scores().add("fid", float("nan"), {}, 10)
+        Scores(CLEAN).add("fid", float("nan"), {}, 10)
     with pytest.raises(ValueError, match="LPIPS"):
-        Scores().add_per_image("lpips", np.array([0.1, np.nan]), {})
+        Scores(CLEAN).add_per_image("lpips", np.array([0.1, np.nan]), {})

@@ -1,7 +1,7 @@
 """Poses: 18 joints in OpenPose order, the limbs between them, the heatmaps for a network, the skeleton for a person.
 
 A pose is float32 [18, 3]: x (column) and y (row) in pixels, whole numbers at pixel centres, and visible (1 or 0). A
-missing joint has visible 0 and x = y = -1. Joint order and limbs are written here and nowhere else.
+missing joint has visible 0 and x = y = -1. Joint order, limbs and the rule of PCKh are written here and nowhere else.
 """
 
 from typing import TYPE_CHECKING
@@ -71,6 +71,30 @@ def pose_maps(poses: "Tensor", image: "Tensor", kind: PoseMap, sigma: float) -> 
 
     height, width = image.shape[-2:]
     return heatmaps(poses, height, width, sigma, kind).contiguous(memory_format=torch.channels_last)
+
+
+def pckh(
+    prediction: np.ndarray, target: np.ndarray, tolerance: float = 0.5, head_joints_needed: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the right joints of each image, as the evaluation tools of PATN and XingGAN do.
+
+    prediction, target: [n, 18, 3] with x and y in pixels and visible (1 or 0). The head box spans the target's nose,
+    neck, eyes and ears. A joint is right when it lies strictly less than `tolerance` of the box's width away along x
+    and of its height along y. Only joints that the target shows count; one that the prediction calls absent is wrong.
+    Returns (correct [n], total [n]); total is 0 for images left out because their target shows fewer than
+    `head_joints_needed` head joints. A set's PCKh is correct.sum() / total.sum(). Raises ValueError for other shapes.
+    """
+    if prediction.shape != target.shape or target.shape[1:] != (18, 3):
+        raise ValueError(f"PCKh compares two arrays [n, 18, 3]; got {prediction.shape} and {target.shape}")
+    shown = target[..., 2] > 0  # [n, 18]
+    head, head_shown = target[:, HEAD_JOINTS, :2], shown[:, HEAD_JOINTS, None]  # [n, 6, 2], [n, 6, 1]
+    lowest = np.where(head_shown, head, np.inf).min(1)  # [n, 2]
+    highest = np.where(head_shown, head, -np.inf).max(1)
+    scored = head_shown.sum((1, 2)) >= head_joints_needed  # [n]
+    box = np.where(scored[:, None], highest - lowest, 0.0)  # [n, 2] width, height
+    distance = np.abs(prediction[..., :2] - target[..., :2])  # [n, 18, 2]
+    right = (distance < tolerance * box[:, None]).all(2) & (prediction[..., 2] > 0) & shown
+    return right.sum(1), np.where(scored, shown.sum(1), 0)
 
 
 def draw_skeleton(

@@ -10,31 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xinggan.progress import Progress
+
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit
 
-PIXELS_AT_ONCE = 16 * 128 * 64  # 16 images of 128x64, fewer of larger ones: their features fit a core's cache
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Some rows of an array of images, in memory or memory-mapped; optionally black outside body masks."""
-
-    images: NDArray[np.uint8]  # [m, H, W, 3]
-    rows: NDArray[np.integer]  # [n] rows of `images`
-    packed_masks: NDArray[np.uint8] | None = None  # [m', H, ceil(W / 8)] bits along each row
-    mask_rows: NDArray[np.integer] | None = None  # [n] rows of `packed_masks`
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batches(self) -> Iterator[Tensor]:
-        """All images in order, in batches of bounded size: uint8 [B, 3, H, W] on the CPU."""
-        for indices in slices(len(self), self.images.shape[1] * self.images.shape[2]):
-            images = np.asarray(self.images[self.rows[indices]])  # (B, H, W, 3)
-            if self.packed_masks is not None and self.mask_rows is not None:
-                images = images * unpacked(self.packed_masks[self.mask_rows[indices]], images.shape[2])[..., None]
-            yield torch.from_numpy(images).permute(0, 3, 1, 2)
+PIXELS_AT_ONCE = 16 * 128 * 64  # 16 images of 128x64, fewer of larger ones
 
 
 @dataclass(frozen=True)
@@ -73,36 +54,36 @@ class ScoredPairs:
         """[n] row of each pair's target image in the split."""
         return self.split.pairs[self.pairs, 1]
 
-    def blocks(self, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Generated and target images (uint8 [B, 3, H, W]) and the targets' body masks (bool [B, 1, H, W])."""
-        for indices in slices(len(self), self.split.height * self.split.width):
-            rows = self.target_rows[indices]
-            generated = torch.from_numpy(np.array(self.generated[indices])).permute(0, 3, 1, 2)
-            target = torch.from_numpy(self.split.images[rows]).permute(0, 3, 1, 2)
-            mask = torch.from_numpy(unpacked(self.split.masks[rows], self.split.width))[:, None]
-            yield generated.to(device), target.to(device), mask.to(device)
+    @cached_property
+    def distinct_targets(self) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]:
+        """Rows [m] of the distinct target images in the split, the first pair [m] of each of them, and where each
+        pair's target is among them [n]."""
+        return np.unique(self.target_rows, return_index=True, return_inverse=True)
 
-    def generated_images(self, masked: bool = False) -> ImageSet:
-        """All generated images in the order of the pairs; `masked`: black outside the target's body mask."""
-        rows = np.arange(len(self))
-        return (
-            ImageSet(self.generated, rows, self.split.masks, self.target_rows)
-            if masked
-            else ImageSet(self.generated, rows)
-        )
-
-    def real_targets(self) -> tuple[ImageSet, NDArray[np.integer], NDArray[np.integer]]:
-        """The distinct target images, where each pair's target is among them, and the first pair of each of them."""
-        rows, first, place = np.unique(self.target_rows, return_index=True, return_inverse=True)
-        return ImageSet(self.split.images, rows), place, first
+    def batches(self, device: torch.device | str, description: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Generated and target images (uint8 [B, 3, H, W]) and the targets' body masks (bool [B, 1, H, W]), in order,
+        with a progress display."""
+        every = np.arange(len(self))
+        targets = image_batches(self.split.images, self.target_rows, device, description)
+        for indices, target in zip(_batches_of(every, self.generated), targets, strict=True):
+            generated = torch.from_numpy(self.generated[indices]).permute(0, 3, 1, 2)
+            packed = self.split.masks[self.target_rows[indices]]  # [B, H, ceil(W / 8)]
+            mask = np.unpackbits(packed, axis=-1, count=self.split.width).view(bool)  # [B, H, W]
+            yield generated.to(device), target, torch.from_numpy(mask)[:, None].to(device)
 
 
-def unpacked(packed_masks: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
-    """Bits along each row [B, H, ceil(W / 8)] -> bool [B, H, W]."""
-    return np.unpackbits(packed_masks, axis=-1, count=width).view(bool)
+def image_batches(
+    images: NDArray[np.uint8], rows: NDArray[np.integer], device: torch.device | str, description: str
+) -> Iterator[Tensor]:
+    """`rows` [n] of images [m, H, W, 3], in order, in batches of bounded size: uint8 [B, 3, H, W]; with a progress
+    display."""
+    with Progress(description, len(rows), "images") as progress:
+        for batch in _batches_of(rows, images):
+            yield torch.from_numpy(images[batch]).permute(0, 3, 1, 2).to(device)
+            progress.update(len(batch))
 
 
-def slices(count: int, pixels_per_image: int) -> list[slice]:
-    """Consecutive slices of `count` images, each of about PIXELS_AT_ONCE pixels."""
-    step = max(1, PIXELS_AT_ONCE // pixels_per_image)
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+def _batches_of(rows: NDArray[np.integer], images: NDArray[np.uint8]) -> list[NDArray[np.integer]]:
+    """Consecutive parts of `rows`, each of about PIXELS_AT_ONCE pixels."""
+    size = max(1, PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -68,6 +68,13 @@ class SsimSettings:
         kind = "uniform" if self.sigma_px is None else f"Gaussian of sigma {self.sigma_px:g}"
         return f"{kind}, {self.window_px}x{self.window_px} pixels"
 
+    @property
+    def in_words(self) -> str:
+        """Window, data range and padding, for a reader who compares protocols."""
+        spread = self.data_range if isinstance(self.data_range, str) else f"{self.data_range:g}"
+        padding = f", {self.white_columns} white columns added on each side" if self.white_columns else ""
+        return f"{self.window}, data range {spread}{padding}"
+
     @classmethod
     def uniform(cls, window_px: int, **other: Any) -> "SsimSettings":
         """A uniform window with what scikit-image pairs it with by default: sample covariance."""
@@ -133,9 +140,6 @@ class PckhSettings:
     absent_joints: str = "a joint that the estimator calls absent counts as wrong"
 
 
-OF_OTHER_PROTOCOLS = ("ssim_window51",)
-
-
 @dataclass(frozen=True)
 class Protocol:
     """A named set of choices, one group for each family of metrics, and the metrics that it defines.
@@ -153,32 +157,20 @@ class Protocol:
     kernel: KernelSettings = field(default_factory=KernelSettings)
     manifold: ManifoldSettings = field(default_factory=ManifoldSettings)
     pckh: PckhSettings = field(default_factory=PckhSettings)
-    metrics: tuple[str, ...] = tuple(name for name in METRICS if name not in OF_OTHER_PROTOCOLS)
+    metrics: tuple[str, ...] = tuple(name for name in METRICS if name != "ssim_window51")
     resize: str = "none; a feature network resizes to its own input"
     ssim_window51: SsimSettings | None = None
     lpips_net: str | None = None  # None: whoever scores chooses
     feature_network: str | None = None  # of IS, FID, KID, precision and recall
     reference: str | None = None  # what sets of generated images are compared with
 
-    def as_dict(self) -> dict[str, Any]:
-        """All choices that apply as nested plain values, for JSON."""
-        return plain(self)
-
 
 def plain(settings: Any) -> dict[str, Any]:
     """A dataclass of settings as nested plain values, without what does not apply."""
-
-    def applying(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = {name: value for name, value in items if value is not None}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-    return asdict(settings, dict_factory=applying)
+    return asdict(settings, dict_factory=lambda items: {name: value for name, value in items if value is not None})
 
 
 CLEAN = Protocol(name="clean")
-
-# scikit-image's default window, which some tables call SSIM too; for `replace(POSE_TRANSFER, ssim=UNIFORM_7)`.
-UNIFORM_7 = SsimSettings.uniform(7, data_range=OF_THE_GENERATED)
 
 POSE_TRANSFER = Protocol(
     name="pose-transfer",

@@ -1,46 +1,57 @@
-"""Metrics of whole sets, from extracting features to recorded values, for the Inception and the embedded network alike.
+"""Metrics of whole sets of images: Inception score, Fréchet and kernel distance, precision and recall.
 
-Three sets are looked at, each once: the generated images, the distinct real targets of the scored pairs, and the
-distinct training images. Where many pairs share a target, precision and recall take the first pair of each target only:
-images that repeat would be one another's nearest neighbours, and every manifold would shrink to points.
+The formulas are torch-fidelity's. The features are extracted here: its own entry points compare two sets a call,
+extract a set anew for every selection of it, and cache features on disk under a name that does not depend on the
+images. Here a network sees each set once, for all metrics, protocols and reference sets. The Inception network (IS,
+FID, KID, ...) and the embedded attribute classifier (is_embedded, fd_embedded, ...) go the same way.
+
+Three sets are looked at: the generated images, the distinct real targets of the scored pairs, and the distinct training
+images. Where many pairs share a target, precision and recall take the first pair of each target only: images that
+repeat would be one another's nearest neighbours, and every manifold would shrink to points.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from xinggan.files import sha256_of
 from xinggan.metrics.catalogue import REFERENCES
-from xinggan.metrics.distributions import (
-    fit_to_samples,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-    precision_and_recall,
-)
-from xinggan.metrics.extractors import Extractor, Features, extract, open_inception
-from xinggan.metrics.images import ImageSet, ScoredPairs
-from xinggan.metrics.protocol import Protocol
-from xinggan.metrics.values import Scores, described
-from xinggan.weights_files import MetricUnavailable
+from xinggan.metrics.embedded.architectures import to_network_size
+from xinggan.metrics.embedded.networks import load_embedded
+from xinggan.metrics.embedded.scoring import CLOTHES, clothes_logits, network_description
+from xinggan.metrics.images import ScoredPairs, image_batches
+from xinggan.metrics.protocol import InceptionScoreSettings, KernelSettings, ManifoldSettings
+from xinggan.metrics.values import Scores
+from xinggan.torchvision_operators import import_torchvision
+from xinggan.weights_files import MetricUnavailable, find_weights
 
-GENERATED = "generated images, one for each scored pair"
-MASKED = "generated images inside the body masks"
-FIRST_GENERATED = "generated images of the first scored pair of each distinct target"
-REPEATED_TARGETS = "real targets, one for each scored pair"
-REAL_TARGETS = "distinct real targets of the scored pairs"
-TRAINING_IMAGES = "distinct images of the training pairs"
-NO_TRAINING_IMAGES = "no training images were given"
+if TYPE_CHECKING:
+    from xinggan.data.packed import PackedSplit
+
+DISTANCES_AT_ONCE = 2000  # rows of precision and recall's distance matrix in memory: 96 MB against 12,000 images
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """A frozen network whose features sets of images are compared by, and what a value's protocol says of it."""
+
+    look: Callable[[Tensor], tuple[Tensor, Tensor]]  # uint8 [B, 3, H, W] -> pooled features [B, d], logits [B, k]
+    description: dict[str, str]
+    class_logits: Callable[[Tensor], Tensor] = lambda logits: logits  # from [n, k] those of one choice of classes
 
 
 @dataclass(frozen=True)
 class Family:
-    """The catalogue's names for the set metrics of one feature network."""
+    """A feature network and the catalogue's names for the metrics that it gives."""
 
-    open: Callable[[torch.device | str], Extractor]
+    open: Callable[[torch.device | str], FeatureNetwork]  # raises MetricUnavailable
     score: str  # Inception score
     masked_score: str | None  # the same inside body masks
     compared: tuple[str, str, str, str]  # Fréchet and kernel distance, precision, recall
@@ -52,112 +63,212 @@ class Family:
         return alone + [name + suffix for suffix in REFERENCES for name in self.compared]
 
 
-def _open_embedded(device: torch.device | str) -> Extractor:
-    from xinggan.metrics.embedded.scoring import open_embedded_extractor
+def open_inception(device: torch.device | str = "cpu") -> FeatureNetwork:
+    """torch-fidelity's Inception network. Raises MetricUnavailable when its weights are not at hand or not readable."""
+    path = find_weights("inception")
+    import_torchvision()
+    from torch_fidelity.utils import create_feature_extractor
 
-    return open_embedded_extractor(device)
+    name, layers = "inception-v3-compat", ["2048", "logits_unbiased"]
+    try:
+        network = create_feature_extractor(
+            name, layers, cuda=False, verbose=False, feature_extractor_weights_path=str(path)
+        )
+    except (RuntimeError, KeyError, EOFError) as error:
+        raise MetricUnavailable(f"{path} does not hold the weights of {name}: {error}") from error
+    description = {
+        "network": f"{name} (Inception 2015-12-05)",
+        "feature_layers": ", ".join(layers),
+        "input": "resized to 299x299, bilinear as in TensorFlow 1",
+        "weights_file": path.name,
+        "weights_sha256": sha256_of(path),
+    }
+    return FeatureNetwork(network.to(device), description)
+
+
+def open_embedded(device: torch.device | str = "cpu") -> FeatureNetwork:
+    """The embedded attribute classifier, whose Inception score is over combinations of two colours of clothes."""
+    classifier = load_embedded("attributes")[0].to(device)
+    description = {**network_description("attributes"), "feature_layers": f"pooled; {' x '.join(CLOTHES)}"}
+    return FeatureNetwork(
+        lambda images: classifier(to_network_size(images)), description, partial(clothes_logits, classifier)
+    )
 
 
 INCEPTION = Family(open_inception, "is", "mask_is", ("fid", "kid", "precision", "recall"))
 EMBEDDED = Family(
-    _open_embedded, "is_embedded", None, ("fd_embedded", "kd_embedded", "precision_embedded", "recall_embedded")
+    open_embedded, "is_embedded", None, ("fd_embedded", "kd_embedded", "precision_embedded", "recall_embedded")
 )
 
 
+class Features(NamedTuple):
+    """What a feature network says about the n images of a set."""
+
+    of: str  # which set this is, for protocols and progress
+    pooled: Tensor  # [n, d] float32, on the CPU
+    logits: Tensor  # [n, k] float32
+
+    def at(self, rows: NDArray[np.integer], of: str) -> "Features":
+        """The features of these images, as a set of its own."""
+        return Features(of, self.pooled[rows], self.logits[rows])
+
+
 class SetFeatures:
-    """A feature network's features of the sets it is asked about, each extracted once, for however many protocols.
+    """A network's features of the sets that metrics ask about, each extracted once, when first asked for."""
 
-    Raises MetricUnavailable when the network's weights are not at hand.
-    """
-
-    def __init__(self, family: Family, test: ScoredPairs, training: ImageSet | None, device: torch.device | str):
-        self.extractor = family.open(device)
-        self.test, self.training_images, self.device = test, training, device
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        test: ScoredPairs,
+        training: "PackedSplit | None",
+        device: torch.device | str = "cpu",
+    ):
+        self.network, self.test, self.training_split, self.device = network, test, training, device
 
     @cached_property
     def generated(self) -> Features:
         """Of one image for each scored pair."""
-        return extract(self.extractor, self.test.generated_images(), self.device, GENERATED)
+        return self._of("generated images, one for each scored pair", self.test.generated, np.arange(len(self.test)))
 
     @cached_property
     def masked(self) -> Features:
         """Of the same images, black outside the body masks."""
-        return extract(self.extractor, self.test.generated_images(masked=True), self.device, MASKED)
+        of = "generated images inside the body masks"
+        batches = self.test.batches(self.device, f"features of {of}")
+        return self._extract(of, (generated * mask for generated, _, mask in batches))
 
     @cached_property
     def real(self) -> Features:
         """Of the distinct real targets."""
-        return extract(self.extractor, self.test.real_targets()[0], self.device, REAL_TARGETS)
+        return self._of(
+            "distinct real targets of the scored pairs", self.test.split.images, self.test.distinct_targets[0]
+        )
 
     @cached_property
     def training(self) -> Features:
-        """Of the training images, which must have been given."""
-        assert self.training_images is not None
-        return extract(self.extractor, self.training_images, self.device, TRAINING_IMAGES)
+        """Of the distinct images of the training pairs. Raises MetricUnavailable where no training split was given."""
+        if self.training_split is None:
+            raise MetricUnavailable("no training images were given")
+        rows = np.unique(self.training_split.pairs)
+        return self._of("distinct images of the training pairs", self.training_split.images, rows)
 
     @property
     def generated_once(self) -> Features:
         """Of the first generated image of each distinct target."""
-        return self.generated.at(self.test.real_targets()[2], FIRST_GENERATED)
+        of = "generated images of the first scored pair of each distinct target"
+        return self.generated.at(self.test.distinct_targets[1], of)
 
     @property
     def real_of_pairs(self) -> Features:
         """Of the real target of each scored pair."""
-        return self.real.at(self.test.real_targets()[1], REPEATED_TARGETS)
+        return self.real.at(self.test.distinct_targets[2], "real targets, one for each scored pair")
+
+    def _of(self, of: str, images: NDArray[np.uint8], rows: NDArray[np.integer]) -> Features:
+        return self._extract(of, image_batches(images, rows, self.device, f"features of {of}"))
+
+    @torch.inference_mode()
+    def _extract(self, of: str, batches: Iterator[Tensor]) -> Features:
+        looks = [[part.float().cpu() for part in self.network.look(batch)] for batch in batches]
+        pooled, logits = (torch.cat(parts) for parts in zip(*looks, strict=True))
+        return Features(of, pooled, logits)
 
 
-def score_sets(scores: Scores, family: Family, sets: SetFeatures | MetricUnavailable, protocol: Protocol) -> None:
-    """Record those of a family's metrics that the protocol defines, or why the network cannot give them."""
-    wanted = [metric for metric in family.metrics if metric in protocol.metrics]
-    if not wanted:
+def inception_score(logits: Tensor, settings: InceptionScoreSettings) -> float:
+    """Mean over splits of exp(KL(p(y|x) || p(y))) (Salimans et al., 2016). logits: [n, classes]."""
+    import_torchvision()
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+    if len(logits) < settings.splits:
+        raise MetricUnavailable(f"{len(logits)} images cannot be divided into {settings.splits} splits")
+    return isc_features_to_metric(logits, settings.splits, True, settings.shuffle_seed)[KEY_METRIC_ISC_MEAN]
+
+
+def frechet_distance(features: Tensor, reference: Tensor) -> float:
+    """Fréchet distance of two Gaussians fitted to [n, d] and [m, d] (Heusel et al., 2017)."""
+    import_torchvision()
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    if min(len(features), len(reference)) < 2:
+        raise MetricUnavailable("a Gaussian cannot be fitted to fewer than 2 images")
+    statistics = (fid_features_to_statistics(each) for each in (features, reference))
+    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+
+
+def fit_to_samples(settings: KernelSettings, count: int, reference_count: int) -> KernelSettings:
+    """The settings with a subset size that both sets can fill; a single subset where it takes both sets whole."""
+    subset_size = min(settings.subset_size, count, reference_count)
+    subsets = 1 if subset_size == count == reference_count else settings.subsets
+    return replace(settings, subset_size=subset_size, subsets=subsets)
+
+
+def kernel_distance(features: Tensor, reference: Tensor, settings: KernelSettings) -> float:
+    """Unbiased squared MMD with a polynomial kernel, mean over subsets (Bińkowski et al., 2018). May fall below 0."""
+    import_torchvision()
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    if settings.subset_size < 2:
+        raise MetricUnavailable("a kernel distance needs at least 2 images in each set")
+    options = {"kid_subsets": settings.subsets, "kid_subset_size": settings.subset_size, "rng_seed": settings.seed}
+    kernel = {"kid_kernel_poly_degree": settings.degree, "kid_kernel_poly_coef0": settings.offset}
+    return kid_features_to_metric(features, reference, verbose=False, **options, **kernel)[KEY_METRIC_KID_MEAN]
+
+
+def precision_and_recall(features: Tensor, reference: Tensor, settings: ManifoldSettings) -> tuple[float, float]:
+    """Share of `features` inside the reference's manifold, and the reverse (Kynkäänniemi et al., 2019)."""
+    import_torchvision()
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    if min(len(features), len(reference)) <= settings.neighbourhood:
+        raise MetricUnavailable(f"{settings.neighbourhood} nearest neighbours need more images than that in each set")
+    options = {"prc_neighborhood": settings.neighbourhood, "prc_batch_size": DISTANCES_AT_ONCE, "save_cpu_ram": True}
+    values = prc_features_to_metric(features, reference, verbose=False, **options)
+    return values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL]
+
+
+def score_sets(scores: Scores, family: Family, features: Callable[[Family], SetFeatures]) -> None:
+    """Record those of a family's metrics that the protocol defines, or why there is no value. `features` gives the sets
+    as the family's network sees them, or raises MetricUnavailable."""
+    if not scores.wanted(*family.metrics):
         return
-    description = described(protocol, library=f"torch-fidelity {version('torch-fidelity')}")
-    if isinstance(sets, MetricUnavailable):
-        scores.add_unavailable(wanted, str(sets), description)
+    protocol, description = scores.protocol, scores.described(library=f"torch-fidelity {version('torch-fidelity')}")
+    try:
+        sets = features(family)
+    except MetricUnavailable as reason:
+        scores.add_unavailable(family.metrics, str(reason), description)
         return
-    description |= sets.extractor.description
+    description |= sets.network.description
+
     alone: dict[str | None, Callable[[], Features]] = {
         family.score: lambda: sets.generated,
         f"{family.score}_real": lambda: sets.real_of_pairs,
         family.masked_score: lambda: sets.masked,
     }
-    for metric in (metric for metric in alone if metric in wanted):
-        features = alone[metric]()
+    for metric in (metric for metric in alone if metric and scores.wanted(metric)):
+        of_set = alone[metric]()
         groups = [protocol.inception_score, *([protocol.mask] if metric == family.masked_score else [])]
-        stated = described(protocol, *groups, images=features.of) | description
-        compute = partial(inception_score, sets.extractor.class_logits(features.logits), protocol.inception_score)
-        scores.attempt([metric], compute, stated, len(features))
+        stated = scores.described(*groups, images=of_set.of) | description
+        logits = sets.network.class_logits(of_set.logits)
+        scores.attempt([metric], partial(inception_score, logits, protocol.inception_score), stated, len(logits))
 
-    compared = {suffix: [name + suffix for name in family.compared if name + suffix in wanted] for suffix in REFERENCES}
-    if compared[""]:
-        _compare(scores, family, "", (sets.generated, sets.generated_once), sets.real, protocol, description)
-    if sets.training_images is None:
-        scores.add_unavailable(compared["_train"] + compared["_real"], NO_TRAINING_IMAGES, description)
-        return
-    if compared["_train"]:
-        pairs_and_once = (sets.generated, sets.generated_once)
-        _compare(scores, family, "_train", pairs_and_once, sets.training, protocol, description)
-    if compared["_real"]:
-        _compare(scores, family, "_real", (sets.real, sets.real), sets.training, protocol, description)
-
-
-def _compare(
-    scores: Scores,
-    family: Family,
-    suffix: str,
-    images: tuple[Features, Features],
-    reference: Features,
-    protocol: Protocol,
-    description: dict[str, Any],
-) -> None:
-    """Record the metrics of `images`, all and those without repeats, against `reference`."""
-    (a, once), b = (features.pooled for features in images), reference.pooled
-    description = {**description, "images": images[0].of, "reference": reference.of, "reference_images": len(b)}
-    frechet, kernel, precision, recall = (name + suffix for name in family.compared)
-    scores.attempt([frechet], lambda: frechet_distance(a, b), description, len(a))
-
-    fitted = fit_to_samples(protocol.kernel, len(a), len(b))
-    scores.attempt([kernel], lambda: kernel_distance(a, b, fitted), described(protocol, fitted) | description, len(a))
-
-    stated = described(protocol, protocol.manifold) | description | {"images": images[1].of}
-    scores.attempt([precision, recall], lambda: precision_and_recall(once, b, protocol.manifold), stated, len(once))
+    compared: dict[str, Callable[[], tuple[Features, Features, Features]]] = {
+        "": lambda: (sets.real, sets.generated, sets.generated_once),
+        "_train": lambda: (sets.training, sets.generated, sets.generated_once),
+        "_real": lambda: (sets.training, sets.real, sets.real),
+    }
+    for suffix, features_of in compared.items():
+        frechet, kernel, precision, recall = metrics = [name + suffix for name in family.compared]
+        if not scores.wanted(*metrics):
+            continue
+        try:
+            reference, images, once = features_of()
+        except MetricUnavailable as reason:
+            scores.add_unavailable(metrics, str(reason), description)
+            continue
+        a, b, count = images.pooled, reference.pooled, len(images.pooled)
+        stated = {**description, "images": images.of, "reference": reference.of, "reference_images": len(b)}
+        scores.attempt([frechet], partial(frechet_distance, a, b), stated, count)
+        fitted = fit_to_samples(protocol.kernel, count, len(b))
+        scores.attempt([kernel], partial(kernel_distance, a, b, fitted), scores.described(fitted) | stated, count)
+        stated = scores.described(protocol.manifold) | stated | {"images": once.of}
+        compute = partial(precision_and_recall, once.pooled, b, protocol.manifold)
+        scores.attempt([precision, recall], compute, stated, len(once.pooled))

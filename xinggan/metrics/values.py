@@ -1,5 +1,6 @@
 """What scoring a set of images gives: values that carry their protocol, and reasons where there is no value."""
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,21 +16,41 @@ from xinggan.weights_files import MetricUnavailable
 
 @dataclass(frozen=True)
 class MetricValue:
-    """One metric of one set: a finite value, or None and the reason."""
+    """One metric of one set: a finite value, or None and the reason. An entry of metrics.json."""
 
     metric: str  # a name of the catalogue
     value: float | None
     protocol: dict[str, Any]  # everything the value depends on besides the images
-    n: int  # images that the value comes from
+    n: int | None  # images that the value comes from; None in a record that does not say
     unavailable_because: str | None = None
+
+    @property
+    def protocol_key(self) -> str:
+        """The protocol as text: two values are comparable only when these are equal."""
+        return json.dumps(self.protocol, sort_keys=True, default=str)
 
 
 @dataclass
 class Scores:
-    """All metrics of one set, in the order they were computed, and the per-image ones for each pair."""
+    """All metrics of one set under one protocol, in the order they were computed, and the per-image ones for each pair.
 
+    Metrics that the protocol does not define are left out.
+    """
+
+    protocol: Protocol
     values: list[MetricValue] = field(default_factory=list)
     per_image: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # [n] each; NaN where a pair has none
+
+    def wanted(self, *metrics: str) -> list[str]:
+        """Those of `metrics` that the protocol defines."""
+        return [metric for metric in metrics if metric in self.protocol.metrics]
+
+    def described(self, *groups: Any, **more: Any) -> dict[str, Any]:
+        """A value's protocol: its name, the groups of settings the value used, and what else there is to say."""
+        stated: dict[str, Any] = {"name": self.protocol.name, "quantisation": self.protocol.quantisation}
+        for group in groups:
+            stated |= plain(group)
+        return stated | more
 
     def add(self, metric: str, value: float, protocol: dict[str, Any], n: int) -> None:
         """Record a value. Raises ValueError if it is not finite: such a number means a defect, not a result."""
@@ -37,7 +58,8 @@ class Scores:
             raise ValueError(
                 f"{METRICS[metric].title} ({metric}) came out as {value} over {n} images; it is not recorded"
             )
-        self.values.append(MetricValue(METRICS[metric].name, float(value), protocol, n))
+        if self.wanted(metric):
+            self.values.append(MetricValue(METRICS[metric].name, float(value), protocol, n))
 
     def add_per_image(
         self,
@@ -47,7 +69,7 @@ class Scores:
         nan_means: str | None = None,
         value: float | None = None,
     ) -> None:
-        """Record one value a pair, and as the set's value their mean (or `value`).
+        """Record one value a pair [n], and as the set's value their mean (or `value`).
 
         NaN is an error unless `nan_means` says what it stands for; such pairs are left out and not counted in n.
         """
@@ -61,10 +83,13 @@ class Scores:
 
     def add_unavailable(self, metrics: Iterable[str], reason: str, protocol: dict[str, Any], n: int = 0) -> None:
         """Record that these metrics have no value, and why."""
-        self.values.extend(MetricValue(METRICS[metric].name, None, protocol, n, reason) for metric in metrics)
+        self.values.extend(MetricValue(metric, None, protocol, n, reason) for metric in self.wanted(*metrics))
 
     def attempt(self, metrics: list[str], compute: Callable[[], Any], protocol: dict[str, Any], n: int) -> None:
-        """Record what `compute` gives, a number or one for each of `metrics`, or the reason why it cannot."""
+        """Record what `compute` gives, a number or one for each of `metrics`, or the reason why it cannot. Nothing is
+        computed unless the protocol defines one of them."""
+        if not self.wanted(*metrics):
+            return
         try:
             values = compute()
         except MetricUnavailable as reason:
@@ -72,11 +97,3 @@ class Scores:
             return
         for metric, value in zip(metrics, values if isinstance(values, tuple) else (values,), strict=True):
             self.add(metric, value, protocol, n)
-
-
-def described(protocol: Protocol, *groups: Any, **more: Any) -> dict[str, Any]:
-    """A value's protocol: its name, the groups of settings the value used, and what else there is to say."""
-    stated: dict[str, Any] = {"name": protocol.name, "quantisation": protocol.quantisation}
-    for group in groups:
-        stated |= plain(group)
-    return stated | more

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from xinggan.data.poses import pckh
 from xinggan.data.synthetic import ATTRIBUTES, GENERATOR_VERSION, describe, render
 from xinggan.files import sha256_of
 from xinggan.metrics.embedded import networks
@@ -17,7 +18,6 @@ from xinggan.metrics.embedded.architectures import (
     to_network_size,
 )
 from xinggan.metrics.embedded.networks import FOLDER, NAMES, load_embedded, training_record
-from xinggan.metrics.pose import pckh
 
 WORLD = 5_000_001  # neither trained on nor held out by the training script
 

@@ -1,65 +1,22 @@
-"""The embedded metrics are what their names say: closed forms, the slow way, and torch-fidelity called directly."""
+"""The embedded metrics are what their names say: closed forms and the slow way."""
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
 
-from xinggan.metrics.distributions import frechet_distance, inception_score
 from xinggan.metrics.embedded.architectures import to_network_size
 from xinggan.metrics.embedded.networks import load_embedded
 from xinggan.metrics.embedded.scoring import (
     CLOTHES,
-    EXTRACTOR,
     attribute_agreement,
     clothes_logits,
-    open_embedded_extractor,
     perceptual_distance,
 )
-from xinggan.metrics.extractors import extract
-from xinggan.metrics.images import ImageSet
-from xinggan.metrics.protocol import CLEAN
 
 
 def random_images(seed: int, count: int, brightness: int = 256) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, brightness, (count, 16, 8, 3), dtype=np.uint8)
     return coarse.repeat(8, 1).repeat(8, 2)
-
-
-class Listed(Dataset):
-    """Images [n, H, W, 3] as torch-fidelity reads a data set: uint8 [3, H, W] each."""
-
-    def __init__(self, images: np.ndarray):
-        self.images = torch.from_numpy(images).permute(0, 3, 1, 2)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.images[index]
-
-
-def test_set_metrics_equal_torch_fidelity_called_the_usual_way():
-    import torch_fidelity
-
-    a, b = random_images(0, 150), random_images(1, 140, 200)
-    direct = torch_fidelity.calculate_metrics(
-        input1=Listed(a),
-        input2=Listed(b),
-        feature_extractor=EXTRACTOR,
-        isc=True,
-        fid=True,
-        cuda=False,
-        save_cpu_ram=True,
-        cache=False,
-        verbose=False,
-    )
-    extractor = open_embedded_extractor()
-    features, reference = (extract(extractor, ImageSet(x, np.arange(len(x))), "cpu", "images") for x in (a, b))
-    distance = frechet_distance(features.pooled, reference.pooled)
-    assert distance == pytest.approx(direct["frechet_inception_distance"], rel=1e-3)
-    score = inception_score(extractor.class_logits(features.logits), CLEAN.inception_score)
-    assert score == pytest.approx(direct["inception_score_mean"], rel=1e-4)
 
 
 def test_the_inception_scores_classes_are_all_combinations_of_two_colours():

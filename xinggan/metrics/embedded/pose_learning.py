@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xinggan.data.poses import HEAD_JOINTS, pckh
 from xinggan.metrics.embedded.architectures import CELL_PX, PoseEstimator, expected_places
 from xinggan.metrics.embedded.people import LearningSet, augmented, mirrored
-from xinggan.metrics.pose import HEAD_JOINTS, pckh
 
 WEIGHT_OF_CROSS_ENTROPY = 0.3
 SMALLEST_TOLERANCE_PX = 1.5
