@@ -15,8 +15,8 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
-from xinggan.data.options import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
+from xinggan.data.settings import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.files import atomic_path, write_atomically
 from xinggan.metrics.catalogue import heading, in_order, title
 from xinggan.metrics.protocol import LPIPS_NETWORKS, plain, protocols_for

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xinggan.data.options import add_proportions
+from xinggan.data.settings import add_proportions
 from xinggan.trained import PUBLISHED, RunFacts, Trained, load_published_method, load_trained, read_run
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from xinggan.data.packed import PackedSplit
-    from xinggan.data.person import Person
+    from xinggan.data.pose_files import Person
     from xinggan.model.method import Method
     from xinggan.training.stop import StopRequest
 
@@ -193,8 +193,7 @@ def _read_person(
     options: argparse.Namespace, origin: RunFacts | Trained | None, problems: list[str]
 ) -> "Person | None":
     """Photograph and poses in the size of `origin`. What is wrong with them is appended to `problems`."""
-    from xinggan.data.person import read_person
-    from xinggan.data.pose_files import PoseReader
+    from xinggan.data.pose_files import PoseReader, read_person
 
     size = (origin.height, origin.width) if origin else None
     estimator = None

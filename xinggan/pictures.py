@@ -1,13 +1,17 @@
 """Pictures for people: grids of test pairs, strips over poses, contact sheets, PNG and GIF. Arrays: uint8 [H, W, 3]."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from xinggan.data.batch import PosePair
 from xinggan.data.poses import draw_skeleton
 from xinggan.files import atomic_path
+
+if TYPE_CHECKING:
+    from xinggan.data.batch import PosePair
 
 GUTTER = 2  # pixels of white between images
 
@@ -32,19 +36,25 @@ def save_gif(path: Path, frames: np.ndarray, frames_per_second: float) -> None:
         )
 
 
-def tile(rows: list[list[np.ndarray]]) -> np.ndarray:
-    """Images of one size, as rows and columns with white gutters; a short row is filled up with white."""
-    height, width = rows[0][0].shape[:2]
+def tile(rows: Sequence[Sequence[np.ndarray]], gap: int = GUTTER, border: int = 0) -> np.ndarray:
+    """Images in rows and columns on white, `gap` pixels apart, with `border` pixels around all.
+
+    Every cell has the height and the width of the largest image. A smaller image stands at the top of its cell, in the
+    middle across; a short row is filled up with white.
+    """
+    height, width = (max(image.shape[axis] for row in rows for image in row) for axis in (0, 1))
     columns = max(len(row) for row in rows)
-    sheet = np.full((len(rows) * (height + GUTTER) - GUTTER, columns * (width + GUTTER) - GUTTER, 3), 255, np.uint8)
+    size = (len(rows) * (height + gap) - gap + 2 * border, columns * (width + gap) - gap + 2 * border)
+    sheet = np.full((*size, 3), 255, dtype=np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
-            top, left = i * (height + GUTTER), j * (width + GUTTER)
-            sheet[top : top + height, left : left + width] = image
+            top = border + i * (height + gap)
+            left = border + j * (width + gap) + (width - image.shape[1]) // 2
+            sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
 
 
-def panels(batch: PosePair, row: int) -> dict[str, np.ndarray]:
+def panels(batch: "PosePair", row: int) -> dict[str, np.ndarray]:
     """What a pair is made of, by name: source, source_pose, target_pose, target."""
     height, width = batch.source_image.shape[-2:]
     return {
@@ -55,7 +65,7 @@ def panels(batch: PosePair, row: int) -> dict[str, np.ndarray]:
     }
 
 
-def comparison_grid(batch: PosePair, generated: np.ndarray) -> np.ndarray:
+def comparison_grid(batch: "PosePair", generated: np.ndarray) -> np.ndarray:
     """One row a pair: source, source pose, target pose, target, generated (uint8 [B, H, W, 3])."""
     return tile([[*panels(batch, row).values(), generated[row]] for row in range(len(batch))])
 
@@ -71,6 +81,6 @@ def pose_strip(
     return tile([row[start : start + columns] for start in starts for row in (skeletons, images)])
 
 
-def contact_sheet(images: np.ndarray, columns: int = 16) -> np.ndarray:
-    """Many images [n, H, W, 3] on one sheet."""
+def contact_sheet(images: Sequence[np.ndarray] | np.ndarray, columns: int = 16) -> np.ndarray:
+    """Many images, each [H, W, 3], on one sheet of `columns`."""
     return tile([list(images[start : start + columns]) for start in range(0, len(images), columns)])

@@ -101,14 +101,14 @@ def test_photographs_of_different_sizes_share_a_sheet(people, same_pose):
 def test_where_tables_go(tmp_path):
     root = tmp_path / "people"
     (root / "train").mkdir(parents=True)
-    assert [task.out for task in plan(root, None)] == [root / "people-annotation-train.csv"]
-    assert plan(root / "train", None)[0].out == root / "people-annotation-train.csv"
-    assert plan(root / "train", root / "own.csv")[0].out == root / "own.csv"
+    assert plan(root, None) == {root / "people-annotation-train.csv": root / "train"}
+    assert plan(root / "train", None) == {root / "people-annotation-train.csv": root / "train"}
+    assert plan(root / "train", root / "own.csv") == {root / "own.csv": root / "train"}
     (root / "test").mkdir()
-    (root / "market-annotation-train.csv").touch()
-    assert plan(root, None)[1].out == root / "market-annotation-test.csv"  # one data set, one prefix
+    (root / "market-annotation-train.csv").touch()  # one data set, one prefix
+    assert [*plan(root, None)] == [root / f"market-annotation-{split}.csv" for split in ("train", "test")]
     (root / "album").mkdir()
-    assert plan(root / "album", None)[0].out == root / "album" / "album-annotation.csv"
+    assert [*plan(root / "album", None)] == [root / "album" / "album-annotation.csv"]
 
 
 def test_all_bad_photographs_are_listed_at_once(people, same_pose, capsys):
@@ -175,14 +175,14 @@ def test_another_name_is_offered_only_where_there_is_one_table(people, same_pose
 def test_a_failed_writing_of_the_second_table_leaves_the_first_as_it_was(people, same_pose, monkeypatch, capsys):
     sheets = []
 
-    def full(pictures):
+    def full(pictures, columns):
         sheets.append(pictures)
         if len(sheets) == 2:
             raise OSError(28, "No space left on device")
         return np.zeros((4, 4, 3), dtype=np.uint8)
 
     (people / "people-annotation-train.csv").write_text("made by hand")
-    monkeypatch.setattr("xinggan.data.annotation_files.sheet", full)
+    monkeypatch.setattr("xinggan.pictures.contact_sheet", full)
     before = files(people)
     assert main(["--images", str(people), "--overwrite"]) == 2
     assert "No space left" in capsys.readouterr().err and len(sheets) == 2

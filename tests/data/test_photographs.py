@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xinggan.data.layout import LayoutProblems, read_layout
+from xinggan.data.layout import derived_pairs, read_layout
 from xinggan.data.prepare import prepare
+from xinggan.data.problems import LayoutProblems
 from xinggan.data.settings import DatasetSettings
 
 FASHION_TRAIN = ("fashionMENDenimid0000008001_1front.png", "fashionMENDenimid0000008001_2side.png")
@@ -115,6 +116,4 @@ def test_the_real_photographs_are_read_as_their_tables_say(shared, tmp_path, gol
 def test_the_rule_derives_the_real_training_pairs(shared):
     settings = DatasetSettings("folder", root=str(shared / "data/pku_reid"))
     layout = read_layout(settings, "train")
-    from xinggan.data.pairing import derived_pairs
-
     assert sorted(map(tuple, layout.pairs)) == sorted(map(tuple, derived_pairs(layout.identities, layout.poses)))

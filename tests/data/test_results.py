@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xinggan.data.results import Fit, ResultProblems, read_results
+from xinggan.data.results import ResultProblems, read_results
+from xinggan.data.settings import Fit
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from xinggan.data.masks import body_masks
 from xinggan.data.packed import PackedSplit
-from xinggan.data.poses import pckh
+from xinggan.data.poses import body_masks, pckh
 from xinggan.data.synthetic import render
 from xinggan.metrics.protocol import (
     CLEAN,

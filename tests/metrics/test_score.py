@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from xinggan.data.masks import body_mask
 from xinggan.data.packed import PackedSplit
+from xinggan.data.poses import body_mask
 from xinggan.data.synthetic import render
 from xinggan.metrics.catalogue import METRICS
 from xinggan.metrics.images import ScoredPairs

@@ -2,35 +2,40 @@
 
     python -m xinggan.data.annotate --images people --estimator movenet --weights movenet.tflite
 
-annotates people/train and people/test and writes people/people-annotation-{train,test}.csv, each with its scores, its
-origin and a sheet of drawn skeletons beside it. Everything wrong with the photographs is said at once; exit status 2
-and nothing written then.
+annotates people/train and people/test and writes, for each,
+
+    people/people-annotation-train.csv              name:keypoints_y:keypoints_x
+    people/people-annotation-train-scores.csv       name and a score for each joint
+    people/people-annotation-train-estimator.json   which estimator, which weights, which settings
+    people/people-annotation-train-sheet.png        skeletons over some of the photographs
+
+Everything wrong with the photographs is said at once; exit status 2 and nothing written then.
 """
 
 import argparse
+import csv
+import io
+import json
 import sys
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, IdentifiedEstimator, open_estimator
-from xinggan.data.layout import ENDING, IMAGE_SUFFIXES
-from xinggan.data.options import add_proportions
+from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, list_images, read_image
+from xinggan.data.layout import ENDING
+from xinggan.data.poses import JOINTS, draw_skeleton
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems, Problem
-from xinggan.data.tables import name_trouble
-
-if TYPE_CHECKING:
-    from xinggan.data.annotation_files import Annotated
+from xinggan.data.settings import add_proportions
+from xinggan.data.tables import ANNOTATION_HEADER, name_trouble
+from xinggan.files import atomic_path
+from xinggan.progress import track
 
 SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class Task:
-    """One folder of photographs and the table that it gets."""
-
-    folder: Path
-    out: Path
+SHOWN, COLUMNS = 48, 12  # photographs on the sheet
+TALL, WIDEST = 256, 384  # pixels of a photograph on the sheet
 
 
 class PhotographProblems(LayoutProblems):
@@ -39,8 +44,18 @@ class PhotographProblems(LayoutProblems):
     consequence = "nothing was annotated"
 
 
-def plan(images: Path, out: Path | None) -> list[Task]:
-    """Which folders to annotate into which tables: both splits of a data set, one of them, or a folder by itself.
+@dataclass
+class Annotated:
+    """n photographs with their poses in their own pixels, and small pictures of some for the sheet."""
+
+    names: list[str] = field(default_factory=list)
+    poses: list[np.ndarray] = field(default_factory=list)  # n times [18, 3] float32
+    scores: list[np.ndarray] = field(default_factory=list)  # n times [18] float32
+    pictures: list[np.ndarray] = field(default_factory=list)  # [h, w, 3] uint8
+
+
+def plan(images: Path, out: Path | None) -> dict[Path, Path]:
+    """Table -> folder of its photographs: both splits of a data set, one of them, or a folder by itself.
 
     A split's table is called as one that is there already, else after the data set's folder. Raises ValueError.
     """
@@ -52,17 +67,17 @@ def plan(images: Path, out: Path | None) -> list[Task]:
         both = " and ".join(f"{split}/" for split in splits)
         raise ValueError(f"--out {out}: {images} has {both}, each with a table of its own; leave --out away")
     if splits:
-        return [Task(images / split, _table_of(images, split)) for split in splits]
+        return {_table_of(images, split): images / split for split in splits}
     if out:
         if out.is_dir() or out.suffix.lower() != ".csv":
             raise ValueError(f"--out {out}: expected the name of a .csv file")
         if above := next((folder for folder in out.parents if folder.exists() and not folder.is_dir()), None):
             raise ValueError(f"--out {out}: {above} is a file, not a folder")
-        return [Task(images, out)]
+        return {out: images}
     name = images.resolve().name
     if name in SPLITS:
-        return [Task(images, _table_of(images.resolve().parent, name))]
-    return [Task(images, images / f"{name}-annotation.csv")]
+        return {_table_of(images.resolve().parent, name): images}
+    return {images / f"{name}-annotation.csv": images}
 
 
 def _table_of(root: Path, split: str) -> Path:
@@ -74,7 +89,7 @@ def _table_of(root: Path, split: str) -> Path:
 
 def list_photographs(folder: Path, problems: list[Problem]) -> list[Path]:
     """The image files lying in a folder, sorted by name; what no table can hold is appended to `problems`."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = list_images(folder)
     if not paths:
         accepted = ", ".join(sorted(IMAGE_SUFFIXES))
         problems.append(Problem(f"{folder.name}/", None, f"no photographs in it; accepted are {accepted}"))
@@ -87,21 +102,15 @@ def list_photographs(folder: Path, problems: list[Problem]) -> list[Path]:
     return paths
 
 
-def annotate(paths: list[Path], estimator: IdentifiedEstimator, problems: list[Problem]) -> "Annotated":
+def annotate(paths: list[Path], estimator: IdentifiedEstimator, problems: list[Problem]) -> Annotated:
     """Estimate the pose in each photograph. Those that cannot be read are appended to `problems`."""
-    import numpy as np
-
-    from xinggan.data.annotation_files import SHOWN, Annotated, small_picture
-    from xinggan.data.pose_files import read_photograph
-    from xinggan.progress import track
-
-    done = Annotated([], [], [], [])
+    done = Annotated()
     shown = set(np.linspace(0, max(len(paths) - 1, 0), SHOWN).astype(int).tolist())
     where = paths[0].parent.name if paths else ""
     for number, path in enumerate(track(paths, f"annotating {where}", len(paths), "images")):
         try:
-            image = read_photograph(path)
-        except ValueError as error:
+            image = read_image(path)
+        except UnusableImage as error:
             problems.append(Problem(f"{where}/{path.name}", None, str(error)))
             continue
         if problems:  # nothing will be written: go on only to find the others
@@ -115,43 +124,79 @@ def annotate(paths: list[Path], estimator: IdentifiedEstimator, problems: list[P
     return done
 
 
+def small_picture(image: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """A photograph uint8 [H, W, 3] and its skeleton, at most TALL x WIDEST pixels."""
+    from PIL import Image
+
+    scale = min(TALL / image.shape[0], WIDEST / image.shape[1])
+    height, width = (max(1, round(pixels * scale)) for pixels in image.shape[:2])
+    smaller = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    moved = pose.copy()
+    moved[:, :2] = (moved[:, :2] + 0.5) * scale - 0.5
+    return draw_skeleton(moved, height, width, background=smaller)
+
+
+def write_annotations(annotated: dict[Path, Annotated], origin: dict[str, object]) -> None:
+    """The four files of each table, all or, on an error, none: everything is written before anything gets its name.
+
+    The table has the form of the published files: a space after each colon, -1 where a joint is missing.
+    """
+    from xinggan.pictures import contact_sheet, save_png
+
+    with ExitStack() as stack:
+        for out, content in annotated.items():  # names are given backwards: each table after what is beside it
+            rows = [":".join(ANNOTATION_HEADER)]
+            for name, pose in zip(content.names, content.poses, strict=True):
+                x, y = pose[:, :2].astype(int).T.tolist()
+                rows.append(f"{name}: {y}: {x}")
+            stack.enter_context(atomic_path(out)).write_text("\n".join(rows) + "\n", "utf-8")
+            scores = io.StringIO()
+            writer = csv.writer(scores, lineterminator="\n")
+            writer.writerow(["name", *JOINTS])
+            for name, values in zip(content.names, content.scores, strict=True):
+                writer.writerow([name, *(f"{value:.4f}" for value in values)])
+            stack.enter_context(atomic_path(beside(out, "-scores.csv"))).write_text(scores.getvalue(), "utf-8")
+            estimator = stack.enter_context(atomic_path(beside(out, "-estimator.json")))
+            estimator.write_text(json.dumps(origin, indent=2) + "\n", "utf-8")
+            sheet = stack.enter_context(atomic_path(beside(out, "-sheet.png")))
+            save_png(sheet, contact_sheet(content.pictures, COLUMNS))
+
+
+def beside(out: Path, ending: str) -> Path:
+    """The file that belongs to the table `out`."""
+    return out.with_name(out.stem + ending)
+
+
 def run(options: argparse.Namespace) -> list[str]:
     """Do it; the lines to print. Raises ValueError before anything is written."""
-    from xinggan.data.annotation_files import beside, write_annotations
-
-    tasks = plan(options.images, options.out)
-    if there := [str(task.out) for task in tasks if task.out.exists() and not options.overwrite]:
-        other = "" if tasks[0].folder != options.images else ", or name another with --out"
+    tables = plan(options.images, options.out)
+    if there := [str(table) for table in tables if table.exists() and not options.overwrite]:
+        other = "" if options.images not in tables.values() else ", or name another with --out"
         raise ValueError(f"{' and '.join(there)}: there already; --overwrite to replace{other}")
     problems: list[Problem] = []
-    photographs = [list_photographs(task.folder, problems) for task in tasks]
+    photographs = {table: list_photographs(folder, problems) for table, folder in tables.items()}
     estimator = open_estimator(options.estimator, options.weights, options.threshold, options.proportions)
-    done = [annotate(paths, estimator, problems) for paths in photographs]
+    done = {table: annotate(paths, estimator, problems) for table, paths in photographs.items()}
     if problems:
         raise PhotographProblems(str(options.images), problems)
-    origin = _origin(options, estimator)
-    write_annotations({task.out: annotated for task, annotated in zip(tasks, done, strict=True)}, origin)
+    origin = {
+        "estimator": estimator.name,
+        "weights_sha256": estimator.weights_sha256,
+        "threshold": DEFAULT_THRESHOLDS[estimator.name] if options.threshold is None else options.threshold,
+        "proportions": options.proportions and f"{options.proportions[0]}:{options.proportions[1]}",
+    }
+    write_annotations(done, origin)
     lines = []
-    for task, annotated in zip(tasks, done, strict=True):
+    for table, annotated in done.items():
         found = [int((pose[:, 2] > 0).sum()) for pose in annotated.poses]
         mean = sum(found) / len(found)
-        lines.append(f"{task.out}: {len(found)} photographs, {mean:.1f} of 18 joints found in one on average")
+        lines.append(f"{table}: {len(found)} photographs, {mean:.1f} of 18 joints found in one on average")
         if without := found.count(0):
             example = annotated.names[found.index(0)]
             lines.append(f"  in {without} no joint was found, {example} for one; they can take part in no pair")
-        lines.append(f"  look at {beside(task.out, '-sheet.png')}")
+        lines.append(f"  look at {beside(table, '-sheet.png')}")
     lines.append("seen from behind a person is often given a nose and eyes that nobody sees: the sheet shows it")
     return lines
-
-
-def _origin(options: argparse.Namespace, estimator: IdentifiedEstimator) -> dict[str, Any]:
-    least = DEFAULT_THRESHOLDS[estimator.name] if options.threshold is None else options.threshold
-    return {
-        "estimator": estimator.name,
-        "weights_sha256": estimator.weights_sha256,
-        "threshold": least,
-        "proportions": options.proportions and f"{options.proportions[0]}:{options.proportions[1]}",
-    }
 
 
 def main(arguments: list[str] | None = None) -> int:

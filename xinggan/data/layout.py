@@ -2,29 +2,37 @@
 
     <root>/train/, <root>/test/                  images
     <root>/<set>-annotation-{train,test}.csv     name: [18 y]: [18 x]
-    <root>/<set>-pairs-{train,test}.csv          from,to (where it is missing, pairs follow from the rule of `pairing`)
+    <root>/<set>-pairs-{train,test}.csv          from,to (where it is missing, `derived_pairs` gives the pairs)
 
 Reading a layout looks at everything but the pictures themselves and reports all problems of a split at once.
 """
 
 import os
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from xinggan.data.pairing import derived_pairs, identity_of, identity_pattern, is_distractor, sampled_test_pairs
+from xinggan.data.image_files import list_images
+from xinggan.data.poses import TORSO_JOINTS
 from xinggan.data.problems import LayoutProblems, Problem
 from xinggan.data.settings import DatasetSettings
 from xinggan.data.tables import Annotations, PairTable, name_trouble, read_annotations, read_pairs
 
-__all__ = ["Layout", "LayoutFiles", "LayoutProblems", "Problem", "find_files", "read_layout"]
-
 KNOWN_SETS = ("market", "fasion-resize", "fasion", "fashion", "pku")  # in order of preference
 SETS_OF = {"market1501": ("market",), "deepfashion": ("fasion-resize", "fasion", "fashion")}  # looked for first
 ENDING = "-annotation-train.csv"
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+# The first group is the identity. DeepFashion: everything before the number of the view and its kind.
+UP_TO_UNDERSCORE = r"(?:.*/)?([^_/]+)_"
+UP_TO_VIEW = r"(?:.*/)?(.+?)_\d+_?(?:front|side|back|full|additional|flat)\.\w+$"
+IDENTITY_PATTERNS = {"market1501": UP_TO_UNDERSCORE, "deepfashion": UP_TO_VIEW, "folder": UP_TO_UNDERSCORE}
+GARMENT_PATTERN = r"id_?(\d{8})"  # of a DeepFashion name: one article of clothing, worn by one person or several
+MARKET_DISTRACTORS = ("-1", "0000")  # beginnings of names
+MARKET_TEST_PAIRS = 12_000  # sampled with seed 0, this is the published list
 
 
 @dataclass(frozen=True)
@@ -39,24 +47,6 @@ class LayoutFiles:
 
     def pairs(self, split: str) -> str:
         return f"{self.prefix}-pairs-{split}.csv"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One split as its tables describe it: n images with poses in the files' own pixels, and p pairs of their rows."""
-
-    files: LayoutFiles
-    split: str
-    names: list[str]  # n, inside `folder`
-    rows: list[int]  # n rows of the annotation file, to say where an image is from
-    poses: np.ndarray  # [n, 18, 3] float32
-    identities: list[str]  # n
-    pairs: np.ndarray  # [p, 2] int64
-    notes: list[str] = field(default_factory=list)  # what is worth knowing and no reason to stop
-
-    @property
-    def folder(self) -> Path:
-        return self.files.root / self.split
 
 
 def find_files(settings: DatasetSettings) -> LayoutFiles:
@@ -92,52 +82,116 @@ def _sets_in(folder: Path) -> list[LayoutFiles]:
     return [LayoutFiles(folder, path.name.removesuffix(ENDING)) for path in sorted(folder.glob(f"*{ENDING}"))]
 
 
+def identity_pattern(settings: DatasetSettings) -> re.Pattern[str]:
+    """The regular expression whose first group is the identity. Raises ValueError for one that cannot be used."""
+    text = settings.identity_pattern or IDENTITY_PATTERNS[settings.name]
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ValueError(f"identity_pattern {text!r} is not a regular expression: {error}") from None
+    if pattern.groups < 1:
+        raise ValueError(f"identity_pattern {text!r} has no group; put the identity in brackets, as in '([^_]+)_'")
+    return pattern
+
+
+def identity_of(name: str, pattern: re.Pattern[str]) -> str | None:
+    """The identity in an image's name, None where the pattern does not fit."""
+    match = pattern.match(name)
+    return match[1] if match and match[1] else None
+
+
+def is_distractor(name: str, settings: DatasetSettings) -> bool:
+    """Whether Market-1501 counts this image as nobody in particular."""
+    return settings.name == "market1501" and name.rpartition("/")[2].startswith(MARKET_DISTRACTORS)
+
+
+def derived_pairs(identities: Sequence[str], poses: np.ndarray) -> np.ndarray:
+    """identities of n images, poses [n, 18, 3] -> [p, 2] source and target rows, by the rule of the published lists.
+
+    Every ordered pair of different images of one identity, both shoulders and both hips present in each; identities in
+    the order in which they first appear, images in theirs.
+    """
+    usable = (poses[:, TORSO_JOINTS, 2] > 0).all(axis=1)
+    rows_of: dict[str, list[int]] = {}
+    for row in np.flatnonzero(usable).tolist():
+        rows_of.setdefault(identities[row], []).append(row)
+    pairs = [np.empty((0, 2), dtype=np.int64)]
+    for rows in rows_of.values():
+        source, target = np.repeat(rows, len(rows)), np.tile(rows, len(rows))
+        pairs.append(np.stack([source, target], axis=1)[source != target])
+    return np.concatenate(pairs)
+
+
+def sampled_test_pairs(pairs: np.ndarray) -> np.ndarray:
+    """Market-1501's 12,000 test pairs of all derived ones, as pandas samples them with random_state 0."""
+    import pandas
+
+    count = min(MARKET_TEST_PAIRS, len(pairs))
+    return pairs[pandas.Series(range(len(pairs)), dtype="int64").sample(n=count, random_state=0).to_numpy()]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One split as its tables describe it: n images with poses in the files' own pixels, and p pairs of their rows."""
+
+    files: LayoutFiles
+    split: str
+    names: list[str]  # n, inside `folder`
+    rows: list[int]  # n rows of the annotation file, to say where an image is from
+    poses: np.ndarray  # [n, 18, 3] float32
+    identities: list[str]  # n
+    pairs: np.ndarray  # [p, 2] int64
+    notes: list[str] = field(default_factory=list)  # what is worth knowing and no reason to stop
+
+    @property
+    def folder(self) -> Path:
+        return self.files.root / self.split
+
+
 def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] | None = None) -> Layout:
     """Read one split, "train" or "test".
 
     Problems are appended to `problems` where a list is given; without one, any problem raises LayoutProblems.
     """
     found: list[Problem] = []
-    layout = _read(settings, find_files(settings), split, found)
-    if problems is None and found:
-        raise LayoutProblems(str(layout.files.root), found)
-    if problems is not None:
-        problems.extend(found)
-    return layout
-
-
-def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: list[Problem]) -> Layout:
-    label, pairs_label = files.annotations(split), files.pairs(split)
-    folder, problems_before = files.root / split, len(problems)
-    table = read_annotations(files.root / label, label, problems)
+    files = find_files(settings)
+    label, pairs_label, folder = files.annotations(split), files.pairs(split), files.root / split
+    table = read_annotations(files.root / label, label, found)
     listed = None
     if (files.root / pairs_label).exists():
-        listed = read_pairs(files.root / pairs_label, pairs_label, problems)
+        listed = read_pairs(files.root / pairs_label, pairs_label, found)
+    # Market-1501's distractors are left out, unless a pair asks for one.
     asked_for = set(listed.names) if listed else set()
-    present = _images_in(folder)
-
+    wanted = [index for index, name in enumerate(table.names) if name in asked_for or not is_distractor(name, settings)]
     if not folder.is_dir():
-        problems.append(Problem(f"{split}/", None, "the folder of the images is missing"))
+        found.append(Problem(f"{split}/", None, "the folder of the images is missing"))
     else:
         inside = folder.resolve()  # the folder itself may be a link, to anywhere
-        for name, row in zip(table.names, table.rows, strict=True):
-            if _is_wanted(name, settings, asked_for) and (trouble := _file_trouble(inside, name)):
-                problems.append(Problem(label, row, f"{split}/{name}: {trouble}"))
-    kept, identities = _identified(table, settings, asked_for, label, problems)
+        for index in wanted:
+            if trouble := _file_trouble(inside, table.names[index]):
+                found.append(Problem(label, table.rows[index], f"{split}/{table.names[index]}: {trouble}"))
+    kept, identities = _identified(table, wanted, identity_pattern(settings), label, found)
     names, poses = [table.names[index] for index in kept], table.poses[kept]
 
-    notes: list[str] = []
+    # Images lying in folders below are looked up one by one.
+    present = {path.name for path in list_images(folder)} if folder.is_dir() else set()
     if listed:
-        pairs = _listed_pairs(listed, names, table, present, problems, (pairs_label, split))
+        pairs = _listed_pairs(listed, names, table, present, (pairs_label, split), found)
     else:
         pairs = derived_pairs(identities, poses)
         if settings.name == "market1501" and split == "test":
             pairs = sampled_test_pairs(pairs)
-    if not len(pairs) and (kept or len(problems) == problems_before):  # and not only because nothing could be read
+    if not len(pairs) and (kept or not found):  # and not only because nothing could be read
         what = "no usable pair: expected two images of one identity, both with shoulders and hips present"
-        problems.append(Problem(pairs_label if listed else label, None, what))
+        found.append(Problem(pairs_label if listed else label, None, what))
     if split == "test":
         pairs = pairs[: settings.test_pairs]
+    if problems is None and found:
+        raise LayoutProblems(str(files.root), found)
+    if problems is not None:
+        problems.extend(found)
+
+    notes: list[str] = []
     people = np.unique(identities, return_inverse=True)[1]
     if different := int((people[pairs[:, 0]] != people[pairs[:, 1]]).sum()):
         notes.append(f"{pairs_label}: {different} pairs join images of different identities")
@@ -146,13 +200,6 @@ def _read(settings: DatasetSettings, files: LayoutFiles, split: str, problems: l
     if unused := sorted(present - table.named):
         notes.append(f"{split}/: {len(unused)} images have no annotation and are left out, {unused[0]} for one")
     return Layout(files, split, names, [table.rows[index] for index in kept], poses, identities, pairs, notes)
-
-
-def _images_in(folder: Path) -> set[str]:
-    """Names of the image files lying directly in a folder; those in folders below are looked up one by one."""
-    if not folder.is_dir():
-        return set()
-    return {path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
 
 
 def _file_trouble(folder: Path, name: str) -> str:
@@ -165,16 +212,10 @@ def _file_trouble(folder: Path, name: str) -> str:
     return ""
 
 
-def _is_wanted(name: str, settings: DatasetSettings, asked_for: set[str]) -> bool:
-    return name in asked_for or not is_distractor(name, settings)
-
-
 def _identified(
-    table: Annotations, settings: DatasetSettings, asked_for: set[str], label: str, problems: list[Problem]
+    table: Annotations, wanted: list[int], pattern: re.Pattern[str], label: str, problems: list[Problem]
 ) -> tuple[list[int], list[str]]:
-    """Indices into `table` of the images to pack, and their identities."""
-    pattern = identity_pattern(settings)
-    wanted = [index for index, name in enumerate(table.names) if _is_wanted(name, settings, asked_for)]
+    """Indices into `table` of the `wanted` images that can be packed, and their identities."""
     found = {index: identity_of(table.names[index], pattern) for index in wanted}
     if wanted and not any(found.values()):
         what = f"{pattern.pattern!r} fits none of {len(wanted)} names, {table.names[wanted[0]]} for one"
@@ -202,8 +243,8 @@ def _listed_pairs(
     names: list[str],
     table: Annotations,
     present: set[str],
-    problems: list[Problem],
     where: tuple[str, str],
+    problems: list[Problem],
 ) -> np.ndarray:
     """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation are reported there and not here."""
     label, split = where
@@ -229,3 +270,33 @@ def _listed_pairs(
             what = f"the pair is listed already in row {listed.rows[first[place[at]]]}; test pairs are scored once"
             problems.append(Problem(label, int(listed.rows[at]), what))
     return pairs[(pairs >= 0).all(axis=1)]
+
+
+def shared_by_splits(train: Layout, test: Layout, settings: DatasetSettings, problems: list[Problem]) -> dict[str, int]:
+    """How many images, identities and, for DeepFashion, garments both splits have; what must not be is a problem.
+
+    Images must not be shared, nor Market-1501's people. DeepFashion's published splits share garments, worn by other
+    people or seen in other outfits: they are counted only. `photographs` compares the pictures themselves.
+    """
+    label, train_label = test.files.annotations("test"), train.files.annotations("train")
+    row_of_name = dict(zip(train.names, train.rows, strict=True))
+    shared_names = [(name, row) for name, row in zip(test.names, test.rows, strict=True) if name in row_of_name]
+    for name, row in shared_names:
+        what = f"{name} is in train as well ({train_label}, row {row_of_name[name]}); the splits must not share images"
+        problems.append(Problem(label, row, what))
+    people = set(train.identities) & set(test.identities)
+    if settings.name == "market1501":
+        for identity in sorted(people):
+            at = test.identities.index(identity)
+            if not is_distractor(test.names[at], settings):
+                row = train.rows[train.identities.index(identity)]
+                what = f"person {identity} is in train as well ({train_label}, row {row})"
+                problems.append(Problem(label, test.rows[at], f"{what}; Market-1501's splits share nobody"))
+    shared = {"images": len(shared_names), "identities": len(people)}
+    if settings.name == "deepfashion":
+        shared["garments"] = len(_garments(train) & _garments(test))
+    return shared
+
+
+def _garments(layout: Layout) -> set[str]:
+    return {found[1] for name in layout.names if (found := re.search(GARMENT_PATTERN, name))}

@@ -7,19 +7,18 @@ where the tables are wrong already, and nothing stays where a picture is.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from xinggan.data.image_files import open_image, why_unreadable
-from xinggan.data.layout import Layout, read_layout
-from xinggan.data.leakage import shared_by_splits
+from xinggan.data.image_files import UnusableImage, open_image, resized, rgb
+from xinggan.data.layout import Layout, read_layout, shared_by_splits
 from xinggan.data.packed import SPLITS
 from xinggan.data.packing import Chunk, SplitContent
 from xinggan.data.problems import LayoutProblems, Problem
@@ -60,7 +59,7 @@ def photograph_splits(
     """What to pack, and facts for the card. Raises LayoutProblems, here or after the last image was read."""
     problems: list[Problem] = []
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
-    shared = shared_by_splits(layouts, settings, problems)
+    shared = shared_by_splits(layouts["train"], layouts["test"], settings, problems)
     framing = choose_framing(settings, list(layouts.values()))
     if framing.height % 4 or framing.width % 4:
         what = f"images of {framing.width} x {framing.height} pixels (width x height): accepted are multiples of 4"
@@ -68,26 +67,25 @@ def photograph_splits(
     reader = _Reader(framing, layouts, problems, progress)
     if problems:  # the tables are wrong: look at the pictures too, to say everything at once, and write nothing
         reader.refuse(SPLITS)
-    numbers = {identity: number for number, identity in enumerate(dict.fromkeys(_all_identities(layouts)))}
+    people = dict.fromkeys(identity for split in SPLITS for identity in layouts[split].identities)
+    numbers = {identity: number for number, identity in enumerate(people)}
     content = {
         split: SplitContent(
-            layout.names,
-            np.array([numbers[name] for name in layout.identities]),
-            layout.pairs,
-            partial(reader.chunks, split),
+            layout.names, np.array([numbers[name] for name in layout.identities]), layout.pairs, reader.chunks(split)
         )
         for split, layout in layouts.items()
     }
     return content, {"notes": [note for layout in layouts.values() for note in layout.notes], "shared": shared}
 
 
-def choose_framing(settings: DatasetSettings, layouts: list[Layout]) -> Framing:
+def choose_framing(settings: DatasetSettings, layouts: Sequence[Layout]) -> Framing:
     """The size to pack: the settings', or the size that most files have (after DeepFashion's crop)."""
     sizes: Counter[tuple[int, int]] = Counter()
     for layout in layouts:
         for row in np.unique(np.linspace(0, max(len(layout.names) - 1, 0), SIZES_LOOKED_AT).astype(int)):
-            if layout.names and (size := _size_of(layout.folder / layout.names[row])):
-                sizes[size] += 1
+            if layout.names:
+                with suppress(UnusableImage), open_image(layout.folder / layout.names[row]) as image:
+                    sizes[image.size] += 1
     file_size = sizes.most_common(1)[0][0] if sizes else (settings.width or 64, settings.height or 128)
     square_wanted = settings.width is not None and settings.width == (settings.height or FASHION_SQUARE[1])
     crop = settings.name == "deepfashion" and not square_wanted
@@ -98,19 +96,6 @@ def choose_framing(settings: DatasetSettings, layouts: list[Layout]) -> Framing:
     return Framing(file_size, height, width, crop, settings.resize)
 
 
-def _all_identities(layouts: dict[str, Layout]) -> Iterator[str]:
-    for split in SPLITS:
-        yield from layouts[split].identities
-
-
-def _size_of(path: Path) -> tuple[int, int] | None:
-    try:
-        with open_image(path) as image:
-            return image.size
-    except Exception:  # the reader says what is wrong with it
-        return None
-
-
 class _Reader:
     """Decodes both splits in order, remembers pictures to find those in both, and raises at the end what it found."""
 
@@ -119,18 +104,12 @@ class _Reader:
         self.reported = {(problem.file, problem.row) for problem in problems}
         self.training_images: dict[bytes, str] = {}  # content -> name
 
-    def chunks(self, split: str, kept: Iterable[np.ndarray] = ()) -> Iterator[Chunk]:
-        """Images uint8 [k, H, W, 3] and poses [k, 18, 3] that follow those kept, up to the first bad picture.
+    def chunks(self, split: str) -> Iterator[Chunk]:
+        """Images uint8 [k, H, W, 3] and poses [k, 18, 3] up to the first bad picture.
 
         Then both splits are read to their end and LayoutProblems with all there is to say is raised.
         """
-        start = 0
-        for images in kept:  # they were good when they were packed
-            if split == "train":
-                for name, image in zip(self.layouts[split].names[start:], images, strict=False):
-                    self.training_images.setdefault(_fingerprint(image), f"{split}/{name}")
-            start += len(images)
-        for chunk in self._decoded(split, start):
+        for chunk in self._decoded(split):
             if not self.problems:
                 yield chunk
         if self.problems:
@@ -139,30 +118,30 @@ class _Reader:
     def refuse(self, unread: Sequence[str]) -> NoReturn:
         """Look at the splits that are still unread and raise all problems."""
         for split in unread:
-            for _ in self._decoded(split, 0):
+            for _ in self._decoded(split):
                 pass
         raise LayoutProblems(str(self.layouts["train"].files.root), self.problems)
 
-    def _decoded(self, split: str, start: int) -> Iterator[Chunk]:
-        """The pictures from row `start` on, in chunks; a bad one is black and reported."""
+    def _decoded(self, split: str) -> Iterator[Chunk]:
+        """The pictures of a split in chunks; a bad one is black and reported."""
         layout, framing = self.layouts[split], self.framing
         count = len(layout.names) if layout.folder.is_dir() else 0
-        display = Progress(f"reading the {split} images", count, "images", start, self.progress)
+        display = Progress(f"reading the {split} images", count, "images", enabled=self.progress)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, display:
-            for first in range(start, count, IMAGES_AT_ONCE):
+            for first in range(0, count, IMAGES_AT_ONCE):
                 rows = range(first, min(first + IMAGES_AT_ONCE, count))
                 paths = [layout.folder / layout.names[row] for row in rows]
                 images = np.zeros((len(rows), framing.height, framing.width, 3), dtype=np.uint8)
                 poses = layout.poses[rows.start : rows.stop].copy()
                 for place, picture in enumerate(pool.map(read_picture, paths, repeat(framing))):
-                    self._judge(layout, rows[place], picture)
+                    self._check(layout, rows[place], picture)
                     if picture.image is not None:
                         images[place] = picture.image
                         poses[place] = _move(poses[place], picture, layout.files.prefix == FASHION_CROPPED_SET)
                 yield images, poses
                 display.update(len(rows))
 
-    def _judge(self, layout: Layout, row: int, picture: Picture) -> None:
+    def _check(self, layout: Layout, row: int, picture: Picture) -> None:
         """Report what is wrong with a picture, unless its row of the annotations is reported already."""
         label, name = layout.files.annotations(layout.split), f"{layout.split}/{layout.names[row]}"
         if layout.split == "train" and not picture.trouble:
@@ -176,32 +155,23 @@ class _Reader:
 
 def read_picture(path: Path, framing: Framing) -> Picture:
     """Decode one file as the framing says; what is wrong with it comes back as `trouble`."""
-    from PIL import Image
-
     try:
         with open_image(path) as file:
             if file.size != framing.file_size and not framing.resize:
                 (wide, high), (width, height) = file.size, framing.file_size
-                size = f"{wide} x {high} pixels (width x height)"
-                return Picture(
-                    trouble=f"{size}; expected {width} x {height}, or --resize for all (dataset.resize=true for runs)"
-                )
-            image = file.convert("RGB")
-    except Exception as error:  # whatever a decoder raises is about this file
-        return Picture(trouble=f"the image cannot be read: {why_unreadable(error)}")
-    cropped = framing.crop and image.size == FASHION_SQUARE
+                expected = f"expected {width} x {height}, or --resize for all (dataset.resize=true for runs)"
+                raise UnusableImage(f"{wide} x {high} pixels (width x height); {expected}")
+            image = rgb(file)
+    except UnusableImage as error:
+        return Picture(trouble=str(error))
+    cropped = framing.crop and image.shape[1::-1] == FASHION_SQUARE
     if cropped:
-        image = image.crop((FASHION_COLUMNS[0], 0, FASHION_COLUMNS[1], image.height))
-    scale = (framing.width / image.width, framing.height / image.height)
+        image = image[:, slice(*FASHION_COLUMNS)]
+    scale = (framing.width / image.shape[1], framing.height / image.shape[0])
     if scale != (1.0, 1.0):
-        method = Image.Resampling.BOX if max(scale) <= 1 else Image.Resampling.BICUBIC  # BOX: the mean of the area
-        image = image.resize((framing.width, framing.height), method)
-    pixels = np.asarray(image)
-    return Picture(pixels, cropped, scale, _fingerprint(pixels))
-
-
-def _fingerprint(pixels: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
+        image = resized(image, framing.height, framing.width)
+    image = np.ascontiguousarray(image)
+    return Picture(image, cropped, scale, hashlib.blake2b(image.data, digest_size=16).digest())
 
 
 def _move(pose: np.ndarray, picture: Picture, cropped_already: bool) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Poses: 18 joints in OpenPose order, the limbs between them, the heatmaps for a network, the skeleton for a person.
+"""Poses: 18 joints in OpenPose order, the limbs between them, and what is drawn from a pose: heatmaps for a network,
+the body mask for a metric, the skeleton for a person.
 
 A pose is float32 [18, 3]: x (column) and y (row) in pixels, whole numbers at pixel centres, and visible (1 or 0). A
 missing joint has visible 0 and x = y = -1. Joint order, limbs and the rule of PCKh are written here and nowhere else.
@@ -32,6 +33,7 @@ LIMBS = (*BONES, (1, 16), (1, 17), (8, 11), (11, 5), (8, 2), (16, 17))
 
 # 7.4 sigma away. The product of two such factors is far from denormal numbers, which slow a convolution down tenfold.
 FAINT = 1e-12
+CLOSING = [(np.ones((1, 5, 1)), 1), (np.ones((1, 1, 5)), 1)]  # 5 x 5 within each mask of [n, H, W], axis after axis
 
 
 def heatmaps(
@@ -71,6 +73,36 @@ def pose_maps(poses: "Tensor", image: "Tensor", kind: PoseMap, sigma: float) -> 
 
     height, width = image.shape[-2:]
     return heatmaps(poses, height, width, sigma, kind).contiguous(memory_format=torch.channels_last)
+
+
+def body_mask(pose: np.ndarray, height: int, width: int, radius: int = 4) -> np.ndarray:
+    """pose [18, 3] -> bool [height, width], as the evaluation tools of the PG2 ... XingGAN line of papers draw it.
+
+    Every limb is a quadrilateral with `radius` pixels to either side of the segment, every joint a disk of that radius;
+    a closing by a 5 x 5 square joins them. Missing joints and limbs with a missing end are left out.
+    """
+    return body_masks(pose[None], height, width, radius)[0]
+
+
+def body_masks(poses: np.ndarray, height: int, width: int, radius: int = 4) -> np.ndarray:
+    """poses [n, 18, 3] -> bool [n, height, width]: `body_mask` of each."""
+    from skimage.draw import disk, polygon
+    from skimage.morphology import closing
+
+    masks = np.zeros((len(poses), height, width), dtype=bool)
+    points, present = poses[..., 1::-1].astype(np.float64), poses[..., 2] > 0  # [n, 18, 2] row, column; [n, 18]
+    first, second = np.array(LIMBS).T
+    a, b = points[:, first], points[:, second]  # [n, 23, 2]
+    drawn = present[:, first] & present[:, second] & (a != b).any(axis=-1)
+    length = np.linalg.norm(a - b, axis=-1, keepdims=True).clip(min=np.finfo(float).tiny)
+    aside = radius * np.stack([b[..., 1] - a[..., 1], a[..., 0] - b[..., 0]], axis=-1) / length
+    corners = np.stack([a + aside, a - aside, b - aside, b + aside], axis=-1)  # [n, 23, 2, 4]
+    for pose, limb in np.argwhere(drawn):
+        rows, columns = corners[pose, limb]
+        masks[pose][polygon(rows, columns, shape=(height, width))] = True
+    for pose, joint in np.argwhere(present):
+        masks[pose][disk(points[pose, joint], radius, shape=(height, width))] = True
+    return closing(masks, CLOSING) if len(masks) else masks
 
 
 def pckh(

@@ -3,8 +3,7 @@
     python -m xinggan.data.prepare synthetic
     python -m xinggan.data.prepare market1501 --root ../market_data
 
-prints the data card; or the table of everything that is wrong with the files, exit status 2 and nothing written. The
-same command continues a packing that was interrupted.
+prints the data card; or the table of everything that is wrong with the files, exit status 2 and nothing written.
 """
 
 import argparse
@@ -12,42 +11,46 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import fields, replace
-from functools import partial
+import time
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xinggan.data.options import (
+from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
+from xinggan.data.settings import (
     CACHE,
     DATASETS,
     PHOTOGRAPHS_ONLY,
     SYNTHETIC_ONLY,
+    DatasetSettings,
     add_dataset_options,
     dataset_settings,
+    rendered_size,
 )
-from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
-from xinggan.data.settings import DatasetSettings
+from xinggan.files import write_atomically
+from xinggan.progress import track
 
 if TYPE_CHECKING:
-    from xinggan.data.content import FileStates
     from xinggan.data.packed import PackedDataset
+
+MEMORY = ".digests"  # folder inside the cache
+SETTLED_AFTER_S = 2.0  # a file changed later than this before it was read may change again with the same time stamp
 
 
 def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool = True) -> "PackedDataset":
     """The packed data set of these settings, from the cache when the same content was packed before.
 
     Raises ValueError for settings that cannot be met and LayoutProblems, a ValueError with every problem of the files;
-    nothing is left in the cache then. A packing that was killed is continued by the same call. Several processes may
-    prepare the same data set at once: one packs, the others wait for it.
+    nothing is left in the cache then. Several processes may prepare the same data set at once: one packs, the others
+    wait for it.
     """
-    from xinggan.data.content import content_digest, file_states, remember
     from xinggan.data.packed import open_packed, packed_directory
     from xinggan.data.packing import write_packed
 
     check_settings(settings)
     check_cache(cache)
-    files = None if settings.name == "synthetic" else file_states(settings)
+    files = None if settings.name == "synthetic" else find_data_files(settings)
     content = content_digest(files, cache, progress) if files else _generator()
     digest_ = _digest(settings, content)
     directory = packed_directory(cache, settings.name, digest_)
@@ -57,33 +60,24 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
         except ValueError as error:
             print(f"{error} Preparing it again now.", file=sys.stderr)
 
+    def check() -> None:
+        if files and find_data_files(settings).state != files.state:
+            raise ValueError(f"files in {files.root} changed while they were packed; nothing was kept, prepare again")
+
     if files:
         from xinggan.data.photographs import photograph_splits
 
         splits, facts = photograph_splits(settings, progress)
-        checked = partial(_then_check, splits["test"].chunks, settings, files)
-        splits["test"] = replace(splits["test"], chunks=checked)
     else:
         from xinggan.data.rendered import render_splits
 
         splits = render_splits(settings, progress)
         facts = {"notes": [], "shared": {"images": 0, "identities": 0}}
-    card = {"settings": _relevant(settings), **facts}
-    dataset = write_packed(directory, digest_, card, splits, settings.mask_radius, files.key if files else "")
-    if files:
-        remember(files, content, cache)
+    card = {"settings": _deciding(settings), **facts}
+    dataset = write_packed(directory, digest_, card, splits, settings.mask_radius, check)
+    if files and files.settled:
+        write_atomically(Path(cache) / MEMORY / files.state, content)
     return dataset
-
-
-def digest(settings: DatasetSettings, cache: Path | str | None = None) -> str:
-    """SHA-256 (hex) of all that decides what is packed: the settings that matter for this kind of data set (never its
-    root), and the generator's version or the bytes of annotations, pairs and images. With a `cache`, files that were
-    prepared there and have not changed since are not read again."""
-    from xinggan.data.content import content_digest, file_states
-
-    check_settings(settings)
-    is_synthetic = settings.name == "synthetic"
-    return _digest(settings, _generator() if is_synthetic else content_digest(file_states(settings), cache))
 
 
 def check_settings(settings: DatasetSettings) -> None:
@@ -94,10 +88,10 @@ def check_settings(settings: DatasetSettings) -> None:
         pixels = getattr(settings, side)
         if pixels is not None and (pixels < 8 or pixels % 4):
             raise ValueError(f"{side} is {pixels} pixels; accepted: multiples of 4, 8 or more")
-    for name, least in {"test_pairs": 1, "mask_radius": 1}.items():
+    for name in ("test_pairs", "mask_radius"):
         value = getattr(settings, name)
-        if value is not None and value < least:
-            raise ValueError(f"{name} is {value}; accepted: {least} or more")
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; accepted: 1 or more")
 
 
 def check_cache(cache: Path | str) -> None:
@@ -108,10 +102,19 @@ def check_cache(cache: Path | str) -> None:
         raise ValueError(f"cache {cache}: {there} {what}; name a folder for packed data sets")
 
 
+def digest(settings: DatasetSettings, cache: Path | str | None = None) -> str:
+    """SHA-256 (hex) of all that decides what is packed: the settings that matter for this kind of data set (never its
+    root), and the generator's version or the bytes of annotations, pairs and images. With a `cache`, files that were
+    prepared there and have not changed since are not read again."""
+    check_settings(settings)
+    is_synthetic = settings.name == "synthetic"
+    return _digest(settings, _generator() if is_synthetic else content_digest(find_data_files(settings), cache))
+
+
 def _digest(settings: DatasetSettings, content: str) -> str:
     from xinggan.data.packed import PACK_FORMAT
 
-    parts = {"pack_format": PACK_FORMAT, "settings": _relevant(settings), "content": content}
+    parts = {"pack_format": PACK_FORMAT, "settings": _deciding(settings), "content": content}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -121,10 +124,8 @@ def _generator() -> str:
     return f"synthetic people {GENERATOR_VERSION}"
 
 
-def _relevant(settings: DatasetSettings) -> dict[str, Any]:
+def _deciding(settings: DatasetSettings) -> dict[str, Any]:
     """The settings that decide what is packed, with defaults filled in: equal content, equal digest."""
-    from xinggan.data.rendered import rendered_size
-
     ignored = {"root", *(PHOTOGRAPHS_ONLY if settings.name == "synthetic" else SYNTHETIC_ONLY)}
     values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in ignored}
     if settings.name == "synthetic":
@@ -132,28 +133,68 @@ def _relevant(settings: DatasetSettings) -> dict[str, Any]:
     return values
 
 
-def _then_check(chunks: Any, settings: DatasetSettings, before: "FileStates", kept: Any) -> Iterator[Any]:
-    """The same chunks; at their end, ValueError if the files are no longer those that the digest was made of."""
-    from xinggan.data.content import file_states
+@dataclass(frozen=True)
+class DataFiles:
+    """The tables of a layout and every image that is annotated, whether or not they are there."""
 
-    yield from chunks(kept)
-    if file_states(settings).key != before.key:
-        raise ValueError(f"files in {before.root} changed while they were packed; nothing was kept, prepare again")
+    root: Path
+    names: list[str]  # relative to root, in a fixed order
+    state: str  # SHA-256 (hex) of the names with each file's size and times of change
+    settled: bool  # the newest change is older than SETTLED_AFTER_S
+
+
+def find_data_files(settings: DatasetSettings) -> DataFiles:
+    """Look at the files of a data set without reading the images. Raises ValueError where there is no layout."""
+    from xinggan.data.layout import find_files
+    from xinggan.data.packed import SPLITS
+    from xinggan.data.tables import annotated_names
+
+    files, names = find_files(settings), list[str]()
+    for split in SPLITS:
+        names += [files.annotations(split), files.pairs(split)]
+        with suppress(OSError):  # what cannot be read is told with all other problems
+            names += [f"{split}/{name}" for name in annotated_names(files.root / files.annotations(split))]
+    whole, newest_ns, looked_at = hashlib.sha256(), 0, time.time()
+    for name in names:
+        state = None
+        with suppress(OSError):
+            status = (files.root / name).stat()
+            state = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            newest_ns = max(newest_ns, *state[1:])
+        whole.update(f"{name}\0{state}\n".encode())
+    return DataFiles(files.root, names, whole.hexdigest(), looked_at - newest_ns / 1e9 > SETTLED_AFTER_S)
+
+
+def content_digest(files: DataFiles, cache: Path | str | None = None, progress: bool = False) -> str:
+    """SHA-256 (hex) of the files' names and bytes, whatever the folder they lie in.
+
+    Reading 50,000 files takes a while, so the cache remembers the digest of files in this very state.
+    """
+    if cache is not None:
+        with suppress(OSError):
+            return (Path(cache) / MEMORY / files.state).read_text(encoding="ascii")
+    whole = hashlib.sha256()
+    for name in track(files.names, "reading the files' bytes", len(files.names), "files", enabled=progress):
+        try:
+            content = hashlib.sha256((files.root / name).read_bytes()).hexdigest()
+        except OSError:
+            content = "missing"
+        whole.update(f"{name}\0{content}\n".encode())
+    return whole.hexdigest()
 
 
 def describe(dataset: "PackedDataset") -> str:
     """The data card as text."""
-    lines = [f"{dataset.card['settings']['name']}, digest {dataset.digest}", str(dataset.directory.resolve()), ""]
     counts = dataset.card["splits"]
+    lines = [f"{dataset.card['settings']['name']}, digest {dataset.digest}", str(dataset.directory.resolve()), ""]
+    lines.append(f"  {'':<16}" + "".join(f"{split:>10}" for split in counts))
     for key in ("images", "identities", "pairs", "height", "width", "joints_outside"):
         title = key.replace("_", " ")
         lines.append(f"  {title:<16}" + "".join(f"{counts[split][key]:>10,}" for split in counts))
-    lines[3:3] = [f"  {'':<16}" + "".join(f"{split:>10}" for split in counts)]
     lines.append("  joints visible")
     for joint in counts["train"]["joint_visibility"]:
-        lines.append(
-            f"    {joint:<14}" + "".join(f"{counts[split]['joint_visibility'][joint]:>10.1%}" for split in counts)
-        )
+        shares = (counts[split]["joint_visibility"][joint] for split in counts)
+        lines.append(f"    {joint:<14}" + "".join(f"{share:>10.1%}" for share in shares))
     if shared := dataset.card.get("shared"):
         told = ", ".join(f"{number:,} {what}" for what, number in shared.items())
         lines.append(f"  train and test share {told}")
@@ -163,7 +204,14 @@ def describe(dataset: "PackedDataset") -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m xinggan.data.prepare", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
+    )
+    add_dataset_options(parser)
+    parser.add_argument(
+        "--rows", type=int, default=ROWS_SHOWN, help="how many problems to print (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
     try:
         dataset = prepare(dataset_settings(options), options.cache)
     except LayoutProblems as problems:
@@ -173,21 +221,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"xinggan.data.prepare: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; nothing was kept", file=sys.stderr)
         return 130
     print(describe(dataset))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m xinggan.data.prepare", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
-    )
-    add_dataset_options(parser)
-    parser.add_argument(
-        "--rows", type=int, default=ROWS_SHOWN, help="how many problems to print (default: %(default)s)"
-    )
-    return parser
 
 
 if __name__ == "__main__":

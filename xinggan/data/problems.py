@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ROWS_SHOWN = 20
+ROWS_SHOWN = 20  # by default
 
 
 @dataclass(frozen=True)

@@ -3,30 +3,22 @@
 People 0 ... people_train - 1 are the training split and the next people_test the test split, each seen in all views.
 """
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 
 from xinggan.data.packed import SPLITS
 from xinggan.data.packing import Chunk, SplitContent
-from xinggan.data.settings import DatasetSettings
+from xinggan.data.settings import DatasetSettings, rendered_size
 from xinggan.progress import Progress
 
-HEIGHT, WIDTH = 128, 64  # pixels, unless the settings say otherwise
 IMAGES_AT_ONCE = 64
 PAIR_ORDER_SEED = 20200823  # fixed: which test pairs a given number of them means never changes
 
 
-def rendered_size(settings: DatasetSettings) -> tuple[int, int]:
-    """Height and width in pixels of the images to render."""
-    return settings.height or HEIGHT, settings.width or WIDTH
-
-
 def render_splits(settings: DatasetSettings, progress: bool = True) -> dict[str, SplitContent]:
     """What to pack. Images are rendered while they are written. Raises ValueError for numbers that make no pairs."""
-    wanted = {"people_train": 1, "people_test": 1, "views": 2}
-    for name, least in wanted.items():
+    for name, least in {"people_train": 1, "people_test": 1, "views": 2}.items():
         if getattr(settings, name) < least:
             raise ValueError(f"{name} is {getattr(settings, name)}; synthetic people need at least {least}")
     return {split: _split(settings, split, progress) for split in SPLITS}
@@ -40,7 +32,18 @@ def _split(settings: DatasetSettings, split: str, progress: bool) -> SplitConten
     if split == "test":
         pairs = scored_pairs(count, settings.views)[: settings.test_pairs]
     names = [f"{person:06d}_{view:03d}.png" for person, view in zip(people.tolist(), views.tolist(), strict=True)]
-    return SplitContent(names, people, pairs, partial(_chunks, settings, split, people, views, progress))
+
+    def chunks() -> Iterator[Chunk]:
+        from xinggan.data.synthetic import render
+
+        with Progress(f"rendering the {split} split", len(names), "images", enabled=progress) as display:
+            for start in range(0, len(names), IMAGES_AT_ONCE):
+                chunk = slice(start, start + IMAGES_AT_ONCE)
+                rendering = render(settings.seed, people[chunk], views[chunk], *rendered_size(settings))
+                yield rendering.images, rendering.poses
+                display.update(len(rendering.images))
+
+    return SplitContent(names, people, pairs, chunks())
 
 
 def training_pairs(people: int, views: int) -> np.ndarray:
@@ -56,23 +59,3 @@ def scored_pairs(people: int, views: int) -> np.ndarray:
     pairs = training_pairs(people, views).reshape(people, -1, 2)
     shuffled = np.stack([person[rng.permutation(len(person))] for person in pairs], axis=1)  # [rounds, people, 2]
     return np.concatenate([round_of_pairs[rng.permutation(people)] for round_of_pairs in shuffled])
-
-
-def _chunks(
-    settings: DatasetSettings,
-    split: str,
-    people: np.ndarray,
-    views: np.ndarray,
-    progress: bool,
-    kept: Iterable[np.ndarray],
-) -> Iterator[Chunk]:
-    from xinggan.data.synthetic import render
-
-    height, width = rendered_size(settings)
-    done = sum(len(images) for images in kept)
-    with Progress(f"rendering the {split} split", len(people), "images", done, progress) as display:
-        for start in range(done, len(people), IMAGES_AT_ONCE):
-            chunk = slice(start, start + IMAGES_AT_ONCE)
-            rendering = render(settings.seed, people[chunk], views[chunk], height, width)
-            yield rendering.images, rendering.poses
-            display.update(len(rendering.images))

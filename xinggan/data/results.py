@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xinggan.data.image_files import open_image, why_unreadable
-from xinggan.data.layout import IMAGE_SUFFIXES
-from xinggan.data.options import Fit
+from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, list_images, open_image, rgb
 from xinggan.data.problems import LayoutProblems, Problem
+from xinggan.data.settings import Fit
 from xinggan.data.tables import name_trouble
 from xinggan.files import sha256_of
 from xinggan.progress import Progress
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL.Image import Image
 
     from xinggan.data.packed import PackedSplit
 
@@ -53,19 +52,6 @@ class Results:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """One file's image, or what is wrong with it."""
-
-    image: np.ndarray | None = None  # [H, W, 3] uint8
-    did: tuple[str, ...] = ()
-    trouble: str = ""
-
-
-class _Unusable(ValueError):
-    """What is wrong with one file."""
-
-
 def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, progress: bool = True) -> Results:
     """Read the folder's image of every pair of `split`.
 
@@ -86,11 +72,11 @@ def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, 
             some = rows[start : start + IMAGES_AT_ONCE]
             paths = (folder / files[row] for row in some)
             for row, reading in zip(some, pool.map(_read, paths, some, repeat(split), repeat(fit)), strict=True):
-                did.update(reading.did)
-                if reading.image is None:
-                    problems.append(Problem(files[row], None, reading.trouble))
+                if isinstance(reading, str):
+                    problems.append(Problem(files[row], None, reading))
                 else:
-                    images[row] = reading.image
+                    images[row], notes = reading
+                    did.update(notes)
             shown.update(len(some))
     if problems:
         raise ResultProblems(str(folder), problems)
@@ -145,8 +131,8 @@ def _keys(name: str) -> list[str]:
 
 
 def _names_in_folder(folder: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+    for path in list_images(folder):
+        if path.is_file():
             yield path.name, path.name
 
 
@@ -166,40 +152,46 @@ def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[
             yield file, pair
 
 
-def _read(path: Path, row: int, split: "PackedSplit", fit: Fit) -> _Reading:
-    """Decode one file, take the generated panel of a strip, and bring it to the data set's size if that is asked."""
+def _read(path: Path, row: int, split: "PackedSplit", fit: Fit) -> tuple[np.ndarray, list[str]] | str:
+    """The image of one file [H, W, 3] and what was done to it, or what is wrong with it."""
     try:
         with open_image(path) as file:
             return _usable(file, path.stem, row, split, fit)
-    except _Unusable as trouble:
-        return _Reading(trouble=str(trouble))
-    except Exception as error:  # whatever a decoder raises is about this file
-        return _Reading(trouble=f"the image cannot be read: {why_unreadable(error)}")
+    except UnusableImage as trouble:
+        return str(trouble)
 
 
-def _usable(file: "Image.Image", stem: str, row: int, split: "PackedSplit", fit: Fit) -> _Reading:
-    """The image of an opened file. Raises _Unusable."""
+def _usable(file: "Image", stem: str, row: int, split: "PackedSplit", fit: Fit) -> tuple[np.ndarray, list[str]]:
+    """The image of an opened file: the generated panel of a strip, brought to the data set's size if that is asked.
+
+    Raises UnusableImage.
+    """
     size = (split.width, split.height)
     is_strip = file.size == (PANELS * split.width, split.height)
     if fit == Fit.none and file.size != size and not is_strip:  # said before a picture of any size is decoded
         what = f"{file.width} x {file.height} pixels (width x height); the data set has {size[0]} x {size[1]}"
-        raise _Unusable(f"{what}; --fit crop would take the middle, --fit resize would resize")
+        raise UnusableImage(f"{what}; --fit crop would take the middle, --fit resize would resize")
     if file.mode not in MODES:
-        raise _Unusable(f"pixels of kind {file.mode}; accepted are images of 8 bits a channel")
+        raise UnusableImage(f"pixels of kind {file.mode}; accepted are images of 8 bits a channel")
     did = ["compressed with losses, which are scored too"] if file.format == "JPEG" else []
     is_strip |= fit != Fit.none and stem.endswith("_vis") and _looks_like_a_strip(file.size, size)
     if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
-        raise _Unusable("has transparent pixels, and what is behind them is not known; save it without transparency")
-    picture = file.convert("RGB")
-    panels = _cut(picture, PANELS) if is_strip else [picture]
-    if is_strip:
-        did.append(f"the last of the {PANELS} panels of a strip was taken")
-    if panels[-1].size != size:
-        did.append(_what_fit_does(panels[-1].size, size, fit))
-        panels = [_fitted(panel, size, fit) for panel in panels]
-    if is_strip:
-        _check_panels(panels, row, split)
-    return _Reading(np.asarray(panels[-1]), tuple(did))
+        raise UnusableImage(
+            "has transparent pixels, and what is behind them is not known; save it without transparency"
+        )
+    picture = rgb(file)  # [H, W, 3]
+    if not is_strip:
+        return _fitted(picture, size, fit, did), did
+    did.append(f"the last of the {PANELS} panels of a strip was taken")
+    width = picture.shape[1] // PANELS
+    panels = [picture[:, place * width : (place + 1) * width] for place in range(PANELS)]
+    generated = _fitted(panels[-1], size, fit, did)
+    for place, role, image in zip((0, 2), ("source", "target"), split.images[split.pairs[row]], strict=True):
+        difference = np.abs(_fitted(panels[place], size, fit, []).astype(np.int16) - image).mean()
+        if difference > ANOTHER_PICTURE:
+            what = f"panel {place + 1} of the strip does not show the pair's {role} image"
+            raise UnusableImage(f"{what}: the mean difference is {difference:.0f} of 255")
+    return generated, did
 
 
 def _looks_like_a_strip(found: tuple[int, int], size: tuple[int, int]) -> bool:
@@ -207,40 +199,19 @@ def _looks_like_a_strip(found: tuple[int, int], size: tuple[int, int]) -> bool:
     return found[0] % PANELS == 0 and found[0] / found[1] > PANELS / 2 * size[0] / size[1]
 
 
-def _cut(strip: "Image.Image", count: int) -> list["Image.Image"]:
-    width = strip.width // count
-    return [strip.crop((place * width, 0, (place + 1) * width, strip.height)) for place in range(count)]
-
-
-def _corner(found: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Left and top of the middle of `size` within an image of the `found` width and height. Raises _Unusable."""
-    left, top = (found[0] - size[0]) // 2, (found[1] - size[1]) // 2
-    if min(left, top) < 0:
-        raise _Unusable(f"{found[0]} x {found[1]} pixels (width x height) are too few to crop {size[0]} x {size[1]}")
-    return left, top
-
-
-def _what_fit_does(found: tuple[int, int], size: tuple[int, int], fit: Fit) -> str:
-    was = f"from {found[0]} x {found[1]} pixels (width x height)"
-    if fit == Fit.resize:
-        return f"resized {was} to {size[0]} x {size[1]} (bicubic, antialiased)"
-    left, top = _corner(found, size)
-    return f"cropped {was} to columns {left}..{left + size[0]}, rows {top}..{top + size[1]}"
-
-
-def _fitted(panel: "Image.Image", size: tuple[int, int], fit: Fit) -> "Image.Image":
+def _fitted(panel: np.ndarray, size: tuple[int, int], fit: Fit, did: list[str]) -> np.ndarray:
+    """uint8 [h, w, 3] brought to `size` (width, height); what that takes is appended to `did`. Raises UnusableImage."""
     from PIL import Image
 
+    height, width = panel.shape[:2]
+    if (width, height) == size:
+        return panel
+    was = f"from {width} x {height} pixels (width x height)"
     if fit == Fit.resize:
-        return panel.resize(size, Image.Resampling.BICUBIC)
-    left, top = _corner(panel.size, size)
-    return panel.crop((left, top, left + size[0], top + size[1]))
-
-
-def _check_panels(panels: list["Image.Image"], row: int, split: "PackedSplit") -> None:
-    """Raise _Unusable if a strip's first or third panel does not show the pair's source or target image."""
-    for place, role, image in zip((0, 2), ("source", "target"), split.images[split.pairs[row]], strict=True):
-        difference = np.abs(np.asarray(panels[place], dtype=np.int16) - image).mean()
-        if difference > ANOTHER_PICTURE:
-            what = f"panel {place + 1} of the strip does not show the pair's {role} image"
-            raise _Unusable(f"{what}: the mean difference is {difference:.0f} of 255")
+        did.append(f"resized {was} to {size[0]} x {size[1]} (bicubic, antialiased)")
+        return np.asarray(Image.fromarray(panel).resize(size, Image.Resampling.BICUBIC))
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    if min(left, top) < 0:
+        raise UnusableImage(f"{width} x {height} pixels (width x height) are too few to crop {size[0]} x {size[1]}")
+    did.append(f"cropped {was} to columns {left}..{left + size[0]}, rows {top}..{top + size[1]}")
+    return panel[top : top + size[1], left : left + size[0]]

@@ -61,12 +61,12 @@ def read_annotations(path: Path, label: str, problems: list[Problem]) -> Annotat
                 pose = parse_pose(fields[1:])
             except ValueError as error:
                 trouble = f"{name}: {error}"
-        if trouble or pose is None:
+        if pose is None:
             problems.append(Problem(label, row, trouble))
-            continue
-        names.append(name)
-        rows.append(row)
-        poses.append(pose)
+        else:
+            names.append(name)
+            rows.append(row)
+            poses.append(pose)
     return Annotations(names, rows, np.array(poses, dtype=np.float32).reshape(-1, len(JOINTS), 3), set(named))
 
 
@@ -93,9 +93,8 @@ def parse_pose(fields: list[str]) -> np.ndarray:
             raise ValueError(f"{len(values)} values of {axis}; expected {len(JOINTS)} (OpenPose order)")
         for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
-                raise ValueError(
-                    f"{_shortened(json.dumps(value))} among the values of {axis} is no coordinate in pixels"
-                )
+                found = _shortened(json.dumps(value))
+                raise ValueError(f"{found} among the values of {axis} is no coordinate in pixels")
         coordinates.append(values)
     rows, columns = coordinates
     joints = zip(columns, rows, strict=True)
