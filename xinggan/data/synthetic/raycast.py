@@ -1,7 +1,9 @@
 """What a camera far away sees of the solids: for every sample of the image the nearest solid and its depth.
 
-Solids are drawn one after the other into a depth buffer, each for all images at once and only where it can be: first
-the rows it spans, in each row the columns, then all samples of all rows in one go, a few multiplications each.
+A rounded cone is three quadrics, its two end balls and the cone that touches both. Seen along z, the surface of a
+quadric is z = (linear in x, y) + sqrt(quadratic in x, y). Solids are drawn one after the other into a depth buffer,
+each for all images at once and only where it can be: first the rows it spans, in each row the columns, then all samples
+of all rows in one go.
 """
 
 from dataclasses import dataclass
@@ -10,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xinggan.data.synthetic.figure import Figures
-from xinggan.data.synthetic.quadrics import Surfaces, surfaces_of
+from xinggan.data.synthetic.people import Floats, Integers
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 FAR = np.float32(-1e9)
 NOTHING = 255  # index of a solid that is none
+FLATTEST = 1e-6  # leading coefficient of a quadric, below which a ray only grazes it
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,49 @@ class Hits:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The r rows of samples that one solid covers in all images."""
+class Surfaces:
+    """For each solid its quadrics (first ball, last ball, cone); lengths in metres from the solid's start."""
 
-    image: Integers  # [r]
-    y: Floats  # [r] metres from the solid's start
-    x: Floats  # [r] the same, of the first sample
-    step: Floats  # [r] metres between samples
-    sample: Integers  # [r] index of the first sample in the flat buffers
-    columns: Integers  # [r] number of samples
+    linear: Floats  # [n, S, 3, 3] coefficients of (x, y, 1)
+    quadratic: Floats  # [n, S, 3, 3, 3] symmetric, of (x, y, 1)
+    cone_sign: Floats  # [n, S] of the cone's root: -1 where one looks into it rather than at its side
+    touched: Floats  # [n, S, 4] of (x, y, z, 1): how far along the segment lies the ball that touches a cone's point
+    down: Floats  # [n, S, 3] of (x, y, z): how far along the solid a point lies
+    box: Floats  # [n, S, 4] left, right, bottom, top of what is seen
+
+
+def surfaces_of(figures: Figures) -> Surfaces:
+    """The surfaces of n figures. Absent solids have some too, of no meaning."""
+    first, last, length = figures.first_radius, figures.last_radius, figures.length
+    to_own, slope = figures.to_own(), figures.slope()
+    cosine2 = 1 - slope**2
+
+    quadrics = np.zeros((*length.shape, 3, 4, 4))  # symmetric, of (own x, own y, own z, 1)
+    quadrics[..., :2, (0, 1, 2), (0, 1, 2)] = 1
+    quadrics[..., 0, 3, 3] = -(first**2)
+    quadrics[..., 1, 1, 3] = quadrics[..., 1, 3, 1] = length
+    quadrics[..., 1, 3, 3] = length**2 - last**2
+    quadrics[..., 2, 0, 0] = quadrics[..., 2, 2, 2] = cosine2
+    quadrics[..., 2, 1, 1] = -(slope**2)
+    quadrics[..., 2, 1, 3] = quadrics[..., 2, 3, 1] = -slope * first
+    quadrics[..., 2, 3, 3] = -(first**2)
+
+    change = np.zeros((*length.shape, 1, 4, 4))
+    change[..., 0, :3, :3] = to_own
+    change[..., 0, 3, 3] = 1
+    seen = np.swapaxes(change, -1, -2) @ quadrics @ change  # of (x, y, z, 1)
+    flat = (0, 1, 3)
+    lead = seen[..., 2, 2]  # [n, S, 3]
+    lead = np.where(np.abs(lead) < FLATTEST, FLATTEST, lead)[..., None]
+    linear = -seen[..., 2, flat] / lead
+    quadratic = linear[..., :, None] * linear[..., None, :] - seen[..., flat, :][..., flat] / lead[..., None]
+
+    down = -to_own[..., 1, :]
+    touched = np.concatenate([down, -(slope * first)[..., None]], axis=-1) / cosine2[..., None]
+    low, high = figures.bounds()
+    start = figures.start[..., :2]
+    box = np.concatenate([low - start, high - start], axis=-1)[..., (0, 2, 1, 3)]
+    return Surfaces(linear, quadratic, np.sign(lead[..., 2, 0]), touched, down, box)
 
 
 def cast(figures: Figures, views: Views, height: int, width: int) -> Hits:
@@ -57,70 +92,58 @@ def cast(figures: Figures, views: Views, height: int, width: int) -> Hits:
     solid = np.full(n * height * width, NOTHING, np.uint8)
     depth = np.full(n * height * width, FAR, np.float32)
     for index in range(count):
-        rows = _rows(index, surfaces, figures, views, height, width)
-        sample, z = _depths(index, surfaces, figures, rows)
+        sample, z = _depths(index, surfaces, figures, views, height, width)
         nearer = np.flatnonzero(z > depth[sample])
         depth[sample[nearer]] = z[nearer]
         solid[sample[nearer]] = index
     return Hits(solid.reshape(n, height, width), depth.reshape(n, height, width))
 
 
-def _rows(index: int, surfaces: Surfaces, figures: Figures, views: Views, height: int, width: int) -> _Rows:
-    """The rows of solid `index`: inside its box, and between the cone's (or only ball's) edges in that row."""
+def _depths(
+    index: int, surfaces: Surfaces, figures: Figures, views: Views, height: int, width: int
+) -> tuple[Integers, NDArray[np.float32]]:
+    """Flat index and depth of every sample where solid `index` can be, FAR where the ray misses it."""
+    is_ball = not figures.length[:, index].any()
     scale = views.pixels_per_metre
     start = views.to_pixels(figures.start[:, index : index + 1])[:, 0]  # [n, 2]
     left, right, bottom, top = surfaces.box[:, index].T * scale
     first = np.clip(np.ceil(start[:, 1] - top - 0.5), 0, height).astype(np.int64)
     last = np.clip(np.floor(start[:, 1] - bottom - 0.5), -1, height - 1).astype(np.int64)
-    count = np.where(figures.first_radius[:, index] > 0, np.maximum(last - first + 1, 0), 0)  # [n]
+    count = np.where(figures.first_radius[:, index] > 0, np.maximum(last - first + 1, 0), 0)  # [n] rows
 
+    # the r rows of all images: inside the box, and between the edges of the cone, or of the only ball, in that row
     image = np.repeat(np.arange(len(count)), count)
     row = np.arange(len(image)) - np.repeat(np.cumsum(count) - count, count) + first[image]
-    y = (start[image, 1] - row - 0.5) / scale[image]
-    widest = 2 if figures.length[:, index].any() else 0
-    low, high = _where_positive(*_in_rows(surfaces.quadratic[image, index, widest], y))
-    low, high = np.maximum(low * scale[image], left[image]), np.minimum(high * scale[image], right[image])
-    first_column = np.clip(np.ceil(start[image, 0] + low - 0.5), 0, width).astype(np.int64)
-    last_column = np.clip(np.floor(start[image, 0] + high - 0.5), -1, width - 1).astype(np.int64)
-    return _Rows(
-        image=image,
-        y=y,
-        x=(first_column + 0.5 - start[image, 0]) / scale[image],
-        step=1 / scale[image],
-        sample=(image * height + row) * width + first_column,
-        columns=np.maximum(last_column - first_column + 1, 0),
-    )
+    scale, start = scale[image], start[image]
+    y = (start[:, 1] - row - 0.5) / scale  # metres from the solid's start
+    low, high = _where_positive(*_in_rows(surfaces.quadratic[image, index, 0 if is_ball else 2], y))
+    low, high = np.maximum(low * scale, left[image]), np.minimum(high * scale, right[image])
+    first_column = np.clip(np.ceil(start[:, 0] + low - 0.5), 0, width).astype(np.int64)
+    last_column = np.clip(np.floor(start[:, 0] + high - 0.5), -1, width - 1).astype(np.int64)
+    columns = np.maximum(last_column - first_column + 1, 0)
 
-
-def _depths(index: int, surfaces: Surfaces, figures: Figures, rows: _Rows) -> tuple[Integers, NDArray[np.float32]]:
-    """Flat index and depth of every sample of the rows, FAR where solid `index` is missed."""
-    image, y = rows.image, rows.y
-    is_ball = not figures.length[:, index].any()
+    # coefficients of each row
     kinds = 1 if is_ball else 3  # quadrics
     lines = surfaces.linear[image, index, :kinds]  # [r, kinds, 3]
     square, cross, rest = _in_rows(surfaces.quadratic[image, index, :kinds], y[:, None])
     affine = [lines[..., 0].T, (lines[..., 1] * y[:, None] + lines[..., 2]).T, square.T, cross.T, rest.T]
-    start, touched, down = figures.start[image, index], surfaces.touched[image, index], surfaces.down[image, index]
-    single = [rows.x, rows.step, start[:, 2]]
+    single = [(first_column + 0.5 - start[:, 0]) / scale, 1 / scale, figures.start[image, index, 2]]
     if not is_ball:
+        touched, down = surfaces.touched[image, index].T, surfaces.down[image, index].T
         single += [surfaces.cone_sign[image, index], figures.length[image, index], figures.floor[image, index]]
-        single += [touched[:, 0], touched[:, 1] * y + touched[:, 3], touched[:, 2]]
-        single += [down[:, 0], down[:, 1] * y, down[:, 2]]
-    per_row = np.concatenate([*affine, single]).astype(np.float32)
+        single += [touched[0], touched[1] * y + touched[3], touched[2], down[0], down[1] * y, down[2]]
+    spread = np.repeat(np.concatenate([*affine, single]).astype(np.float32), columns, axis=1)  # [.., samples]
 
-    columns = rows.columns
-    step = np.arange(columns.sum()) - np.repeat(np.cumsum(columns) - columns, columns)
-    sample = step + np.repeat(rows.sample, columns)
-    spread = np.repeat(per_row, columns, axis=1)  # [coefficients, samples]
-    slope, offset, bend, tilt, height = spread[: 5 * kinds].reshape(5, kinds, -1)
-    first_x, metres, z_start, *others = spread[5 * kinds :]
-    x = first_x + step.astype(np.float32) * metres
-
-    inside = (bend * x + tilt) * x + height  # [kinds, samples]
+    # depths of all samples of all rows
+    slope, offset, bend, tilt, constant = spread[: 5 * kinds].reshape(5, kinds, -1)
+    first_x, step, z_start, *others = spread[5 * kinds :]
+    place = np.arange(columns.sum()) - np.repeat(np.cumsum(columns) - columns, columns)  # in the row
+    sample = place + np.repeat((image * height + row) * width + first_column, columns)
+    x = first_x + place.astype(np.float32) * step
+    inside = (bend * x + tilt) * x + constant  # [kinds, samples]
     root = np.sqrt(np.maximum(inside, 0))
     if is_ball:
-        z = np.where(inside[0] >= 0, slope[0] * x + offset[0] + root[0], FAR)
-        return sample, z + z_start
+        return sample, np.where(inside[0] >= 0, slope[0] * x + offset[0] + root[0], FAR) + z_start
     sign, length, floor, *points = others
     root[2] *= sign
     z = np.where(inside >= 0, slope * x + offset + root, FAR)
@@ -146,6 +169,6 @@ def _where_positive(square: Floats, cross: Floats, rest: Floats) -> tuple[Floats
     divisor = np.where(bounded, 2 * square, -1.0)
     half = np.sqrt(np.maximum(inside, 0)) / -divisor
     middle = -cross / divisor
-    low, high = np.where(bounded, middle - half, -np.inf), np.where(bounded, middle + half, np.inf)
     empty = bounded & (inside < 0)
+    low, high = np.where(bounded, middle - half, -np.inf), np.where(bounded, middle + half, np.inf)
     return np.where(empty, np.inf, low), np.where(empty, -np.inf, high)

@@ -1,27 +1,40 @@
-"""The rendering: people, views and cameras put together, cast at twice the resolution, painted, and averaged down.
+"""The rendering: people, views and cameras put together, cast at twice the resolution, painted, averaged, annotated.
 
 Images are rendered in chunks of bounded memory; each depends on its own seed, person and view only.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xinggan.data.synthetic.annotate import label_parts, mark_joints
-from xinggan.data.synthetic.backdrop import CAMERAS, cameras, paint_backdrop
-from xinggan.data.synthetic.chance import PERSON, VIEW, Chance
-from xinggan.data.synthetic.clothes import Samples, paint
-from xinggan.data.synthetic.figure import Figures, build_figures
-from xinggan.data.synthetic.motion import Skeletons, pose_people
-from xinggan.data.synthetic.people import ATTRIBUTES, People, draw_people
-from xinggan.data.synthetic.quadrics import bounds
-from xinggan.data.synthetic.raycast import NOTHING, Views, cast
+from xinggan.data.synthetic.figure import PARTS, Figures, build_figures
+from xinggan.data.synthetic.paint import CAMERAS, cameras, paint, paint_backdrop
+from xinggan.data.synthetic.people import (
+    ATTRIBUTES,
+    PERSON,
+    VIEW,
+    Chance,
+    Floats,
+    Integers,
+    People,
+    draw_people,
+)
+from xinggan.data.synthetic.posture import Skeletons, pose_people
+from xinggan.data.synthetic.raycast import NOTHING, Hits, Views, cast
 
 SUBSAMPLES = 2  # in each direction
 SAMPLES_PER_CHUNK = 2**20
 FRAME_ASPECT = 0.5  # width : height of the box that a person always fits into, whatever the image's shape
 GOLDEN_ANGLE = 137.507764  # degrees between the headings of consecutive views: any number of them covers the circle
+
+HIDING_DEPTH = 0.07  # metres that something must be in front of a joint's middle to hide it
+FACE_SEEN, EYE_SEEN, EAR_SEEN = -0.26, -0.86, -0.72  # smallest cosine between camera and face, eye's and ear's side
+NOSE, EYES, EARS = 0, (14, 15), (16, 17)
+COVERS: dict[int, tuple[str, ...]] = {}  # joint: what may lie over it without hiding it, its own limb and its cloth
+for _side, _arm, _leg in (("right", (3, 4), (9, 10)), ("left", (6, 7), (12, 13))):
+    COVERS |= {joint: tuple(f"{_side} {bone}" for bone in ("upper arm", "forearm", "hand")) for joint in _arm}
+    COVERS |= {joint: (*(f"{_side} {bone}" for bone in ("thigh", "shin", "foot")), "skirt") for joint in _leg}
 
 
 @dataclass(frozen=True)
@@ -30,12 +43,16 @@ class Rendering:
 
     images: NDArray[np.uint8]  # [n, H, W, 3]
     poses: NDArray[np.float32]  # [n, 18, 3] x, y in pixels, visible
-    silhouettes: NDArray[np.bool_]  # [n, H, W]
     parts: NDArray[np.uint8]  # [n, H, W] index into PARTS
-    people: NDArray[np.int64]  # [n]
+    people: Integers  # [n]
 
     def __len__(self) -> int:
         return len(self.people)
+
+    @property
+    def silhouettes(self) -> NDArray[np.bool_]:
+        """[n, H, W]"""
+        return self.parts > 0
 
 
 @dataclass(frozen=True)
@@ -45,22 +62,20 @@ class Scenes:
     people: People
     skeletons: Skeletons
     figures: Figures
-    camera: NDArray[np.int64]  # [n]
-    shift: NDArray[np.float64]  # [n, 2] image heights by which the backdrop is moved
-    scale: NDArray[np.float64]  # [n] image heights a metre
-    middle: NDArray[np.float64]  # [n, 2] where the origin falls, in image heights from the middle of the top edge
+    camera: Integers  # [n]
+    shift: Floats  # [n, 2] image heights by which the backdrop is moved
+    scale: Floats  # [n] image heights a metre
+    middle: Floats  # [n, 2] where the origin falls, in image heights from the middle of the top edge
 
     def views(self, height: int, width: int) -> Views:
         """The views onto an image of height x width pixels."""
         return Views(self.scale * height, self.middle * height + (width / 2, 0))
 
 
-def render(
-    seed: int, people: NDArray[np.int64], views: NDArray[np.int64], height: int = 128, width: int = 64
-) -> Rendering:
+def render(seed: int, people: Integers, views: Integers, height: int = 128, width: int = 64) -> Rendering:
     """Image i shows person people[i] of the world `seed` in view views[i]; the same three numbers, the same scene.
 
-    Args: people, views: [n] integers >= 0. height, width: pixels, at least 16 x 8.
+    Args: people, views: [n] integers >= 0. height, width: pixels, at least 16 x 8. Raises ValueError for others.
     """
     people, views = _checked(seed, people, views)
     if height < 16 or width < 8:
@@ -68,37 +83,29 @@ def render(
             f"synthetic people need images of at least 16 x 8 pixels (height x width), not {height} x {width}"
         )
     n = len(people)
-    rendering = Rendering(
-        images=np.empty((n, height, width, 3), np.uint8),
-        poses=np.empty((n, 18, 3), np.float32),
-        silhouettes=np.empty((n, height, width), bool),
-        parts=np.empty((n, height, width), np.uint8),
-        people=people.copy(),
-    )
+    images, poses = np.empty((n, height, width, 3), np.uint8), np.empty((n, 18, 3), np.float32)
+    parts = np.empty((n, height, width), np.uint8)
     size = max(1, SAMPLES_PER_CHUNK // (height * width * SUBSAMPLES**2))
-
     for start in range(0, n, size):
         chunk = slice(start, start + size)
-        drawn = _render_chunk(seed, people[chunk], views[chunk], height, width)
-        for part in fields(Rendering):
-            getattr(rendering, part.name)[chunk] = getattr(drawn, part.name)
-    return rendering
+        drawn = _render_chunk(draw_scenes(seed, people[chunk], views[chunk]), seed, height, width)
+        images[chunk], poses[chunk], parts[chunk] = drawn
+    return Rendering(images, poses, parts, people)
 
 
-def describe(seed: int, people: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+def describe(seed: int, people: Integers) -> dict[str, Integers]:
     """The attribute classes [n] of each person, as counted by ATTRIBUTES."""
     people, _ = _checked(seed, people, people)
     attributes = draw_people(seed, people).attributes
     return {name: attributes[name] for name in ATTRIBUTES}
 
 
-def draw_scenes(seed: int, people: NDArray[np.int64], views: NDArray[np.int64]) -> Scenes:
+def draw_scenes(seed: int, people: Integers, views: Integers) -> Scenes:
     """Who stands where and how, before anything is cast."""
     who, chance = draw_people(seed, people), Chance(seed, VIEW, people, views)
     habits = Chance(seed, PERSON, people, np.ones_like(people))  # what ties a person's views together
     first_camera = habits.below(CAMERAS)
-    second_camera = (first_camera + 1 + habits.below(CAMERAS - 1)) % CAMERAS
-    camera = np.where(views % 2 == 0, first_camera, second_camera)
+    camera = np.where(views % 2 == 0, first_camera, habits.another(first_camera, CAMERAS))
     pitch = cameras(seed).pitch[camera]
     heading = (habits.between(0, 360) + GOLDEN_ANGLE * views + chance.around(0, 12)) % 360
 
@@ -106,7 +113,7 @@ def draw_scenes(seed: int, people: NDArray[np.int64], views: NDArray[np.int64]) 
     shift = np.stack([chance.between(-0.012, 0.012), chance.between(-0.012, 0.012)], axis=-1)
     skeletons = pose_people(who, heading, pitch, chance)
     figures = build_figures(who, skeletons)
-    low, high = bounds(figures)
+    low, high = figures.bounds()
     absent = (figures.first_radius <= 0)[..., None]
     low, high = np.where(absent, np.inf, low).min(axis=1), np.where(absent, -np.inf, high).max(axis=1)  # [n, 2]
     scale = np.minimum(fill / (high - low)[:, 1], 0.98 * FRAME_ASPECT / (high - low)[:, 0])
@@ -115,9 +122,7 @@ def draw_scenes(seed: int, people: NDArray[np.int64], views: NDArray[np.int64]) 
     return Scenes(who, skeletons, figures, camera, shift, scale, middle)
 
 
-def _checked(
-    seed: int, people: NDArray[np.int64], views: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _checked(seed: int, people: Integers, views: Integers) -> tuple[Integers, Integers]:
     people, views = np.atleast_1d(np.asarray(people)), np.atleast_1d(np.asarray(views))
     for name, values in (("people", people), ("views", views)):
         if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or (values < 0).any():
@@ -133,46 +138,78 @@ def _checked(
     return people.astype(np.int64), views.astype(np.int64)
 
 
-def _render_chunk(seed: int, people: NDArray[np.int64], views: NDArray[np.int64], height: int, width: int) -> Rendering:
-    scenes = draw_scenes(seed, people, views)
+def _render_chunk(
+    scenes: Scenes, seed: int, height: int, width: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
+    """Images, poses and parts of the scenes."""
     world = cameras(seed)
     fine_height, fine_width = height * SUBSAMPLES, width * SUBSAMPLES
     fine = scenes.views(fine_height, fine_width)
     hits = cast(scenes.figures, fine, fine_height, fine_width)
 
     covered = np.flatnonzero(hits.solid.ravel() != NOTHING)
-    image, rest = np.divmod(covered, fine_height * fine_width)
-    row, column = np.divmod(rest, fine_width)
-    point = np.stack(
-        [
-            (column + 0.5 - fine.origin[image, 0]) / fine.pixels_per_metre[image],
-            (fine.origin[image, 1] - row - 0.5) / fine.pixels_per_metre[image],
-            hits.depth.ravel()[covered],
-        ]
-    ).astype(np.float32)
-    samples = Samples(image, hits.solid.ravel()[covered].astype(np.int64), point)
-    colour = paint(scenes.people, scenes.figures, world.light[scenes.camera], samples)
+    image, row, column = np.unravel_index(covered, hits.solid.shape)
+    x = (column + 0.5 - fine.origin[image, 0]) / fine.pixels_per_metre[image]
+    y = (fine.origin[image, 1] - row - 0.5) / fine.pixels_per_metre[image]
+    point = np.stack([x, y, hits.depth.ravel()[covered]]).astype(np.float32)
+    solid = hits.solid.ravel()[covered].astype(np.int64)
+    colour = paint(scenes.people, scenes.figures, world.light[scenes.camera], image, solid, point)
 
     pixel = (image * height + row // SUBSAMPLES) * width + column // SUBSAMPLES
-    total = len(people) * height * width
+    total = len(scenes.camera) * height * width
     share = np.bincount(pixel, minlength=total).reshape(-1, height, width, 1).astype(np.float32) / SUBSAMPLES**2
     sums = np.stack([np.bincount(pixel, weights=channel, minlength=total) for channel in colour], axis=-1)
     foreground = sums.astype(np.float32) / SUBSAMPLES**2
     backdrop = paint_backdrop(world, scenes.camera, scenes.shift, _shadow(scenes), height, width)
     picture = foreground.reshape(backdrop.shape) + (1 - share) * backdrop
     picture *= world.gain[scenes.camera].astype(np.float32)[:, None, None]
-    parts = label_parts(scenes.figures, hits, share[..., 0] >= 0.5, SUBSAMPLES)
-    return Rendering(
-        images=np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8),
-        poses=mark_joints(scenes.skeletons, scenes.figures, hits, fine, SUBSAMPLES),
-        silhouettes=parts > 0,
-        parts=parts,
-        people=people,
-    )
+    images = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    part = np.append(scenes.figures.part, np.zeros(NOTHING + 1 - len(scenes.figures.part), np.uint8))  # of a solid
+    return images, _joints(scenes, hits, part, fine), _parts(hits, part, share[..., 0] >= 0.5)
 
 
-def _shadow(scenes: Scenes) -> NDArray[np.float64]:
+def _shadow(scenes: Scenes) -> Floats:
     """[n, 4] middle and half axes of the shadow at the feet, in image heights."""
     place = scenes.middle + scenes.skeletons.ground[:, :2] * (1, -1) * scenes.scale[:, None]
     flat = np.maximum(np.abs(scenes.skeletons.up[:, 2]), 0.08)
     return np.column_stack([place, 0.36 * scenes.scale, 0.36 * flat * scenes.scale + 0.006])
+
+
+def _joints(scenes: Scenes, hits: Hits, part: NDArray[np.uint8], views: Views) -> NDArray[np.float32]:
+    """[n, 18, 3] poses as a good detector would mark them: x, y in pixels, visible; -1, -1, 0 where missing.
+
+    Neck, shoulders and hips are always marked; elbows, wrists, knees and ankles unless something else lies clearly in
+    front; the face by where it looks. `hits` and `views` are on the sampling grid, `part` [256] gives a solid's part.
+    """
+    joints = scenes.skeletons.joints
+    n, height, width = hits.solid.shape
+    place = views.to_pixels(joints)  # [n, 18, 2] on the sampling grid
+    column = np.clip(place[..., 0].astype(np.int64), 0, width - 1)
+    row = np.clip(place[..., 1].astype(np.int64), 0, height - 1)
+    at = np.arange(n)[:, None], row, column
+    seen, depth = part[hits.solid[at]], hits.depth[at]  # [n, 18]
+
+    visible = (place >= 0).all(axis=-1) & (place[..., 0] < width) & (place[..., 1] < height)
+    for joint, names in COVERS.items():
+        own = np.isin(seen[:, joint], [PARTS.index(name) for name in names])
+        visible[:, joint] &= own | (depth[:, joint] < joints[:, joint, 2] + HIDING_DEPTH)
+    head = scenes.skeletons.frames["head"]
+    facing, left = head[:, 2, 2], head[:, 2, 0]  # towards the camera: the face, the left ear
+    visible[:, NOSE] &= facing > FACE_SEEN
+    for eye, ear, side in zip(EYES, EARS, (-left, left), strict=True):
+        visible[:, eye] &= (facing > FACE_SEEN) & (side > EYE_SEEN)
+        visible[:, ear] &= side > EAR_SEEN
+    poses = np.concatenate([place / SUBSAMPLES, np.ones((n, 18, 1))], axis=-1)
+    return np.where(visible[..., None], poses, (-1, -1, 0)).astype(np.float32)
+
+
+def _parts(hits: Hits, part: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """[n, H, W] index into PARTS of what is nearest among a pixel's samples; background where not `inside`."""
+    best, depth = np.zeros(inside.shape, np.uint8), np.full(inside.shape, -np.inf, np.float32)
+    for row in range(SUBSAMPLES):
+        for column in range(SUBSAMPLES):
+            here = (slice(None), slice(row, None, SUBSAMPLES), slice(column, None, SUBSAMPLES))
+            nearer = hits.depth[here] > depth
+            best = np.where(nearer, part[hits.solid[here]], best)
+            depth = np.where(nearer, hits.depth[here], depth)
+    return np.where(inside, best, 0).astype(np.uint8)

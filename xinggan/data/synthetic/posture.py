@@ -1,4 +1,4 @@
-"""What a person does in a view: a posture of limbs, a heading, and forward kinematics down to the joints in 3-D.
+"""The posture of a person in a view: angles of the limbs, and forward kinematics down to the joints in 3-D.
 
 Body axes are x to the person's left, y up, z to the front; a bone hangs along its own -y from where it starts. Angles
 are given for an active and a resting side, which may change places, so left and right are alike. Joints are the 18 of
@@ -8,12 +8,8 @@ OpenPose.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xinggan.data.synthetic.chance import Chance
-from xinggan.data.synthetic.people import People
-
-Floats = NDArray[np.float64]
+from xinggan.data.synthetic.people import Chance, Floats, People
 
 # shoulder flexion (forwards), abduction (sideways), twist about the bone (outwards), elbow flexion; degrees
 ARMS: dict[str, tuple[float, float, float, float]] = {
@@ -45,20 +41,20 @@ POSTURES: tuple[tuple[float, float, str, str], ...] = (
     (0.03, 0.0, "folded", "folded"),
     (0.04, 2.0, "bent", "bent"),
 )
-LIMB_BONES = ("upper arm", "forearm", "hand", "thigh", "shin", "foot")
-BONES = ("pelvis", "chest", "head", *(f"{side} {bone}" for side in ("right", "left") for bone in LIMB_BONES))
-BONE = {name: index for index, name in enumerate(BONES)}
+LONGEST_STRIDE = (2.0, 2.0, 0.8, 0.5)  # in trousers, shorts, a skirt, a long skirt
+Length = Floats | float  # of all people alike, or one a person
 
 
 @dataclass(frozen=True)
 class Skeletons:
-    """n posed skeletons in metres; axes of the view: x to the right of the image, y up, z towards the camera."""
+    """n posed skeletons in metres; axes of the view: x to the right of the image, y up, z towards the camera.
+
+    Bones are pelvis, chest, head and, with a side before them, upper arm, forearm, hand, thigh, shin, foot.
+    """
 
     joints: Floats  # [n, 18, 3]
-    starts: Floats  # [n, bones, 3]
-    frames: Floats  # [n, bones, 3, 3]: columns are the bone's own left, up and front
-    face: Floats  # [n, 3] the direction the face looks in
-    leftwards: Floats  # [n, 3] the direction of the left ear from the head's middle
+    starts: dict[str, Floats]  # bone -> [n, 3]
+    frames: dict[str, Floats]  # bone -> [n, 3, 3]: columns are the bone's own left, up and front
     up: Floats  # [n, 3] away from the ground
     ground: Floats  # [n, 3] the point of the ground below the pelvis
 
@@ -86,34 +82,33 @@ def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) 
 
     Args: heading: [n] degrees, 0 to the camera, 90 to the right of the image. pitch: [n] degrees.
     """
-    n = len(heading)
     posture = chance.choose([weight for weight, *_ in POSTURES])
     stride = np.array([stride for _, stride, _, _ in POSTURES])[posture]
-    stride = np.minimum(
-        stride, np.select([people.is_a("lower_kind", name) for name in ("skirt", "long skirt")], [0.8, 0.5], 2.0)
-    )
+    stride = np.minimum(stride, np.array(LONGEST_STRIDE)[people.attributes["lower_kind"]])
     arms = np.array([[ARMS[active], ARMS[resting]] for _, _, active, resting in POSTURES])[posture]  # [n, 2, 4]
     swapped = chance.below(2).astype(bool)
     arms = np.where(swapped[:, None, None], arms[:, ::-1], arms)
     phase = chance.between(0, 2 * np.pi)
 
-    starts, frames = np.zeros((n, len(BONES), 3)), np.zeros((n, len(BONES), 3, 3))
-
-    def hang(bone: str, parent: str, offset: tuple[Floats | float, ...], swing: Floats) -> None:
-        """Start `bone` at `offset` in its parent's frame and swing it."""
-        shift = np.stack([np.broadcast_to(length, n) for length in offset], axis=-1)
-        starts[:, BONE[bone]] = starts[:, BONE[parent]] + turn(frames[:, BONE[parent]], shift)
-        frames[:, BONE[bone]] = frames[:, BONE[parent]] @ swing
-
     level = rotation(0, pitch)
     running = np.maximum(stride - 1, 0)
     lean = 3 * stride + 8 * running + chance.around(0, 2.0)
-    frames[:, BONE["pelvis"]] = level @ rotation(1, heading) @ rotation(0, 0.4 * lean)
+    starts = {"pelvis": np.zeros((len(heading), 3))}
+    frames = {"pelvis": level @ rotation(1, heading) @ rotation(0, 0.4 * lean)}
+
+    def point(bone: str, x: Length, y: Length, z: Length) -> Floats:
+        """[n, 3] the point (x, y, z) of a bone's frame."""
+        offset = np.stack([np.broadcast_to(length, len(heading)) for length in (x, y, z)], axis=-1)
+        return starts[bone] + turn(frames[bone], offset)
+
+    def hang(bone: str, parent: str, offset: tuple[Length, Length, Length], swing: Floats) -> None:
+        """Start `bone` at `offset` in its parent's frame and swing it."""
+        starts[bone], frames[bone] = point(parent, *offset), frames[parent] @ swing
+
     counter_twist = -9 * stride * np.sin(phase)
     hang("chest", "pelvis", (0, 0.14, 0), rotation(1, counter_twist + chance.around(0, 4)) @ rotation(0, 0.6 * lean))
     nod = rotation(1, chance.around(0, 13) - counter_twist) @ rotation(0, chance.around(2, 5) - 0.6 * lean)
     hang("head", "chest", (0, 0.42, 0.03), nod)
-
     for index, (side, sign) in enumerate((("right", -1), ("left", 1))):
         step = -sign * np.sin(phase)  # 1: this leg is in front
         swing = np.maximum(-sign * np.cos(phase), 0)  # 1: this leg is in the air and moves forwards
@@ -130,37 +125,21 @@ def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) 
         thigh = (24 - 4 * running) * stride * step + 14 * running + chance.around(1, 3)
         knee = 5 + stride * (10 + 30 * swing) + np.abs(chance.around(0, 4))
         spread = 3.5 - 2 * np.minimum(stride, 1) + chance.around(0, 1.5)
+        toes = rotation(0, 0.75 * (thigh - knee)) @ rotation(1, sign * chance.around(8, 4))
         hang(f"{side} thigh", "pelvis", (sign * people.hips, 0, 0), rotation(2, sign * spread) @ rotation(0, -thigh))
         hang(f"{side} shin", f"{side} thigh", (0, -0.415 * people.legs, 0), rotation(0, knee))
-        toes_out = rotation(1, sign * chance.around(8, 4))
-        hang(
-            f"{side} foot", f"{side} shin", (0, -0.405 * people.legs, 0), rotation(0, 0.75 * (thigh - knee)) @ toes_out
-        )
-
-    return _skeletons(people, starts, frames, level)
-
-
-def _skeletons(people: People, starts: Floats, frames: Floats, level: Floats) -> Skeletons:
-    """Joints and ground from the bones."""
-
-    def point(bone: str, x: Floats | float, y: Floats | float, z: Floats | float) -> Floats:
-        offset = np.stack([np.broadcast_to(length, len(starts)) for length in (x, y, z)], axis=-1)
-        return starts[:, BONE[bone]] + turn(frames[:, BONE[bone]], offset)
+        hang(f"{side} foot", f"{side} shin", (0, -0.405 * people.legs, 0), toes)
 
     size = people.head
     joints = [point("head", 0, 0.105 * size, 0.138 * size), point("chest", 0, 0.355, 0)]
-    for side in ("right", "left"):
-        joints += [point(f"{side} {bone}", 0, 0, 0) for bone in ("upper arm", "forearm", "hand")]
-    for side in ("right", "left"):
-        joints += [point(f"{side} {bone}", 0, 0, 0) for bone in ("thigh", "shin", "foot")]
+    for limb in (("upper arm", "forearm", "hand"), ("thigh", "shin", "foot")):
+        joints += [starts[f"{side} {bone}"] for side in ("right", "left") for bone in limb]
     joints += [point("head", sign * 0.036 * size, 0.140 * size, 0.112 * size) for sign in (-1, 1)]
     joints += [point("head", sign * 0.088 * size, 0.118 * size, 0.015 * size) for sign in (-1, 1)]
 
     up = level[:, :, 1]
     soles = np.stack([point(f"{side} foot", 0, -0.085, z) for side in ("right", "left") for z in (-0.04, 0.15)], axis=1)
-    reach = soles - starts[:, :1]  # from the pelvis
+    reach = soles - starts["pelvis"][:, None]
     heights = reach[..., 0] * up[:, :1] + reach[..., 1] * up[:, 1:2] + reach[..., 2] * up[:, 2:]  # [n, soles]
-    below = heights.min(axis=1)
-    ground = starts[:, BONE["pelvis"]] + below[:, None] * up
-    head = frames[:, BONE["head"]]
-    return Skeletons(np.stack(joints, axis=1), starts, frames, head[:, :, 2], head[:, :, 0], up, ground)
+    ground = starts["pelvis"] + heights.min(axis=1)[:, None] * up
+    return Skeletons(np.stack(joints, axis=1), starts, frames, up, ground)
