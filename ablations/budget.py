@@ -7,13 +7,9 @@ before the first step and kept in the run's plan.json, so that a run that is con
 
 import json
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.config import compose
@@ -21,14 +17,12 @@ from ablations.method import build_method
 from ablations.settings import Budget
 from xinggan.data.packed import PackedDataset
 from xinggan.files import write_atomically
-from xinggan.training.schedule import batch_indices, step_seed
+from xinggan.timing.counts import operations
+from xinggan.timing.measurement import measure_here, training_calls
+from xinggan.timing.scenario import Task
 from xinggan.training.settings import TrainingSettings
 
-Measure = Callable[[Callable[[], object]], float]  # of a training step
-
 PLAN = "plan.json"
-STAGES = 4  # a method may train in stages of different cost: a step is looked at in the middle of each quarter
-TIMED = 5  # steps timed in each of them, after one that warms up
 
 
 def plan_training(config: DictConfig, data: PackedDataset, folder: Path, device: str) -> TrainingSettings:
@@ -63,45 +57,17 @@ def _plan(config: DictConfig, settings: TrainingSettings, data: PackedDataset, d
 
 
 def flops_a_step(config: DictConfig, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
-    """Floating-point operations of a training step, all its forward and backward passes, averaged over STAGES."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def counted(step: Callable[[], object]) -> float:
-        with FlopCounterMode(display=False) as counter:
-            step()
-        return counter.get_total_flops()
-
-    return statistics.fmean(_of_stages(config, settings, data, device, counted))
+    """Floating-point operations of a training step, forward and backward, the mean over the stages of training."""
+    method = build_method(config, device)
+    steps = training_calls(method, data.train, device, settings.batch, settings.steps, settings.decay_steps)
+    return statistics.fmean(operations(method, step) for step in steps)
 
 
 def seconds_a_step(config: DictConfig, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
-    """Seconds of a training step on this device, the median of TIMED, averaged over STAGES."""
-    from xinggan.timing.device import synchronise
-
-    def timed(step: Callable[[], object]) -> float:
-        samples = []
-        for _ in range(TIMED + 1):
-            began = time.perf_counter()
-            step()
-            synchronise(device)
-            samples.append(time.perf_counter() - began)
-        return statistics.median(samples[1:])
-
-    return statistics.fmean(_of_stages(config, settings, data, device, timed))
-
-
-def _of_stages(
-    config: DictConfig, settings: TrainingSettings, data: PackedDataset, device: str, measure: Measure
-) -> list[float]:
-    """`measure` of a step in the middle of each stage, on a method of its own that is thrown away afterwards."""
-    method = build_method(config, device)
-    method.planned_steps = settings.steps
-    method.begin(data.train)
-    method.train()
-    measured = []
-    for stage in range(STAGES):
-        step = (2 * stage + 1) * settings.steps // (2 * STAGES)
-        torch.manual_seed(step_seed(config.seed, step))
-        batch = data.train.batch(batch_indices(config.seed, step, settings.batch, len(data.train))).to(device)
-        measured.append(measure(partial(method.training_step, batch, step)))
-    return measured
+    """Seconds of a training step on this device, the median of a few samples, each the mean over the stages."""
+    task = Task(
+        "training", config.method_name, {}, "", device, batch=settings.batch,
+        training_steps=settings.steps, decay_steps=settings.decay_steps,
+    )  # fmt: skip
+    scenario = measure_here(task, build_method(config, device), data, calls=5)
+    return statistics.median(scenario.samples_ms) / 1000

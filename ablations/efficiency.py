@@ -1,29 +1,30 @@
 """The study `efficiency`: what generating and training cost, every method under the same circumstances.
 
     python -m ablations.study efficiency preset=smoke timing.batches=1,2
+    python -m ablations.study efficiency timing.plan=quick timing.methods=xinggan:blocks=3,pidm --no-report
 
 Each method has a run record of its own, with timing.json and no scores; weights are fresh, since they do not change the
-cost. What a record holds already is not measured again. `timing.*` are the keys of `xinggan.timing.plan.Plan`.
+cost. What a record holds already is not measured again. `timing.*` are the keys of `xinggan.timing.plan.Plan`;
+`timing.plan` is one of the plans there (that of the preset; `quick`: a look of about a minute at a few methods).
 """
 
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xinggan.timing.plan import Ladders, Plan, Subject, grid, plan_of
+from xinggan.timing.plan import BatchSweeps, Plan, grid, plan_of
+from xinggan.timing.scenario import Scenario, Task, circumstances, noise_verdict
 from xinggan.training.stop import Preempted, StopRequest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from ablations.record import RunRecord
-    from xinggan.timing.task import Task
-    from xinggan.timing.turns import Measured
 
 TAKEN = ("method", "precision", "compile", "budget", "amount", "published")  # the study's own, or of no effect
 
@@ -32,68 +33,64 @@ TAKEN = ("method", "precision", "compile", "budget", "amount", "published")  # t
 class Row:
     """A method of the study with its record and what the record holds."""
 
-    title: str  # in the study; the subject's is that of its runs
-    subject: Subject
+    title: str  # in the study; the task's is that of its runs
+    task: Task  # a training step of it
     config: "DictConfig"
     schedule: dict[str, Any] | None  # of the published training
     record: "RunRecord"
     timing: dict[str, Any] = field(default_factory=dict)
 
-    def has(self, task: "Task") -> bool:
+    def has(self, task: Task) -> bool:
         """Whether a task was measured before, or found impossible."""
         if task.kind == "counts":
             return "macs_per_image" in self.timing
-        return task.circumstances in {circumstances(scenario) for scenario in self.timing.get("scenarios", ())}
+        return circumstances(asdict(task)) in map(circumstances, self.timing.get("scenarios", ()))
 
-    def add(self, measured: list["Measured"]) -> None:
-        """Put what came of tasks into timing.json."""
-        from xinggan.timing.scenario import noise_verdict
-
+    def add(self, measured: list[Scenario]) -> None:
+        """Put what was measured into timing.json."""
         scenarios = self.timing.setdefault("scenarios", [])
         for one in measured:
-            if one.task.kind == "counts":
-                nothing = {"macs_per_image": None, "counts_unavailable_because": one.scenario.unavailable_because}
+            if one.kind == "counts":
+                nothing = {"macs_per_image": None, "counts_unavailable_because": one.unavailable_because}
                 self.timing.update(one.counts or nothing)
                 continue
-            scenario = one.scenario.record()
-            if one.task.kind == "training" and self.schedule and scenario["images_per_second"]:
+            scenario = one.record()
+            if one.kind == "training" and self.schedule and scenario["images_per_second"]:
                 seconds = self.schedule["steps"] * self.schedule["batch"] / scenario["images_per_second"]
                 scenario["schedule"] = self.schedule | {"hours": seconds / 3600}
             scenarios.append(scenario)
         self.record.write_timing(self.timing | {"noise": noise_verdict(scenarios)})
 
 
-def circumstances(scenario: dict[str, Any]) -> tuple:
-    """As `Task.circumstances`, of a scenario in timing.json."""
-    return tuple(scenario.get(key) for key in ("kind", "precision", "mode", "batch", "sampler", "sampling_steps"))
-
-
 def run_efficiency(rows: list[tuple[str, list[str]]], words: list[str], report: bool) -> int:
     """Measure every method of `rows` (title, overrides) with further `words`; the exit status as `ablations.run`."""
     from ablations.record import RunBusy
-    from xinggan.timing.table import print_timing
+    from xinggan.timing.device import slow_bfloat16
+    from xinggan.timing.scenario import print_timing
 
     try:
-        plan, subjects = prepare_rows(rows, words)
+        plan, methods = prepare_rows(rows, words)
     except (ValueError, OSError) as error:
         print(f"ablations.study: {error}", file=sys.stderr)
         return 2
+    if "bf16" in plan.precisions and (note := slow_bfloat16(methods[0].task.device)):
+        print(note, file=sys.stderr)
     with ExitStack() as locks, StopRequest() as stop:
         try:
-            for row in subjects:
+            for row in methods:
                 locks.enter_context(row.record)
         except RunBusy as error:
             print(f"ablations.study: {error}", file=sys.stderr)
             return 2
         try:
-            measure(subjects, plan, stop)
+            measure(methods, plan, stop)
         except (Preempted, KeyboardInterrupt):
-            for row in subjects:
+            for row in methods:
                 row.record.end("preempted")
             print("stopped. The same command measures what is missing", file=sys.stderr)
             return 75
-    print_timing([(row.subject.title, row.timing) for row in subjects])
-    return finish_study(subjects, report)
+    print_timing({row.task.method: row.timing for row in methods})
+    return finish_study(methods, report)
 
 
 def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[Plan, list[Row]]:
@@ -107,15 +104,30 @@ def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[P
         raise ConfigurationError(f"{', '.join(taken)}: not a setting of this study; see the keys timing.*")
     preset = next((word.split("=", 1)[1] for word in shared if key_of(word) == "preset"), "small")
     plan = plan_of(preset, own)
-    methods = {word.split("=", 1)[1] for _, overrides in rows for word in overrides if key_of(word) == "method"}
-    if unknown := sorted({*plan.methods} - methods):
-        raise ConfigurationError(f"timing.methods={','.join(unknown)}: accepted are {', '.join(sorted(methods))}")
-    chosen = [row for row in rows if not plan.methods or {f"method={method}" for method in plan.methods} & {*row[1]}]
+    chosen = choose(rows, plan.methods)
     configs = [compose([*overrides, *shared]) for _, overrides in chosen]  # every mistake is found before any work
-    return plan, [prepare_row(*row, config) for row, config in zip(chosen, configs, strict=True)]
+    found = [prepare_row(*row, config, plan) for row, config in zip(chosen, configs, strict=True)]
+    return plan, list({row.record.folder: row for row in found}.values())  # each once, however it was asked for
 
 
-def prepare_row(title: str, overrides: list[str], config: "DictConfig") -> Row:
+def choose(rows: list[tuple[str, list[str]]], methods: tuple[str, ...]) -> list[tuple[str, list[str]]]:
+    """The rows that `timing.methods` asks for: a method's name stands for its rows of the study.
+
+    `xinggan:scale=single:blocks=3` is a row of its own, as is a method that the study has not. None: all rows.
+    """
+    if not methods:
+        return rows
+    chosen: list[tuple[str, list[str]]] = []
+    for words in methods:
+        method, *settings = words.split(":")
+        known = [row for row in rows if f"method={method}" in row[1]]
+        chosen += (
+            known if known and not settings else [(" ".join([method, *settings]), [f"method={method}", *settings])]
+        )
+    return chosen
+
+
+def prepare_row(title: str, overrides: list[str], config: "DictConfig", plan: Plan) -> Row:
     """One method of the study: its data, packed, and its record folder. `overrides`: what makes it this method."""
     from omegaconf import OmegaConf
 
@@ -129,13 +141,13 @@ def prepare_row(title: str, overrides: list[str], config: "DictConfig") -> Row:
     settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     data, device = prepare(settings, config.cache), resolve_device(config.device)
     method, trained = plain_values(config)["method"], config.training
-    subject = Subject(
-        name(config), method, str(data.directory.absolute()), device, data.test.height, data.test.width,
-        *((trained.steps, trained.decay_steps, trained.batch) if trained is not None else ()),
-    )  # fmt: skip
+    task = Task("training", name(config), method, str(data.directory.absolute()), device)
+    task = replace(task, height=data.test.height, width=data.test.width)
+    if trained is not None:
+        task = replace(task, batch=trained.batch, training_steps=trained.steps, decay_steps=trained.decay_steps)
     here = environment()  # other code or another machine costs something else
     machine = {key: here[key] for key in ("commit", "device", "cpu", "cores", "threads", "packages")}
-    what = [data.digest, method, device, machine]
+    what = [data.digest, method, device, machine, asdict(plan.pace)]
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     record = RunRecord(Path(config.runs) / f"timing-{label(config)}-{digest}")
     try:
@@ -143,7 +155,7 @@ def prepare_row(title: str, overrides: list[str], config: "DictConfig") -> Row:
     except (OSError, ValueError):
         timing = {}
     schedule = published_schedule(overrides, config.dataset.name) if trained is not None else None
-    return Row(title, subject, config, schedule, record, timing | {"dataset_digest": data.digest})
+    return Row(title, task, config, schedule, record, timing | {"dataset_digest": data.digest})
 
 
 def published_schedule(overrides: list[str], dataset: str) -> dict[str, Any] | None:
@@ -157,44 +169,42 @@ def published_schedule(overrides: list[str], dataset: str) -> dict[str, Any] | N
 def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:
     """Measure what the records lack, group by group; each group is in the records before the next begins."""
     from xinggan.progress import Progress
-    from xinggan.timing.turns import Measured, measure_together, scenario_of
+    from xinggan.timing.turns import measure_together
 
-    by_title = {row.subject.title: row for row in rows}
-    ladders = Ladders(plan.slow_s)
-    groups = grid([row.subject for row in rows], plan)
+    by_title = {row.task.method: row for row in rows}
+    sweeps = BatchSweeps(plan.slow_s)
+    groups = grid([row.task for row in rows], plan)
     total = sum(map(len, groups))
     lacking = [[task for task in group if not by_title[task.method].has(task)] for group in groups]
     for row in rows:
         begin(row)
         for scenario in row.timing.get("scenarios", ()):
-            ladders.note(row.subject.title, scenario)
+            sweeps.note(scenario)
     with Progress("timing", total, "scenarios", done=total - sum(map(len, lacking))) as shown:
         for group in filter(None, lacking):
-            reasons = [(task, ladders.left_out(task)) for task in group]
-            possible = [task for task, because in reasons if not because]
-            found = measure_together(possible, plan.pace, stop.check, partial(shown.update, 0))
-            found += [Measured(task, scenario_of(task, because), {}) for task, because in reasons if because]
-            for title, row in by_title.items():
-                own = [one for one in found if one.task.method == title]
-                if own:
-                    row.add(own)
-                for one in own:
-                    ladders.note(title, one.scenario.record())
+            reasons = [sweeps.left_out(task) for task in group]
+            tried = [task for task, because in zip(group, reasons, strict=True) if not because]
+            found = measure_together(tried, plan.pace, stop.check, partial(shown.update, 0))
+            found += [Scenario.of(task, because) for task, because in zip(group, reasons, strict=True) if because]
+            for title in {one.method for one in found}:
+                by_title[title].add([one for one in found if one.method == title])
+            for one in found:
+                sweeps.note(one.record())
             shown.update(len(group))
     for row in rows:
         row.record.end("finished")
 
 
 def begin(row: Row) -> None:
-    """Open the record's attempt, or leave the one that is finished as it is until something new is in it."""
+    """Open the record's attempt."""
     import yaml
 
     from ablations.config import plain_values
 
-    size = {"height": row.subject.height, "width": row.subject.width}
-    content = {"name": row.subject.title, "measures": "timing"} | plain_values(row.config) | {"training": None}
+    size = {"height": row.task.height, "width": row.task.width}
+    content = {"name": row.task.method, "measures": "timing"} | plain_values(row.config) | {"training": None}
     facts = {"measures": "timing", "dataset_digest": row.timing["dataset_digest"], "steps": 0, **size}
-    row.record.begin(yaml.safe_dump(content, sort_keys=False), name=row.subject.title, **facts)
+    row.record.begin(yaml.safe_dump(content, sort_keys=False), name=row.task.method, **facts)
 
 
 def finish_study(rows: list[Row], report: bool) -> int:

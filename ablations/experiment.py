@@ -1,7 +1,8 @@
 """One experiment from configuration to finished run record: prepare, train, generate, score, time."""
 
 import json
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,10 +27,16 @@ from xinggan.metrics.score import score
 from xinggan.model.attention_maps import attention_maps
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
-from xinggan.timing.calls import time_inference
 from xinggan.timing.counts import multiply_accumulates, parameters
-from xinggan.timing.device import device_name, peak_memory_mb, process_peak_memory_mb, reset_peak_memory
-from xinggan.timing.scenario import Scenario
+from xinggan.timing.device import (
+    device_name,
+    peak_memory_mb,
+    process_peak_memory_mb,
+    reset_peak_memory,
+    slow_bfloat16,
+)
+from xinggan.timing.measurement import inference_call, measure_here
+from xinggan.timing.scenario import Scenario, Task
 from xinggan.training.loop import TrainingResult, train
 from xinggan.training.stop import Preempted, StopRequest
 
@@ -78,6 +85,8 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
         facts = {"dataset_digest": data.digest, "networks": method.networks, "steps": steps, **size}
         attempt = record.begin(content, name=title, **facts)
         print(f"{title}: {attempt}, {folder}", flush=True)
+        if config.precision == "bf16" and (note := slow_bfloat16(device)):
+            print(note, file=sys.stderr)
         try:
             _compute(config, method, data, record, device, stop, processes)
         except (Preempted, KeyboardInterrupt):
@@ -193,18 +202,23 @@ def measure_timing(
     """Latency at batch 1 and at the evaluation batch; the training's speed at every line of history.jsonl."""
     title = name(config)
     batches = sorted({1, int(config.evaluation.batch)})
-    scenarios = [time_inference(method, title, data.test, device, batch) for batch in batches]
+    height, width = data.test.height, data.test.width
+    mode = "compiled" if config.compile else "eager"
+    scenarios = []
+    for batch in batches:
+        task = Task("inference", title, {}, "", device, config.precision, batch=batch, height=height, width=width)
+        scenarios.append(replace(measure_here(task, method, data), mode=mode))
     if config.training is not None:
         lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
         speeds = [line["images_per_second"] for line in lines if "losses" in line]
-        batch, size = config.training.batch, (data.train.height, data.train.width)
-        training = Scenario("training", title, device_name(device), config.precision, batch, *size)
+        batch = config.training.batch
+        training = Scenario("training", title, device_name(device), config.precision, batch, height, width, mode=mode)
         training.threads = torch.get_num_threads()
         training.samples_ms = [1000 * batch / speed for speed in speeds[1:] or speeds]  # the first interval warms up
         training.peak_memory_mb = training_peak_mb
         scenarios.append(training)
     return {
         "parameters": parameters(method),
-        "macs_per_image": multiply_accumulates(method, data.test, device),
+        "macs_per_image": multiply_accumulates(method, inference_call(method, data.test, device, batch=1)),
         "scenarios": [scenario.record() for scenario in scenarios],
     }

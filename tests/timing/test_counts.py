@@ -13,7 +13,6 @@ from baselines.trivial import CopySource
 from xinggan.model.method import Method
 from xinggan.model.switches import Architecture, Attention, Fusion
 from xinggan.model.xing import XingGAN
-from xinggan.timing.calls import inference_call
 from xinggan.timing.counts import (
     attention_kernels,
     evaluations,
@@ -21,6 +20,12 @@ from xinggan.timing.counts import (
     outermost_networks,
     parameters,
 )
+from xinggan.timing.measurement import inference_call
+
+
+def macs_of(method, people):
+    return multiply_accumulates(method, inference_call(method, people.test, "cpu", 1))
+
 
 SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1}
 
@@ -37,9 +42,9 @@ def test_multiply_accumulates_equal_a_hand_count_of_the_convolutions(people):
     for module in method.generator.modules():
         if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
             module.register_forward_hook(count)
-    macs = multiply_accumulates(method, people.test, "cpu")
+    macs = macs_of(method, people)
     assert macs == counted
-    assert multiply_accumulates(CopySource(), people.test, "cpu") is None
+    assert macs_of(CopySource(), people) is None
 
 
 class OneLayer(Method):
@@ -74,7 +79,7 @@ class Attends(nn.Module):
     ],
 )
 def test_operations_equal_a_hand_count(people, network, expected):
-    assert multiply_accumulates(OneLayer(network), people.test, "cpu") == expected
+    assert macs_of(OneLayer(network), people) == expected
 
 
 def counted(method, people, batch=2):

@@ -1,12 +1,20 @@
 """A plan becomes groups of scenarios that differ in the method alone, and batches grow until they do not fit."""
 
+from dataclasses import asdict, replace
+
 import pytest
 
-from xinggan.timing.plan import PLANS, Ladders, Plan, Subject, grid, plan_of
+from xinggan.timing.plan import PLANS, BatchSweeps, Plan, grid, plan_of
+from xinggan.timing.scenario import Task, circumstances
 
-GAN = Subject("a GAN", {"_target_": "x"}, "data", "cpu", 32, 16, 60, 30, 4)
-DIFFUSION = Subject("diffusion", {"_target_": "y", "sampler": "ddim", "steps": 50}, "data", "cpu", 32, 16, 90, 0, 8)
-REFERENCE = Subject("copy", {"_target_": "z"}, "data", "cpu", 32, 16)
+
+def trained(name, settings, **training):
+    return Task("training", name, settings, "data", "cpu", height=32, width=16, **training)
+
+
+GAN = trained("a GAN", {"_target_": "x"}, batch=4, training_steps=60, decay_steps=30)
+DIFFUSION = trained("diffusion", {"_target_": "y", "sampler": "ddim", "steps": 50}, batch=8, training_steps=90)
+REFERENCE = trained("copy", {"_target_": "z"})
 
 
 def test_every_method_is_measured_under_every_precision_mode_and_batch():
@@ -17,8 +25,8 @@ def test_every_method_is_measured_under_every_precision_mode_and_batch():
     assert len(own) == len(places) == 3 * 2 * 3 * 2
     sweep = {(t.method, t.sampler, t.sampling_steps) for group in groups for t in group if t.sampling_steps}
     assert sweep == {("diffusion", sampler, steps) for sampler in ("ddim", "unipc") for steps in (1, 4)}
-    trained = [task for group in groups for task in group if task.kind == "training"]
-    assert {(task.method, task.batch, task.training_steps) for task in trained} == {
+    training = [task for group in groups for task in group if task.kind == "training"]
+    assert {(task.method, task.batch, task.training_steps) for task in training} == {
         ("a GAN", 4, 60),
         ("diffusion", 8, 90),
     }
@@ -28,7 +36,7 @@ def test_methods_stand_side_by_side_and_batches_grow():
     groups = grid([GAN, DIFFUSION], Plan(batches=(1, 2), samplers=()))
     inference = [group for group in groups if group and group[0].kind == "inference"]
     assert all([task.method for task in group] == ["a GAN", "diffusion"] for group in inference)
-    assert all(len({task.circumstances for task in group}) == 1 for group in inference)
+    assert all(len({circumstances(asdict(task)) for task in group}) == 1 for group in inference)
     batches = [group[0].batch for group in inference]
     assert batches == sorted(batches)
 
@@ -46,43 +54,56 @@ def test_compiled_modes_can_have_batches_and_precisions_of_their_own():
     assert found == {("eager", "fp32"), ("eager", "bf16"), ("compiled", "fp32"), ("cudagraph", "fp32")}
 
 
+def test_kinds_that_are_not_asked_for_are_left_out():
+    kinds = [{task.kind for group in grid([GAN], Plan(kinds=(kind,))) for task in group} for kind in Plan.kinds]
+    assert kinds == [{"counts", "inference"}, {"counts", "training"}]
+
+
 def test_a_sweep_s_sampler_and_steps_take_the_place_of_the_method_s():
-    task = DIFFUSION.task("inference", sampler="unipc", sampling_steps=4)
-    assert task.method_settings == {"_target_": "y", "sampler": "unipc", "steps": 4}
-    assert DIFFUSION.task("inference").method_settings == DIFFUSION.settings
+    assert replace(DIFFUSION, sampler="unipc", sampling_steps=4).method_settings == {
+        "_target_": "y", "sampler": "unipc", "steps": 4,
+    }  # fmt: skip
+    assert DIFFUSION.method_settings == DIFFUSION.settings
 
 
-def scenario(batch, because=None, median_ms=5.0, **others):
-    place = {"kind": "inference", "precision": "fp32", "mode": "eager", "sampler": None, "sampling_steps": None}
-    return {**place, "batch": batch, "unavailable_because": because, "median_ms": median_ms, **others}
+def scenario(batch, because=None, median_ms=5.0):
+    place = {"method": "a GAN", "kind": "inference", "precision": "fp32", "mode": "eager"}
+    sweep = {"sampler": None, "sampling_steps": None}
+    return {**place, **sweep, "batch": batch, "unavailable_because": because, "median_ms": median_ms}
+
+
+def inference(batch, task=GAN, **others):
+    return replace(task, kind="inference", batch=batch, **others)
 
 
 def test_after_a_batch_that_does_not_fit_larger_ones_are_left_out_with_the_reason():
-    ladders = Ladders(slow_s=60)
-    ladders.note("a GAN", scenario(4))
-    assert ladders.left_out(GAN.task("inference", batch=8)) is None
-    ladders.note("a GAN", scenario(8, because="out of memory: 3 GB"))
-    assert ladders.left_out(GAN.task("inference", batch=16)) == "left out: at batch 8, out of memory: 3 GB"
-    assert ladders.left_out(GAN.task("inference", batch=16, precision="bf16")) is None
-    assert ladders.left_out(DIFFUSION.task("inference", batch=16)) is None
+    sweeps = BatchSweeps(slow_s=60)
+    sweeps.note(scenario(4))
+    assert sweeps.left_out(inference(8)) is None
+    sweeps.note(scenario(8, because="out of memory: 3 GB"))
+    assert sweeps.left_out(inference(16)) == "left out: at batch 8, out of memory: 3 GB"
+    assert sweeps.left_out(inference(16, precision="bf16")) is None
+    assert sweeps.left_out(inference(16, DIFFUSION)) is None
 
 
-def test_a_call_that_takes_too_long_ends_the_ladder_too():
-    ladders = Ladders(slow_s=2)
-    ladders.note("a GAN", scenario(8, median_ms=2500.0))
-    assert "at batch 8 a call took" in ladders.left_out(GAN.task("inference", batch=16))
+def test_a_call_that_takes_too_long_ends_the_batch_sweep_too():
+    sweeps = BatchSweeps(slow_s=2)
+    sweeps.note(scenario(8, median_ms=2500.0))
+    assert "at batch 8 a call took" in sweeps.left_out(inference(16))
 
 
-def test_words_change_the_preset_s_plan():
+def test_words_change_the_preset_s_plan_or_that_of_timing_plan():
     plan = plan_of("smoke", ["timing.batches=4,1,2", "timing.modes=eager", "timing.samplers=", "timing.slow_s=2.5"])
     assert (plan.batches, plan.modes, plan.samplers, plan.slow_s) == ((1, 2, 4), ("eager",), (), 2.5)
     assert plan.rounds == PLANS["smoke"].rounds
+    assert plan_of("smoke", ["timing.plan=quick", "timing.rounds=3"]) == replace(PLANS["quick"], rounds=3)
 
 
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("timing.colour=red", "accepted are timing.methods="),
+        ("timing.colour=red", "timing.colour=red: accepted are timing.plan=, timing.methods="),
+        ("timing.plan=fast", "accepted are quick, smoke, small, paper"),
         ("timing.modes=fast", "accepted are eager, compiled, cudagraph"),
         ("timing.batches=0", "numbers above 0"),
         ("timing.batches=many", "whole numbers"),

@@ -1,24 +1,20 @@
-"""Timing in one process keeps what it saw, and the benchmark of single steps goes on after failures."""
-
-import subprocess
-import sys
+"""A scenario keeps its raw samples, and whether the machine was quiet enough is judged from them."""
 
 import numpy as np
 import pytest
-import torch
 
-from xinggan.model.generator import XingGenerator
-from xinggan.model.switches import Architecture, Attention, Scale
-from xinggan.model.xing import XingGAN
-from xinggan.timing.calls import time_inference
-from xinggan.timing.scenario import Scenario
-from xinggan.timing.step import architecture_of
-from xinggan.timing.step import main as step_main
+from xinggan.timing.scenario import REPEATS_WITHIN, Scenario, Task, noise_verdict, print_timing
+
+
+def scenario(samples=(), rounds=(), **others):
+    made = Scenario("inference", "xinggan", "cpu", "fp32", 4, 128, 64, **others)
+    made.samples_ms, made.rounds = list(samples), list(rounds)
+    return made
 
 
 def test_percentiles_come_from_the_raw_samples():
     samples = [float(value) for value in range(1, 101)]
-    record = Scenario("inference", "xinggan", "cpu", "fp32", 4, 128, 64, samples_ms=samples).record()
+    record = scenario(samples).record()
     assert record["samples_ms"] == samples
     assert record["median_ms"] == np.percentile(samples, 50)
     assert record["p95_ms"] == np.percentile(samples, 95)
@@ -26,75 +22,52 @@ def test_percentiles_come_from_the_raw_samples():
 
 
 def test_a_scenario_without_samples_has_nulls_and_a_reason():
-    record = Scenario("training", "x", "cpu", "fp32", 4, 128, 64, unavailable_because="out of memory").record()
-    assert record["median_ms"] is None
-    assert record["unavailable_because"] == "out of memory"
+    record = scenario(unavailable_because="out of memory").record()
+    assert (record["median_ms"], record["unavailable_because"]) == (None, "out of memory")
 
 
-def test_inference_is_timed_on_real_pairs_with_the_first_call_apart(people):
-    scenario = time_inference(XingGAN(Architecture(blocks=1, width=4)), "xinggan", people.test, "cpu", batch=2)
-    assert scenario.first_call_ms > 0
-    assert len(scenario.samples_ms) >= 5
-    assert (scenario.height, scenario.width, scenario.batch, scenario.mode) == (32, 16, 2, "eager")
-    assert scenario.evaluations == 1
+@pytest.mark.parametrize(
+    ("samples", "rounds", "expected"),
+    [([10, 10, 10, 12, 12, 12], [1, 2, 3], 0.2), ([10, 12, 10, 12], [2, 2], 0.0), ([10, 20], [2], None)],
+)
+def test_halves_are_the_earlier_and_the_later_rounds(samples, rounds, expected):
+    assert scenario(samples, rounds).halves_differ_by == (None if expected is None else pytest.approx(expected))
 
 
-def saved_bytes(scale, attention):
-    """Bytes that autograd keeps for the backward pass of a generator at DeepFashion's size."""
-    generator = XingGenerator(Architecture(scale, attention, blocks=2, width=4, candidates=1))
-    held = {}
-
-    def keep(tensor):
-        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    image, maps = torch.rand(1, 3, 256, 176), torch.rand(1, 18, 256, 176)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = generator(image, maps, maps)
-    output.sum()
-    return sum(held.values())
+def test_the_verdict_counts_what_differs_by_more_than_the_limit():
+    scenarios = [{"halves_differ_by": value} for value in (None, 0.01, REPEATS_WITHIN, 0.4)]
+    verdict = noise_verdict(scenarios)
+    assert verdict["too_noisy"] and (verdict["judged"], verdict["unsteady"], verdict["worst"]) == (3, 1, 0.4)
+    assert "1 of 3" in verdict["says"] and "40%" in verdict["says"]
+    assert not noise_verdict(scenarios[:3])["too_noisy"]
+    assert noise_verdict([])["says"].startswith("not judged")
 
 
-@pytest.mark.parametrize("scale", Scale)
-@pytest.mark.parametrize("attention", [Attention.plain, Attention.enhanced])
-def test_the_backward_pass_at_256x176_keeps_no_weights_of_all_to_all(scale, attention):
-    """Four attentions of 64 x 44 positions each; EA's inner one, of as many keys, kept them twice before its kernel."""
-    all_to_all = 4 * (64 * 44) ** 2  # bytes of one attention's weights
-    assert saved_bytes(scale, attention) < 2 * all_to_all
+def test_a_machine_that_became_slower_between_scenarios_is_too_noisy_however_steady_each_was():
+    scenarios = [{"halves_differ_by": 0.01, "control_ms": value} for value in (5.0, 5.4, None)]
+    assert not noise_verdict(scenarios)["too_noisy"]
+    verdict = noise_verdict([*scenarios, {"halves_differ_by": 0.02, "control_ms": 6.0}])
+    assert verdict["too_noisy"] and verdict["machine_differs_by"] == pytest.approx(0.2)
+    assert "up to 20% slower" in verdict["says"]
 
 
-def test_the_step_benchmark_prints_a_row_a_variant_and_names_what_it_cannot_run():
-    command = [sys.executable, "-m", "xinggan.timing.step", "--height=32", "--width=16", "--steps=1"]
-    done = subprocess.run([*command, "width=4,blocks=1,tie_projections=true"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1].startswith("width=4,blocks=1")
-    refused = subprocess.run([*command, "colour=red"], capture_output=True, text=True)
-    assert refused.returncode == 1
-    assert "accepted keys are scale" in refused.stdout
+@pytest.mark.parametrize(
+    ("kind", "device", "because"),
+    [("inference", "cpu", "NVIDIA"), ("training", "cuda:0", "not one fixed graph"), ("inference", "cuda:0", None)],
+)
+def test_what_a_cuda_graph_cannot_be_made_of_is_known_beforehand(kind, device, because):
+    impossible = Task(kind, "x", {}, "data", device, mode="cudagraph").impossible
+    assert impossible is None if because is None else because in impossible
 
 
-def test_the_step_benchmark_goes_on_after_a_process_that_died_silently(tmp_path, monkeypatch, capsys):
-    python = tmp_path / "python"
-    python.write_text(
-        """#!/bin/sh
-case "$*" in
-  *blocks=1*) kill -9 $$ ;;
-  *blocks=2*) exit 3 ;;
-esac
-echo '["blocks=3", 10, 20, 30, 40]'
-"""
-    )
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    assert step_main(["blocks=1", "blocks=2", "blocks=3"]) == 1
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "blocks=1  failed: killed by signal 9",
-        "blocks=2  failed: exit 3",
-        "blocks=3  10  20  30  40",
-    ]
-
-
-def test_a_switch_of_a_variant_is_true_or_false():
-    assert architecture_of("tie_projections=false", Architecture).tie_projections is False
-    with pytest.raises(ValueError, match="'tie_projections=no': accepted values are true and false"):
-        architecture_of("tie_projections=no", Architecture)
+def test_the_table_has_every_scenario_with_its_numbers_or_the_reason_and_what_was_counted(capsys):
+    timed = scenario([250.0, 250.0], [2], peak_memory_mb=123.4).record()
+    failed = scenario(unavailable_because="out of memory", sampler="ddim", sampling_steps=20).record()
+    print_timing({"ours": {"scenarios": [timed, failed], "parameters": 12345, "macs_per_image": 2.5e9}})
+    out = capsys.readouterr().out
+    heads, row = out.splitlines()[1:3]
+    assert "median ms" in heads and "images/s" in heads
+    assert {"ours", "inference", "fp32", "eager", "250", "16", "123"} <= set(row.split())
+    assert "ours: 12,345 parameters, 2.5 GMACs an image" in out
+    assert "unavailable: ours, inference ddim 20 fp32 eager batch 4: out of memory" in out
+    assert "noise: not judged" in out

@@ -1,1 +1,1 @@
-"""What training and sampling cost, raw samples kept."""
+"""One stopwatch: what generating and training cost, measured in fresh processes that take turns."""

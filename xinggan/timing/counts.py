@@ -4,14 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xinggan.data.packed import PackedSplit
 from xinggan.model.method import Method
-from xinggan.training.schedule import image_seeds
 
 
 @dataclass
@@ -66,7 +63,7 @@ def evaluations(networks: list[NetworkCalls], images: int) -> float:
 def attention_kernels(method: Method, run: Callable[[], object]) -> list[str]:
     """The attention operations that `run` really dispatches to, such as `_scaled_dot_product_efficient_attention`.
 
-    Those of the math fallback hold all weights at once. Empty for a method that calls none (XingGAN's own on a CPU).
+    Those of the math fallback hold all weights at once. Empty for a method that calls none.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -81,25 +78,22 @@ def parameters(method: Method) -> int:
     return sum(weights.numel() for part in method.averaged for weights in getattr(method, part).parameters())
 
 
-def multiply_accumulates(method: Method, split: PackedSplit, device: str) -> int | None:
-    """Multiply-accumulates of one generated image (PyTorch's FLOP counter, halved); None where it counts none.
+def multiply_accumulates(method: Method, generate_one: Callable[[], object]) -> int | None:
+    """Multiply-accumulates of `generate_one`, which generates a single image; None where none are counted."""
+    with parameters_without_gradients(method):
+        return operations(method, generate_one) // 2 or None
 
-    Attention is computed plainly meanwhile: the counter knows matrix products, but not the fused kernels of CPUs.
+
+def operations(method: Method, run: Callable[[], object]) -> int:
+    """Floating-point operations of `run`, by PyTorch's counter, which knows convolutions and matrix products.
+
+    Attention is computed plainly meanwhile: the counter does not know the fused kernels of CPUs.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    method.eval()
-    batch = split.batch([0]).to(device)
-    seeds = torch.from_numpy(image_seeds(0, np.zeros(1, dtype=np.int64))).to(device)
-    with (
-        _parameters_without_gradients(method),
-        eagerly(method),
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-        torch.no_grad(),
-    ):
-        method.generate_pairs(batch, seeds)
-    return counter.get_total_flops() // 2 or None
+    with eagerly(method), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 def eagerly(method: Method) -> AbstractContextManager:
@@ -110,7 +104,7 @@ def eagerly(method: Method) -> AbstractContextManager:
 
 
 @contextmanager
-def _parameters_without_gradients(method: Method) -> Iterator[None]:
+def parameters_without_gradients(method: Method) -> Iterator[None]:
     """The counter fails on a parameter that a module is given as its input."""
     learnt = [weights for weights in method.parameters() if weights.requires_grad]
     try:

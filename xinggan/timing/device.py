@@ -1,5 +1,6 @@
 """Clocks and counters of the device that is measured: time, memory and, on NVIDIA devices, energy."""
 
+import re
 import resource
 import sys
 import time
@@ -74,6 +75,17 @@ def process_peak_memory_mb() -> float:
         pass  # no such mark: another system
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def slow_bfloat16(device: str) -> str | None:
+    """A line about precision=bf16 on an x86 processor without instructions for it; None on all other devices."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    if not str(device).startswith("cpu") or flags is None or {"amx_bf16", "avx512_bf16"} & {*flags[1].split()}:
+        return None
+    return "precision=bf16: this CPU has no bfloat16 instructions (AMX, avx512_bf16), so bf16 is slower than fp32 here"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

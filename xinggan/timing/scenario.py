@@ -1,23 +1,67 @@
-"""A scenario: under what something was timed, every raw sample of it, and what follows from the samples.
+"""What is measured and what was: a `Task` becomes a `Scenario` with every raw sample, as timing.json keeps it.
 
-Also the judgement whether the machine was quiet enough for the median to mean anything. Imports nothing heavy.
+Also the judgement whether the machine was quiet enough for medians to be trusted, and the table on the terminal.
+Imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
 REPEATS_WITHIN = 0.10  # medians of two measurements are to agree this well (protocols, Timing)
+KINDS = ("inference", "training")
 MODES = ("eager", "compiled", "cudagraph")  # cudagraph: compiled, and replayed as one CUDA graph
 PRECISIONS = ("fp32", "bf16")
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a process is told to measure, as plain values that travel as a line of JSON."""
+
+    kind: str  # one of KINDS; or counts; or control: a computation that is always the same
+    method: str  # what tables call it
+    settings: dict[str, Any]  # the method as a run's configuration has it: `_target_` and its arguments
+    data: str  # folder of a packed data set
+    device: str
+    precision: str = "fp32"
+    mode: str = "eager"
+    batch: int = 1
+    height: int = 0
+    width: int = 0
+    sampler: str | None = None  # in place of that in the settings, as is `sampling_steps`
+    sampling_steps: int | None = None
+    training_steps: int = 0  # of the whole training, of which a few are timed; 0: the method is not trained
+    decay_steps: int = 0
+
+    @property
+    def method_settings(self) -> dict[str, Any]:
+        """The settings, with the sampler and the sampling steps of the task."""
+        chosen = {"sampler": self.sampler, "steps": self.sampling_steps}
+        return self.settings | {key: value for key, value in chosen.items() if value is not None}
+
+    @property
+    def impossible(self) -> str | None:
+        """Why it cannot be measured on its device, known without trying; None if it may be."""
+        if self.mode == "cudagraph" and not self.device.startswith("cuda"):
+            return f"CUDA graphs exist on NVIDIA devices, and this is {self.device}"
+        if self.mode == "cudagraph" and self.kind == "training":
+            return "a training step is not one fixed graph: learning rates and random draws change from step to step"
+        return None
+
+    def __str__(self) -> str:
+        """`pidm, inference, bf16 eager, batch 1, ddim 20 steps`."""
+        words = [self.method, self.kind, f"{self.precision} {self.mode}", f"batch {self.batch}"]
+        if self.sampling_steps is not None:
+            words.append(f"{self.sampler or 'own sampler'} {self.sampling_steps} steps")
+        return ", ".join(words)
+
+
 @dataclass
 class Scenario:
-    """One measurement; times in milliseconds a call (`inference`: a batch; `training`: a step)."""
+    """One measurement; times in milliseconds a call: generating a batch, or one training step."""
 
-    kind: str  # inference | training
+    kind: str
     method: str
     device: str
     precision: str
@@ -33,7 +77,7 @@ class Scenario:
     first_call_ms: float | None = None
     samples_ms: list[float] = field(default_factory=list)
     device_ms: list[float] = field(default_factory=list)  # the same calls between CUDA events
-    yardstick_ms: float | None = None  # the median of a fixed computation that took turns with it
+    control_ms: float | None = None  # the median of the control workload, which took turns with it
     rounds: list[int] = field(default_factory=list)  # samples of each round, in their order; between rounds, others'
     stage_ms: list[list[float]] = field(default_factory=list)  # training: the steps that each sample is the mean of
     peak_memory_mb: float | None = None
@@ -42,9 +86,36 @@ class Scenario:
     energy_unavailable_because: str | None = None
     schedule: dict[str, Any] | None = None  # training: the published one, and the hours it would take
     unavailable_because: str | None = None
+    counts: dict[str, Any] = field(default_factory=dict)  # of a task of that kind: parameters and macs_per_image
+
+    @classmethod
+    def of(cls, task: Task, unavailable_because: str | None = None) -> "Scenario":
+        """The scenario of a task before anything is measured, or with the reason why nothing will be."""
+        shared = {each.name for each in fields(cls)} & {each.name for each in fields(Task)}
+        return cls(**{name: getattr(task, name) for name in shared}, unavailable_because=unavailable_because)
+
+    @property
+    def halves_differ_by(self) -> float | None:
+        """How much the medians of the earlier and of the later rounds differ: 0.1 is 10 %; None for a single round.
+
+        The halves are minutes apart, as two runs of a study would be, so a slow drift shows, which taking turns
+        between the halves would hide. Each has half the samples, so this errs on the safe side.
+        """
+        if len(self.rounds) < 2:
+            return None
+        middle = sum(self.rounds[: len(self.rounds) // 2])
+        halves = median(self.samples_ms[:middle]), median(self.samples_ms[middle:])
+        return max(halves) / min(halves) - 1
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether the halves of the rounds differ by more than medians may."""
+        return (self.halves_differ_by or 0) > REPEATS_WITHIN
 
     def record(self) -> dict[str, Any]:
         """As in timing.json: with median, percentiles and images a second, null where nothing was measured."""
+        values = asdict(self)
+        del values["counts"]  # of the method, not of a scenario
         summary: dict[str, Any] = dict.fromkeys(("median_ms", "p5_ms", "p95_ms", "p99_ms", "images_per_second"))
         if self.samples_ms:
             import numpy as np
@@ -52,53 +123,100 @@ class Scenario:
             p5, p50, p95, p99 = np.percentile(self.samples_ms, [5, 50, 95, 99]).tolist()
             speed = 1000 * self.batch / p50
             summary = {"median_ms": p50, "p5_ms": p5, "p95_ms": p95, "p99_ms": p99, "images_per_second": speed}
-        return asdict(self) | summary | {"halves_differ_by": halves_differ_by(self.samples_ms, self.rounds)}
+        return values | summary | {"halves_differ_by": self.halves_differ_by}
 
 
-def halves_differ_by(samples_ms: Sequence[float], rounds: Sequence[int]) -> float | None:
-    """How much larger the median of one half of the rounds is than that of the other: 0.1 is 10 %; None for one round.
-
-    The halves are the earlier and the later rounds, minutes apart, as two runs of a study would be: so a slow drift
-    shows, which taking turns between the halves would hide. Each has half the samples, so this errs on the safe side.
-    """
-    if len(rounds) < 2:
-        return None
-    middle = sum(rounds[: len(rounds) // 2])
-    halves = median(samples_ms[:middle]), median(samples_ms[middle:])
-    return max(halves) / min(halves) - 1
+def circumstances(scenario: dict[str, Any]) -> tuple:
+    """What tells the scenarios of one method apart, of a scenario's record or of `asdict(task)`."""
+    return tuple(scenario.get(key) for key in ("kind", "precision", "mode", "batch", "sampler", "sampling_steps"))
 
 
 def noise_verdict(scenarios: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Whether medians can be expected to repeat within REPEATS_WITHIN, from scenarios as `Scenario.record` gives them.
 
     {limit, judged, unsteady, worst, machine_differs_by, too_noisy, says}: how many scenarios were judged, how many of
-    them differ by more, by how much the worst does, by how much a fixed computation took longer beside some of them
+    them differ by more, by how much the worst does, by how much the control workload took longer beside some of them
     than beside others, and a sentence of it.
     """
     differences = [one["halves_differ_by"] for one in scenarios if one.get("halves_differ_by") is not None]
     unsteady = [difference for difference in differences if difference > REPEATS_WITHIN]
-    yardsticks = [one["yardstick_ms"] for one in scenarios if one.get("yardstick_ms")]
-    drift = max(yardsticks) / min(yardsticks) - 1 if yardsticks else None
-    drifted = drift is not None and drift > REPEATS_WITHIN
-    verdict = {
-        "limit": REPEATS_WITHIN,
-        "judged": len(differences),
-        "unsteady": len(unsteady),
-        "worst": max(differences, default=None),
-        "machine_differs_by": drift,
-        "too_noisy": bool(unsteady) or drifted,
-    }
-    if not differences:
-        return verdict | {"says": "not judged: no scenario was measured in two rounds or more"}
+    controls = [one["control_ms"] for one in scenarios if one.get("control_ms")]
+    drift = max(controls) / min(controls) - 1 if controls else None
+    worst, limit = max(differences, default=None), f"{REPEATS_WITHIN:.0%}"
     halves = "the medians of the earlier and the later rounds"
     reasons = []
     if unsteady:
         share = f"in {len(unsteady)} of {len(differences)} scenarios {halves}"
-        reasons.append(f"{share} differ by more than {REPEATS_WITHIN:.0%}, by up to {max(differences):.0%}")
-    if drifted:
+        reasons.append(f"{share} differ by more than {limit}, by up to {worst:.0%}")
+    if drift is not None and drift > REPEATS_WITHIN:
         reasons.append(f"the machine itself was up to {drift:.0%} slower in some scenarios than in others")
-    quiet = f"in all {len(differences)} scenarios {halves} agree within {REPEATS_WITHIN:.0%}, the worst differ by "
-    says = (
-        f"the machine was too noisy: {', and '.join(reasons)}" if reasons else f"quiet: {quiet}{max(differences):.1%}"
-    )
-    return verdict | {"says": says}
+    if worst is None:
+        says = "not judged: no scenario was measured in two rounds or more"
+    elif reasons:
+        says = f"the machine was too noisy: {', and '.join(reasons)}"
+    else:
+        says = (
+            f"quiet: in all {len(differences)} scenarios {halves} agree within {limit}, the worst differ by {worst:.1%}"
+        )
+    return {
+        "limit": REPEATS_WITHIN,
+        "judged": len(differences),
+        "unsteady": len(unsteady),
+        "worst": worst,
+        "machine_differs_by": drift,
+        "too_noisy": bool(reasons),
+        "says": says,
+    }
+
+
+HEADS = {
+    "method": "method",
+    "kind": "what",
+    "sampler": "sampler",
+    "sampling_steps": "steps",
+    "precision": "precision",
+    "mode": "mode",
+    "batch": "batch",
+    "median_ms": "median ms",
+    "p5_ms": "p5",
+    "p95_ms": "p95",
+    "p99_ms": "p99",
+    "first_call_ms": "first ms",
+    "images_per_second": "images/s",
+    "peak_memory_mb": "MB",
+    "evaluations": "evaluations",
+    "halves_differ_by": "halves differ",
+}
+
+
+def print_timing(timings: dict[str, dict[str, Any]]) -> None:
+    """timings: a method's title -> content of its timing.json. Prints one table over all methods, what was counted of
+    each, what could not be measured with the reason, and how noisy it was.
+    """
+    import pandas
+
+    scenarios = [one | {"method": title} for title, timing in timings.items() for one in timing.get("scenarios", ())]
+    timed = [one for one in scenarios if one["median_ms"] is not None]
+    timed.sort(key=lambda one: (one["kind"], one["batch"], one["precision"], one["mode"]))
+    frame = pandas.DataFrame(timed, columns=[*HEADS]).dropna(axis="columns", how="all").rename(columns=HEADS)
+    formats = {"method": f"{{:<{max(map(len, timings))}}}".format, HEADS["halves_differ_by"]: "{:.1%}".format}
+    print(f"\n{frame.to_string(index=False, na_rep='-', float_format=brief, formatters=formats)}")
+    for title, timing in timings.items():
+        if "macs_per_image" in timing:
+            macs = timing["macs_per_image"]
+            counted = "no operations counted" if macs is None else f"{macs / 1e9:.3g} GMACs an image"
+            print(f"{title}: {timing.get('parameters') or 0:,} parameters, {counted}")
+    reasons: dict[str, list[str]] = {}
+    for one in scenarios:
+        if one["unavailable_because"]:
+            keys = ("kind", "sampler", "sampling_steps", "precision", "mode")
+            where = " ".join([*(str(one[key]) for key in keys if one[key] is not None), f"batch {one['batch']}"])
+            reasons.setdefault(f"{where}: {one['unavailable_because']}", []).append(one["method"])
+    for reason, titles in reasons.items():
+        print(f"unavailable: {', '.join(titles)}, {reason}")
+    print(f"noise: {noise_verdict(scenarios)['says']}")
+
+
+def brief(value: float) -> str:
+    """Three digits or more, no exponent."""
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

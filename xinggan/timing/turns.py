@@ -12,15 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from xinggan.timing.scenario import REPEATS_WITHIN, Scenario, halves_differ_by
-from xinggan.timing.task import Task, impossible
+from xinggan.timing.scenario import Scenario, Task
 
-ROOT = Path(__file__).parents[2]  # where workers import the suite from
+ROOT = Path(__file__).parents[2]  # where the processes import the suite from
 
 
 @dataclass(frozen=True)
@@ -33,48 +32,28 @@ class Pace:
     answer_s: float = 3600.0  # a process that has not answered by then is given up
 
 
-@dataclass
-class Measured:
-    """What came of a task."""
-
-    task: Task
-    scenario: Scenario
-    counts: dict[str, Any]  # of a task of that kind
-
-
-def scenario_of(task: Task, because: str | None = None) -> Scenario:
-    """Its scenario before anything is measured, or with the reason why nothing will be."""
-    scenario = Scenario(task.kind, task.method, task.device, task.precision, task.batch, task.height, task.width)
-    scenario.mode, scenario.sampler, scenario.sampling_steps = task.mode, task.sampler, task.sampling_steps
-    scenario.unavailable_because = because
-    return scenario
-
-
 class Worker:
-    """The process of one task. Its answers are plain values; after a failure it only says why it is unavailable."""
+    """The process of one task. After a failure its scenario says why it is unavailable, and its turns do nothing."""
 
     def __init__(self, task: Task, pace: Pace):
-        self.task, self.pace = task, pace
-        self.measured = Measured(task, scenario_of(task), {})
+        self.task, self.pace, self.scenario = task, pace, Scenario.of(task, task.impossible)
+        self._process: subprocess.Popen | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="timing-", ignore_cleanup_errors=True)
         self._errors = Path(self._folder.name, "stderr")
-        self._process: subprocess.Popen | None = None
-        self._joules: list[float] = []
 
     @property
-    def lives(self) -> bool:
-        return self.measured.scenario.unavailable_because is None
+    def alive(self) -> bool:
+        return self.scenario.unavailable_because is None
 
     def start(self) -> None:
-        """Start the process and let it build, without waiting for it."""
-        if because := impossible(self.task):
-            self._give_up(because)
+        """Start the process and tell it to build, without waiting for it."""
+        if not self.alive:
             return
         compiled = str(Path(self._folder.name, "compiled"))  # nothing compiled for another scenario is found there
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "xinggan.timing.worker"],
+                [sys.executable, "-m", "xinggan.timing.measurement"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -82,92 +61,47 @@ class Worker:
                 start_new_session=True,  # with the compilers that it starts; Ctrl-C reaches the parent alone
             )
         self._tell(asdict(self.task))
-        self._tell({"do": "build"})
+        self._tell({"turn": "build"})
 
-    def built(self) -> None:
-        """Wait until it is."""
-        if answer := self._answer():
-            self.measured.scenario.device = answer["device_name"]
-            self.measured.scenario.threads = answer["threads"]
+    def turn(self, turn: str, **arguments: float) -> None:
+        """Give it its turn, "first" or "round", and wait for what comes of it."""
+        if self.alive:
+            self._tell({"turn": turn} | arguments)
+            self.wait()
 
-    def first(self) -> None:
-        """Its first call, warming up, and what was seen by then."""
-        answer = self._turn({"do": "first"})
-        if answer and self.task.kind == "counts":
-            self.measured.counts = answer
-        elif answer:
-            vars(self.measured.scenario).update(answer)
-
-    def round(self) -> None:
-        """A few samples."""
-        answer = self._turn({"do": "round", "seconds": self.pace.seconds, "calls": self.pace.calls})
-        if not answer:
+    def wait(self) -> None:
+        """Take what it has measured so far from its answer, or the reason why there is none."""
+        if not self.alive:
             return
-        scenario = self.measured.scenario
-        walls = [[wall for wall, _ in sample] for sample in answer["samples"]]
-        scenario.samples_ms += [sum(stages) / len(stages) for stages in walls]
-        scenario.stage_ms += walls if self.task.kind == "training" else []
-        on_device = [[of for _, of in sample] for sample in answer["samples"]]
-        scenario.device_ms += [sum(stages) / len(stages) for stages in on_device if None not in stages]
-        scenario.rounds.append(len(walls))
-        if answer["joules"] is not None:
-            self._joules.append(answer["joules"])
-            images = len(scenario.samples_ms) * len(walls[0]) * scenario.batch
-            scenario.joules_per_image = sum(self._joules) / images
-
-    def end(self) -> None:
-        """Let the process go."""
-        if self.lives and (answer := self._turn({"do": "end"})):
-            self.measured.scenario.energy_unavailable_because = answer["energy_unavailable_because"]
-        self.stop()
+        assert self._process is not None and self._process.stdout is not None
+        because = None
+        if not select.select([self._process.stdout], [], [], self.pace.answer_s)[0]:
+            because = f"no answer within {self.pace.answer_s:.0f} s"
+        elif line := self._process.stdout.readline():
+            self.scenario = Scenario(**json.loads(line))
+        else:
+            because = reason_of_death(self._process.wait(), self._errors)
+        self.scenario.unavailable_because = because or self.scenario.unavailable_because
+        if not self.alive:
+            self.stop()  # at once: the others may need its memory
 
     def stop(self) -> None:
         """End the process, whatever it is at."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe:
+        if process := self._process:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(BrokenPipeError):
                     pipe.close()
             self._process = None
         self._folder.cleanup()
 
-    def _turn(self, what: dict[str, Any]) -> dict[str, Any] | None:
-        if not self.lives:
-            return None
-        self._tell(what)
-        return self._answer()
-
-    def _tell(self, what: dict[str, Any]) -> None:
+    def _tell(self, what: dict) -> None:
         assert self._process is not None and self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # the missing answer says it
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the missing answer says it
-
-    def _answer(self) -> dict[str, Any] | None:
-        """The next answer; None, and the reason kept, where there is none."""
-        if not self.lives:
-            return None
-        assert self._process is not None and self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], self.pace.answer_s)[0]:
-            self._give_up(f"no answer within {self.pace.answer_s:.0f} s")
-            return None
-        line = self._process.stdout.readline()
-        if not line:
-            self._give_up(reason_of_death(self._process.wait(), self._errors))
-            return None
-        answer = json.loads(line)
-        if because := answer.get("unavailable_because"):
-            self._give_up(because)
-            return None
-        return answer
-
-    def _give_up(self, because: str) -> None:
-        self.measured.scenario.unavailable_because = because
-        self.stop()
 
 
 def reason_of_death(status: int, errors: Path) -> str:
@@ -185,16 +119,16 @@ def measure_together(
     pace: Pace,
     check: Callable[[], None] = lambda: None,
     tell: Callable[[str], None] = lambda what: None,
-) -> list[Measured]:
-    """Measure tasks side by side. `check` is called between turns and may raise, which ends all the processes.
+) -> list[Scenario]:
+    """A scenario for each task, measured side by side; on each device a control workload takes turns with them.
 
-    A yardstick takes turns with those that are timed. `tell` is given what is being done, for a progress display.
+    `check` is called between turns and may raise, which ends all the processes. `tell` is given what is being done, for
+    a progress display.
     """
-    workers = [Worker(task, pace) for task in tasks]
-    measured = [worker.measured for worker in workers]
-    devices = sorted({task.device for task in tasks if task.kind != "counts" and not impossible(task)})
-    yardsticks = [Worker(Task("yardstick", "yardstick", {}, "", device), pace) for device in devices]
-    workers += yardsticks
+    devices = sorted({task.device for task in tasks if task.kind != "counts" and not task.impossible})
+    controls = [Worker(Task("control", "control workload", {}, "", device), pace) for device in devices]
+    measured = [Worker(task, pace) for task in tasks]
+    workers = measured + controls
     building = max(1, min(4, os.cpu_count() or 1))  # processes that are built at once
     try:
         for start in range(0, len(workers), building):
@@ -202,34 +136,26 @@ def measure_together(
             for worker in workers[start : start + building]:
                 worker.start()
             for worker in workers[start : start + building]:
-                worker.built()
+                worker.wait()
         for worker in workers:
             check()
-            if worker.lives:
+            if worker.alive:
                 tell(f"{worker.task}: {'compiling' if worker.task.mode != 'eager' else 'first calls'}")
-            worker.first()
-        timed = [worker for worker in workers if worker.task.kind != "counts"]
+            worker.turn("first")
         for done in range(2 * pace.rounds):
-            going = [worker for worker in timed if worker.lives]
-            steady = not any(unsteady(worker.measured.scenario) for worker in going)
-            if not going or (done >= pace.rounds and steady):
+            going = [worker for worker in workers if worker.alive and worker.task.kind != "counts"]
+            if not going or (done >= pace.rounds and not any(worker.scenario.is_unsteady for worker in going)):
                 break
             tell(f"{going[0].task}{f' and {len(going) - 1} more' if going[1:] else ''}: round {done + 1}")
-            for worker in going[done % len(going) :] + going[: done % len(going)]:
+            first = done % len(going)
+            for worker in going[first:] + going[:first]:
                 check()
-                worker.round()
-        for worker in workers:
-            worker.end()
+                worker.turn("round", seconds=pace.seconds, calls=pace.calls)
     finally:
         for worker in workers:
             worker.stop()
-    for one in measured:
-        for yardstick in yardsticks:
-            if one.scenario.samples_ms and one.task.device == yardstick.task.device:
-                one.scenario.yardstick_ms = median(yardstick.measured.scenario.samples_ms or [0.0]) or None
-    return measured
-
-
-def unsteady(scenario: Scenario) -> bool:
-    """Whether the halves of the rounds so far disagree by more than medians may."""
-    return (halves_differ_by(scenario.samples_ms, scenario.rounds) or 0) > REPEATS_WITHIN
+    medians = {one.task.device: median(one.scenario.samples_ms) for one in controls if one.scenario.samples_ms}
+    return [
+        replace(one.scenario, control_ms=medians.get(one.task.device) if one.scenario.samples_ms else None)
+        for one in measured
+    ]
