@@ -23,8 +23,7 @@ from torch import Tensor
 
 from xinggan.files import sha256_of
 from xinggan.metrics.catalogue import REFERENCES
-from xinggan.metrics.embedded.architectures import to_network_size
-from xinggan.metrics.embedded.networks import load_embedded
+from xinggan.metrics.embedded.networks import load_embedded, to_network_size
 from xinggan.metrics.embedded.scoring import CLOTHES, clothes_logits, network_description
 from xinggan.metrics.images import ScoredPairs, image_batches
 from xinggan.metrics.protocol import InceptionScoreSettings, KernelSettings, ManifoldSettings

@@ -10,14 +10,17 @@ from xinggan.data.poses import pckh
 from xinggan.data.synthetic import ATTRIBUTES, GENERATOR_VERSION, describe, render
 from xinggan.files import sha256_of
 from xinggan.metrics.embedded import networks
-from xinggan.metrics.embedded.architectures import (
+from xinggan.metrics.embedded.networks import (
+    FOLDER,
+    NAMES,
     AttributeClassifier,
     Convolution,
     PoseEstimator,
-    folded,
+    load_embedded,
     to_network_size,
+    training_record,
 )
-from xinggan.metrics.embedded.networks import FOLDER, NAMES, load_embedded, training_record
+from xinggan.metrics.embedded.train import folded
 
 WORLD = 5_000_001  # neither trained on nor held out by the training script
 
@@ -80,8 +83,7 @@ def test_perceptual_features_keep_the_resolution_and_pass_gradients(size):
     features = stage.perceptual_features(images)
     assert features.shape == (2, 16, *size)
     features.square().mean().backward()
-    assert images.grad is not None
-    assert images.grad.abs().sum() > 0
+    assert images.grad is not None and images.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in stage.parameters())
 
 

@@ -1,7 +1,10 @@
-"""The embedded networks, loaded from safetensors files in half precision that travel with the package.
+"""Small networks that come with the suite: a pose estimator, an attribute classifier, another classifier's first stage.
 
-`load_embedded(name)` gives a network ready to use. Each file says in its header what it was trained on and what it
-scored on people it had never seen.
+All are plain stacks of 3x3 convolutions. The first two look at 128x64 pixels, whatever the resolution of the images;
+the third is what the training loss `perceptual_network: embedded` sees with, so that no method is trained on the
+network that scores it. Batch normalisation exists in training only; stored networks have it folded into the
+convolutions. `load_embedded(name)` reads safetensors files in half precision, whose headers say what a network was
+trained on and what it scored on people it had never seen.
 """
 
 import json
@@ -11,12 +14,132 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xinggan.files import sha256_of, write_atomically
-from xinggan.metrics.embedded.architectures import AttributeClassifier, PerceptualStage, PoseEstimator
 
 FOLDER = Path(__file__).parent / "weights"
 NAMES = ("pose", "attributes", "perceptual")
+HEIGHT, WIDTH = 128, 64  # pixels the networks look at
+CELL_PX = 4  # pixels from one cell of the pose estimator's maps to the next
+JOINTS = 18
+PRESENT = 0.1  # probability from which a joint counts as present; joints at the edge of being hidden are often found
+
+
+class Convolution(nn.Sequential):
+    """3x3 convolution, batch normalisation (while training) and ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, training_form: bool):
+        convolution = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=not training_form)
+        norm = [nn.BatchNorm2d(channels_out)] if training_form else []
+        super().__init__(convolution, *norm, nn.ReLU())
+
+
+def stack(training_form: bool, *shapes: tuple[int, int, int]) -> nn.Sequential:
+    """Convolutions of these (channels in, channels out, stride), one after the other."""
+    return nn.Sequential(*(Convolution(*shape, training_form) for shape in shapes))
+
+
+class PoseEstimator(nn.Module):
+    """Finds the 18 joints of the one person in an image: a map of places and a presence for each joint."""
+
+    def __init__(self, training_form: bool = False):
+        super().__init__()
+        self.stem = stack(training_form, (3, 16, 2), (16, 48, 2), (48, 48, 1))
+        self.down1 = stack(training_form, (48, 96, 2), (96, 96, 1))
+        self.down2 = stack(training_form, (96, 96, 2), (96, 96, 1))
+        self.up1 = stack(training_form, (96, 96, 1), (96, 48, 1))
+        self.up2 = stack(training_form, (48, 48, 1), (48, 48, 1))
+        self.maps = nn.Conv2d(48, JOINTS, 1)
+        self.presence = nn.Linear(96, JOINTS)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images: [B, 3, 128, 64] in [-1, 1]. Returns logits of places [B, 18, 32, 16] and of presence [B, 18]."""
+        quarter = self.stem(images)  # (B, 48, 32, 16)
+        eighth = self.down1(quarter)  # (B, 96, 16, 8)
+        deep = self.down2(eighth)  # (B, 96, 8, 4)
+        eighth = self.up1(eighth + F.interpolate(deep, scale_factor=2.0))  # (B, 48, 16, 8)
+        quarter = self.up2(quarter + F.interpolate(eighth, scale_factor=2.0))  # (B, 48, 32, 16)
+        return self.maps(quarter), self.presence(deep.amax((2, 3)))
+
+    @torch.inference_mode()
+    def estimate(self, images: Tensor, all_joints: bool = False) -> Tensor:
+        """Poses of uint8 images [B, 3, H, W]: float32 [B, 18, 3], x and y in those images' pixels, visible 1 or 0.
+
+        Joints called absent are (-1, -1, 0); `all_joints` calls none absent.
+        """
+        maps, presence = self(to_network_size(images))
+        scale = torch.tensor([images.shape[3] / WIDTH, images.shape[2] / HEIGHT], device=images.device)
+        joints = expected_places(maps) * scale  # (B, 18, 2)
+        visible = presence.float().sigmoid()[..., None] >= (0 if all_joints else PRESENT)  # (B, 18, 1)
+        return torch.cat([torch.where(visible, joints, -1.0), visible.float()], 2)
+
+
+def expected_places(maps: Tensor) -> Tensor:
+    """Logits of places [B, 18, 32, 16] -> their mean (x, y) in pixels of the 128x64 image: float32 [B, 18, 2]."""
+    probability = maps.float().flatten(2).softmax(2).view_as(maps)
+    columns, rows = (
+        CELL_PX * (torch.arange(size, device=maps.device) + 0.5) for size in (maps.shape[3], maps.shape[2])
+    )
+    return torch.stack([(probability.sum(2) * columns).sum(2), (probability.sum(3) * rows).sum(2)], 2)
+
+
+class PerceptualStage(nn.Module):
+    """Two convolutions at full resolution: an attribute classifier's first stage, as relu1_2 is VGG19's."""
+
+    def __init__(self, training_form: bool = False):
+        super().__init__()
+        self.layers = stack(training_form, (3, 16, 1), (16, 16, 1))
+
+    def perceptual_features(self, images: Tensor) -> Tensor:
+        """images: float [B, 3, H, W] in [-1, 1], at any resolution. Returns [B, 16, H, W]; differentiable."""
+        return self.layers(images)
+
+    forward = perceptual_features
+
+
+class AttributeClassifier(nn.Module):
+    """Says what a person wears and looks like: one softmax for each attribute, from features of five stages."""
+
+    def __init__(self, attributes: dict[str, int], training_form: bool = False):
+        super().__init__()
+        self.attributes = attributes  # number of classes of each
+        self.stages = nn.ModuleList(
+            [
+                PerceptualStage(training_form),
+                stack(training_form, (16, 32, 2)),
+                stack(training_form, (32, 48, 2), (48, 48, 1)),
+                stack(training_form, (48, 96, 2), (96, 96, 1)),
+                stack(training_form, (96, 128, 2)),
+            ]
+        )
+        self.heads = nn.Linear(2 * 128, sum(attributes.values()))  # of mean and maximum: a logo is small
+
+    def stage_features(self, images: Tensor) -> list[Tensor]:
+        """images: [B, 3, 128, 64] in [-1, 1]. Returns five maps, [B, 16, 128, 64] to [B, 128, 8, 4]."""
+        maps = []
+        for stage in self.stages:
+            images = stage(images)
+            maps.append(images)
+        return maps
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images: [B, 3, 128, 64] in [-1, 1]. Returns pooled features [B, 128] and logits [B, all classes]."""
+        last = self.stage_features(images)[-1]  # (B, 128, 8, 4)
+        pooled = last.mean((2, 3))
+        return pooled, self.heads(torch.cat([pooled, last.amax((2, 3))], 1))
+
+    def by_attribute(self, logits: Tensor) -> dict[str, Tensor]:
+        """Logits [B, classes] -> {attribute: [B, its classes]}."""
+        return dict(zip(self.attributes, logits.split(list(self.attributes.values()), 1), strict=True))
+
+
+def to_network_size(images: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] -> float32 [B, 3, 128, 64] in [-1, 1]; other sizes are resized, bilinear with antialiasing."""
+    images = images.float().div_(127.5).sub_(1)
+    if images.shape[2:] != (HEIGHT, WIDTH):
+        images = F.interpolate(images, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 @overload

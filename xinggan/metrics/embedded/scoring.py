@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xinggan.metrics.embedded.architectures import AttributeClassifier, to_network_size
-from xinggan.metrics.embedded.networks import training_record
+from xinggan.metrics.embedded.networks import AttributeClassifier, to_network_size, training_record
 
 CLOTHES = ("upper_colour", "lower_colour")  # the inception score is over their combinations
 
