@@ -77,12 +77,7 @@ def test_byte_order_mark_windows_lines_spaces_and_empty_lines_are_read(tmp_path)
 
     table.write_bytes(b'\xef\xbb\xbffrom,to\r\na.png, b.png\r\n"c, d.png",e.png\r\n\r\nb.png,a.png')
     read = read_pairs(table, "pairs.csv", problems)
-    assert [tuple(read.names[number] for number in pair) for pair in read.pairs] == [
-        ("a.png", "b.png"),
-        ("c, d.png", "e.png"),
-        ("b.png", "a.png"),
-    ]
-    assert (read.names, read.rows.tolist()) == (["a.png", "b.png", "c, d.png", "e.png"], [2, 3, 5])
+    assert read == [(2, "a.png", "b.png"), (3, "c, d.png", "e.png"), (5, "b.png", "a.png")]
     assert problems == []
 
 
@@ -120,5 +115,5 @@ def test_reading_stops_at_the_first_row_that_is_no_text(tmp_path, read, header):
 def test_a_row_that_the_csv_reader_refuses_is_a_problem_of_that_row(tmp_path):
     table, problems = tmp_path / "pairs.csv", []
     table.write_text("from,to\n" + "a" * 200_000 + ",b.png\n")
-    assert len(read_pairs(table, "pairs.csv", problems).pairs) == 0
+    assert read_pairs(table, "pairs.csv", problems) == []
     assert problems[0].row == 2 and "cannot be read" in problems[0].what

@@ -20,7 +20,7 @@ from xinggan.data.image_files import list_images
 from xinggan.data.poses import TORSO_JOINTS
 from xinggan.data.problems import LayoutProblems, Problem
 from xinggan.data.settings import DatasetSettings
-from xinggan.data.tables import Annotations, PairTable, name_trouble, read_annotations, read_pairs
+from xinggan.data.tables import Annotations, ListedPair, name_trouble, read_annotations, read_pairs
 
 KNOWN_SETS = ("market", "fasion-resize", "fasion", "fashion", "pku")  # in order of preference
 SETS_OF = {"market1501": ("market",), "deepfashion": ("fasion-resize", "fasion", "fashion")}  # looked for first
@@ -157,11 +157,9 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
     files = find_files(settings)
     label, pairs_label, folder = files.annotations(split), files.pairs(split), files.root / split
     table = read_annotations(files.root / label, label, found)
-    listed = None
-    if (files.root / pairs_label).exists():
-        listed = read_pairs(files.root / pairs_label, pairs_label, found)
+    listed = read_pairs(files.root / pairs_label, pairs_label, found) if (files.root / pairs_label).exists() else None
     # Market-1501's distractors are left out, unless a pair asks for one.
-    asked_for = set(listed.names) if listed else set()
+    asked_for = {name for pair in listed or () for name in (pair.source, pair.target)}
     wanted = [index for index, name in enumerate(table.names) if name in asked_for or not is_distractor(name, settings)]
     if not folder.is_dir():
         found.append(Problem(f"{split}/", None, "the folder of the images is missing"))
@@ -175,7 +173,7 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
 
     # Images lying in folders below are looked up one by one.
     present = {path.name for path in list_images(folder)} if folder.is_dir() else set()
-    if listed:
+    if listed is not None:
         pairs = _listed_pairs(listed, names, table, present, (pairs_label, split), found)
     else:
         pairs = derived_pairs(identities, poses)
@@ -183,7 +181,7 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
             pairs = sampled_test_pairs(pairs)
     if not len(pairs) and (kept or not found):  # and not only because nothing could be read
         what = "no usable pair: expected two images of one identity, both with shoulders and hips present"
-        found.append(Problem(pairs_label if listed else label, None, what))
+        found.append(Problem(label if listed is None else pairs_label, None, what))
     if split == "test":
         pairs = pairs[: settings.test_pairs]
     if problems is None and found:
@@ -239,7 +237,7 @@ def _identified(
 
 
 def _listed_pairs(
-    listed: PairTable,
+    listed: list[ListedPair],
     names: list[str],
     table: Annotations,
     present: set[str],
@@ -247,29 +245,22 @@ def _listed_pairs(
     problems: list[Problem],
 ) -> np.ndarray:
     """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation are reported there and not here."""
-    label, split = where
-    if not table.named:
-        return np.empty((0, 2), dtype=np.int64)
+    (label, split), pairs = where, list[tuple[int, int]]()
     row_of = {name: row for row, name in enumerate(names)}
-    known = np.array([row_of.get(name, -1) for name in listed.names], dtype=np.int64)
-    pairs = known[listed.pairs]  # [p, 2]; -1: not among `names`
-    trouble = {}  # of names
-    for number, name in enumerate(listed.names):
-        if known[number] < 0 and name not in table.named:
+    first: dict[tuple[str, str], int] = {}  # row of the file
+    for row, source, target in listed if table.named else ():
+        if unknown := [name for name in (source, target) if name not in table.named]:
+            name = unknown[0]
             reason = "has no annotation" if name in present else "is unknown: neither annotated nor in the folder"
-            trouble[number] = name_trouble(name) or f"{name} {reason}"
-    for at in np.flatnonzero(np.isin(listed.pairs, list(trouble)).any(axis=1)).tolist():
-        what = next(trouble[number] for number in listed.pairs[at].tolist() if number in trouble)
-        problems.append(Problem(label, int(listed.rows[at]), what))
-    for at in np.flatnonzero(listed.pairs[:, 0] == listed.pairs[:, 1]).tolist():
-        what = f"{listed.names[listed.pairs[at, 0]]} is paired with itself"
-        problems.append(Problem(label, int(listed.rows[at]), what))
-    if split == "test":
-        _, first, place = np.unique(listed.pairs, axis=0, return_index=True, return_inverse=True)
-        for at in np.flatnonzero(first[place] != np.arange(len(place))).tolist():
-            what = f"the pair is listed already in row {listed.rows[first[place[at]]]}; test pairs are scored once"
-            problems.append(Problem(label, int(listed.rows[at]), what))
-    return pairs[(pairs >= 0).all(axis=1)]
+            problems.append(Problem(label, row, name_trouble(name) or f"{name} {reason}"))
+        if source == target:
+            problems.append(Problem(label, row, f"{source} is paired with itself"))
+        if first.setdefault((source, target), row) != row and split == "test":
+            what = f"the pair is listed already in row {first[source, target]}; test pairs are scored once"
+            problems.append(Problem(label, row, what))
+        if source in row_of and target in row_of:
+            pairs.append((row_of[source], row_of[target]))
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def shared_by_splits(train: Layout, test: Layout, settings: DatasetSettings, problems: list[Problem]) -> dict[str, int]:
