@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, IdentifiedEstimator, open_estimator
+from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, Estimator, open_estimator
 from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, list_images, read_image
 from xinggan.data.layout import ENDING
 from xinggan.data.poses import JOINTS, draw_skeleton
@@ -102,7 +102,7 @@ def list_photographs(folder: Path, problems: list[Problem]) -> list[Path]:
     return paths
 
 
-def annotate(paths: list[Path], estimator: IdentifiedEstimator, problems: list[Problem]) -> Annotated:
+def annotate(paths: list[Path], estimator: Estimator, problems: list[Problem]) -> Annotated:
     """Estimate the pose in each photograph. Those that cannot be read are appended to `problems`."""
     done = Annotated()
     shown = set(np.linspace(0, max(len(paths) - 1, 0), SHOWN).astype(int).tolist())
@@ -168,7 +168,7 @@ def beside(out: Path, ending: str) -> Path:
 
 
 def run(options: argparse.Namespace) -> list[str]:
-    """Do it; the lines to print. Raises ValueError before anything is written."""
+    """Annotate what the options name; returns the lines to print. Raises ValueError before anything is written."""
     tables = plan(options.images, options.out)
     if there := [str(table) for table in tables if table.exists() and not options.overwrite]:
         other = "" if options.images not in tables.values() else ", or name another with --out"

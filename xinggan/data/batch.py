@@ -28,7 +28,7 @@ class PosePair:
 
 
 def images_to_float(images: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] -> float32 in [-1, 1], channels last in memory as the convolutions like it."""
+    """uint8 [B, 3, H, W] -> float32 in [-1, 1], channels last in memory."""
     return images.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
 
 

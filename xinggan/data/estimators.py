@@ -50,18 +50,14 @@ class EstimatorUnavailable(ValueError):
 
 
 class Estimator(Protocol):
-    """Finds joints in images."""
-
-    def estimate(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """images uint8 [n, H, W, 3] -> poses float32 [n, 18, 3] in their pixels, scores of all joints [n, 18]."""
-
-
-class IdentifiedEstimator(Estimator, Protocol):
-    """An estimator that says what it is."""
+    """Finds joints in images, and says what it is."""
 
     name: str
     weights_sha256: str  # of the file that its weights were read from
     proportions: tuple[int, int] | None  # width and height that photographs had before they were stretched
+
+    def estimate(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """images uint8 [n, H, W, 3] -> poses float32 [n, 18, 3] in their pixels, scores of all joints [n, 18]."""
 
 
 def open_estimator(
@@ -69,7 +65,7 @@ def open_estimator(
     weights: Path | None = None,
     threshold: float | None = None,
     proportions: tuple[int, int] | None = None,
-) -> IdentifiedEstimator:
+) -> Estimator:
     """One of ESTIMATORS; joints that score below `threshold` are missing.
 
     `proportions`: width and height that people's true proportions ask for, where photographs were stretched to another

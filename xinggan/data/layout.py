@@ -52,7 +52,7 @@ class LayoutFiles:
 def find_files(settings: DatasetSettings) -> LayoutFiles:
     """Find the tables in the root or, where it has none, in the folder below it that has them.
 
-    Raises ValueError when there is no root, no annotation file, or a choice of them.
+    Raises ValueError when there is no root, no annotation file, or several sets of them.
     """
     if not settings.root:
         raise ValueError(f"data set {settings.name!r} needs root: the folder with train/, test/ and annotation files")
@@ -101,7 +101,7 @@ def identity_of(name: str, pattern: re.Pattern[str]) -> str | None:
 
 
 def is_distractor(name: str, settings: DatasetSettings) -> bool:
-    """Whether Market-1501 counts this image as nobody in particular."""
+    """Whether the image is one of Market-1501's distractors (0000) or junk detections (-1), which show no known person."""
     return settings.name == "market1501" and name.rpartition("/")[2].startswith(MARKET_DISTRACTORS)
 
 
@@ -141,7 +141,7 @@ class Layout:
     poses: np.ndarray  # [n, 18, 3] float32
     identities: list[str]  # n
     pairs: np.ndarray  # [p, 2] int64
-    notes: list[str] = field(default_factory=list)  # what is worth knowing and no reason to stop
+    notes: list[str] = field(default_factory=list)  # what is worth knowing without being a problem
 
     @property
     def folder(self) -> Path:
@@ -201,7 +201,7 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
 
 
 def _file_trouble(folder: Path, name: str) -> str:
-    """What is wrong with the place of an image in a folder without links on its path, or the empty string."""
+    """What is wrong with the place of an image, or the empty string. No part of the folder's path is a link."""
     path = folder / name
     if not path.is_file():
         return "the image is missing"

@@ -1,4 +1,4 @@
-"""A packed data set: one folder of flat arrays that training indexes for ever, with no decoding and no workers.
+"""A packed data set: one folder of flat arrays that training indexes, with no decoding and no workers.
 
     <cache>/<name>-<digest12>/card.json, contact_sheet.png and, in each of train/ and test/:
         images.npy      uint8 [n, H, W, 3]           poses.npy   float32 [n, 18, 3]
@@ -88,7 +88,7 @@ class PackedDataset:
 
 
 def open_packed(directory: Path | str) -> PackedDataset:
-    """Open a folder that `packing` made. Raises ValueError naming what is missing when it is not complete."""
+    """Open a folder that `packing` wrote. Raises ValueError that names what is missing when it is not complete."""
     directory = Path(directory)
     try:
         card = json.loads((directory / "card.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A person to be generated: a source image and poses from wherever somebody has them, in the size of a method.
+"""A person to be generated: a source image and poses from files, photographs or tables, in the size of a method.
 
 A pose is a JSON file, a row of an annotation file, or the joints of another photograph. Reading never stops at the
 first bad one: what is wrong is appended to a list of problems and the rest is read.
@@ -113,7 +113,10 @@ def poses_in(folder: Path) -> list[Path]:
 
 @dataclass
 class PoseReader:
-    """Reads poses as a person names them. A photograph's comes from its row of `annotation`, else the `estimator`."""
+    """Reads the poses that words of a command line name.
+
+    The pose of a photograph is its row of the table `annotation`, else what `estimator` finds.
+    """
 
     annotation: Path | None = None
     estimator: "Estimator | None" = None

@@ -109,7 +109,7 @@ def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem])
 
 
 def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
-    """Every name that a pair's image may have, as `_keys` gives it. A name that two pairs share is nobody's."""
+    """Every name that a pair's image may have, as `_keys` gives it. A name that fits two pairs is left out."""
     rows: dict[str, int] = {}
     shared = set()
     for row in range(len(split)):
@@ -122,7 +122,7 @@ def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
 
 
 def _keys(name: str) -> list[str]:
-    """A file's name without the suffixes of images wherever they stand, first with and then without its `_vis`."""
+    """A file's name without suffixes of images at its end or before a separator, first with and then without its `_vis`."""
     suffixes = "|".join(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES))
     ends = "|".join(SEPARATORS)
     whole = re.sub(rf"\.({suffixes})$", "", name, flags=re.IGNORECASE)
@@ -137,7 +137,7 @@ def _names_in_folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """(file, pair id) of every entry of a run record's list of generated images whose file is still that one."""
+    """(file, pair id) of every entry of a run record's list of generated images whose file has the listed hash."""
     try:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         named = [(str(entry["file"]), str(entry["pair_id"]), entry.get("sha256")) for entry in entries]

@@ -73,19 +73,21 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
-    """The data set that parsed options describe; what was not said keeps its default.
+    """The data set that parsed options describe; an option that was not given keeps its default.
 
     Raises ValueError for an option of the other kind of data set, which would do nothing.
     """
-    said = {field.name: getattr(options, field.name) for field in fields(DatasetSettings)}
-    said = {name: value for name, value in said.items() if value is not None and value is not False}
+    given = {field.name: getattr(options, field.name) for field in fields(DatasetSettings)}
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
     is_synthetic = options.name == "synthetic"
-    idle = [name for name in (("root", *PHOTOGRAPHS_ONLY) if is_synthetic else SYNTHETIC_ONLY) if name in said]
-    if idle:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+    without_effect = [
+        name for name in (("root", *PHOTOGRAPHS_ONLY) if is_synthetic else SYNTHETIC_ONLY) if name in given
+    ]
+    if without_effect:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in without_effect)
         whose = "photographs" if is_synthetic else "the synthetic people"
         raise ValueError(f"{words}: only for {whose}; leave out for the data set {options.name}")
-    return DatasetSettings(**said)
+    return DatasetSettings(**given)
 
 
 def add_proportions(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ def read_annotations(path: Path, label: str, problems: list[Problem]) -> Annotat
 
 
 def annotated_names(path: Path) -> list[str]:
-    """The names in an annotation file as they are, for finding the images; bad ones are left out."""
+    """The names in an annotation file whose rows need not be right, for finding the images; bad names are left out."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         names = (line.partition(":")[0].strip() for line in islice(file, 1, None))
         return [name for name in names if not name_trouble(name)]
@@ -132,7 +132,7 @@ def name_trouble(name: str) -> str:
 
 
 def _lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
-    """The numbered lines of a text file that are not empty, up to the first that is no text: what follows is none."""
+    """The lines of a text file that are not empty, with their numbers, up to the first that is not UTF-8."""
     row = found = 0
     try:
         with path.open("rb") as file:

@@ -27,7 +27,7 @@ from xinggan.metrics.values import Scores
 from xinggan.weights_files import MetricUnavailable
 
 if TYPE_CHECKING:
-    from xinggan.data.estimators import IdentifiedEstimator
+    from xinggan.data.estimators import Estimator
     from xinggan.data.packed import PackedSplit
 
 NO_ESTIMATOR = "no pose estimator was named; xinggan.evaluate takes one: --estimator movenet --weights FILE.tflite"
@@ -45,7 +45,7 @@ def score(
     synthetic: bool,
     protocols: Sequence[Protocol] = (CLEAN,),
     lpips_net: str = "alex",
-    estimator: "IdentifiedEstimator | None" = None,
+    estimator: "Estimator | None" = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, Scores]:
     """Score `generated` (uint8 [n, H, W, 3], one image for each of `pairs`, rows of the test split's pairs).
@@ -79,7 +79,7 @@ class Networks:
         test: ScoredPairs,
         train_split: "PackedSplit | None",
         device: torch.device | str,
-        estimator: "IdentifiedEstimator | None" = None,
+        estimator: "Estimator | None" = None,
     ):
         self.test, self.train_split, self.device, self.estimator = test, train_split, device, estimator
         self._lpips: dict[str, tuple[NDArray[np.float64], dict[str, str]]] = {}
