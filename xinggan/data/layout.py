@@ -101,7 +101,7 @@ def identity_of(name: str, pattern: re.Pattern[str]) -> str | None:
 
 
 def is_distractor(name: str, settings: DatasetSettings) -> bool:
-    """Whether the image is one of Market-1501's distractors (0000) or junk detections (-1), which show no known person."""
+    """Whether the image is one of Market-1501's distractors (0000) or junk detections (-1)."""
     return settings.name == "market1501" and name.rpartition("/")[2].startswith(MARKET_DISTRACTORS)
 
 

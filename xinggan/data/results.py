@@ -87,7 +87,10 @@ def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem])
     """Row of each test pair -> name of its file. Pairs without a file, and files of no pair, are problems."""
     files: dict[int, str] = {}
     rows = _rows_by_key(split)
-    named = list(_names_in_manifest(folder, problems) if (folder / MANIFEST).exists() else _names_in_folder(folder))
+    if (folder / MANIFEST).exists():
+        named = list(_names_in_manifest(folder, problems))
+    else:
+        named = [(path.name, path.name) for path in list_images(folder) if path.is_file()]
     for file, name in named:
         row = next((rows[key] for key in _keys(name) if key in rows), None)
         if row is None:
@@ -122,18 +125,12 @@ def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
 
 
 def _keys(name: str) -> list[str]:
-    """A file's name without suffixes of images at its end or before a separator, first with and then without its `_vis`."""
+    """A file's name without suffixes of images, at its end or before a separator, with and without its `_vis`."""
     suffixes = "|".join(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES))
     ends = "|".join(SEPARATORS)
     whole = re.sub(rf"\.({suffixes})$", "", name, flags=re.IGNORECASE)
     stems = dict.fromkeys([whole, whole.removesuffix("_vis")])
     return [re.sub(rf"\.({suffixes})(?=({ends})|$)", "", stem, flags=re.IGNORECASE) for stem in stems]
-
-
-def _names_in_folder(folder: Path) -> Iterator[tuple[str, str]]:
-    for path in list_images(folder):
-        if path.is_file():
-            yield path.name, path.name
 
 
 def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:

@@ -80,10 +80,8 @@ def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
     given = {field.name: getattr(options, field.name) for field in fields(DatasetSettings)}
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     is_synthetic = options.name == "synthetic"
-    without_effect = [
-        name for name in (("root", *PHOTOGRAPHS_ONLY) if is_synthetic else SYNTHETIC_ONLY) if name in given
-    ]
-    if without_effect:
+    others = ("root", *PHOTOGRAPHS_ONLY) if is_synthetic else SYNTHETIC_ONLY
+    if without_effect := [name for name in others if name in given]:
         words = ", ".join(f"--{name.replace('_', '-')}" for name in without_effect)
         whose = "photographs" if is_synthetic else "the synthetic people"
         raise ValueError(f"{words}: only for {whose}; leave out for the data set {options.name}")
