@@ -99,7 +99,7 @@ def write_pictures(folder: Path, trials: list[Trial], pictures: "StudyPictures")
         *((name, trial.pair, pictures.given, which) for trial in trials for which, name in trial.given.items()),
     ]
     checksums, sizes = {}, set()
-    for name, pair, read, what in track(sorted(shown, key=lambda row: row[0]), "pictures", len(shown), "pictures"):
+    for name, pair, read, what in track(sorted(shown, key=lambda row: row[0]), "writing pictures", len(shown), "pictures"):
         image = Image.fromarray(read(pair, what))
         sizes.add(image.size)
         image.save(folder / f"{name}.png")

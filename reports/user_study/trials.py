@@ -1,4 +1,4 @@
-"""What a participant of a user study is asked: trials made of test pairs, with picture names that tell no maker.
+"""What a participant of a user study is asked: trials made of test pairs, whose pictures have neutral names.
 
 `real-or-generated` is the user study of the field's papers (Ma et al. 2017, XingGAN): real and generated pictures in
 random order, a second each, the first few for practice. `side-by-side` shows what two methods generated for the same

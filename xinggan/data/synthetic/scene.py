@@ -10,16 +10,7 @@ from numpy.typing import NDArray
 
 from xinggan.data.synthetic.figure import PARTS, Figures, build_figures
 from xinggan.data.synthetic.paint import CAMERAS, cameras, paint, paint_backdrop
-from xinggan.data.synthetic.people import (
-    ATTRIBUTES,
-    PERSON,
-    VIEW,
-    Chance,
-    Floats,
-    Integers,
-    People,
-    draw_people,
-)
+from xinggan.data.synthetic.people import ATTRIBUTES, PERSON, VIEW, Chance, Floats, Integers, People, draw_people
 from xinggan.data.synthetic.posture import Skeletons, pose_people
 from xinggan.data.synthetic.raycast import NOTHING, Hits, Views, cast
 
