@@ -98,8 +98,9 @@ def write_pictures(folder: Path, trials: list[Trial], pictures: "StudyPictures")
         *((name, trial.pair, pictures.made_by, maker) for trial in trials for name, maker in trial.pictures.items()),
         *((name, trial.pair, pictures.given, which) for trial in trials for which, name in trial.given.items()),
     ]
+    shown.sort(key=lambda row: row[0])
     checksums, sizes = {}, set()
-    for name, pair, read, what in track(sorted(shown, key=lambda row: row[0]), "writing pictures", len(shown), "pictures"):
+    for name, pair, read, what in track(shown, "writing pictures", len(shown), "pictures"):
         image = Image.fromarray(read(pair, what))
         sizes.add(image.size)
         image.save(folder / f"{name}.png")
@@ -117,19 +118,16 @@ def render(study: dict[str, Any], title: str, contact: str) -> str:
 
     parts = {name: (TEMPLATES / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     digests = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()) for name, text in parts.items()}
-    return (
-        Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            contact=contact,
-            study={name: study[name] for name in TOLD},
-            practice=sum(trial["practice"] for trial in study["trials"]),
-            minutes=max(1, round(len(study["trials"]) * (2.5 + (study["seconds"] or 2.5)) / 60)),
-            style=Markup(parts["css"]),
-            script=Markup(parts["js"]),
-            allowed={name: f"sha256-{digest.decode()}" for name, digest in digests.items()},
-        )
+    page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("page.html.j2")
+    return page.render(
+        title=title,
+        contact=contact,
+        study={name: study[name] for name in TOLD},
+        practice=sum(trial["practice"] for trial in study["trials"]),
+        minutes=max(1, round(len(study["trials"]) * (2.5 + (study["seconds"] or 2.5)) / 60)),
+        style=Markup(parts["css"]),
+        script=Markup(parts["js"]),
+        allowed={name: f"sha256-{digest.decode()}" for name, digest in digests.items()},
     )
 
 
