@@ -83,7 +83,7 @@ def answered(key: dict[str, Any], choose: Callable[[dict[str, Any], int], str], 
 
 
 def answer_file(key: dict[str, Any], answers: list[dict[str, Any]], session: int = 1, **changes: Any) -> dict[str, Any]:
-    facts = {"schema": 1, "study": key["study"], "kind": key["kind"], "session": f"{session:032x}", "seed": 5}
+    facts = {"schema": 1, "study": key["study"], "kind": key["kind"], "session": f"{session:032x}"}
     return {**facts, "consented": True, "finished": True, "answers": answers} | changes
 
 

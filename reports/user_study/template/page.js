@@ -11,27 +11,36 @@ const kept = `study-${study.study}`;
 const pictures = new Map(); // name -> loaded image
 const at = (id) => document.getElementById(id);
 
-// The session: what is downloaded in the end.
+// The session: what is downloaded in the end, with the order of its questions and how often each was shown.
 
 let session = restore() || begin();
-let order = orderOf(session.seed);
 
 function begin() {
-  const [seed, ...name] = crypto.getRandomValues(new Uint32Array(5));
+  const name = crypto.getRandomValues(new Uint32Array(4));
+  const [practice, counted] = [true, false].map((which) => shuffled(study.trials.filter((trial) => trial.practice === which)));
   return {
     schema: study.schema, study: study.study, kind: study.kind,
-    session: name.map((part) => part.toString(16).padStart(8, "0")).join(""),
-    seed: seed || 1, // the generator below stays at 0 for ever
+    session: [...name].map((part) => part.toString(16).padStart(8, "0")).join(""),
     consented: false, started: null, ended: null, finished: false, screen: null,
+    order: [...practice, ...counted].map((trial) => ({ ...trial, shown: shuffled([...trial.pictures]) })),
     showings: {}, // trial -> how often it was shown: twice when the page was reloaded meanwhile
     answers: [],
   };
 }
 
+// In place, by Fisher and Yates.
+function shuffled(list) {
+  for (let last = list.length - 1; last > 0; last--) {
+    const other = Math.floor(Math.random() * (last + 1));
+    [list[last], list[other]] = [list[other], list[last]];
+  }
+  return list;
+}
+
 function restore() {
   try {
     const found = JSON.parse(localStorage.getItem(kept));
-    return found && found.schema === study.schema && found.study === study.study && Array.isArray(found.answers) ? found : null;
+    return found && found.schema === study.schema && found.study === study.study && found.order && found.answers ? found : null;
   } catch {
     return null;
   }
@@ -43,32 +52,6 @@ function keep() {
   } catch {
     at("unsaved").hidden = false;
   }
-}
-
-// Marsaglia (2003), 32-bit xorshift with the shifts 13, 17, 5: the same order from the same seed in every browser.
-function randomNumbers(seed) {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) / 2 ** 32;
-  };
-}
-
-// Practice first; each part is shuffled (Fisher and Yates), then the side of each trial's first picture is drawn.
-function orderOf(seed) {
-  const random = randomNumbers(seed);
-  const shuffled = (trials) => {
-    for (let last = trials.length - 1; last > 0; last--) {
-      const other = Math.floor(random() * (last + 1));
-      [trials[last], trials[other]] = [trials[other], trials[last]];
-    }
-    return trials;
-  };
-  const parts = [true, false].map((practice) => study.trials.filter((trial) => trial.practice === practice));
-  const trials = parts.flatMap(shuffled);
-  return trials.map((trial) => ({ ...trial, shown: random() < 0.5 ? trial.pictures : [...trial.pictures].reverse() }));
 }
 
 // Pictures are loaded before the first question, so that a second is a second.
@@ -115,11 +98,11 @@ async function ask() {
   const mine = ++turn;
   asked = null;
   const answered = session.answers.length;
-  if (answered >= order.length) return finish();
-  const trial = order[answered];
+  if (answered >= session.order.length) return finish();
+  const trial = session.order[answered];
   const practice = study.trials.filter((each) => each.practice).length;
   at("progress").value = answered;
-  at("count").textContent = answered < practice ? `practice ${answered + 1} of ${practice}` : `${answered - practice + 1} of ${order.length - practice}`;
+  at("count").textContent = answered < practice ? `practice ${answered + 1} of ${practice}` : `${answered - practice + 1} of ${session.order.length - practice}`;
   session.screen = fit();
   screen("questions");
   phase("pause");
@@ -166,13 +149,13 @@ function answer(choice) {
 function finish() {
   turn++;
   asked = null;
-  const left = order.length - session.answers.length;
+  const left = session.order.length - session.answers.length;
   session.finished = left === 0;
   session.ended = new Date().toISOString();
   keep();
   at("outcome").textContent = left ? "You have stopped" : "Thank you, that was all";
   at("what-next").textContent = left
-    ? `You have answered ${session.answers.length} of ${order.length} questions. These count too: download them, or go on answering now or later.`
+    ? `You have answered ${session.answers.length} of ${session.order.length} questions. These count too: download them, or go on answering now or later.`
     : "One thing is left: download your answers and hand over the file.";
   at("continue").hidden = !left;
   at("text").value = answers();
@@ -180,7 +163,7 @@ function finish() {
 }
 
 function answers() {
-  const { showings, ...told } = session;
+  const { showings, order, ...told } = session;
   return JSON.stringify(told, null, 1) + "\n";
 }
 
@@ -199,9 +182,9 @@ let loaded = false;
 function introduce() {
   const answered = session.answers.length;
   at("consent").checked = session.consented;
-  at("begin").textContent = answered ? `Go on: ${answered} of ${order.length} are answered` : "Begin";
+  at("begin").textContent = answered ? `Go on: ${answered} of ${session.order.length} are answered` : "Begin";
   allowBeginning();
-  if (answered && answered >= order.length) finish();
+  if (answered && answered >= session.order.length) finish();
   else screen("introduction");
 }
 
@@ -228,7 +211,6 @@ at("delete").addEventListener("click", () => {
     // nothing was kept, so nothing is left
   }
   session = begin();
-  order = orderOf(session.seed);
   introduce();
 });
 for (const button of document.querySelectorAll("[data-answer]")) button.addEventListener("click", () => answer(button.dataset.answer));

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from study_runs import told
 
 from reports.user_study.page import build_study
 from reports.user_study.preferences import preference_table, read, read_key
@@ -69,27 +68,6 @@ class Participant:
         return file
 
 
-def order_from(seed: int, trials: list[dict]) -> list[tuple[str, str]]:
-    """(trial, its first picture) in the order that follows from a session's seed (xorshift, Fisher and Yates)."""
-    state = seed
-
-    def random() -> float:
-        nonlocal state
-        state ^= state << 13 & 0xFFFFFFFF
-        state ^= state >> 17
-        state ^= state << 5 & 0xFFFFFFFF
-        return state / 2**32
-
-    order = []
-    for practice in (True, False):
-        part = [trial for trial in trials if trial["practice"] is practice]
-        for last in range(len(part) - 1, 0, -1):
-            other = int(random() * (last + 1))
-            part[last], part[other] = part[other], part[last]
-        order += part
-    return [(trial["trial"], trial["pictures"][0] if random() < 0.5 else trial["pictures"][-1]) for trial in order]
-
-
 @pytest.mark.parametrize(
     ("kind", "width"), [("real-or-generated", 1280), ("side-by-side", 390), ("side-by-side", 1280)]
 )
@@ -107,10 +85,11 @@ def test_a_session_in_a_browser_is_read_back(browser, runs, tmp_path, kind, widt
     assert participant.complaints == []
     content = json.loads(file.read_text())
     assert content["finished"] and content["consented"] and not any(run.name in file.read_text() for run in runs)
-    order = order_from(content["seed"], told(page_file)["trials"])
-    assert [row["trial"] for row in content["answers"]] == [trial for trial, _ in order]
-    if kind == "side-by-side":
-        assert [row["left"] for row in content["answers"]] == [left for _, left in order]
+    trials = [row["trial"] for row in content["answers"]]
+    practice = [key["trials"][trial]["practice"] for trial in trials]
+    assert sorted(trials) == sorted(key["trials"]) and practice == sorted(practice, reverse=True)
+    mixed = participant.page.evaluate("shuffled([...Array(50).keys()])")
+    assert mixed != sorted(mixed) == list(range(50))
     table = preference_table([file], key).set_index("measure")
     assert table.attrs["notes"] == [] and table.rate["catch trials passed"] == 1
     expected = {"R2G": 0, "G2R": 1} if kind == "real-or-generated" else {"preferred": 1}
@@ -121,7 +100,7 @@ def test_a_session_in_a_browser_is_read_back(browser, runs, tmp_path, kind, widt
 def test_answers_outlive_a_reload_and_somebody_who_stops_can_download_and_delete_them(browser, runs, tmp_path):
     page_file, key_file = build_study(runs, tmp_path / "study", pairs=2, seconds=0.2)
     participant = Participant(browser, page_file, read_key(key_file), 1280)
-    page, kept = participant.page, "JSON.stringify([session.session, session.seed, session.answers])"
+    page, kept = participant.page, "JSON.stringify([session.session, session.order, session.answers])"
     participant.begin()
     page.wait_for_selector("body[data-phase=question]")  # the picture is gone, and the answer still taken
     assert page.query_selector("#single img") is None
