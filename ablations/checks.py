@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from ablations.settings import KEYS, SHARED, Budget, Evaluation, Experiment, MethodSettings, choices_of, key_of
 from xinggan.data.settings import DatasetSettings
 from xinggan.metrics.protocol import LPIPS_NETWORKS
-from xinggan.model.switches import Architecture, Discriminators, LossWeights
+from xinggan.model.switches import Discriminators, LossWeights, XingGANSettings
 from xinggan.training.settings import TrainingSettings
 
 CHOICES = {"precision": ("fp32", "bf16"), "evaluation.lpips_net": LPIPS_NETWORKS}
@@ -55,10 +55,10 @@ def check(config: DictConfig, overrides: list[str]) -> None:
     if unknown := sorted(foreign - set(MethodSettings.of(method).shared)):
         reasons.append(f"{', '.join(unknown)}: not a setting of method={method}, which takes {_taken(method)}")
     checks = []
-    if "architecture" in config.method:
-        values = {key: value for key, value in config.method.architecture.items() if key != "_target_"}
-        checks.append(Architecture(**values).check)
-    if "losses" in config.method:
+    if "settings" in config.method:
+        values = {k: v for k, v in config.method.settings.items() if k not in ("_target_", "losses")}
+        checks.append(lambda: XingGANSettings(**values))
+    if "losses" in (config.method.get("settings") or config.method):
         reasons += _losses_without_effect(config)
     if config.training is not None:
         checks.append(OmegaConf.to_object(config.training).check)  # type: ignore[union-attr]

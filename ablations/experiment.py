@@ -16,15 +16,13 @@ from ablations.config import plain_values
 from ablations.identity import name, run_id
 from ablations.method import build_method
 from ablations.record import RunRecord
-from xinggan.attention_file import FILE_NAME, write_attention
 from xinggan.data.packed import PackedDataset
 from xinggan.data.prepare import prepare
 from xinggan.data.settings import DatasetSettings
 from xinggan.distributed import Processes, resolve_device
 from xinggan.files import write_atomically
-from xinggan.generate import generate_pairs
 from xinggan.metrics.score import score
-from xinggan.model.attention_maps import attention_maps
+from xinggan.model.attention_maps import FILE_NAME, attention_maps, write_attention
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
 from xinggan.timing.counts import multiply_accumulates, parameters
@@ -37,6 +35,7 @@ from xinggan.timing.device import (
 )
 from xinggan.timing.measurement import inference_call, measure_here
 from xinggan.timing.scenario import Scenario, Task
+from xinggan.training.generation import generate_pairs
 from xinggan.training.loop import TrainingResult, train
 from xinggan.training.stop import Preempted, StopRequest
 

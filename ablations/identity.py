@@ -42,7 +42,7 @@ def identity(config: DictConfig, dataset_digest: str) -> dict:
         computed["seed"] = plain["seed"]
         if plain["budget"] != Budget.images or plain["amount"] is not None:
             computed["budget"] = [plain["budget"], plain["amount"]]
-        losses = computed["method"].get("losses", {})
+        losses = computed["method"].get("settings", computed["method"]).get("losses", {})
         networks += ["perceptual"] if losses.get("perceptual_network") == PerceptualNetwork.embedded else []
     computed["networks"] = {network: sha256_of(EMBEDDED / f"{network}.safetensors") for network in networks}
     return computed
@@ -51,18 +51,19 @@ def identity(config: DictConfig, dataset_digest: str) -> dict:
 def _with_effect(method: dict) -> dict:
     """The method's settings without those that its other settings leave nothing to act on."""
     method = dict(method)
+    if "settings" in method:
+        return method | {"settings": _with_effect(method["settings"])}
     if "sha256" in method:  # a published checkpoint counts by its content, wherever it lies
         del method["path"]
     if method.get("vae", "trained") != "trained":  # so does an autoencoder from a file
         method["vae"] = _content(Path(method["vae"]).expanduser())
     if method.get("pose_map") == PoseMap.onehot:
         del method["pose_sigma"]
-    if "architecture" in method:
-        method["architecture"] = architecture = dict(method["architecture"])
-        if architecture["scale"] == Scale.single or architecture["attention"] == Attention.none:
-            del architecture["pyramid"]
-        if architecture["fusion"] == Fusion.concat:
-            del architecture["candidates"]
+    if "scale" in method:
+        if method["scale"] == Scale.single or method["attention"] == Attention.none:
+            del method["pyramid"]
+        if method["fusion"] == Fusion.concat:
+            del method["candidates"]
     if "losses" in method:
         method["losses"] = losses = dict(method["losses"])
         if not losses["perceptual"]:

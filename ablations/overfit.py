@@ -57,9 +57,9 @@ def overfit(config, count: int, folder: Path) -> str:
     from xinggan.data.prepare import prepare
     from xinggan.data.settings import DatasetSettings
     from xinggan.distributed import resolve_device
-    from xinggan.generate import generate_pairs
     from xinggan.metrics.similarity import l1, ssim
     from xinggan.pictures import comparison_grid, save_png
+    from xinggan.training.generation import generate_pairs
     from xinggan.training.loop import train
     from xinggan.training.settings import TrainingSettings
 

@@ -4,7 +4,7 @@
 what reports read: config.yaml, environment.json, status.json, metrics.json, per_image.parquet, timing.json, generated/.
 
 In generated/: an image a test pair with manifest.json and contact_sheet.png; in generated/examples/: the panels of the
-first pairs and, of methods with XingGAN's attention, attention.npz (`xinggan.attention_file` says what is in it).
+first pairs and, of methods with XingGAN's attention, attention.npz (`xinggan.model.attention_maps` says what is in it).
 """
 
 import fcntl

@@ -13,7 +13,16 @@ import yaml
 
 from xinggan.data.settings import DatasetSettings, PoseMap
 from xinggan.model.outside import method_folders
-from xinggan.model.switches import Architecture, Attention, Branches, Discriminators, Fusion, LossWeights, Norm, Scale
+from xinggan.model.switches import (
+    Attention,
+    Branches,
+    Discriminators,
+    Fusion,
+    LossWeights,
+    Norm,
+    Scale,
+    XingGANSettings,
+)
 from xinggan.training.settings import TrainingSettings
 
 CONF = Path(__file__).parent / "conf"
@@ -44,20 +53,20 @@ class Experiment:
     preset: str = "small"
     published: str | None = None  # file of a published checkpoint, evaluated instead of training
 
-    scale: Scale = Architecture.scale
-    attention: Attention = Architecture.attention
-    fusion: Fusion = Architecture.fusion
-    branches: Branches = Architecture.branches
+    scale: Scale = XingGANSettings.scale
+    attention: Attention = XingGANSettings.attention
+    fusion: Fusion = XingGANSettings.fusion
+    branches: Branches = XingGANSettings.branches
     discriminators: Discriminators = Discriminators.both
-    blocks: int = Architecture.blocks
-    candidates: int = Architecture.candidates
-    pyramid: list[int] = field(default_factory=lambda: list(Architecture.pyramid))
-    tie_projections: bool = Architecture.tie_projections
+    blocks: int = XingGANSettings.blocks
+    candidates: int = XingGANSettings.candidates
+    pyramid: list[int] = field(default_factory=lambda: list(XingGANSettings.pyramid))
+    tie_projections: bool = XingGANSettings.tie_projections
     pose_map: PoseMap = PoseMap.gaussian
     pose_sigma: float = 6.0  # pixels
-    width: int = Architecture.width
-    norm: Norm = Architecture.norm
-    dropout: float = Architecture.dropout
+    width: int = XingGANSettings.width
+    norm: Norm = XingGANSettings.norm
+    dropout: float = XingGANSettings.dropout
     history: int = 50  # images in each discriminator's pool
     learning_rate: float = 2e-4
     losses: LossWeights = field(default_factory=LossWeights)

@@ -3,13 +3,13 @@
 from math import inf
 from typing import Any
 
-from xinggan.model.generator import xinggan
+from xinggan.model.switches import TransferSettings
 
 
 def refuse(reasons: list[str], **shared: Any) -> None:
     """Raise ValueError naming `reasons`, if there are any, and every shared setting that is out of range."""
     try:
-        xinggan(**shared).check()  # the same ranges
+        TransferSettings(**shared)  # the same ranges
     except ValueError as error:
         reasons = [str(error), *reasons]
     if reasons:

@@ -24,8 +24,8 @@ from reports.grids import (
     wrapped,
 )
 from reports.record import Record
-from xinggan.attention_file import FILE_NAME, AttentionMaps, read_attention
 from xinggan.data.poses import JOINTS
+from xinggan.model.attention_maps import FILE_NAME, AttentionMaps, read_attention
 
 ON_WIDE, ON_NARROW = replace(WIDE, cell_width=64, font_size=12), replace(NARROW, cell_width=44, font_size=11)
 COLOURS, PALE = "YlOrBr", 0.4  # matplotlib's name of the colours; how much contrast the source keeps

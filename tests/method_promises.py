@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from xinggan.training.generation import image_seeds
 from xinggan.training.loop import train
-from xinggan.training.schedule import image_seeds
 from xinggan.training.settings import TrainingSettings
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from xinggan.data.poses import draw_skeleton
-from xinggan.generate import generate_pairs, main
+from xinggan.generate import main
 from xinggan.trained import load_trained, read_run
+from xinggan.training.generation import generate_pairs
 
 HEIGHT, WIDTH = 32, 16
 
@@ -138,7 +139,7 @@ def test_an_animation_has_its_frames_in_the_order_of_the_poses(generate, files, 
     def skeletons(method, source, source_pose, poses, **_):
         return np.stack([draw_skeleton(pose, HEIGHT, WIDTH) for pose in poses])
 
-    monkeypatch.setattr("xinggan.generate.generate_poses", skeletons)  # images that can be told apart
+    monkeypatch.setattr("xinggan.training.generation.generate_poses", skeletons)  # images that can be told apart
     order, split = (2, 0, 3, 1), trained_on.test
     (files / "poses").mkdir()
     for frame, p in enumerate(order):
@@ -265,7 +266,7 @@ def test_a_failed_writing_leaves_the_old_file(generate, files, monkeypatch, caps
     assert not list(files.glob(".*.part"))
 
 
-@pytest.mark.parametrize("stage", ["xinggan.generate.generate_poses", "PIL.Image.Image.save"])
+@pytest.mark.parametrize("stage", ["xinggan.training.generation.generate_poses", "PIL.Image.Image.save"])
 def test_an_interruption_is_one_line_and_leaves_nothing(generate, files, monkeypatch, capsys, stage):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from xinggan.generate import generate_pairs, generate_poses
 from xinggan.model.method import Method
+from xinggan.training.generation import generate_pairs, generate_poses
 
 
 class Noise(Method):

@@ -38,7 +38,7 @@ def test_loaded_weights_are_the_averaged_ones_of_the_last_checkpoint(trained_run
     own = MovingAverage([trained.method.generator], 0.5)
     assert all(torch.equal(a, b) for a, b in zip(own.live, state["average"], strict=True))
     live = {name.removeprefix("generator."): value for name, value in state["method"].items()}
-    weight = "blocks.0.shape.0.weight"
+    weight = "blocks.0.shape.1.weight"
     assert not torch.equal(trained.method.generator.state_dict()[weight], live[weight])
 
 
@@ -49,15 +49,14 @@ def test_the_rebuilt_method_has_the_types_of_the_experiments_own(trained_run):
     from ablations.method import build_method
 
     same = build_method(compose(["preset=smoke", "scale=single", "losses.perceptual=0"]), "cpu")
-    mine, theirs = method.generator.architecture, same.generator.architecture
+    mine, theirs = method.generator.settings, same.generator.settings
     assert mine == theirs
     assert [type(getattr(mine, key)) for key in vars(mine)] == [type(getattr(theirs, key)) for key in vars(theirs)]
-    assert type(method.pose_map) is type(same.pose_map)
 
 
 def test_a_run_trained_elsewhere_needs_none_of_the_weights_that_only_training_uses(copied, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    configure(copied, lambda config: config["method"]["losses"].update(perceptual_network="vgg19"))
+    configure(copied, lambda config: config["method"]["settings"]["losses"].update(perceptual_network="vgg19"))
     assert load_trained(read_run(copied), "cpu").step == 6
 
 
@@ -97,7 +96,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_even_under_its_right_name(copie
 
 
 def test_a_checkpoint_of_another_method_is_refused(copied):
-    configure(copied, lambda config: config["method"]["architecture"].update(blocks=3))
+    configure(copied, lambda config: config["method"]["settings"].update(blocks=3))
     with pytest.raises(ValueError, match=r"the checkpoint of step 6 does not fit config\.yaml"):
         load_trained(read_run(copied), "cpu")
 
@@ -116,10 +115,10 @@ def test_a_file_that_is_no_configuration_is_refused(copied, content):
 
 HOSTILE = {
     "another package": lambda method: method.update(_target_="os.system"),
-    "a nested one": lambda method: method["architecture"].update(_target_="builtins.eval"),
+    "a nested one": lambda method: method["settings"].update(_target_="builtins.eval"),
     "a module behind ours": lambda method: method.update(_target_="xinggan.files.os.mkdir"),
-    "a function of ours": lambda method: method["losses"].update(_target_="xinggan.files.write_atomically"),
-    "a class that is imported": lambda method: method["losses"].update(_target_="xinggan.files.Path"),
+    "a function of ours": lambda method: method["settings"]["losses"].update(_target_="xinggan.files.write_atomically"),
+    "a class that is imported": lambda method: method["settings"]["losses"].update(_target_="xinggan.files.Path"),
     "no module": lambda method: method.update(_target_="xinggan"),
     "no name": lambda method: method.update(_target_=7),
     "positional arguments": lambda method: method.update(_args_=["/tmp/x"]),
@@ -137,11 +136,11 @@ def test_a_configuration_cannot_name_what_is_not_a_method(case, copied, monkeypa
 
 
 def test_words_that_are_no_choice_and_foreign_keys_are_refused(copied):
-    configure(copied, lambda config: config["method"]["architecture"].update(scale="other"))
-    with pytest.raises(ValueError, match=r"method\.architecture\.scale is 'other'; accepted are multi, single"):
+    configure(copied, lambda config: config["method"]["settings"].update(scale="other"))
+    with pytest.raises(ValueError, match=r"method\.settings\.scale is 'other'; accepted are multi, single"):
         load_trained(read_run(copied), "cpu")
-    configure(copied, lambda config: config["method"]["architecture"].update(scale="single", colour="red"))
-    with pytest.raises(ValueError, match=r"method\.architecture does not fit this version .*colour"):
+    configure(copied, lambda config: config["method"]["settings"].update(scale="single", colour="red"))
+    with pytest.raises(ValueError, match=r"method\.settings does not fit this version .*colour"):
         load_trained(read_run(copied), "cpu")
 
 

@@ -1,4 +1,4 @@
-"""Generating images with a method: test pairs by the batch, and on the command line a person from a photograph.
+"""A person from a photograph in other poses, on the command line.
 
     python -m xinggan.generate --run runs/<run> --source photo.png --pose other.json --out out.png
     python -m xinggan.generate --run runs/<run> --source photo.png --pose poses/ --out walk.gif --annotation table.csv
@@ -9,7 +9,6 @@ an animation. Everything that is wrong with the input is said at once; exit stat
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,93 +17,11 @@ from xinggan.trained import PUBLISHED, RunFacts, Trained, load_published_method,
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
-    from xinggan.data.packed import PackedSplit
     from xinggan.data.pose_files import Person
-    from xinggan.model.method import Method
-    from xinggan.training.stop import StopRequest
 
 FRAMES_PER_SECOND = 8.0
 FASTEST = 50.0  # frames a second that programs show a GIF at
-
-
-def generate_pairs(
-    method: "Method",
-    split: "PackedSplit",
-    pairs: "Sequence[int] | np.ndarray",
-    *,
-    seed: int = 0,
-    device: "torch.device | str" = "cpu",
-    batch: int = 16,
-    progress: bool = True,
-    stop: "StopRequest | None" = None,
-) -> "np.ndarray":
-    """The image of every listed pair of `split`: uint8 [n, H, W, 3]. The method is left in the mode it was in.
-
-    Raises Preempted between two batches when `stop` has been asked to.
-    """
-    import numpy as np
-    import torch
-
-    from xinggan.data.batch import images_to_bytes
-    from xinggan.progress import Progress
-    from xinggan.training.schedule import image_seeds
-
-    indices = np.asarray(pairs, dtype=np.int64)
-    images = np.empty((len(indices), split.height, split.width, 3), dtype=np.uint8)
-    training = method.training
-    method.eval()
-    # Around all batches, so that bfloat16 copies of the weights are made once.
-    with Progress("generating", len(indices), "images", enabled=progress) as shown, method.autocast():
-        for start in range(0, len(indices), batch):
-            if stop:
-                stop.check()
-            rows = indices[start : start + batch]
-            seeds = torch.from_numpy(image_seeds(seed, rows)).to(device)
-            generated = method.generate_pairs(split.batch(rows).to(device), seeds)  # [b, 3, H, W] in [-1, 1]
-            images[start : start + len(rows)] = images_to_bytes(generated).permute(0, 2, 3, 1).cpu().numpy()
-            shown.update(len(rows))
-    method.train(training)
-    return images
-
-
-def generate_poses(
-    method: "Method",
-    source: "np.ndarray",
-    source_pose: "np.ndarray",
-    poses: "np.ndarray",
-    *,
-    seed: int = 0,
-    device: "torch.device | str" = "cpu",
-    batch: int = 16,
-) -> "np.ndarray":
-    """The person of `source` (uint8 [H, W, 3]) in each of `poses` [n, 18, 3]: uint8 [n, H, W, 3].
-
-    Every image has the same seed, the one that `generate_pairs` gives to pair 0: so a pose's image is the same alone
-    and among others, and what a method draws at random stays while the pose moves.
-    """
-    import numpy as np
-    import torch
-
-    from xinggan.data.batch import images_to_bytes
-    from xinggan.progress import Progress
-    from xinggan.training.schedule import image_seeds
-
-    source_image = torch.tensor(source).permute(2, 0, 1)[None].to(device)  # [1, 3, H, W]
-    from_pose = torch.tensor(source_pose)[None].to(device)  # [1, 18, 3]
-    seeds = torch.from_numpy(image_seeds(seed, np.array([0]))).to(device)  # [1]
-    images = []
-    with torch.no_grad(), Progress("generating", len(poses), "images") as shown:
-        for start in range(0, len(poses), batch):
-            to_poses = torch.from_numpy(poses[start : start + batch]).to(device)  # [b, 18, 3]
-            b = len(to_poses)
-            generated = method.generate(
-                source_image.expand(b, -1, -1, -1), from_pose.expand(b, -1, -1), to_poses, seeds.expand(b)
-            )
-            images.append(images_to_bytes(generated).permute(0, 2, 3, 1).cpu().numpy())
-            shown.update(b)
-    return np.concatenate(images)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,6 +50,8 @@ def _run(options: argparse.Namespace) -> int:
         return _refuse([str(error)])
     for note in [*person.notes, *_notes(origin, trained)]:
         print(f"note: {note}", file=sys.stderr)
+    from xinggan.training.generation import generate_poses
+
     images = generate_poses(
         trained.method, person.image, person.pose, person.poses, seed=options.seed, device=device, batch=options.batch
     )

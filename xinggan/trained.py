@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xinggan.model.method import Method
 
 PUBLISHED = {  # method -> what evaluates a published checkpoint of it
-    "xinggan": "xinggan.model.published_method.PublishedXingGAN",
+    "xinggan": "xinggan.model.published.PublishedXingGAN",
     "patn": "baselines.gan.patn.PublishedPATN",
 }
 
@@ -83,10 +83,12 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     from xinggan.training.checkpoint import load_checkpoint
     from xinggan.training.ema import MovingAverage
 
-    settings = dict(run.config["method"])
-    losses = settings.get("losses")
+    own = settings = dict(run.config["method"])
+    if isinstance(settings.get("settings"), dict):
+        own = settings["settings"] = dict(settings["settings"])
+    losses = own.get("losses")
     if isinstance(losses, dict) and "perceptual" in losses:  # its network's weights file serves training alone
-        settings["losses"] = losses | {"perceptual": 0.0}
+        own["losses"] = losses | {"perceptual": 0.0}
     method = build(settings, f"{run.folder}/config.yaml: method")
     if not isinstance(method, Method) or type(method).generate is Method.generate:
         raise ValueError(f"{run.folder}: {type(method).__name__} cannot generate from a source image and a pose alone")

@@ -20,7 +20,7 @@ from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder, normalisation
 from xinggan.model.fusion import ImageDecoder, weighted_sum
 from xinggan.model.generator import check_resolution
-from xinggan.model.switches import Discriminators, LossWeights, Norm
+from xinggan.model.switches import Discriminators, LossWeights, Norm, TransferSettings
 
 
 class GraphConvolution(nn.Module):
@@ -154,14 +154,16 @@ class BiGraph(PoseTransferGAN):
     ):
         super().__init__(
             GraphGenerator(width, blocks, norm, dropout, image_fusion),
-            losses or LossWeights(adversarial=5, l1=10, perceptual=10),
-            discriminators,
-            width=width,
-            norm=norm,
-            dropout=dropout,
-            learning_rate=learning_rate,
-            history=history,
-            pose_map=pose_map,
-            pose_sigma=pose_sigma,
-            seed=seed,
+            TransferSettings(
+                losses=losses or LossWeights(adversarial=5, l1=10, perceptual=10),
+                discriminators=Discriminators(discriminators),
+                width=width,
+                norm=norm,
+                dropout=dropout,
+                learning_rate=learning_rate,
+                history=history,
+                pose_map=pose_map,
+                pose_sigma=pose_sigma,
+                seed=seed,
+            ),
         )

@@ -22,10 +22,10 @@ from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
 from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import Dropout, InstanceNorm, pad_to_multiple
-from xinggan.model.generator import check_resolution, initialise_generator, xinggan
+from xinggan.model.generator import check_resolution, initialise_generator
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import LossWeights
+from xinggan.model.switches import LossWeights, TransferSettings
 
 MOVED = 4  # resolutions whose appearance skips are moved, from the finest
 NOISY = 3  # decoder levels with dropout, from the innermost
@@ -193,7 +193,7 @@ def _check(width: int, levels: int, neighbourhood: int, dropout: float, losses: 
     """Raise ValueError naming every number out of range."""
     reasons = []
     try:
-        xinggan(width=width, dropout=dropout).check()  # the same ranges
+        TransferSettings(width=width, dropout=dropout)  # refuses what is out of range
     except ValueError as error:
         reasons.append(str(error))
     if levels not in range(4, 9):

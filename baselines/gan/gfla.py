@@ -28,10 +28,9 @@ from baselines.gan.gfla_networks import EPSILON, FINEST, Flows, GflaGenerator, i
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import pose_maps
 from xinggan.data.settings import PoseMap
-from xinggan.model.generator import xinggan
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method
-from xinggan.model.switches import AdversarialLoss, LossWeights
+from xinggan.model.switches import AdversarialLoss, LossWeights, TransferSettings
 
 
 def sampling_correctness(source: Tensor, target: Tensor, flow: Tensor) -> Tensor:
@@ -98,7 +97,7 @@ class GFLA(Method):
     ):
         """discriminator_rate: the discriminator's learning rate as a share of `learning_rate`. beta1: of Adam."""
         super().__init__()
-        self.losses = losses or LossWeights(2, 5, 0.5, AdversarialLoss.lsgan)
+        self.losses = losses or LossWeights(adversarial=2, l1=5, perceptual=0.5, adversarial_kind=AdversarialLoss.lsgan)
         weights = {"correctness": correctness, "regularisation": regularisation, "style": style}
         _check(width, patches, discriminator_levels, flow_share, discriminator_rate, beta1, weights, self.losses)
         self.patches, self.flow_share, self.weights = patches, flow_share, weights
@@ -204,7 +203,7 @@ def _check(
     """Raise ValueError naming every number out of range."""
     reasons = []
     try:
-        xinggan(width=width).check()  # the same range
+        TransferSettings(width=width)  # refuses what is out of range
     except ValueError as error:
         reasons.append(str(error))
     if len(patches) not in (1, 2) or not all(size in (3, 5, 7) for size in patches):

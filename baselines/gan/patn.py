@@ -20,10 +20,9 @@ from xinggan.data.settings import PoseMap
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder
 from xinggan.model.fusion import ImageDecoder
-from xinggan.model.generator import check_resolution, xinggan
-from xinggan.model.published_method import PublishedGenerator
-from xinggan.model.published_state import DECODER, fill, norm_of, numbered, read_published, stream_modules
-from xinggan.model.switches import Discriminators, LossWeights, Norm
+from xinggan.model.generator import check_resolution
+from xinggan.model.published import STREAMS, PublishedGenerator, fill, norm_of, read_published
+from xinggan.model.switches import Discriminators, LossWeights, Norm, TransferSettings
 
 
 class TransferBlock(nn.Module):
@@ -46,7 +45,7 @@ class PatnGenerator(nn.Module):
 
     def __init__(self, width: int = 64, blocks: int = 9, norm: Norm = Norm.batch, dropout: float = 0.5):
         super().__init__()
-        xinggan(width=width, blocks=blocks, norm=norm, dropout=dropout).check()  # the same ranges
+        TransferSettings(width=width, blocks=blocks, norm=norm, dropout=dropout)  # refuses what is out of range
         self.norm = norm
         self.appearance_encoder = Encoder(3, width, norm)
         self.shape_encoder = Encoder(2 * len(JOINTS), width, norm)
@@ -85,16 +84,18 @@ class PATN(PoseTransferGAN):
     ):
         super().__init__(
             PatnGenerator(width, blocks, norm, dropout),
-            losses or LossWeights(adversarial=5, l1=10, perceptual=10),
-            discriminators,
-            width=width,
-            norm=norm,
-            dropout=dropout,
-            learning_rate=learning_rate,
-            history=history,
-            pose_map=pose_map,
-            pose_sigma=pose_sigma,
-            seed=seed,
+            TransferSettings(
+                losses=losses or LossWeights(adversarial=5, l1=10, perceptual=10),
+                discriminators=Discriminators(discriminators),
+                width=width,
+                norm=norm,
+                dropout=dropout,
+                learning_rate=learning_rate,
+                history=history,
+                pose_map=pose_map,
+                pose_sigma=pose_sigma,
+                seed=seed,
+            ),
         )
 
 
@@ -106,8 +107,7 @@ def load_published(path: Path | str) -> PatnGenerator:
 def from_published(state: dict[str, Tensor], origin: str = "state dict") -> PatnGenerator:
     """As `load_published`, from a state dict in memory; `origin` is named in errors."""
     generator = PatnGenerator(norm=norm_of(state))
-    modules = stream_modules(len(generator.blocks)) | numbered("stream1_up", "decoder", DECODER)
-    return fill(generator, state, modules, origin)
+    return fill(generator, state, STREAMS | {"stream1_up": "decoder"}, origin)
 
 
 class PublishedPATN(PublishedGenerator):

@@ -11,7 +11,7 @@ from reports.markup import Shown, details, join, listing, paragraph
 from reports.record import Record
 from reports.records import Records
 from reports.studies import without_seed
-from xinggan.attention_file import BOTH, AttentionMaps
+from xinggan.model.attention_maps import BRANCHES, AttentionMaps
 
 DRAWN = 3  # runs whose attention maps are on the page, each another variant
 HOW_TO_READ = (
@@ -76,7 +76,7 @@ def _shown(record: Record, maps: AttentionMaps, title: str, output: Path, number
         if wide is None or narrow is None:
             return Markup("")
         which = "last" if block == maps.blocks.max() else "first"
-        branches = " and ".join(f"{name} ({BOTH[name]})" for name in maps.branches.tolist())
+        branches = " and ".join(f"{name} ({BRANCHES[name]})" for name in maps.branches.tolist())
         caption = f"Where joints of the target looked in the source: {title}, block {block} (the {which}), {branches}. "
         caption += "Colour: the weight of a key in equal shares; grey: less than one."
         shown = grid(wide, narrow, output, f"attention-{number}-block-{block}", caption)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from baselines.trivial import CopySource, GroundTruth, MeanImage
-from xinggan.generate import generate_pairs
+from xinggan.training.generation import generate_pairs
 
 
 def test_copy_source_and_ground_truth_give_the_bytes_of_the_files(people):

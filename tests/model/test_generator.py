@@ -8,10 +8,10 @@ import torch
 from golden import SALT, golden_weights, state_shapes
 
 from xinggan.distributed import Processes
-from xinggan.model.chain import Dropout
+from xinggan.model.blocks import Dropout
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
-from xinggan.model.generator import XingGenerator, initialise_generator, xinggan
-from xinggan.model.switches import Architecture, Attention, Branches, Fusion, Norm, Scale
+from xinggan.model.generator import XingGenerator, initialise_generator
+from xinggan.model.switches import Attention, Branches, Fusion, Norm, Scale, XingGANSettings, xinggan
 
 
 def parameters(module):
@@ -43,12 +43,13 @@ COMBINATIONS = list(itertools.product(Scale, Attention, Fusion, Branches))
 
 @pytest.mark.parametrize(("scale", "attention", "fusion", "branches"), COMBINATIONS)
 def test_every_combination_of_switches_trains_or_is_refused_with_a_reason(scale, attention, fusion, branches):
-    architecture = Architecture(scale, attention, fusion, branches, blocks=2, width=4, candidates=2, pyramid=(1, 3))
+    switches = {"scale": scale, "attention": attention, "fusion": fusion, "branches": branches}
+    small = {"blocks": 2, "width": 4, "candidates": 2, "pyramid": (1, 3)}
     if attention == Attention.none and (scale == Scale.single or branches == Branches.appearance):
         with pytest.raises(ValueError, match=r"nothing to act on|never reach the image"):
-            XingGenerator(architecture)
+            XingGANSettings(**switches, **small)
         return
-    generator = XingGenerator(architecture)
+    generator = XingGenerator(XingGANSettings(**switches, **small))
     generated = generator(*inputs())
     assert generated.shape == (2, 3, 32, 16)
     assert generated.abs().max() <= 1
@@ -62,8 +63,9 @@ def test_every_combination_of_switches_trains_or_is_refused_with_a_reason(scale,
 def test_at_initialisation_all_attention_variants_are_the_same_function():
     outputs = []
     for scale, attention in (("single", "plain"), ("single", "enhanced"), ("multi", "plain"), ("multi", "enhanced")):
-        generator = XingGenerator(Architecture(Scale(scale), Attention(attention), blocks=2, width=4)).eval()
-        plain = XingGenerator(Architecture(Scale.single, Attention.plain, blocks=2, width=4))
+        chosen = {"scale": Scale(scale), "attention": Attention(attention), "fusion": Fusion.dense}
+        generator = XingGenerator(XingGANSettings(**chosen, blocks=2, width=4)).eval()
+        plain = XingGenerator(xinggan(fusion=Fusion.dense, blocks=2, width=4))
         initialise_generator(plain, 0)
         generator.load_state_dict(plain.state_dict(), strict=False)
         outputs.append(generator(*inputs()))
@@ -73,23 +75,23 @@ def test_at_initialisation_all_attention_variants_are_the_same_function():
 
 @pytest.mark.parametrize(("height", "width"), [(128, 64), (64, 44), (36, 20), (16, 16), (20, 52)])
 def test_any_resolution_divisible_by_four_is_kept(height, width):
-    generator = XingGenerator(Architecture(blocks=1, width=4, candidates=1)).eval()
+    generator = XingGenerator(XingGANSettings(blocks=1, width=4, candidates=1)).eval()
     assert generator(*inputs(height, width)).shape == (2, 3, height, width)
 
 
 def test_a_resolution_that_does_not_fit_is_refused_with_what_is_accepted():
     with pytest.raises(ValueError, match="30x16: accepted are heights and widths divisible by 4"):
-        XingGenerator(Architecture(blocks=1, width=4))(*inputs(30, 16))
+        XingGenerator(XingGANSettings(blocks=1, width=4))(*inputs(30, 16))
 
 
-def test_all_wrong_numbers_of_an_architecture_are_named_at_once():
+def test_all_wrong_numbers_are_named_at_once():
     with pytest.raises(ValueError, match=r"blocks=0.*width=3.*candidates=0.*pyramid"):
-        Architecture(blocks=0, width=3, candidates=0, pyramid=()).check()
+        XingGANSettings(blocks=0, width=3, candidates=0, pyramid=())
 
 
 def test_untied_projections_give_each_attention_its_own():
-    tied = XingGenerator(Architecture(blocks=1, width=8))
-    untied = XingGenerator(Architecture(blocks=1, width=8, tie_projections=False))
+    tied = XingGenerator(XingGANSettings(blocks=1, width=8))
+    untied = XingGenerator(XingGANSettings(blocks=1, width=8, tie_projections=False))
     attention = untied.blocks[0].appearance_guided
     assert attention is not untied.blocks[0].shape_guided
     assert parameters(untied) - parameters(tied) == parameters(attention)
@@ -124,15 +126,21 @@ def test_shared_dropout_drops_in_parts_what_one_process_would_drop_in_all():
 
 @pytest.mark.parametrize("kind", ["market_appearance", "market_shape", "fashion_appearance"])
 def test_discriminator_reproduces_the_published_scores(shared, kind):
-    dataset, judged = kind.split("_")
+    dataset, looked_at = kind.split("_")
     weights = golden_weights(state_shapes(shared, f"xing_discriminator_{kind}_state.json"))
     norm = Norm.batch if dataset == "market" else Norm.instance
-    judge = Discriminator(APPEARANCE_INPUTS if judged == "appearance" else SHAPE_INPUTS, norm=norm).eval()
-    own = [name for name in judge.state_dict() if not name.endswith("num_batches_tracked")]
-    judge.load_state_dict(dict(zip(own, weights.values(), strict=True)), strict=False)
-    image = torch.rand(1, judge[0].in_channels, 64, 48, generator=torch.Generator().manual_seed(SALT + 1)) * 2 - 1
+    discriminator = Discriminator(APPEARANCE_INPUTS if looked_at == "appearance" else SHAPE_INPUTS, norm=norm).eval()
+    own = [name for name in discriminator.state_dict() if not name.endswith("num_batches_tracked")]
+    discriminator.load_state_dict(dict(zip(own, weights.values(), strict=True)), strict=False)
+    image = (
+        torch.rand(
+            1, (6 if looked_at == "appearance" else 21), 64, 48, generator=torch.Generator().manual_seed(SALT + 1)
+        )
+        * 2
+        - 1
+    )
     with torch.no_grad():
-        scores = judge(image)
+        scores = discriminator(image)
     if dataset == "market":
         scores = scores.sigmoid()
     golden = np.load(shared / "golden" / "xing_discriminator.npz")[kind]

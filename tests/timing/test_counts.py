@@ -10,9 +10,9 @@ from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.pocold import PoCoLD
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
 from baselines.trivial import CopySource
+from xinggan.model.adversarial import XingGAN
 from xinggan.model.method import Method
-from xinggan.model.switches import Architecture, Attention, Fusion
-from xinggan.model.xing import XingGAN
+from xinggan.model.switches import Attention, Fusion, XingGANSettings
 from xinggan.timing.counts import (
     attention_kernels,
     evaluations,
@@ -31,7 +31,7 @@ SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1}
 
 
 def test_multiply_accumulates_equal_a_hand_count_of_the_convolutions(people):
-    method = XingGAN(Architecture(blocks=1, width=4, candidates=1, attention=Attention.none, fusion=Fusion.concat))
+    method = XingGAN(XingGANSettings(blocks=1, width=4, candidates=1, attention=Attention.none, fusion=Fusion.concat))
     counted = 0
 
     def count(module, inputs, output):
@@ -87,7 +87,7 @@ def counted(method, people, batch=2):
 
 
 def test_evaluations_are_those_of_the_busiest_network_for_each_image(people):
-    assert evaluations(counted(XingGAN(Architecture(blocks=1, width=4)), people), 2) == 1
+    assert evaluations(counted(XingGAN(XingGANSettings(blocks=1, width=4)), people), 2) == 1
     assert evaluations(counted(CopySource(), people), 2) == 0
     assert evaluations(counted(VaeRoundtrip(vae_width=4, vae_factor=4), people), 2) == 1
 
@@ -111,13 +111,13 @@ def test_the_outermost_networks_of_a_latent_method_are_encoders_decoder_and_deno
 
 
 def test_looking_leaves_no_hooks_behind(people):
-    method = XingGAN(Architecture(blocks=1, width=4))
+    method = XingGAN(XingGANSettings(blocks=1, width=4))
     counted(method, people)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in method.modules())
 
 
 def test_parameters_are_those_that_generating_uses():
-    method = XingGAN(Architecture(blocks=1, width=4))
+    method = XingGAN(XingGANSettings(blocks=1, width=4))
     assert parameters(method) == sum(weights.numel() for weights in method.generator.parameters())
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from xinggan.model.generator import XingGenerator
-from xinggan.model.switches import Architecture
+from xinggan.model.switches import XingGANSettings
 from xinggan.training.ema import MovingAverage
 
 
@@ -23,7 +23,7 @@ def test_average_equals_the_recurrence():
 
 
 def test_weights_come_back_bit_for_bit_with_tied_attention_and_batch_statistics():
-    generator = XingGenerator(Architecture(blocks=2, width=4))
+    generator = XingGenerator(XingGANSettings(blocks=2, width=4))
     average = MovingAverage([generator], 0.5)
     before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     for parameter in generator.parameters():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from xinggan.model.switches import Architecture, LossWeights, Norm
-from xinggan.model.xing import XingGAN
+from xinggan.model.adversarial import XingGAN
+from xinggan.model.switches import Norm, XingGANSettings
 from xinggan.training.loop import Divergence, train
 from xinggan.training.settings import TrainingSettings
 from xinggan.training.stop import StopRequest
@@ -22,8 +22,8 @@ SETTINGS = TrainingSettings(
 
 
 def xing(**changes):
-    architecture = Architecture(blocks=1, width=4, candidates=2, pyramid=(1, 2), norm=Norm.instance)
-    return XingGAN(architecture, LossWeights(), history=3, **changes)
+    small = {"blocks": 1, "width": 4, "candidates": 2, "pyramid": (1, 2), "norm": Norm.instance, "history": 3}
+    return XingGAN(XingGANSettings(**small | changes))
 
 
 def weights(method):
@@ -115,7 +115,7 @@ def test_non_finite_loss_stops_with_step_name_and_pairs_and_saves_nothing_of_it(
             return losses | {"l1": losses["l1"] / 0} if step == 3 else losses
 
     settings = TrainingSettings(steps=6, decay_steps=0, batch=2, log_every=2, sample_every=0, checkpoint_every=2)
-    method = Broken(Architecture(blocks=1, width=4), LossWeights())
+    method = Broken(XingGANSettings(blocks=1, width=4))
     with pytest.raises(Divergence, match=r"step 3: l1 is inf.*pairs: \S+___\S+, \S+___\S+"):
         train(method, people, settings, tmp_path)
     (checkpoint,) = (tmp_path / "checkpoint").iterdir()

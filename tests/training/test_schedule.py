@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinggan.training.schedule import batch_indices, image_seeds, learning_rate_factor, step_seed
+from xinggan.training.generation import image_seeds
+from xinggan.training.schedule import batch_indices, learning_rate_factor, step_seed
 
 SEEDS = st.integers(0, 2**31)
 

@@ -1,131 +1,89 @@
-"""Adversarial training as PATN published it and XingGAN took it over: one procedure for many generators.
+"""XingGAN as a method, and the adversarial training that it took over from PATN: one procedure for several generators.
 
 Generator, appearance and shape discriminator are updated in this order, on the losses of XingGAN's section 3.5 (ECCV
-2020) and PATN's section 3.3 (CVPR 2019). The methods differ in their generator and in the losses' weights.
+2020) and PATN's section 3.3 (CVPR 2019). XingGAN, PATN and BiGraphGAN differ in their generator and loss weights.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import pose_maps
-from xinggan.data.settings import PoseMap
+from xinggan.model.blocks import ConvBlock, CrossingBlock, Encoder
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
-from xinggan.model.generator import initialise_generator
+from xinggan.model.fusion import AttentionHead, ImageDecoder
+from xinggan.model.generator import XingGenerator, initialise_generator
 from xinggan.model.losses import HistoryPool, PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import Discriminators, LossWeights, Norm
+from xinggan.model.switches import Discriminators, TransferSettings, XingGANSettings
 
 
 class PoseTransferGAN(Method):
-    """A method around a generator that is called as generator(source, source_pose_maps, target_pose_maps).
-
-    A base class between `Method` and the methods, though the suite has no other: a training object that a method
-    held would need that method's optimisers, precision and processes for every line it runs, and each method would
-    pass four calls on to it. A subclass only builds its generator; its name and parameters are what a yaml file sees.
-    """
+    """A method around a generator that is called as generator(source, source_pose_maps, target_pose_maps)."""
 
     averaged = ("generator",)
+    checkpointed: tuple[type[nn.Module], ...] = (Encoder, ConvBlock, ImageDecoder, AttentionHead)
 
-    def __init__(
-        self,
-        generator: nn.Module,
-        losses: LossWeights,
-        discriminators: str,
-        width: int,
-        norm: Norm,
-        dropout: float,
-        learning_rate: float,
-        history: int,
-        pose_map: PoseMap,
-        pose_sigma: float,
-        seed: int,
-    ):
-        """width, norm, dropout: of the discriminators. history: images a pool. pose_sigma: pixels."""
+    def __init__(self, generator: nn.Module, settings: TransferSettings):
         super().__init__()
-        self.losses = losses
-        self.pose_map, self.pose_sigma = pose_map, pose_sigma
+        self.settings = s = settings
         self.generator = generator
-        initialise_generator(self.generator, seed)
-        self.judges = nn.ModuleDict()  # "appearance", "shape"
-        if self.losses.adversarial:
+        initialise_generator(self.generator, s.seed)
+        self.discriminators = nn.ModuleDict()  # "appearance", "shape"
+        if s.losses.adversarial:
             with torch.random.fork_rng(devices=[]):  # the library's default initialisation, but from our seed
-                torch.manual_seed(seed + 1)
-                if discriminators in (Discriminators.both, Discriminators.appearance):
-                    self.judges["appearance"] = Discriminator(APPEARANCE_INPUTS, width, norm, dropout)
-                if discriminators in (Discriminators.both, Discriminators.shape):
-                    self.judges["shape"] = Discriminator(SHAPE_INPUTS, width, norm, dropout)
-        self.pools = nn.ModuleDict({name: HistoryPool(history) for name in self.judges})
+                torch.manual_seed(s.seed + 1)
+                if s.discriminators in (Discriminators.both, Discriminators.appearance):
+                    self.discriminators["appearance"] = Discriminator(APPEARANCE_INPUTS, s.width, s.norm, s.dropout)
+                if s.discriminators in (Discriminators.both, Discriminators.shape):
+                    self.discriminators["shape"] = Discriminator(SHAPE_INPUTS, s.width, s.norm, s.dropout)
+        self.pools = nn.ModuleDict({name: HistoryPool(s.history) for name in self.discriminators})
         # In a list, so that the frozen network's weights stay out of this method's checkpoints.
-        self._perceptual = [PerceptualLoss(self.losses.perceptual_network)] if self.losses.perceptual else []
-        self.networks = {str(losses.perceptual_network): loss.sha256 for loss in self._perceptual}
+        self._perceptual = [PerceptualLoss(s.losses.perceptual_network)] if s.losses.perceptual else []
+        self.networks = {str(s.losses.perceptual_network): loss.sha256 for loss in self._perceptual}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimisers["generator"] = adam(self.generator.parameters(), learning_rate)
-        for name, judge in self.judges.items():
-            self.optimisers[name] = adam(judge.parameters(), learning_rate)
+        self.optimisers["generator"] = adam(self.generator.parameters(), s.learning_rate)
+        for name, discriminator in self.discriminators.items():
+            self.optimisers[name] = adam(discriminator.parameters(), s.learning_rate)
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """Generator first, then each discriminator on this batch's images (or older ones from its pool)."""
-        source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)
-        source_maps, target_maps = self._maps(batch.source_pose, source), self._maps(batch.target_pose, source)
+        source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)  # [B, 3, H, W]
+        source_maps, target_maps = self.pose_maps(batch.source_pose, source), self.pose_maps(batch.target_pose, source)
         conditions = {"appearance": source, "shape": target_maps}
 
+        self.discriminators.requires_grad_(False)  # the generator's update needs no gradient of their weights
         with self.autocast():
             generated = self.generator(source, source_maps, target_maps)  # [B, 3, H, W]
-        terms, gradient = self._judged(generated, target, conditions)
-        terms["gradient_generator"] = self.update("generator", generated, gradient)
+            terms = self.generator_losses(generated, target, conditions)
+        terms["gradient_generator"] = self.update("generator", torch.stack(list(terms.values())).sum())
+        self.discriminators.requires_grad_(True)
 
         generated = generated.detach().float()
-        for name, judge in self.judges.items():
+        for name, discriminator in self.discriminators.items():
             fake = self._from_history(name, torch.cat([generated, conditions[name]], dim=1))
             with self.autocast():
-                real_scores = judge(torch.cat([target, conditions[name]], dim=1))
-                fake_scores = judge(fake)
-                kind = self.losses.adversarial_kind
+                real_scores = discriminator(torch.cat([target, conditions[name]], dim=1))
+                fake_scores = discriminator(fake)
+                kind = self.settings.losses.adversarial_kind
                 wrong = adversarial_loss(real_scores, True, kind) + adversarial_loss(fake_scores, False, kind)
-                loss = self.losses.adversarial * wrong / 2
+                loss = self.settings.losses.adversarial * wrong / 2
             terms[f"gradient_{name}"] = self.update(name, loss)
             terms[f"discriminator_{name}"] = loss
         return {name: term.detach() for name, term in terms.items()}
 
-    def _judged(
-        self, generated: Tensor, target: Tensor, conditions: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """The generator's losses, [] each, and the gradient of their sum at the generated images, [B, 3, H, W].
-
-        What one network keeps for its gradient is gone before the next one judges.
-        """
-        leaf = generated.detach().requires_grad_()
-        image = leaf.view_as(leaf)  # the counter of operations hooks modules' inputs, and may not hook a leaf
-        terms: dict[str, Tensor] = {}
-        gradients: list[Tensor] = []
-        for name, term in self._generator_terms(image, target, conditions):
-            terms[name] = term.detach()
-            gradients += torch.autograd.grad(term, leaf)
-        if not terms:
-            raise ValueError("losses: every weight is 0 and no discriminator is left, so there is nothing to train for")
-        return terms, sum(reversed(gradients[:-1]), gradients[-1])  # in the order in which autograd would add them
-
-    def _generator_terms(
-        self, generated: Tensor, target: Tensor, conditions: dict[str, Tensor]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Name and value of each, computed when it is asked for."""
-        weights = self.losses
+    def generator_losses(self, generated: Tensor, target: Tensor, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of the generator's loss (XingGAN, section 3.5), [] each; images [B, 3, H, W]."""
+        weights, terms = self.settings.losses, {}
         if weights.l1:
-            yield "l1", weights.l1 * nn.functional.l1_loss(generated.float(), target)
+            terms["l1"] = weights.l1 * nn.functional.l1_loss(generated.float(), target)
         if weights.perceptual:
-            with self.autocast():
-                perceptual = weights.perceptual * self._perceptual[0](generated, target)
-            yield "perceptual", perceptual
-        for name, judge in self.judges.items():
-            judge.requires_grad_(False)  # the generator's update needs no gradient of the judge's weights
-            with self.autocast():
-                scores = judge(torch.cat([generated, conditions[name]], dim=1))
-                fooled = adversarial_loss(scores, True, weights.adversarial_kind)
-            yield f"adversarial_{name}", weights.adversarial * fooled / len(self.judges)
-            judge.requires_grad_(True)
+            terms["perceptual"] = weights.perceptual * self._perceptual[0](generated, target)
+        for name, discriminator in self.discriminators.items():
+            scores = discriminator(torch.cat([generated, conditions[name]], dim=1))
+            fooled = adversarial_loss(scores, True, weights.adversarial_kind)
+            terms[f"adversarial_{name}"] = weights.adversarial * fooled / len(self.discriminators)
+        return terms
 
     def _from_history(self, name: str, fake: Tensor) -> Tensor:
         """The pool sees the global batch, so that several processes hold the same pool as one would."""
@@ -137,13 +95,24 @@ class PoseTransferGAN(Method):
         """See `Method.generate`. These generators have no noise input, so the seeds change nothing."""
         image = images_to_float(source)
         with self.autocast():
-            generated = self.generator(image, self._maps(source_pose, image), self._maps(target_pose, image))
+            generated = self.generator(image, self.pose_maps(source_pose, image), self.pose_maps(target_pose, image))
         return generated.float()
 
-    def _maps(self, poses: Tensor, image: Tensor) -> Tensor:
-        return pose_maps(poses, image, self.pose_map, self.pose_sigma)
+    def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
+        """Maps [B, 18, H, W] of poses [B, 18, 3], in the size of images [B, 3, H, W]."""
+        return pose_maps(poses, image, self.settings.pose_map, self.settings.pose_sigma)
 
     def _apply(self, change, recurse: bool = True):
         for loss in self._perceptual:
             loss._apply(change)  # moves to a device with the rest
         return super()._apply(change, recurse)
+
+
+class XingGAN(PoseTransferGAN):
+    """XingGAN++ as the defaults stand; the settings switch its components (see `xinggan.model.switches`)."""
+
+    checkpointed = (*PoseTransferGAN.checkpointed, CrossingBlock)
+
+    def __init__(self, settings: XingGANSettings | None = None):
+        settings = settings or XingGANSettings()
+        super().__init__(XingGenerator(settings), settings)

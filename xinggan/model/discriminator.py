@@ -1,10 +1,9 @@
-"""The two discriminators of XingGAN (ECCV 2020, section 3.4): one judges appearance, the other shape."""
+"""The two discriminators of XingGAN (ECCV 2020, section 3.4): one looks at appearance, the other at shape."""
 
 from torch import Tensor, nn
 
 from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import ConvBlock, Encoder
-from xinggan.model.chain import Chain
 
 APPEARANCE_INPUTS = 3 + 3  # generated and source image
 SHAPE_INPUTS = 3 + len(JOINTS)  # generated image and target pose maps
@@ -18,16 +17,16 @@ class ResidualBlock(nn.Module):
         self.block = ConvBlock(channels, channels, norm, dropout, last_norm=True)
 
     def forward(self, features: Tensor) -> Tensor:
+        """features: [B, C, h, w]."""
         return features + self.block(features)
 
 
-class Discriminator(Chain):
+class Discriminator(nn.Sequential):
     """Image beside its condition [B, inputs, H, W] -> score map [B, 4 * width, H/4, W/4], before any sigmoid.
 
     The published discriminators have no last convolution: each of the 256 channels is a score.
     """
 
     def __init__(self, inputs: int, width: int = 64, norm: str = "batch", dropout: float = 0.5, blocks: int = 3):
-        channels = 4 * width
-        residual = [ResidualBlock(channels, norm, dropout) for _ in range(blocks)]
-        super().__init__(*Encoder(inputs, width, norm), *residual)
+        residual = [ResidualBlock(4 * width, norm, dropout) for _ in range(blocks)]
+        super().__init__(Encoder(inputs, width, norm), *residual)

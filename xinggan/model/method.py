@@ -1,15 +1,17 @@
 """`Method`, what the trainer, the metrics and the timing know of any way to generate a person in a pose.
 
-A new method is a subclass in one Python file and one yaml file that names it; see `xinggan.model.xing` for the fullest
-example and `baselines.trivial` for the shortest.
+A new method is a subclass in one Python file and one yaml file that names it; see `xinggan.model.adversarial` for the
+fullest example and `baselines.trivial` for the shortest.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xinggan.data.batch import PosePair
 from xinggan.distributed import Processes
@@ -23,9 +25,11 @@ class Method(nn.Module):
 
     `optimisers` (name -> optimiser) belong to the method, their learning rates follow the trainer's schedule.
     `averaged` names the submodules that `generate` uses: their exponential moving average is what is evaluated.
+    `checkpointed` names the kinds of module whose activations `checkpoint_activations` computes again.
     """
 
     averaged: tuple[str, ...] = ()
+    checkpointed: tuple[type[nn.Module], ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,21 +63,34 @@ class Method(nn.Module):
         device = next((p.device.type for p in self.parameters()), "cpu")
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def update(self, optimiser: str, loss: Tensor, gradient: Tensor | None = None) -> Tensor:
+    def update(self, optimiser: str, loss: Tensor) -> Tensor:
         """One step of the named optimiser down `loss`, whose gradient is averaged over all processes.
 
-        Or down a loss that was computed from a result, given as `loss`, when its `gradient` there is known. Returns the
-        gradient's norm, [] on the device, so that the trainer notices one that is not finite.
+        Returns the gradient's norm, [] on the device, so that the trainer notices one that is not finite.
         """
         chosen = self.optimisers[optimiser]
         chosen.zero_grad(set_to_none=True)
-        loss.backward(gradient)
+        loss.backward()
         parameters = [p for group in chosen.param_groups for p in group["params"] if p.grad is not None]
         self.processes.average_gradients(parameters)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         chosen.step()
         chosen.zero_grad(set_to_none=True)  # at once: what comes next may need the memory
         return norm
+
+    def checkpoint_activations(self) -> None:
+        """Keep no activations inside modules of the `checkpointed` kinds in training: backward computes them again.
+
+        Losses, gradients, random numbers and BatchNorm statistics stay what they are. Of kinds within one another
+        only the outermost counts. Raises ValueError for a method that names none.
+        """
+        if not self.checkpointed:
+            raise ValueError(f"training.checkpoint_activations: {type(self).__name__} has no modules that allow it")
+        inside: set[nn.Module] = set()
+        for module in self.modules():
+            if isinstance(module, self.checkpointed) and module not in inside:
+                inside.update(module.modules())
+                module.forward = partial(_recomputed, module, module.forward)
 
     def scale_learning_rates(self, factor: float) -> None:
         """Set every learning rate to its initial value times `factor`."""
@@ -89,6 +106,32 @@ class Method(nn.Module):
         """Restore `training_state()`."""
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state[name])
+
+
+def _recomputed(module: nn.Module, forward, *inputs, **named):
+    """forward(*inputs), whose activations are dropped and computed again for the gradient."""
+    if not (module.training and torch.is_grad_enabled()):
+        return forward(*inputs, **named)
+    contexts = partial(_contexts, module)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **named)
+
+
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return nullcontext(), _statistics_kept(module)
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Within it BatchNorm uses the batch's statistics as in training, but does not update its running ones."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Adam:

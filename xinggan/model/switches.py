@@ -1,24 +1,28 @@
-"""The component switches of XingGAN++ and which of their combinations make sense. Imports nothing heavy.
+"""The component switches of XingGAN++, and the settings that shape and train it. Imports nothing heavy.
 
-The first choice of each is the default: all the defaults together are XingGAN++ (TPAMI 2025), and
+The first choice of each switch is the default: all the defaults together are XingGAN++ (TPAMI 2025), and
 `scale=single attention=plain fusion=coattention` is XingGAN (ECCV 2020).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
+
+from xinggan.data.settings import PoseMap
 
 
 class Scale(StrEnum):
-    """Over which positions of the guiding code a query attends."""
+    """Over which regions of the guiding code a query attends."""
 
-    multi = "multi"  # pyramid-pooled keys and values (MSA, MAS)
+    multi = "multi"  # the bins of a pyramid of grids (MSA, MAS)
     single = "single"  # all positions (SA, AS)
 
 
 class Attention(StrEnum):
-    """What happens to the correlation matrix before its softmax."""
+    """What refines the correlation matrix before its softmax."""
 
-    enhanced = "enhanced"  # the EA module lets correlation vectors agree with one another
+    enhanced = "enhanced"  # an inner attention between correlation vectors (EA)
     plain = "plain"  # nothing
     none = "none"  # no cross-attention at all: the two codes meet only in the convolutions
 
@@ -40,7 +44,7 @@ class Branches(StrEnum):
 
 
 class Discriminators(StrEnum):
-    """Which discriminators judge the generated image."""
+    """Which discriminators the generator is trained against."""
 
     both = "both"
     appearance = "appearance"  # generated beside source image
@@ -49,21 +53,27 @@ class Discriminators(StrEnum):
 
 
 class Norm(StrEnum):
+    """Normalisation of generator and discriminators."""
+
     batch = "batch"  # Market-1501
     instance = "instance"  # DeepFashion, without affine parameters
 
 
 class AdversarialLoss(StrEnum):
-    bce = "bce"  # Market-1501
+    """The adversarial loss."""
+
+    bce = "bce"  # Market-1501: binary cross-entropy
     lsgan = "lsgan"  # DeepFashion: least squares
 
 
 class PerceptualNetwork(StrEnum):
+    """The frozen network that the perceptual loss compares features of."""
+
     embedded = "embedded"  # trained on synthetic people, committed with the suite
     vgg19 = "vgg19"  # relu1_2 of ImageNet's VGG19, as published; needs its weight file
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LossWeights:
     """lambda_GAN, lambda_L1 and lambda_per with the kinds of their terms; a weight of 0 leaves the term out."""
 
@@ -73,54 +83,94 @@ class LossWeights:
     adversarial_kind: AdversarialLoss = AdversarialLoss.bce
     perceptual_network: PerceptualNetwork = PerceptualNetwork.embedded
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a weight that is negative or not finite."""
+        refuse(
+            f"losses.{key}={getattr(self, key):g}: accepted is 0 (the term is left out) or more"
+            for key in ("adversarial", "l1", "perceptual")
+            if not 0 <= getattr(self, key) < inf
+        )
 
-@dataclass(frozen=True)
-class Architecture:
-    """Every choice that shapes the generator; `check` says what does not fit together."""
+
+@dataclass(kw_only=True)
+class TransferSettings:
+    """What XingGAN, PATN and BiGraphGAN have in common: encoders, blocks, discriminators, losses, optimisation."""
+
+    width: int = 64  # channels of the first encoder layer; the codes have 4 * width
+    blocks: int = 9  # T, the stages between encoders and decoder
+    norm: Norm = Norm.batch
+    dropout: float = 0.5
+    discriminators: Discriminators = Discriminators.both
+    losses: LossWeights = field(default_factory=LossWeights)
+    learning_rate: float = 2e-4  # of Adam, betas (0.5, 0.999)
+    history: int = 50  # generated images in each discriminator's pool
+    pose_map: PoseMap = PoseMap.gaussian
+    pose_sigma: float = 6.0  # of a joint's Gaussian, pixels
+    seed: int = 0  # of the initial weights
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming every setting that is out of range or has nothing to act on."""
+        refuse(self.reasons())
+
+    def reasons(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = []
+        if not 1 <= self.blocks <= 64:
+            found.append(f"blocks={self.blocks}: accepted are 1 to 64")
+        if self.width < 4 or self.width % 2:
+            found.append(f"width={self.width}: accepted are even numbers from 4")
+        if not 0 <= self.dropout < 1:
+            found.append(f"dropout={self.dropout}: accepted is 0 up to, not including, 1")
+        if self.history < 0:
+            found.append(f"history={self.history}: accepted is 0 or more")
+        for key in ("learning_rate", "pose_sigma"):
+            if not 0 < getattr(self, key) < inf:
+                found.append(f"{key}={getattr(self, key):g}: accepted is more than 0")
+        adversarial = self.losses.adversarial and self.discriminators != Discriminators.none
+        if not (adversarial or self.losses.l1 or self.losses.perceptual):
+            found.append("losses: every weight is 0 or has no discriminator, so there is nothing to train for")
+        return found
+
+
+@dataclass(kw_only=True)
+class XingGANSettings(TransferSettings):
+    """Every switch of XingGAN++; see `xinggan` for the settings of XingGAN."""
 
     scale: Scale = Scale.multi
     attention: Attention = Attention.enhanced
     fusion: Fusion = Fusion.dense
     branches: Branches = Branches.both
-    blocks: int = 9
-    width: int = 64  # channels of the first encoder layer; the codes have 4 * width
-    norm: Norm = Norm.batch
-    dropout: float = 0.5
+    pyramid: tuple[int, ...] = (1, 3, 6, 8)  # bins along the shorter side of each of the pyramid's grids
     candidates: int = 10  # RGB candidates a branch
     tie_projections: bool = True  # SA and AS share query, key, value and gamma, as in the published code
-    pyramid: tuple[int, ...] = (1, 3, 6, 8)  # bins along the shorter side, one number a level
 
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Of the pyramid; none with one scale."""
-        return tuple(self.pyramid) if self.scale == Scale.multi else ()
-
-    def check(self) -> None:
-        """Raise ValueError naming every switch whose value is out of range or has nothing to act on."""
-        reasons = []
-        if self.attention == Attention.none and self.scale == Scale.single:
-            reasons.append(
-                "scale=single has nothing to act on when attention=none: leave scale out, or choose attention"
-            )
-        if self.attention == Attention.none and not self.tie_projections:
-            reasons.append("tie_projections=false has nothing to act on when attention=none")
+    def reasons(self) -> list[str]:
+        """As of `TransferSettings`, with the switches that do not fit together."""
+        found, without = super().reasons(), self.attention == Attention.none
+        if without and self.scale == Scale.single:
+            found.append("scale=single has nothing to act on when attention=none: leave scale out, or choose attention")
+        if without and not self.tie_projections:
+            found.append("tie_projections=false has nothing to act on when attention=none")
         if self.branches != Branches.both and not self.tie_projections:
-            reasons.append(
-                f"tie_projections=false has nothing to act on when branches={self.branches}: there is one attention"
-            )
-        if self.attention == Attention.none and self.branches == Branches.appearance:
-            reasons.append("attention=none with branches=appearance: the target pose would never reach the image")
-        if not 1 <= self.blocks <= 64:
-            reasons.append(f"blocks={self.blocks}: accepted are 1 to 64")
-        if self.width < 4 or self.width % 2:
-            reasons.append(f"width={self.width}: accepted are even numbers from 4")
-        if not 0 <= self.dropout < 1:
-            reasons.append(f"dropout={self.dropout}: accepted is 0 up to, not including, 1")
+            only = f"branches={self.branches}: there is one attention"
+            found.append(f"tie_projections=false has nothing to act on when {only}")
+        if without and self.branches == Branches.appearance:
+            found.append("attention=none with branches=appearance: the target pose would never reach the image")
         if self.candidates < 1:
-            reasons.append(f"candidates={self.candidates}: accepted is 1 or more")
+            found.append(f"candidates={self.candidates}: accepted is 1 or more")
         if self.scale == Scale.multi and (not self.pyramid or min(self.pyramid) < 1):
-            reasons.append(
-                f"pyramid={list(self.pyramid)}: accepted is a list of bin counts from 1, such as [1, 3, 6, 8]"
-            )
-        if reasons:
-            raise ValueError("; ".join(reasons))
+            accepted = "a list of bin counts from 1, such as [1, 3, 6, 8]"
+            found.append(f"pyramid={list(self.pyramid)}: accepted is {accepted}")
+        return found
+
+
+def xinggan(**changes) -> XingGANSettings:
+    """Settings of XingGAN (ECCV 2020), with `changes`."""
+    switches = {"scale": Scale.single, "attention": Attention.plain, "fusion": Fusion.coattention}
+    return XingGANSettings(**switches | changes)
+
+
+def refuse(reasons: Iterable[str]) -> None:
+    """Raise ValueError with all the reasons in one message, if there are any."""
+    if found := list(reasons):
+        raise ValueError("; ".join(found))

@@ -24,7 +24,8 @@ from xinggan.model.method import Method
 from xinggan.timing import counts
 from xinggan.timing import device as clock
 from xinggan.timing.scenario import Scenario, Task
-from xinggan.training.schedule import batch_indices, image_seeds, learning_rate_factor, step_seed
+from xinggan.training.generation import image_seeds
+from xinggan.training.schedule import batch_indices, learning_rate_factor, step_seed
 
 STAGES = 4  # a method may train in stages of different cost: a step is looked at in the middle of each quarter
 WARM_UP_CALLS = 3

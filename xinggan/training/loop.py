@@ -11,13 +11,13 @@ from torch import Tensor
 from xinggan.data.packed import PackedDataset
 from xinggan.distributed import Processes
 from xinggan.files import write_atomically
-from xinggan.generate import generate_pairs
 from xinggan.metrics.similarity import l1, ssim
 from xinggan.model.method import Method
 from xinggan.pictures import comparison_grid, save_png
 from xinggan.progress import Progress
 from xinggan.training.checkpoint import load_checkpoint, save_checkpoint
 from xinggan.training.ema import MovingAverage
+from xinggan.training.generation import generate_pairs
 from xinggan.training.schedule import batch_indices, learning_rate_factor, step_seed
 from xinggan.training.settings import TrainingSettings
 from xinggan.training.stop import StopRequest
@@ -56,6 +56,8 @@ def train(
     method.planned_steps, method.train_split = settings.steps, data.train
     stop = stop or StopRequest()
     pairs = len(data.train)
+    if settings.checkpoint_activations:
+        method.checkpoint_activations()
     average = MovingAverage([getattr(method, name) for name in method.averaged], settings.ema)
 
     start = 0

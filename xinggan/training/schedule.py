@@ -24,12 +24,6 @@ def step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def image_seeds(seed: int, pairs: np.ndarray) -> np.ndarray:
-    """One seed for each test pair's image, int64 [n]: the same pair has the same seed in every batch."""
-    states = [np.random.SeedSequence([seed, int(pair), 1]).generate_state(1, np.uint64)[0] >> 1 for pair in pairs]
-    return np.array(states, dtype=np.int64)
-
-
 def learning_rate_factor(step: int, steps: int, decay_steps: int) -> float:
     """1, then linearly down over the last `decay_steps` so that the step after the last would have 0."""
     return min(1.0, (steps - step) / max(decay_steps, 1))

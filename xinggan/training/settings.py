@@ -14,6 +14,7 @@ class TrainingSettings:
     log_every: int = 10
     sample_every: int = 200  # sample grid and evaluation point; 0: none
     checkpoint_every: int = 200
+    checkpoint_activations: bool = False  # less memory: backward computes activations of blocks a second time
 
     def check(self) -> None:
         """Raise ValueError naming every number that is out of range."""

@@ -10,7 +10,7 @@ from ablations.config import compose
 from baselines.diffusion.autoencoder import make_autoencoder
 from baselines.diffusion.pocold import PoCoLD
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
-from xinggan.generate import generate_pairs
+from xinggan.training.generation import generate_pairs
 
 pytest.importorskip("diffusers")
 

@@ -10,7 +10,7 @@ from method_promises import assert_images_do_not_depend_on_their_batch, assert_r
 
 from ablations.config import compose
 from baselines.gan.patn import PATN, PatnGenerator, TransferBlock, from_published, load_published
-from xinggan.model.published_state import PublishedMismatch
+from xinggan.model.published import PublishedMismatch
 from xinggan.model.switches import LossWeights, Norm
 
 
@@ -57,7 +57,7 @@ def test_a_file_that_does_not_fit_is_refused_with_every_name(shared):
         from_published(state)
     lines = str(refusal.value).splitlines()
     assert lines[1:] == [
-        "  missing (our names): blocks.2.shape.4.weight",
+        "  missing (our names): blocks.2.shape.6.weight",
         "  unexpected: model.att.0.gamma, model.stream1_up.0.running_mean",
         "  mis-shaped: decoder.1.running_mean (4,) instead of (128,)",
     ]

@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from xinggan.attention_file import AttentionMaps, read_attention, write_attention
+from xinggan.model.attention_maps import AttentionMaps, read_attention, write_attention
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_files_that_are_none_are_refused_and_nothing_is_unpickled(tmp_path, monk
     np.savez(path, weights=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="pickle"):
         read_attention(path)
-    monkeypatch.setattr("xinggan.attention_file.LARGEST_BYTES", 1000)
+    monkeypatch.setattr("xinggan.model.attention_maps.LARGEST_BYTES", 1000)
     np.savez_compressed(path, weights=np.zeros(2000))
     with pytest.raises(ValueError, match="unpack to more than"):
         read_attention(path)
