@@ -132,7 +132,7 @@ def test_the_configuration_has_the_published_weights_and_builds_the_method():
         assert config.method.image_fusion is fused
     smoke = instantiate(compose(["method=bigraph", "preset=smoke", "losses.l1=7"]).method)
     assert (len(smoke.generator.blocks), smoke.losses.l1) == (2, 7)
-    assert BiGraph(width=4, blocks=1).losses == LossWeights(adversarial=5, l1=10, perceptual=10)
+    assert BiGraph(width=4, blocks=1).settings.losses == LossWeights(adversarial=5, l1=10, perceptual=10)
 
 
 def test_numbers_out_of_range_are_refused_together():

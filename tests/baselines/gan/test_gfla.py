@@ -77,7 +77,7 @@ def test_the_flow_estimator_is_trained_first_and_alone(people):
 
 
 def test_losses_are_weighted_as_set(people):
-    method = gfla(losses=LossWeights(2, 3, 5, "lsgan"), style=7)
+    method = gfla(losses=LossWeights(adversarial=2, l1=3, perceptual=5, adversarial_kind="lsgan"), style=7)
     batch, seeds = people.train.batch(range(4)), torch.zeros(4, dtype=torch.int64)
     generated = method.generate(batch.source_image, batch.source_pose, batch.target_pose, seeds)
     target, look = images_to_float(batch.target_image), PerceptualLoss().features
