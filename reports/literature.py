@@ -1,8 +1,8 @@
 """Published numbers beside measured ones: reports/literature.csv, a row a number with its protocol, status and source.
 
 Two numbers of one name are comparable only on the same data set, at the same resolution, under the same protocol. Such
-a row may stand in a ranking with measured ones; any other is listed apart, with the reason. `fid_train` is what GFLA's
-tables call FID: its reference are the training images.
+a row may stand in a ranking with measured ones; any other is listed apart, with the reason. `fid_imagenet` is what the
+tables of GFLA, PIDM and CFLD call FID.
 """
 
 import csv

@@ -15,6 +15,7 @@ NETWORKS = {
     "vgg": "VGG16, the backbone of LPIPS (vgg)",
     "squeeze": "SqueezeNet 1.1, the backbone of LPIPS (squeeze)",
     "inception": "Inception 2015-12-05, the network of FID, IS, KID, precision and recall",
+    "inception-imagenet": "torchvision's Inception-v3, the network of fid_imagenet (tables of GFLA, PIDM and CFLD)",
 }
 
 
@@ -43,7 +44,12 @@ def source_of(network: str) -> str:
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
         return URL_INCEPTION_V3
-    enums = {"alex": models.AlexNet_Weights, "vgg": models.VGG16_Weights, "squeeze": models.SqueezeNet1_1_Weights}
+    enums = {
+        "alex": models.AlexNet_Weights,
+        "vgg": models.VGG16_Weights,
+        "squeeze": models.SqueezeNet1_1_Weights,
+        "inception-imagenet": models.Inception_V3_Weights,
+    }
     if network not in enums:
         raise ValueError(f"unknown feature network {network!r}; known are {', '.join(NETWORKS)}")
     return enums[network].IMAGENET1K_V1.url

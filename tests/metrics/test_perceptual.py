@@ -1,6 +1,7 @@
 """LPIPS equals its authors' numbers, and a missing network is a reason, not an exception in the middle of a run."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -11,19 +12,33 @@ from xinggan.metrics.perceptual import open_lpips
 from xinggan.weights_files import MetricUnavailable
 
 
-def test_lpips_of_the_authors_example_images(shared, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(shared / "weights" / "torch_home"))
-    lpips = open_lpips("squeeze")
-    images = [
-        torch.from_numpy(np.array(Image.open(shared / "golden" / f"ex_{name}.png"))).permute(2, 0, 1)
-        for name in ("ref", "p0", "p1")
-    ]
-    distances = lpips(torch.stack([images[0], images[0]]), torch.stack(images[1:]))
+def read(path) -> torch.Tensor:
+    """An image file as uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def squeeze(shared):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(shared / "weights" / "torch_home"))
+        return open_lpips("squeeze")
+
+
+def test_lpips_of_the_authors_example_images(shared, squeeze):
+    reference, *others = (read(shared / "golden" / f"ex_{name}.png") for name in ("ref", "p0", "p1"))
+    distances = squeeze(torch.stack([reference, reference]), torch.stack(others))
     assert distances.tolist() == pytest.approx([0.711, 0.148], abs=6e-4)
     weights = next((shared / "weights" / "torch_home").rglob("squeezenet*.pth"))
-    assert lpips.weights["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert lpips.weights["weights_file"] == weights.name
-    assert len(lpips.weights["distance_sha256"]) == 64
+    assert squeeze.weights["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert squeeze.weights["weights_file"] == weights.name
+    assert len(squeeze.weights["distance_sha256"]) == 64
+
+
+def test_lpips_of_photographs_is_that_of_the_published_evaluation(shared, squeeze):
+    pairs = json.loads((shared / "golden" / "cfld_metrics.json").read_text())["pairs"][:8]
+    folder = next((shared / "data").glob("*/test"))
+    images = (torch.stack([read(folder / pair[role]) for pair in pairs]) for role in ("source", "target"))
+    assert squeeze(*images).tolist() == pytest.approx([pair["lpips_squeeze"] for pair in pairs], abs=1e-5)
 
 
 @pytest.mark.parametrize(("network", "file"), [("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")])

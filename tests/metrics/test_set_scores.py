@@ -1,8 +1,12 @@
 """Metrics of sets agree with closed forms and with torch-fidelity called the usual way; features come from the file."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from golden import SALT, golden_weights, state_shapes
+from PIL import Image
 from scipy.linalg import sqrtm
 from torch.utils.data import Dataset
 
@@ -15,6 +19,7 @@ from xinggan.metrics.set_scores import (
     inception_score,
     kernel_distance,
     open_embedded,
+    open_imagenet_inception,
     open_inception,
     precision_and_recall,
 )
@@ -170,3 +175,40 @@ def test_missing_and_wrong_weights_are_reasons_that_name_the_file(tmp_path, monk
     torch.save({"fc.weight": torch.zeros(2)}, path)
     with pytest.raises(MetricUnavailable, match="does not hold the weights"):
         open_inception()
+
+
+@pytest.fixture(scope="module")
+def imagenet_network(shared, tmp_path_factory):
+    """torchvision's Inception with golden weights in place of ImageNet's."""
+    home = tmp_path_factory.mktemp("torch_home")
+    path = home / "hub" / "checkpoints" / "inception_v3_google-0cc3c7bd.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(golden_weights(state_shapes(shared, "inception_state.json"), scale=0.3), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(home))
+        return open_imagenet_inception()
+
+
+def test_imagenet_features_are_those_of_the_published_programs(shared, imagenet_network):
+    golden = np.load(shared / "golden" / "inception_features.npz")
+    g = torch.Generator().manual_seed(SALT)
+    fine = torch.randint(0, 256, (4, 3, 256, 176), generator=g)
+    coarse = torch.randint(0, 256, (4, 3, 16, 11), generator=g).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    pair = json.loads((shared / "golden" / "cfld_metrics.json").read_text())["pairs"][0]
+    folder = next((shared / "data").glob("*/test"))
+    photographs = [np.array(Image.open(folder / pair[role]).convert("RGB")) for role in ("source", "target")]
+    with torch.inference_mode():
+        seeded = [imagenet_network.look(images.to(torch.uint8))[0] for images in (fine, coarse)]
+        pooled = imagenet_network.look(torch.from_numpy(np.stack(photographs)).permute(0, 3, 1, 2))[0]
+    assert np.abs(torch.cat(seeded).numpy() - golden["seeded"]).max() < 1e-4
+    assert np.abs(pooled[:, ::8].numpy() - np.stack([golden["generated"][0], golden["target"][0]])).max() < 1e-4
+
+
+def test_frechet_distances_are_those_of_the_published_programs(shared):
+    golden = json.loads((shared / "golden" / "cfld_metrics.json").read_text())
+    g = torch.Generator().manual_seed(SALT + 2)
+    a, m, b, n = (torch.randn(shape, generator=g).double() for shape in ((500, 64), (64, 64), (400, 64), (64, 64)))
+    assert frechet_distance(a @ m / 8, b @ n / 8 + 0.5) == pytest.approx(golden["frechet_seeded_64"], rel=1e-8)
+    features = np.load(shared / "golden" / "inception_features.npz")
+    pairs = [torch.from_numpy(features[name][:, ::8]).double() for name in ("generated", "target")]
+    assert frechet_distance(*pairs) == pytest.approx(golden["frechet_pairs_32"], rel=1e-5)

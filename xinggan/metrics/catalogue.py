@@ -6,7 +6,7 @@ images' place (`fid_real`), which is what a perfect method would reach against t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -15,86 +15,63 @@ class Metric:
 
     name: str  # in metrics.json and per_image.parquet
     title: str  # in tables and figures
-    unit: str  # "" for a plain number
     higher_is_better: bool
-    per_image: bool  # whether every test pair has a value of its own
     summary: str
+    unit: str = ""  # "" for a plain number
+    per_image: bool = False  # whether every test pair has a value of its own
 
 
 PER_PAIR = (
-    Metric("ssim", "SSIM", "", True, True, "Structural similarity of the generated and the target image."),
-    Metric("ssim_window51", "SSIM (window 51)", "", True, True, "SSIM with a uniform window of 51x51 pixels."),
-    Metric("mask_ssim", "Mask-SSIM", "", True, True, "SSIM restricted to the body mask of the target pose."),
-    Metric("psnr", "PSNR", "dB", True, True, "Peak signal-to-noise ratio against the target image."),
-    Metric("l1", "L1", "", False, True, "Mean absolute difference to the target image."),
-    Metric("lpips", "LPIPS", "", False, True, "Learned perceptual distance to the target image."),
+    Metric("ssim", "SSIM", True, "Structural similarity of the generated and the target image."),
+    Metric("ssim_window51", "SSIM (window 51)", True, "SSIM with a uniform window of 51x51 pixels."),
+    Metric("mask_ssim", "Mask-SSIM", True, "SSIM restricted to the body mask of the target pose."),
+    Metric("psnr", "PSNR", True, "Peak signal-to-noise ratio against the target image.", unit="dB"),
+    Metric("l1", "L1", False, "Mean absolute difference to the target image."),
+    Metric("lpips", "LPIPS", False, "Learned perceptual distance to the target image."),
     Metric(
         "perceptual_embedded",
         "Perceptual distance (embedded)",
-        "",
         False,
-        True,
-        "Distance to the target in normalised features of the embedded attribute classifier; uncalibrated, not LPIPS.",
+        "Distance in the embedded classifier's features; uncalibrated, not LPIPS.",
     ),
     Metric(
         "attributes_embedded",
         "Attribute agreement (embedded)",
-        "",
         True,
-        True,
-        "Share of the embedded classifier's attributes that come out alike on the generated and the target image.",
+        "Share of the embedded classifier's attributes that are alike.",
+    ),
+    Metric("pckh", "PCKh", True, "Share of the target pose's joints that the named pose estimator finds."),
+    Metric(
+        "pckh_real", "PCKh of real images", True, "The estimator's own PCKh on the real targets: the ceiling of pckh."
     ),
     Metric(
-        "pckh",
-        "PCKh",
-        "",
-        True,
-        True,
-        "Share of the target pose's joints that the named pose estimator finds in the generated image.",
-    ),
-    Metric(
-        "pckh_real",
-        "PCKh of real images",
-        "",
-        True,
-        True,
-        "The named pose estimator's own PCKh on the real target images: the ceiling of pckh.",
-    ),
-    Metric(
-        "pckh_embedded",
-        "PCKh (embedded)",
-        "",
-        True,
-        True,
-        "Share of the target pose's joints that the embedded pose estimator finds in the generated image.",
+        "pckh_embedded", "PCKh (embedded)", True, "Share of the target pose's joints that the embedded estimator finds."
     ),
     Metric(
         "pckh_embedded_real",
         "PCKh (embedded) of real images",
-        "",
         True,
-        True,
-        "The embedded pose estimator's own PCKh on the real target images: the ceiling of pckh_embedded.",
+        "The embedded estimator's own PCKh on the real targets: the ceiling.",
     ),
 )
 
 OF_ONE_SET = (
-    Metric("is", "IS", "", True, False, "Inception score of the generated images."),
-    Metric("is_real", "IS of real images", "", True, False, "Inception score of the real test targets."),
-    Metric("mask_is", "Mask-IS", "", True, False, "Inception score of the generated images times the body masks."),
-    Metric("is_embedded", "IS (embedded)", "", True, False, "Inception score with the embedded attribute classifier."),
-    Metric("is_embedded_real", "IS (embedded) of real images", "", True, False, "The same of the real test targets."),
+    Metric("is", "IS", True, "Inception score of the generated images."),
+    Metric("is_real", "IS of real images", True, "Inception score of the real test targets."),
+    Metric("mask_is", "Mask-IS", True, "Inception score of the generated images times the body masks."),
+    Metric("is_embedded", "IS (embedded)", True, "Inception score with the embedded attribute classifier."),
+    Metric("is_embedded_real", "IS (embedded) of real images", True, "The same of the real test targets."),
 )
 
 AGAINST_A_REFERENCE = (
-    Metric("fid", "FID", "", False, False, "Fréchet distance of Inception features"),
-    Metric("kid", "KID", "", False, False, "Kernel distance of Inception features"),
-    Metric("precision", "Precision", "", True, False, "Share of images inside the reference's manifold"),
-    Metric("recall", "Recall", "", True, False, "Share of the reference inside the images' manifold"),
-    Metric("fd_embedded", "FD (embedded)", "", False, False, "Fréchet distance of the embedded classifier's features"),
-    Metric("kd_embedded", "KD (embedded)", "", False, False, "Kernel distance of the embedded classifier's features"),
-    Metric("precision_embedded", "Precision (embedded)", "", True, False, "Precision with the embedded classifier"),
-    Metric("recall_embedded", "Recall (embedded)", "", True, False, "Recall with the embedded classifier"),
+    Metric("fid", "FID", False, "Fréchet distance of Inception features"),
+    Metric("kid", "KID", False, "Kernel distance of Inception features"),
+    Metric("precision", "Precision", True, "Share of images inside the reference's manifold"),
+    Metric("recall", "Recall", True, "Share of the reference inside the images' manifold"),
+    Metric("fd_embedded", "FD (embedded)", False, "Fréchet distance of the embedded classifier's features"),
+    Metric("kd_embedded", "KD (embedded)", False, "Kernel distance of the embedded classifier's features"),
+    Metric("precision_embedded", "Precision (embedded)", True, "Precision with the embedded classifier"),
+    Metric("recall_embedded", "Recall (embedded)", True, "Recall with the embedded classifier"),
 )
 
 REFERENCES = {
@@ -103,23 +80,30 @@ REFERENCES = {
     "_real": (" of real images to training images", "real test targets against the training images"),
 }
 
+# The FID of the tables of GFLA, PIDM and CFLD: another network, and one reference only.
+FID_IMAGENET = Metric(
+    "fid_imagenet",
+    "FID (ImageNet Inception)",
+    False,
+    "Fréchet distance of torchvision's Inception features to all training images.",
+)
+
 
 def against(metric: Metric, suffix: str) -> Metric:
     """The variant of a two-set metric that `suffix`, a key of REFERENCES, names."""
     title, sets = REFERENCES[suffix]
-    return Metric(
-        metric.name + suffix,
-        metric.title + title,
-        metric.unit,
-        metric.higher_is_better,
-        metric.per_image,
-        f"{metric.summary}: {sets}.",
-    )
+    name, summary = metric.name + suffix, f"{metric.summary}: {sets}."
+    return replace(metric, name=name, title=metric.title + title, summary=summary)
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for metric in (*PER_PAIR, *OF_ONE_SET, *(against(m, suffix) for m in AGAINST_A_REFERENCE for suffix in REFERENCES))
+    for metric in (
+        *(replace(metric, per_image=True) for metric in PER_PAIR),
+        *OF_ONE_SET,
+        *(against(metric, suffix) for metric in AGAINST_A_REFERENCE for suffix in REFERENCES),
+        FID_IMAGENET,
+    )
 }
 
 GROUPS = (
@@ -163,7 +147,7 @@ def group(name: str) -> str:
     """The table that the metric stands in, one of GROUPS."""
     if name.endswith("_real"):
         return GROUPS[3]
-    if name.endswith("_train"):
+    if name.endswith("_train") or name == FID_IMAGENET.name:
         return GROUPS[2]
     return GROUPS[0] if name not in METRICS or METRICS[name].per_image else GROUPS[1]
 

@@ -157,11 +157,11 @@ class Protocol:
     kernel: KernelSettings = field(default_factory=KernelSettings)
     manifold: ManifoldSettings = field(default_factory=ManifoldSettings)
     pckh: PckhSettings = field(default_factory=PckhSettings)
-    metrics: tuple[str, ...] = tuple(name for name in METRICS if name != "ssim_window51")
+    metrics: tuple[str, ...] = tuple(name for name in METRICS if name not in ("ssim_window51", "fid_imagenet"))
     resize: str = "none; a feature network resizes to its own input"
     ssim_window51: SsimSettings | None = None
     lpips_net: str | None = None  # None: whoever scores chooses
-    feature_network: str | None = None  # of IS, FID, KID, precision and recall
+    feature_network: str | None = None  # of metrics of whole sets
     reference: str | None = None  # what sets of generated images are compared with
 
 
@@ -190,13 +190,10 @@ GFLA = Protocol(
     name="gfla",
     ssim=SsimSettings(sigma_px=1.2, data_range=1.0, high=1.0),
     ssim_window51=SsimSettings.uniform(51, data_range=1.0, high=1.0),
-    metrics=(
-        *("ssim", "ssim_window51", "l1", "lpips"),
-        *("fid_train", "kid_train", "precision_train", "recall_train"),
-    ),
+    metrics=("ssim", "ssim_window51", "l1", "lpips", "fid_imagenet"),
     lpips_net="alex",
-    feature_network="Inception 2015-12-05",
-    reference="training images",
+    feature_network="torchvision's Inception-v3 with ImageNet weights",
+    reference="all images of the training list",
 )
 
 

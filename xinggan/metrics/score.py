@@ -21,7 +21,7 @@ from xinggan.metrics.embedded.scoring import attribute_agreement, network_descri
 from xinggan.metrics.images import ScoredPairs, image_batches
 from xinggan.metrics.perceptual import LPIPS_VERSION, open_lpips
 from xinggan.metrics.protocol import CLEAN, MULTIPLIED, OF_THE_GENERATED, Protocol, SsimSettings
-from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, Family, SetFeatures, score_sets
+from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, Open, SetFeatures, score_fid_imagenet, score_sets
 from xinggan.metrics.similarity import l1, mean_inside, mean_without_border, psnr, ssim, ssim_map
 from xinggan.metrics.values import Scores
 from xinggan.weights_files import MetricUnavailable
@@ -62,6 +62,7 @@ def score(
             score_similarity(scores, networks.test, device)
             _score_lpips(scores, networks, protocol.lpips_net or lpips_net)
             score_sets(scores, INCEPTION, networks.features)
+            score_fid_imagenet(scores, networks.features)
             _score_poses(scores, networks)
             if synthetic:
                 _score_embedded(scores, networks)
@@ -83,7 +84,7 @@ class Networks:
     ):
         self.test, self.train_split, self.device, self.estimator = test, train_split, device, estimator
         self._lpips: dict[str, tuple[NDArray[np.float64], dict[str, str]]] = {}
-        self._features: dict[str, SetFeatures] = {}
+        self._features: dict[Open, SetFeatures] = {}
 
     def lpips(self, network: str) -> tuple[NDArray[np.float64], dict[str, str]]:
         """Distance of each pair [n], and which weights it was computed with. Raises MetricUnavailable."""
@@ -92,12 +93,12 @@ class Networks:
             self._lpips[network] = self.distances(distance, "LPIPS"), distance.weights
         return self._lpips[network]
 
-    def features(self, family: Family) -> SetFeatures:
-        """The sets' features as a family's network sees them. Raises MetricUnavailable."""
-        if family.score not in self._features:
-            network = family.open(self.device)
-            self._features[family.score] = SetFeatures(network, self.test, self.train_split, self.device)
-        return self._features[family.score]
+    def features(self, open_network: Open) -> SetFeatures:
+        """The sets' features as a network sees them. Raises MetricUnavailable."""
+        if open_network not in self._features:
+            network = open_network(self.device)
+            self._features[open_network] = SetFeatures(network, self.test, self.train_split, self.device)
+        return self._features[open_network]
 
     @cached_property
     def poses_found(self) -> tuple[Poses, Poses]:
@@ -216,7 +217,7 @@ def _score_embedded(scores: Scores, networks: Networks) -> None:
         scores.add_per_image("perceptual_embedded", distances, stated)
     score_sets(scores, EMBEDDED, networks.features)
     if scores.wanted("attributes_embedded"):
-        features = networks.features(EMBEDDED)
+        features = networks.features(EMBEDDED.open)
         agreement = attribute_agreement(classifier, features.generated.logits, features.real_of_pairs.logits)
         stated = {**description, "attributes": ", ".join(classifier.attributes)}
         scores.add_per_image("attributes_embedded", agreement.numpy(), stated)

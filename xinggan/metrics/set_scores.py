@@ -3,13 +3,15 @@
 The formulas are torch-fidelity's. The features are extracted here: its own entry points compare two sets a call,
 extract a set anew for every selection of it, and cache features on disk under a name that does not depend on the
 images. Here a network sees each set once, for all metrics, protocols and reference sets. The Inception network (IS,
-FID, KID, ...) and the embedded attribute classifier (is_embedded, fd_embedded, ...) go the same way.
+FID, KID, ...), the embedded attribute classifier (is_embedded, fd_embedded, ...) and torchvision's Inception
+(fid_imagenet) go the same way.
 
 Three sets are looked at: the generated images, the distinct real targets of the scored pairs, and the distinct training
 images. Where many pairs share a target, precision and recall take the first pair of each target only: images that
 repeat would be one another's nearest neighbours, and every manifold would shrink to points.
 """
 
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -19,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xinggan.files import sha256_of
 from xinggan.metrics.catalogue import REFERENCES
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit
 
 DISTANCES_AT_ONCE = 2000  # rows of precision and recall's distance matrix in memory: 96 MB against 12,000 images
+NO_TRAINING_IMAGES = "no training images were given"
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,14 @@ class FeatureNetwork:
     class_logits: Callable[[Tensor], Tensor] = lambda logits: logits  # from [n, k] those of one choice of classes
 
 
+Open = Callable[[torch.device | str], FeatureNetwork]  # raises MetricUnavailable
+
+
 @dataclass(frozen=True)
 class Family:
     """A feature network and the catalogue's names for the metrics that it gives."""
 
-    open: Callable[[torch.device | str], FeatureNetwork]  # raises MetricUnavailable
+    open: Open
     score: str  # Inception score
     masked_score: str | None  # the same inside body masks
     compared: tuple[str, str, str, str]  # Fréchet and kernel distance, precision, recall
@@ -92,6 +99,34 @@ def open_embedded(device: torch.device | str = "cpu") -> FeatureNetwork:
     return FeatureNetwork(
         lambda images: classifier(to_network_size(images)), description, partial(clothes_logits, classifier)
     )
+
+
+def open_imagenet_inception(device: torch.device | str = "cpu") -> FeatureNetwork:
+    """torchvision's Inception-v3 with ImageNet weights up to the average pool, as the programs of GFLA, PIDM and CFLD
+    call it. Raises MetricUnavailable when its weights are not at hand or not readable."""
+    path = find_weights("inception-imagenet")
+    # transform_input: channel c becomes c std / 0.5 + (mean - 0.5) / 0.5 with ImageNet's mean and std
+    network = import_torchvision().models.inception_v3(weights=None, init_weights=False, transform_input=True)
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise MetricUnavailable(f"{path} does not hold the weights of torchvision's inception_v3: {error}") from error
+    network.fc = nn.Identity()
+    network = network.eval().requires_grad_(False).to(device)
+
+    def look(images: Tensor) -> tuple[Tensor, Tensor]:
+        resized = F.interpolate(images.float() / 255, (299, 299), mode="bilinear", align_corners=False)
+        pooled = network(resized)  # [B, 2048]
+        return pooled, pooled[:, :0]  # no classes: there is no Inception score of this network
+
+    description = {
+        "network": "torchvision inception_v3 (ImageNet)",
+        "feature_layers": "average pool, 2048",
+        "input": "[0, 1] resized to 299x299, bilinear without antialiasing; c std / 0.5 + (mean - 0.5) / 0.5",
+        "weights_file": path.name,
+        "weights_sha256": sha256_of(path),
+    }
+    return FeatureNetwork(look, description)
 
 
 INCEPTION = Family(open_inception, "is", "mask_is", ("fid", "kid", "precision", "recall"))
@@ -147,9 +182,17 @@ class SetFeatures:
     def training(self) -> Features:
         """Of the distinct images of the training pairs. Raises MetricUnavailable where no training split was given."""
         if self.training_split is None:
-            raise MetricUnavailable("no training images were given")
+            raise MetricUnavailable(NO_TRAINING_IMAGES)
         rows = np.unique(self.training_split.pairs)
         return self._of("distinct images of the training pairs", self.training_split.images, rows)
+
+    @cached_property
+    def training_list(self) -> Features:
+        """Of all images of the training list. Raises MetricUnavailable where no training split was given."""
+        if self.training_split is None:
+            raise MetricUnavailable(NO_TRAINING_IMAGES)
+        images = self.training_split.images
+        return self._of("all images of the training list", images, np.arange(len(images)))
 
     @property
     def generated_once(self) -> Features:
@@ -224,14 +267,14 @@ def precision_and_recall(features: Tensor, reference: Tensor, settings: Manifold
     return values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL]
 
 
-def score_sets(scores: Scores, family: Family, features: Callable[[Family], SetFeatures]) -> None:
+def score_sets(scores: Scores, family: Family, features: Callable[[Open], SetFeatures]) -> None:
     """Record those of a family's metrics that the protocol defines, or why there is no value. `features` gives the sets
-    as the family's network sees them, or raises MetricUnavailable."""
+    as a network sees them, or raises MetricUnavailable."""
     if not scores.wanted(*family.metrics):
         return
     protocol, description = scores.protocol, scores.described(library=f"torch-fidelity {version('torch-fidelity')}")
     try:
-        sets = features(family)
+        sets = features(family.open)
     except MetricUnavailable as reason:
         scores.add_unavailable(family.metrics, str(reason), description)
         return
@@ -271,3 +314,19 @@ def score_sets(scores: Scores, family: Family, features: Callable[[Family], SetF
         stated = scores.described(protocol.manifold) | stated | {"images": once.of}
         compute = partial(precision_and_recall, once.pooled, b, protocol.manifold)
         scores.attempt([precision, recall], compute, stated, len(once.pooled))
+
+
+def score_fid_imagenet(scores: Scores, features: Callable[[Open], SetFeatures]) -> None:
+    """Record the FID of the tables of GFLA, PIDM and CFLD if the protocol defines it, or why there is no value."""
+    if not scores.wanted("fid_imagenet"):
+        return
+    stated = scores.described(library=f"torch-fidelity {version('torch-fidelity')}")
+    try:
+        sets = features(open_imagenet_inception)
+        reference = sets.training_list
+    except MetricUnavailable as reason:
+        scores.add_unavailable(["fid_imagenet"], str(reason), stated)
+        return
+    images, (a, b) = sets.generated.of, (sets.generated.pooled, reference.pooled)
+    stated |= sets.network.description | {"images": images, "reference": reference.of, "reference_images": len(b)}
+    scores.attempt(["fid_imagenet"], partial(frechet_distance, a, b), stated, len(a))
