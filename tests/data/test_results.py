@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xinggan.data.results import ResultProblems, read_results
+from xinggan.data.problems import LayoutProblems
+from xinggan.data.results import read_results
 from xinggan.data.settings import Fit
 
 
@@ -69,7 +70,7 @@ def test_of_a_five_panel_strip_the_generated_image_is_read(split, generated, tmp
 def test_a_strip_of_another_pair_is_found_by_its_real_panels(split, generated, tmp_path):
     of_others = [strip(split, row, image, of=(row + 3) % len(split)) for row, image in enumerate(generated)]
     fill(tmp_path, split, of_others, "{s}___{t}_vis.png")
-    with pytest.raises(ResultProblems, match="does not show the pair's source image"):
+    with pytest.raises(LayoutProblems, match="does not show the pair's source image"):
         read_results(tmp_path, split, progress=False)
 
 
@@ -83,11 +84,11 @@ def test_a_run_records_folder_is_read_by_its_manifest(split, generated, tmp_path
 
     entries[0]["sha256"] = "0" * 64
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
-    with pytest.raises(ResultProblems, match="its SHA-256 differs"):
+    with pytest.raises(LayoutProblems, match="its SHA-256 differs"):
         read_results(tmp_path, split, progress=False)
     entries[0]["file"] = "../elsewhere.png"
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
-    with pytest.raises(ResultProblems, match="leaves the folder"):
+    with pytest.raises(LayoutProblems, match="leaves the folder"):
         read_results(tmp_path, split, progress=False)
     (tmp_path / "manifest.json").write_text("{}[")
     with pytest.raises(ValueError, match=r"manifest\.json is not a list"):
@@ -106,7 +107,7 @@ def test_everything_that_is_wrong_is_said_in_one_message(split, generated, tmp_p
     twice = named(split, 5, "{s}_2_{t}_vis.png")
     Image.fromarray(generated[5]).save(tmp_path / twice)
     Image.fromarray(generated[6]).save(tmp_path / "somebody___else.png")
-    with pytest.raises(ResultProblems) as refusal:
+    with pytest.raises(LayoutProblems) as refusal:
         read_results(tmp_path, split, progress=False)
     found = {problem.file: problem.what for problem in refusal.value.problems}
     expected = {
@@ -138,7 +139,7 @@ def test_transparency_is_refused_unless_there_is_none(split, generated, tmp_path
     np.testing.assert_array_equal(read_results(tmp_path, split, progress=False).images, generated)
     opaque[2][0, 0, 3] = 254
     fill(tmp_path, split, opaque)
-    with pytest.raises(ResultProblems, match="has transparent pixels"):
+    with pytest.raises(LayoutProblems, match="has transparent pixels"):
         read_results(tmp_path, split, progress=False)
 
 
@@ -161,7 +162,7 @@ def test_other_sizes_are_cropped_or_resized_only_when_asked_and_it_is_said(split
             for (s, t), image in zip(split.pairs, padded, strict=True)
         ]
     fill(tmp_path, split, files, "{a}___{b}_vis.png")
-    with pytest.raises(ResultProblems, match=r"--fit crop.*--fit resize"):
+    with pytest.raises(LayoutProblems, match=r"--fit crop.*--fit resize"):
         read_results(tmp_path, split, progress=False)
     cropped = read_results(tmp_path, split, Fit.crop, progress=False)
     np.testing.assert_array_equal(cropped.images, generated)
@@ -181,7 +182,7 @@ def test_resizing_keeps_corners_on_corners(split, generated, tmp_path):
     centred = np.abs(resized.images.astype(int) - generated).mean()
     shifted = np.abs(resized.images[:, :, 1:].astype(int) - generated[:, :, :-1]).mean()
     assert centred < shifted / 2
-    with pytest.raises(ResultProblems, match="too few to crop"):
+    with pytest.raises(LayoutProblems, match="too few to crop"):
         fill(tmp_path, split, generated[:, ::2])
         read_results(tmp_path, split, Fit.crop, progress=False)
 

@@ -38,12 +38,6 @@ SHOWN, COLUMNS = 48, 12  # photographs on the sheet
 TALL, WIDEST = 256, 384  # pixels of a photograph on the sheet
 
 
-class PhotographProblems(LayoutProblems):
-    """Everything wrong with the photographs."""
-
-    consequence = "nothing was annotated"
-
-
 @dataclass
 class Annotated:
     """n photographs with their poses in their own pixels, and small pictures of some for the sheet."""
@@ -178,7 +172,7 @@ def run(options: argparse.Namespace) -> list[str]:
     estimator = open_estimator(options.estimator, options.weights, options.threshold, options.proportions)
     done = {table: annotate(paths, estimator, problems) for table, paths in photographs.items()}
     if problems:
-        raise PhotographProblems(str(options.images), problems)
+        raise LayoutProblems(options.images, problems, "nothing was annotated")
     origin = {
         "estimator": estimator.name,
         "weights_sha256": estimator.weights_sha256,
@@ -204,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         lines = run(options)
-    except PhotographProblems as problems:
+    except LayoutProblems as problems:
         print(problems.table(options.rows), file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:

@@ -15,7 +15,7 @@ from xinggan.files import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Resampling
-    from torch import Tensor, nn
+    from torch import nn
 
 ESTIMATORS = {
     "movenet": "MoveNet Lightning, one person, 17 COCO joints; a .tflite file (--weights), the extra [annotate]",
@@ -211,30 +211,18 @@ class KeypointRCNN:
         self.detector, self.weights_sha256, self.threshold = detector.eval(), weights_sha256, threshold
 
     def estimate(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Estimator.estimate`. Scores are heatmap logits."""
+        """See `Estimator.estimate`. Scores are heatmap logits. Without a person every joint is missing."""
         import torch
 
-        height, width = images.shape[1:3]
-        found = []
-        with torch.no_grad():
-            for image in images:
-                tensor = torch.tensor(image).permute(2, 0, 1) / 255  # [3, H, W] in [0, 1]
-                found.append(surest_person(self.detector([tensor])[0]))
-        people = np.array(found).reshape(-1, len(COCO_JOINTS), 3)
-        return poses_from_coco(people[..., :2], people[..., 2], self.threshold, height, width)
-
-
-def surest_person(detection: "dict[str, Tensor]") -> np.ndarray:
-    """What torchvision says about one image -> the surest person's joints [17, 3]: x, y in pixels, score.
-
-    Without a person every joint lies outside the image. Torchvision's x and y have pixel centres at halves.
-    """
-    scores = detection["scores"]  # [people]
-    if not len(scores) or scores.max() < SURE_OF_A_PERSON:
-        return np.full((len(COCO_JOINTS), 3), NOWHERE, dtype=np.float32)
-    person = int(scores.argmax())
-    places = detection["keypoints"][person, :, :2].cpu().numpy() - 0.5  # [17, 2]
-    return np.concatenate([places, detection["keypoints_scores"][person, :, None].cpu().numpy()], axis=1)
+        found = np.full((len(images), len(COCO_JOINTS), 3), NOWHERE)  # x, y in pixels, score
+        for joints, image in zip(found, images, strict=True):
+            with torch.no_grad():
+                (seen,) = self.detector([torch.tensor(image).permute(2, 0, 1) / 255])  # [3, H, W] in [0, 1]
+            if len(seen["scores"]) and seen["scores"].max() >= SURE_OF_A_PERSON:
+                person = int(seen["scores"].argmax())
+                joints[:, :2] = seen["keypoints"][person, :, :2].cpu().numpy() - 0.5  # pixel centres at halves there
+                joints[:, 2] = seen["keypoints_scores"][person].cpu().numpy()
+        return poses_from_coco(found[..., :2], found[..., 2], self.threshold, *images.shape[1:3])
 
 
 def _detector() -> "tuple[nn.Module, str]":

@@ -185,7 +185,7 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
     if split == "test":
         pairs = pairs[: settings.test_pairs]
     if problems is None and found:
-        raise LayoutProblems(str(files.root), found)
+        raise LayoutProblems(files.root, found)
     if problems is not None:
         problems.extend(found)
 

@@ -120,7 +120,7 @@ class _Reader:
         for split in unread:
             for _ in self._decoded(split):
                 pass
-        raise LayoutProblems(str(self.layouts["train"].files.root), self.problems)
+        raise LayoutProblems(self.layouts["train"].files.root, self.problems)
 
     def _decoded(self, split: str) -> Iterator[Chunk]:
         """The pictures of a split in chunks; a bad one is black and reported."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 ROWS_SHOWN = 20  # by default
 
@@ -16,14 +17,14 @@ class Problem:
 
 
 class LayoutProblems(ValueError):
-    """Every problem of a data set's files. Its text is a table of the first `ROWS_SHOWN` and the number of the rest."""
+    """Every problem of a folder's files, and what was not done for them.
 
-    consequence = "nothing was prepared"
+    Its text is a table of the first `ROWS_SHOWN` and the number of the rest.
+    """
 
-    def __init__(self, root: str, problems: Sequence[Problem]):
-        super().__init__(root, problems)
-        self.root = root
-        self.problems = list(problems)
+    def __init__(self, root: Path, problems: Sequence[Problem], consequence: str = "nothing was prepared"):
+        super().__init__(root, problems, consequence)
+        self.root, self.problems, self.consequence = root, list(problems), consequence
 
     def __str__(self) -> str:
         return self.table(ROWS_SHOWN)

@@ -38,12 +38,6 @@ MODES = ("RGB", "RGBA", "L", "LA", "P", "1")  # Pillow's names for images of byt
 IMAGES_AT_ONCE = 64
 
 
-class ResultProblems(LayoutProblems):
-    """Every reason why a folder of results is not one readable image for each test pair."""
-
-    consequence = "nothing was scored"
-
-
 @dataclass(frozen=True)
 class Results:
     """One image a test pair, in the order of the pairs, and what was done to read it."""
@@ -55,7 +49,7 @@ class Results:
 def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, progress: bool = True) -> Results:
     """Read the folder's image of every pair of `split`.
 
-    Raises ResultProblems with all that is missing, twice there, unknown, unreadable or of another size; nothing is
+    Raises LayoutProblems with all that is missing, twice there, unknown, unreadable or of another size; nothing is
     resized or cropped unless `fit` asks for it.
     """
     folder = Path(folder)
@@ -79,7 +73,7 @@ def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, 
                     did.update(notes)
             shown.update(len(some))
     if problems:
-        raise ResultProblems(str(folder), problems)
+        raise LayoutProblems(folder, problems, "nothing was scored")
     return Results(images.view(np.ndarray), [f"{count:,} images: {what}" for what, count in did.items()])
 
 
