@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.measures import higher_is_better, in_order
 from xinggan.metrics.catalogue import METRICS
+from xinggan.metrics.protocol import PROTOCOLS
 
 if TYPE_CHECKING:
     import pandas
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 LITERATURE = Path(__file__).with_name("literature.csv")
 DATASETS = ("market1501", "deepfashion")
-PROTOCOLS = ("clean", "pose-transfer", "gfla")
 STATUSES = ("claimed", "quoted", "paper as quoted", "rerun by a user", "retrained by a user")
 # What has no protocol of the suite: its `protocol` says on which device, or with respect to what.
 COSTS = ("inference_seconds", "training_gpu_days", "inference_speedup_over_pidm", "training_speedup_over_pidm")

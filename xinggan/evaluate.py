@@ -19,14 +19,13 @@ from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.data.settings import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.files import atomic_path, write_atomically
 from xinggan.metrics.catalogue import heading, in_order, title
-from xinggan.metrics.protocol import LPIPS_NETWORKS, plain, protocols_for
+from xinggan.metrics.protocol import LPIPS_NETWORKS, PROTOCOLS, plain, protocols_for
 
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedDataset
     from xinggan.data.results import Results
     from xinggan.metrics.values import Scores
 
-PROTOCOLS = tuple(protocols_for("any"))
 LINE = 110  # characters
 
 
@@ -110,8 +109,8 @@ def write_per_image(path: Path, scores: "dict[str, Scores]", dataset: "PackedDat
     )
     tables = [
         pairs.assign(protocol=protocol, metric=metric, value=values)
-        for protocol, of_protocol in scores.items()
-        for metric, values in of_protocol.per_image.items()
+        for protocol, scored in scores.items()
+        for metric, values in scored.per_image.items()
     ]
     with atomic_path(path) as temporary:
         pd.concat(tables).dropna(subset="value").to_parquet(temporary, index=False)
@@ -126,8 +125,8 @@ def as_json(
             "images": str(options.images),
             "read": results.notes,
             "dataset": {"name": options.name, "digest": dataset.digest, "test_pairs": len(dataset.test)},
-            "protocols": {name: plain(of.protocol) for name, of in scores.items()},
-            "metrics": {name: [asdict(value) for value in of.values] for name, of in scores.items()},
+            "protocols": {name: plain(scored.protocol) for name, scored in scores.items()},
+            "metrics": {name: [asdict(value) for value in scored.values] for name, scored in scores.items()},
         },
         indent=1,
         allow_nan=False,
@@ -142,8 +141,8 @@ def table(
 
     cells: dict[str, dict[str, str]] = {name: {} for name in scores}
     unavailable: dict[str, dict[str, None]] = {}  # reason -> titles, each once
-    for name, of in scores.items():
-        for value in of.values:
+    for name, scored in scores.items():
+        for value in scored.values:
             cells[name][value.metric] = "none" if value.value is None else f"{value.value:.4f}"
             if value.unavailable_because:
                 unavailable.setdefault(value.unavailable_because, {})[title(value.metric)] = None
@@ -157,7 +156,7 @@ def table(
     lines += [f"  {note}" for note in results.notes or ["images as they are: nothing was cropped or resized"]]
     lines += ["", grid.to_string(), "", "-: the protocol does not define the metric. By SSIM it means"]
     width = max(map(len, scores))
-    lines += [f"  {name:<{width}}  {of.protocol.ssim.in_words}" for name, of in scores.items()]
+    lines += [f"  {name:<{width}}  {scored.protocol.ssim.in_words}" for name, scored in scores.items()]
     for reason, titles in unavailable.items():
         lines += ["", fill(f"unavailable: {', '.join(titles)}", LINE, subsequent_indent="  ")]
         lines += [indent(fill(reason, LINE, break_long_words=False, break_on_hyphens=False), "  ")]

@@ -17,7 +17,7 @@ from xinggan.data.prepare import prepare
 from xinggan.data.settings import DatasetSettings
 from xinggan.metrics.images import ScoredPairs
 from xinggan.metrics.protocol import protocols_for
-from xinggan.metrics.score import Networks, score_similarity
+from xinggan.metrics.score import NetworkOutputs, score_similarity
 from xinggan.metrics.values import Scores
 from xinggan.progress import track
 from xinggan.weights_files import MetricUnavailable
@@ -35,15 +35,15 @@ def main() -> None:
     settings = DatasetSettings(people_train=2, people_test=options.people, test_pairs=options.pairs)
     split = prepare(settings, options.cache).test
     test = ScoredPairs(split.images[split.pairs[:, 0]], split, np.arange(len(split)))
-    networks = Networks(test, None, "cpu")
+    outputs = NetworkOutputs(test, None, "cpu")
     print(f"{len(split)} pairs of {split.width}x{split.height}, {torch.get_num_threads()} threads")
 
     def similarity(protocol):
         return lambda: score_similarity(Scores(protocol), test, "cpu")
 
     parts = {f"SSIM, L1 ... {p.name}": similarity(p) for p in protocols_for("market1501").values()}
-    parts[f"LPIPS ({options.lpips_net})"] = lambda: networks.lpips(options.lpips_net)
-    parts["embedded PCKh"] = lambda: networks.poses_embedded
+    parts[f"LPIPS ({options.lpips_net})"] = lambda: outputs.lpips(options.lpips_net)
+    parts["embedded PCKh"] = lambda: outputs.poses_embedded
     total_s = 0.0
     for name, part in parts.items():
         began = time.perf_counter()

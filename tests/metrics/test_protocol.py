@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from xinggan.data.packed import PackedSplit
 from xinggan.data.poses import body_masks
 from xinggan.data.synthetic import render
+from xinggan.metrics.networks import FeatureNetwork
 from xinggan.metrics.protocol import (
     CLEAN,
     GFLA,
@@ -24,7 +25,7 @@ from xinggan.metrics.protocol import (
     protocols_for,
 )
 from xinggan.metrics.score import score
-from xinggan.metrics.set_scores import INCEPTION, FeatureNetwork
+from xinggan.metrics.set_scores import INCEPTION
 from xinggan.metrics.values import Scores
 
 # scikit-image's default window, which some tables call SSIM too
@@ -153,12 +154,12 @@ def opened(monkeypatch) -> list[str]:
     """Puts mean colours of an image's quarters in both Inceptions' places; counts how often they are opened."""
     names: list[str] = []
 
-    def look(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def extract(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
         return features, features / 20
 
     def opening(name: str):
-        return lambda device: names.append(name) or FeatureNetwork(look, {"network": name})
+        return lambda device: names.append(name) or FeatureNetwork(extract, {"network": name})
 
     monkeypatch.setattr("xinggan.metrics.score.INCEPTION", replace(INCEPTION, open=opening("inception")))
     monkeypatch.setattr("xinggan.metrics.set_scores.open_imagenet_inception", opening("imagenet"))

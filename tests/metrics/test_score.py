@@ -12,9 +12,10 @@ from xinggan.data.poses import body_mask
 from xinggan.data.synthetic import render
 from xinggan.metrics.catalogue import METRICS
 from xinggan.metrics.images import ScoredPairs
+from xinggan.metrics.networks import FeatureNetwork
 from xinggan.metrics.protocol import CLEAN
 from xinggan.metrics.score import score as score_protocols
-from xinggan.metrics.set_scores import INCEPTION, FeatureNetwork
+from xinggan.metrics.set_scores import INCEPTION
 from xinggan.metrics.similarity import ssim
 from xinggan.metrics.values import Scores
 

@@ -12,15 +12,13 @@ from torch.utils.data import Dataset
 
 from xinggan.files import sha256_of
 from xinggan.metrics.images import image_batches
+from xinggan.metrics.networks import open_embedded, open_imagenet_inception, open_inception
 from xinggan.metrics.protocol import CLEAN, InceptionScoreSettings, KernelSettings
 from xinggan.metrics.set_scores import (
     fit_to_samples,
     frechet_distance,
     inception_score,
     kernel_distance,
-    open_embedded,
-    open_imagenet_inception,
-    open_inception,
     precision_and_recall,
 )
 from xinggan.torchvision_operators import import_torchvision
@@ -118,7 +116,7 @@ def test_metrics_of_the_embedded_network_equal_torch_fidelity_called_the_usual_w
             super().__init__(name, layers)
 
         def forward(self, images):
-            pooled, logits = network.look(images)
+            pooled, logits = network.extract(images)
             provided = {"pooled": pooled, "classes": network.class_logits(logits)}
             return tuple(provided[name] for name in self.features_list)
 
@@ -139,8 +137,8 @@ def test_metrics_of_the_embedded_network_equal_torch_fidelity_called_the_usual_w
         input1=Listed(a), input2=Listed(b), isc=True, fid=True, verbose=False, **options
     )
     with torch.inference_mode():
-        looks = [[network.look(x) for x in image_batches(s, np.arange(len(s)), "cpu", "images")] for s in (a, b)]
-    (pooled, logits), (reference, _) = ([torch.cat(parts) for parts in zip(*look, strict=True)] for look in looks)
+        outputs = [[network.extract(x) for x in image_batches(s, np.arange(len(s)), "cpu", "images")] for s in (a, b)]
+    (pooled, logits), (reference, _) = ([torch.cat(parts) for parts in zip(*output, strict=True)] for output in outputs)
     assert frechet_distance(pooled, reference) == pytest.approx(direct["frechet_inception_distance"], rel=1e-3)
     score = inception_score(network.class_logits(logits), CLEAN.inception_score)
     assert score == pytest.approx(direct["inception_score_mean"], rel=1e-4)
@@ -162,7 +160,7 @@ def test_inceptions_features_come_from_the_file_whose_hash_is_recorded(tmp_path,
     assert opened.description["weights_sha256"] == sha256_of(path)
     images = torch.randint(0, 256, (2, 3, 128, 64), dtype=torch.uint8)
     with torch.inference_mode():
-        for found, expected in zip(opened.look(images), network(images), strict=True):
+        for found, expected in zip(opened.extract(images), network(images), strict=True):
             assert torch.allclose(found, expected, atol=1e-5)
 
 
@@ -198,8 +196,8 @@ def test_imagenet_features_are_those_of_the_published_programs(shared, imagenet_
     folder = next((shared / "data").glob("*/test"))
     photographs = [np.array(Image.open(folder / pair[role]).convert("RGB")) for role in ("source", "target")]
     with torch.inference_mode():
-        seeded = [imagenet_network.look(images.to(torch.uint8))[0] for images in (fine, coarse)]
-        pooled = imagenet_network.look(torch.from_numpy(np.stack(photographs)).permute(0, 3, 1, 2))[0]
+        seeded = [imagenet_network.extract(images.to(torch.uint8))[0] for images in (fine, coarse)]
+        pooled = imagenet_network.extract(torch.from_numpy(np.stack(photographs)).permute(0, 3, 1, 2))[0]
     assert np.abs(torch.cat(seeded).numpy() - golden["seeded"]).max() < 1e-4
     assert np.abs(pooled[:, ::8].numpy() - np.stack([golden["generated"][0], golden["target"][0]])).max() < 1e-4
 

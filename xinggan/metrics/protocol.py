@@ -201,3 +201,6 @@ def protocols_for(dataset: str) -> dict[str, Protocol]:
     """Every protocol by its name, as the literature used it on a data set ("deepfashion" is padded, others are not)."""
     pose_transfer = POSE_TRANSFER_DEEPFASHION if dataset == "deepfashion" else POSE_TRANSFER
     return {protocol.name: protocol for protocol in (CLEAN, pose_transfer, GFLA)}
+
+
+PROTOCOLS = tuple(protocols_for("any"))  # their names

@@ -19,8 +19,8 @@ from xinggan.data.poses import pckh
 from xinggan.metrics.embedded.networks import load_embedded
 from xinggan.metrics.embedded.scoring import attribute_agreement, network_description, perceptual_distance
 from xinggan.metrics.images import ScoredPairs, image_batches
-from xinggan.metrics.perceptual import LPIPS_VERSION, open_lpips
-from xinggan.metrics.protocol import CLEAN, MULTIPLIED, OF_THE_GENERATED, Protocol, SsimSettings
+from xinggan.metrics.networks import LPIPS_VERSION, open_lpips
+from xinggan.metrics.protocol import CLEAN, MULTIPLIED, OF_THE_GENERATED, Protocol
 from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, Open, SetFeatures, score_fid_imagenet, score_sets
 from xinggan.metrics.similarity import l1, mean_inside, mean_without_border, psnr, ssim, ssim_map
 from xinggan.metrics.values import Scores
@@ -55,24 +55,24 @@ def score(
     which the embedded networks know. lpips_net: alex, vgg or squeeze, where the protocol does not fix it. estimator: of
     PCKh. Raises ValueError if images and pairs do not fit together or a metric comes out nonfinite.
     """
-    networks = Networks(ScoredPairs(generated, split, np.asarray(pairs)), train_split, device, estimator)
+    outputs = NetworkOutputs(ScoredPairs(generated, split, np.asarray(pairs)), train_split, device, estimator)
     results = {protocol.name: Scores(protocol) for protocol in protocols}
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         for protocol, scores in zip(protocols, results.values(), strict=True):
-            score_similarity(scores, networks.test, device)
-            _score_lpips(scores, networks, protocol.lpips_net or lpips_net)
-            score_sets(scores, INCEPTION, networks.features)
-            score_fid_imagenet(scores, networks.features)
-            _score_poses(scores, networks)
+            score_similarity(scores, outputs.test, device)
+            _score_lpips(scores, outputs, protocol.lpips_net or lpips_net)
+            score_sets(scores, INCEPTION, outputs.features)
+            score_fid_imagenet(scores, outputs.features)
+            _score_poses(scores, outputs)
             if synthetic:
-                _score_embedded(scores, networks)
+                _score_embedded(scores, outputs)
             else:
                 embedded = [metric for metric in protocol.metrics if "_embedded" in metric]
                 scores.add_unavailable(embedded, EMBEDDED_ONLY_SYNTHETIC, scores.described())
     return results
 
 
-class Networks:
+class NetworkOutputs:
     """What the learned networks see in a set of test pairs: computed when first asked for, then kept."""
 
     def __init__(
@@ -131,7 +131,9 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
     """Record SSIM, Mask-SSIM, PSNR and L1 as the protocol of `scores` defines them."""
     protocol = scores.protocol
     unmasked = replace(protocol.ssim, white_columns=None)  # Mask-SSIM looks at the frame as it is
-    too_large = _larger_than_images(protocol.ssim_window51, test)
+    wide = protocol.ssim_window51
+    height, width = test.split.height, test.split.width
+    too_small = wide is not None and wide.window_px > min(height, width)
 
     def measure(generated: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
         similarity = ssim_map(generated, target, protocol.ssim)
@@ -144,8 +146,8 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
                 values["mask_ssim"] = mean_inside(whole, mask)
         if scores.wanted("psnr"):
             values["psnr"] = psnr(generated, target)
-        if protocol.ssim_window51 and not too_large:
-            values["ssim_window51"] = ssim(generated, target, protocol.ssim_window51)
+        if wide and not too_small:
+            values["ssim_window51"] = ssim(generated, target, wide)
         return values
 
     blocks = [measure(*batch) for batch in test.batches(device, f"SSIM, L1 ({protocol.name})")]
@@ -154,10 +156,11 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
     library = {"library": f"torch {version('torch').split('+')[0]}, computing as scikit-image's structural_similarity"}
     one_value = "the generated image has a single value" if protocol.ssim.data_range == OF_THE_GENERATED else None
     scores.add_per_image("ssim", per_image["ssim"], scores.described(protocol.ssim, **library), nan_means=one_value)
-    if protocol.ssim_window51:
-        stated = scores.described(protocol.ssim_window51, **library)
-        if too_large:
-            scores.add_unavailable(["ssim_window51"], too_large, stated)
+    if wide:
+        stated = scores.described(wide, **library)
+        if too_small:
+            reason = f"SSIM's window ({wide.window}) is larger than the images ({height}x{width})"
+            scores.add_unavailable(["ssim_window51"], reason, stated)
         else:
             scores.add_per_image("ssim_window51", per_image["ssim_window51"], stated)
     if "mask_ssim" in per_image:
@@ -174,29 +177,21 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
     scores.add_per_image("l1", per_image["l1"], scores.described(protocol.l1))
 
 
-def _larger_than_images(settings: SsimSettings | None, test: ScoredPairs) -> str | None:
-    """Why a window cannot be used on these images, if so."""
-    height, width = test.split.height, test.split.width
-    if settings is None or settings.window_px <= min(height, width):
-        return None
-    return f"SSIM's window ({settings.window}) is larger than the images ({height}x{width})"
-
-
-def _score_lpips(scores: Scores, networks: Networks, network: str) -> None:
+def _score_lpips(scores: Scores, outputs: NetworkOutputs, network: str) -> None:
     if not scores.wanted("lpips"):
         return
     description = scores.described(library=f"lpips {version('lpips')}", version=LPIPS_VERSION, network=network)
     try:
-        per_image, weights = networks.lpips(network)
+        per_image, weights = outputs.lpips(network)
     except MetricUnavailable as reason:
         scores.add_unavailable(["lpips"], str(reason), description)
         return
     scores.add_per_image("lpips", per_image, description | weights)
 
 
-def _score_poses(scores: Scores, networks: Networks) -> None:
+def _score_poses(scores: Scores, outputs: NetworkOutputs) -> None:
     """PCKh by the estimator that was named."""
-    estimator = networks.estimator
+    estimator = outputs.estimator
     if estimator is None:
         stated = scores.described(scores.protocol.pckh)
         scores.add_unavailable(["pckh", "pckh_real"], NO_ESTIMATOR, stated)
@@ -204,26 +199,26 @@ def _score_poses(scores: Scores, networks: Networks) -> None:
         network = {"network": estimator.name, "weights_sha256": estimator.weights_sha256}
         if estimator.proportions:
             network["proportions"] = f"{estimator.proportions[0]}:{estimator.proportions[1]}, as the people really are"
-        _add_pckh(scores, networks.test, ("pckh", "pckh_real"), networks.poses_found, network)
+        _add_pckh(scores, outputs.test, ("pckh", "pckh_real"), outputs.poses_found, network)
 
 
-def _score_embedded(scores: Scores, networks: Networks) -> None:
+def _score_embedded(scores: Scores, outputs: NetworkOutputs) -> None:
     """Metrics of the attribute classifier's features, then PCKh by the embedded pose estimator."""
     description = scores.described(**network_description("attributes"))
-    classifier = load_embedded("attributes")[0].to(networks.device)
+    classifier = load_embedded("attributes")[0].to(outputs.device)
     if scores.wanted("perceptual_embedded"):
-        distances = networks.distances(partial(perceptual_distance, classifier), "embedded perceptual distance")
+        distances = outputs.distances(partial(perceptual_distance, classifier), "embedded perceptual distance")
         stated = {**description, "stages": "five, averaged; uncalibrated"}
         scores.add_per_image("perceptual_embedded", distances, stated)
-    score_sets(scores, EMBEDDED, networks.features)
+    score_sets(scores, EMBEDDED, outputs.features)
     if scores.wanted("attributes_embedded"):
-        features = networks.features(EMBEDDED.open)
+        features = outputs.features(EMBEDDED.open)
         agreement = attribute_agreement(classifier, features.generated.logits, features.real_of_pairs.logits)
         stated = {**description, "attributes": ", ".join(classifier.attributes)}
         scores.add_per_image("attributes_embedded", agreement.numpy(), stated)
     if scores.wanted("pckh_embedded"):
         metrics = ("pckh_embedded", "pckh_embedded_real")
-        _add_pckh(scores, networks.test, metrics, networks.poses_embedded, network_description("pose"))
+        _add_pckh(scores, outputs.test, metrics, outputs.poses_embedded, network_description("pose"))
 
 
 def _add_pckh(

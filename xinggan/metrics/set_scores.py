@@ -11,7 +11,6 @@ images. Where many pairs share a target, precision and recall take the first pai
 repeat would be one another's nearest neighbours, and every manifold would shrink to points.
 """
 
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,35 +20,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from xinggan.files import sha256_of
 from xinggan.metrics.catalogue import REFERENCES
-from xinggan.metrics.embedded.networks import load_embedded, to_network_size
-from xinggan.metrics.embedded.scoring import CLOTHES, clothes_logits, network_description
 from xinggan.metrics.images import ScoredPairs, image_batches
+from xinggan.metrics.networks import FeatureNetwork, open_embedded, open_imagenet_inception, open_inception
 from xinggan.metrics.protocol import InceptionScoreSettings, KernelSettings, ManifoldSettings
 from xinggan.metrics.values import Scores
 from xinggan.torchvision_operators import import_torchvision
-from xinggan.weights_files import MetricUnavailable, find_weights
+from xinggan.weights_files import MetricUnavailable
 
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit
 
 DISTANCES_AT_ONCE = 2000  # rows of precision and recall's distance matrix in memory: 96 MB against 12,000 images
-NO_TRAINING_IMAGES = "no training images were given"
-
-
-@dataclass(frozen=True)
-class FeatureNetwork:
-    """A frozen network whose features sets of images are compared by, and what a value's protocol says of it."""
-
-    look: Callable[[Tensor], tuple[Tensor, Tensor]]  # uint8 [B, 3, H, W] -> pooled features [B, d], logits [B, k]
-    description: dict[str, str]
-    class_logits: Callable[[Tensor], Tensor] = lambda logits: logits  # from [n, k] those of one choice of classes
-
-
 Open = Callable[[torch.device | str], FeatureNetwork]  # raises MetricUnavailable
 
 
@@ -69,66 +53,6 @@ class Family:
         return alone + [name + suffix for suffix in REFERENCES for name in self.compared]
 
 
-def open_inception(device: torch.device | str = "cpu") -> FeatureNetwork:
-    """torch-fidelity's Inception network. Raises MetricUnavailable when its weights are not at hand or not readable."""
-    path = find_weights("inception")
-    import_torchvision()
-    from torch_fidelity.utils import create_feature_extractor
-
-    name, layers = "inception-v3-compat", ["2048", "logits_unbiased"]
-    try:
-        network = create_feature_extractor(
-            name, layers, cuda=False, verbose=False, feature_extractor_weights_path=str(path)
-        )
-    except (RuntimeError, KeyError, EOFError) as error:
-        raise MetricUnavailable(f"{path} does not hold the weights of {name}: {error}") from error
-    description = {
-        "network": f"{name} (Inception 2015-12-05)",
-        "feature_layers": ", ".join(layers),
-        "input": "resized to 299x299, bilinear as in TensorFlow 1",
-        "weights_file": path.name,
-        "weights_sha256": sha256_of(path),
-    }
-    return FeatureNetwork(network.to(device), description)
-
-
-def open_embedded(device: torch.device | str = "cpu") -> FeatureNetwork:
-    """The embedded attribute classifier, whose Inception score is over combinations of two colours of clothes."""
-    classifier = load_embedded("attributes")[0].to(device)
-    description = {**network_description("attributes"), "feature_layers": f"pooled; {' x '.join(CLOTHES)}"}
-    return FeatureNetwork(
-        lambda images: classifier(to_network_size(images)), description, partial(clothes_logits, classifier)
-    )
-
-
-def open_imagenet_inception(device: torch.device | str = "cpu") -> FeatureNetwork:
-    """torchvision's Inception-v3 with ImageNet weights up to the average pool, as the programs of GFLA, PIDM and CFLD
-    call it. Raises MetricUnavailable when its weights are not at hand or not readable."""
-    path = find_weights("inception-imagenet")
-    # transform_input: channel c becomes c std / 0.5 + (mean - 0.5) / 0.5 with ImageNet's mean and std
-    network = import_torchvision().models.inception_v3(weights=None, init_weights=False, transform_input=True)
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise MetricUnavailable(f"{path} does not hold the weights of torchvision's inception_v3: {error}") from error
-    network.fc = nn.Identity()
-    network = network.eval().requires_grad_(False).to(device)
-
-    def look(images: Tensor) -> tuple[Tensor, Tensor]:
-        resized = F.interpolate(images.float() / 255, (299, 299), mode="bilinear", align_corners=False)
-        pooled = network(resized)  # [B, 2048]
-        return pooled, pooled[:, :0]  # no classes: there is no Inception score of this network
-
-    description = {
-        "network": "torchvision inception_v3 (ImageNet)",
-        "feature_layers": "average pool, 2048",
-        "input": "[0, 1] resized to 299x299, bilinear without antialiasing; c std / 0.5 + (mean - 0.5) / 0.5",
-        "weights_file": path.name,
-        "weights_sha256": sha256_of(path),
-    }
-    return FeatureNetwork(look, description)
-
-
 INCEPTION = Family(open_inception, "is", "mask_is", ("fid", "kid", "precision", "recall"))
 EMBEDDED = Family(
     open_embedded, "is_embedded", None, ("fd_embedded", "kd_embedded", "precision_embedded", "recall_embedded")
@@ -138,13 +62,13 @@ EMBEDDED = Family(
 class Features(NamedTuple):
     """What a feature network says about the n images of a set."""
 
-    of: str  # which set this is, for protocols and progress
+    label: str  # which images these are, for protocols and progress
     pooled: Tensor  # [n, d] float32, on the CPU
     logits: Tensor  # [n, k] float32
 
-    def at(self, rows: NDArray[np.integer], of: str) -> "Features":
+    def at(self, rows: NDArray[np.integer], label: str) -> "Features":
         """The features of these images, as a set of its own."""
-        return Features(of, self.pooled[rows], self.logits[rows])
+        return Features(label, self.pooled[rows], self.logits[rows])
 
 
 class SetFeatures:
@@ -154,65 +78,66 @@ class SetFeatures:
         self,
         network: FeatureNetwork,
         test: ScoredPairs,
-        training: "PackedSplit | None",
+        train_split: "PackedSplit | None",
         device: torch.device | str = "cpu",
     ):
-        self.network, self.test, self.training_split, self.device = network, test, training, device
+        self.network, self.test, self.train_split, self.device = network, test, train_split, device
 
     @cached_property
     def generated(self) -> Features:
         """Of one image for each scored pair."""
-        return self._of("generated images, one for each scored pair", self.test.generated, np.arange(len(self.test)))
-
-    @cached_property
-    def masked(self) -> Features:
-        """Of the same images, black outside the body masks."""
-        of = "generated images inside the body masks"
-        batches = self.test.batches(self.device, f"features of {of}")
-        return self._extract(of, (generated * mask for generated, _, mask in batches))
-
-    @cached_property
-    def real(self) -> Features:
-        """Of the distinct real targets."""
-        return self._of(
-            "distinct real targets of the scored pairs", self.test.split.images, self.test.distinct_targets[0]
-        )
-
-    @cached_property
-    def training(self) -> Features:
-        """Of the distinct images of the training pairs. Raises MetricUnavailable where no training split was given."""
-        if self.training_split is None:
-            raise MetricUnavailable(NO_TRAINING_IMAGES)
-        rows = np.unique(self.training_split.pairs)
-        return self._of("distinct images of the training pairs", self.training_split.images, rows)
-
-    @cached_property
-    def training_list(self) -> Features:
-        """Of all images of the training list. Raises MetricUnavailable where no training split was given."""
-        if self.training_split is None:
-            raise MetricUnavailable(NO_TRAINING_IMAGES)
-        images = self.training_split.images
-        return self._of("all images of the training list", images, np.arange(len(images)))
+        every = np.arange(len(self.test))
+        return self._features("generated images, one for each scored pair", self.test.generated, every)
 
     @property
     def generated_once(self) -> Features:
         """Of the first generated image of each distinct target."""
-        of = "generated images of the first scored pair of each distinct target"
-        return self.generated.at(self.test.distinct_targets[1], of)
+        label = "generated images of the first scored pair of each distinct target"
+        return self.generated.at(self.test.distinct_targets[1], label)
+
+    @cached_property
+    def masked(self) -> Features:
+        """Of the generated images, black outside the body masks."""
+        label = "generated images inside the body masks"
+        batches = self.test.batches(self.device, f"features of {label}")
+        return self._extract(label, (generated * mask for generated, _, mask in batches))
+
+    @cached_property
+    def real(self) -> Features:
+        """Of the distinct real targets."""
+        label = "distinct real targets of the scored pairs"
+        return self._features(label, self.test.split.images, self.test.distinct_targets[0])
 
     @property
     def real_of_pairs(self) -> Features:
         """Of the real target of each scored pair."""
         return self.real.at(self.test.distinct_targets[2], "real targets, one for each scored pair")
 
-    def _of(self, of: str, images: NDArray[np.uint8], rows: NDArray[np.integer]) -> Features:
-        return self._extract(of, image_batches(images, rows, self.device, f"features of {of}"))
+    @cached_property
+    def training(self) -> Features:
+        """Of the distinct images of the training pairs. Raises MetricUnavailable where no training split was given."""
+        split = self._training_split()
+        return self._features("distinct images of the training pairs", split.images, np.unique(split.pairs))
+
+    @cached_property
+    def training_list(self) -> Features:
+        """Of all images of the training list. Raises MetricUnavailable where no training split was given."""
+        images = self._training_split().images
+        return self._features("all images of the training list", images, np.arange(len(images)))
+
+    def _training_split(self) -> "PackedSplit":
+        if self.train_split is None:
+            raise MetricUnavailable("no training images were given")
+        return self.train_split
+
+    def _features(self, label: str, images: NDArray[np.uint8], rows: NDArray[np.integer]) -> Features:
+        return self._extract(label, image_batches(images, rows, self.device, f"features of {label}"))
 
     @torch.inference_mode()
-    def _extract(self, of: str, batches: Iterator[Tensor]) -> Features:
-        looks = [[part.float().cpu() for part in self.network.look(batch)] for batch in batches]
-        pooled, logits = (torch.cat(parts) for parts in zip(*looks, strict=True))
-        return Features(of, pooled, logits)
+    def _extract(self, label: str, batches: Iterator[Tensor]) -> Features:
+        outputs = [[output.float().cpu() for output in self.network.extract(batch)] for batch in batches]
+        pooled, logits = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return Features(label, pooled, logits)
 
 
 def inception_score(logits: Tensor, settings: InceptionScoreSettings) -> float:
@@ -280,16 +205,16 @@ def score_sets(scores: Scores, family: Family, features: Callable[[Open], SetFea
         return
     description |= sets.network.description
 
-    alone: dict[str | None, Callable[[], Features]] = {
+    one_set: dict[str | None, Callable[[], Features]] = {
         family.score: lambda: sets.generated,
         f"{family.score}_real": lambda: sets.real_of_pairs,
         family.masked_score: lambda: sets.masked,
     }
-    for metric in (metric for metric in alone if metric and scores.wanted(metric)):
-        of_set = alone[metric]()
+    for metric in (metric for metric in one_set if metric and scores.wanted(metric)):
+        images = one_set[metric]()
         groups = [protocol.inception_score, *([protocol.mask] if metric == family.masked_score else [])]
-        stated = scores.described(*groups, images=of_set.of) | description
-        logits = sets.network.class_logits(of_set.logits)
+        stated = scores.described(*groups, images=images.label) | description
+        logits = sets.network.class_logits(images.logits)
         scores.attempt([metric], partial(inception_score, logits, protocol.inception_score), stated, len(logits))
 
     compared: dict[str, Callable[[], tuple[Features, Features, Features]]] = {
@@ -307,11 +232,11 @@ def score_sets(scores: Scores, family: Family, features: Callable[[Open], SetFea
             scores.add_unavailable(metrics, str(reason), description)
             continue
         a, b, count = images.pooled, reference.pooled, len(images.pooled)
-        stated = {**description, "images": images.of, "reference": reference.of, "reference_images": len(b)}
+        stated = {**description, "images": images.label, "reference": reference.label, "reference_images": len(b)}
         scores.attempt([frechet], partial(frechet_distance, a, b), stated, count)
         fitted = fit_to_samples(protocol.kernel, count, len(b))
         scores.attempt([kernel], partial(kernel_distance, a, b, fitted), scores.described(fitted) | stated, count)
-        stated = scores.described(protocol.manifold) | stated | {"images": once.of}
+        stated = scores.described(protocol.manifold) | stated | {"images": once.label}
         compute = partial(precision_and_recall, once.pooled, b, protocol.manifold)
         scores.attempt([precision, recall], compute, stated, len(once.pooled))
 
@@ -327,6 +252,7 @@ def score_fid_imagenet(scores: Scores, features: Callable[[Open], SetFeatures]) 
     except MetricUnavailable as reason:
         scores.add_unavailable(["fid_imagenet"], str(reason), stated)
         return
-    images, (a, b) = sets.generated.of, (sets.generated.pooled, reference.pooled)
-    stated |= sets.network.description | {"images": images, "reference": reference.of, "reference_images": len(b)}
+    images, a, b = sets.generated, sets.generated.pooled, reference.pooled
+    stated |= {"images": images.label, "reference": reference.label, "reference_images": len(b)}
+    stated |= sets.network.description
     scores.attempt(["fid_imagenet"], partial(frechet_distance, a, b), stated, len(a))

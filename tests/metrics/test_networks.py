@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xinggan.metrics.perceptual import open_lpips
+from xinggan.metrics.networks import open_lpips
 from xinggan.weights_files import MetricUnavailable
 
 
