@@ -1,12 +1,14 @@
 """The first stage of latent diffusion (Rombach et al., CVPR 2022, section 3.1): images become latents and come back.
 
-diffusers' AutoencoderKL, either small and new, to be trained in the same run as the second stage, or from a file as
-diffusers saves it. `training_terms` is its loss: L1 and, with LDM's weight, the divergence of its posterior from
-N(0, 1). LDM's perceptual and adversarial terms are left out, so that nothing is needed that was trained elsewhere.
+diffusers' AutoencoderKL, either small and new, to be trained in the first steps of the same run as the second stage,
+or from a file as diffusers saves it. `training_terms` is its loss: L1 and, with LDM's weight, the divergence of its
+posterior from N(0, 1). Departure: LDM's perceptual and adversarial terms are left out, so that no network from
+elsewhere is needed.
 """
 
 import inspect
 import json
+from collections.abc import Iterable
 from math import gcd
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,6 +20,7 @@ from torch.nn import functional as F
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import draw_noise
+from baselines.diffusion.settings import VAE_FILES, VAE_TRAINED, VAESettings
 from xinggan.data.batch import images_to_float
 from xinggan.files import sha256_of
 from xinggan.model.blocks import pad_to_multiple
@@ -26,48 +29,27 @@ from xinggan.training.schedule import learning_rate_factor
 
 AutoencoderKL = Any  # diffusers', imported only where it is used
 
-TRAINED = "trained"
-FACTORS = (2, 4, 8)  # pixels along a side that become one latent position
 KL_WEIGHT = 1e-6  # beside the sum of all pixels' errors, as LDM counts
-FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of the attention in old files
 
 
-def autoencoder_problems(vae: str, share: float, width: int, factor: int, channels: int) -> list[str]:
-    """What is wrong with these settings of a method, each with its key and what is accepted."""
-    problems = []
-    if vae != TRAINED and not Path(vae).exists():
-        problems.append(
-            f"method.vae={vae}: accepted are {TRAINED} and the path of an AutoencoderKL, a folder with config.json and "
-            f"{FILES[0]}; nothing is there"
-        )
-    if not 0 < share < 1:
-        problems.append(f"method.vae_share={share}: accepted is more than 0 and less than 1, of the training steps")
-    if width < 4 or width % 4:
-        problems.append(f"method.vae_width={width}: accepted are multiples of 4")
-    if factor not in FACTORS:
-        problems.append(f"method.vae_factor={factor}: accepted are {', '.join(map(str, FACTORS))}")
-    if not 1 <= channels <= 64:
-        problems.append(f"method.latent_channels={channels}: accepted are 1 to 64")
-    return problems
-
-
-def make_autoencoder(vae: str, width: int, factor: int, channels: int, seed: int) -> tuple[AutoencoderKL, str]:
-    """The autoencoder that `method.vae` asks for, and its file's SHA-256, "" for one that is to be trained.
+def make_autoencoder(settings: VAESettings) -> tuple[AutoencoderKL, str]:
+    """The autoencoder that `vae` asks for, and its file's SHA-256, "" for one that is to be trained.
 
     Raises ValueError for a file that is none, naming what differs.
     """
-    if vae != TRAINED:
-        return load_autoencoder(Path(vae))
-    levels = factor.bit_length()
+    s = settings
+    if s.vae != VAE_TRAINED:
+        return load_autoencoder(Path(s.vae))
+    levels = s.vae_factor.bit_length()
     with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
-        torch.manual_seed(seed)
+        torch.manual_seed(s.seed)
         new = import_diffusers().AutoencoderKL(
-            block_out_channels=[width * min(2**level, 4) for level in range(levels)],
+            block_out_channels=[s.vae_width * min(2**level, 4) for level in range(levels)],
             down_block_types=["DownEncoderBlock2D"] * levels,
             up_block_types=["UpDecoderBlock2D"] * levels,
-            latent_channels=channels,
-            norm_num_groups=gcd(32, width // 4) if width < 128 else gcd(32, width),
+            latent_channels=s.latent_channels,
+            norm_num_groups=gcd(32, s.vae_width // 4) if s.vae_width < 128 else gcd(32, s.vae_width),
         )
     return new, ""
 
@@ -75,9 +57,9 @@ def make_autoencoder(vae: str, width: int, factor: int, channels: int, seed: int
 def load_autoencoder(path: Path) -> tuple[AutoencoderKL, str]:
     """A diffusers folder, or the weights file in it, as a frozen AutoencoderKL and the weights' SHA-256."""
     folder = path if path.is_dir() else path.parent
-    weights = next((folder / name for name in FILES if (folder / name).is_file()), None) if path.is_dir() else path
+    weights = next((folder / name for name in VAE_FILES if (folder / name).is_file()), None) if path.is_dir() else path
     if weights is None or not (folder / "config.json").is_file():
-        raise ValueError(f"method.vae={path}: accepted is a folder with config.json and {' or '.join(FILES)}")
+        raise ValueError(f"vae={path}: accepted is a folder with config.json and {' or '.join(VAE_FILES)}")
     kind = import_diffusers().AutoencoderKL
     settings = _read_settings(folder / "config.json", kind)
     try:
@@ -170,21 +152,34 @@ def training_terms(autoencoder: AutoencoderKL, images: Tensor) -> dict[str, Tens
 TERMS = ("vae_l1", "vae_divergence", "gradient_vae")
 
 
+def add_autoencoder(method: Method, settings: VAESettings) -> None:
+    """Give a method its module `autoencoder`, and an optimiser "vae" or, for one from a file, the file's SHA-256."""
+    autoencoder, sha256 = make_autoencoder(settings)
+    method.autoencoder = autoencoder
+    if sha256:
+        method.networks["vae"] = sha256
+    else:
+        method.optimisers["vae"] = torch.optim.Adam(autoencoder.parameters(), settings.vae_learning_rate, fused=True)
+
+
 def first_stage_steps(method: Method, share: float) -> int:
     """The steps that the autoencoder trains for: `share` of those planned, at least one; 0 if it is from a file."""
     return max(1, round(share * method.planned_steps)) if "vae" in method.optimisers else 0
 
 
-def first_stage_step(method: Method, autoencoder: AutoencoderKL, images: Tensor, step: int, steps: int) -> dict:
-    """One update of the autoencoder on target images, uint8 [B, 3, H, W]. Returns the losses TERMS, [] each."""
+def first_stage_step(method: Method, images: Tensor, step: int, steps: int) -> dict[str, Tensor]:
+    """One update of `method.autoencoder` on target images, uint8 [B, 3, H, W]. Returns the losses TERMS, [] each.
+
+    The learning rate falls to 0 over the second half of the stage, as the trainer's does at the end of the whole run.
+    """
     for group in method.optimisers["vae"].param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * learning_rate_factor(step, steps, steps // 2)
     with method.autocast():
-        terms = training_terms(autoencoder, images_to_float(images))
+        terms = training_terms(method.autoencoder, images_to_float(images))
     gradient = method.update("vae", torch.stack(list(terms.values())).sum())
     return {name: term.detach() for name, term in terms.items()} | {"gradient_vae": gradient}
 
 
-def idle(names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
-    """The losses of the stage that is not on: 0, as the trainer wants the same names from every step."""
+def zero_losses(names: Iterable[str], device: torch.device) -> dict[str, Tensor]:
+    """The losses of the stage that is not trained: 0, since the trainer averages the same names over all steps."""
     return {name: torch.zeros((), device=device) for name in names}

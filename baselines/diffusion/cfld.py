@@ -15,7 +15,6 @@ are sinusoids, for any resolution. One fine-feature encoder a level serves all i
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,11 @@ from torch.nn import functional as F
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
-from baselines.diffusion.process import TIMESTEPS, draw_noise
+from baselines.diffusion.process import draw_noise
+from baselines.diffusion.settings import TIMESTEPS, CFLDSettings
 from baselines.diffusion.texture_unet import Place, Size, SourceEncoder, TextureUNet, heads_of
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS, heatmaps
-from xinggan.data.settings import PoseMap
 from xinggan.distributed import Processes
 from xinggan.model.blocks import pad_to_multiple
 
@@ -172,33 +171,25 @@ class CFLDDenoiser(Denoiser):
 
     sees_latents = False
 
-    def __init__(
-        self,
-        size: Size,
-        channels: int,
-        factor: int,
-        prompt: tuple[int, int, int],
-        fine_blocks: int,
-        pose_map: PoseMap,
-        pose_sigma: float,
-    ):
-        """channels, factor: of the latents. prompt: its queries, channels and decoder blocks."""
+    def __init__(self, settings: CFLDSettings, channels: int, factor: int):
+        """channels: of the latents; factor: pixels along a side of a latent position."""
         super().__init__()
-        queries, prompt_channels, prompt_blocks = prompt
-        self.factor, self.levels, self.pose_map, self.pose_sigma = factor, len(size.channels), pose_map, pose_sigma
+        self.settings, self.factor = settings, factor
+        s = settings
+        size = Size(s.width, tuple(s.multipliers), s.level_blocks, len(s.multipliers), dropout=0.0)
         self.source_encoder = SourceEncoder(size, 3 * factor**2)
         self.pose_adapter = SourceEncoder(replace(size, blocks=1), len(JOINTS) * factor**2)
-        self.decoder = PerceptionRefinedDecoder(queries, prompt_channels, prompt_blocks, size.channels[-1])
-        self.no_source = nn.Parameter(torch.randn(1, queries, prompt_channels))  # the prompt of a missing source
-        self.fine = nn.ModuleList(FineFeatures(level, fine_blocks) for level in size.channels)
-        self.unet = TextureUNet(size, channels, channels, lambda c, place: GuidedAttention(c, prompt_channels, place))
+        self.decoder = PerceptionRefinedDecoder(s.prompt_queries, s.prompt_channels, s.prompt_blocks, size.channels[-1])
+        self.no_source = nn.Parameter(torch.randn(1, s.prompt_queries, s.prompt_channels))  # prompt without a source
+        self.fine = nn.ModuleList(FineFeatures(level, s.fine_blocks) for level in size.channels)
+        self.unet = TextureUNet(size, channels, channels, lambda c, place: GuidedAttention(c, s.prompt_channels, place))
 
     def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """The prompt [B, Q, D], then the pose's and the source's fine features of each level, [B, N, C]."""
         patches = F.pixel_unshuffle(pad_to_multiple(source, self.factor), self.factor)  # [B, 3 f f, h, w]
         features = self.source_encoder(patches)
         height, width = patches.shape[-2:]
-        for _ in range(self.levels - 1):
+        for _ in range(len(self.fine) - 1):
             height, width = -(-height // 2), -(-width // 2)
         prompt = self.decoder(features[-1], (height, width))
         fine = [encoder(level) for encoder, level in zip(self.fine, features, strict=True)]
@@ -206,12 +197,12 @@ class CFLDDenoiser(Denoiser):
 
     def pose_features(self, pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """pose: [B, 18, 3] -> the adapter's features [B, N, C] of each level."""
-        maps = pad_to_multiple(heatmaps(pose, *size, self.pose_sigma, self.pose_map.value), self.factor)
+        maps = pad_to_multiple(heatmaps(pose, *size, self.settings.pose_sigma, self.settings.pose_map), self.factor)
         return self.pose_adapter(F.pixel_unshuffle(maps, self.factor))
 
     def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
         """See `Denoiser`."""
-        prompt, levels = conditions[0], self.levels
+        prompt, levels = conditions[0], len(self.fine)
         source, pose = seen.source[:, None, None], seen.pose[:, None, None]
         prompt = torch.where(source, prompt, self.no_source.to(prompt.dtype))
         guides = [
@@ -223,57 +214,31 @@ class CFLDDenoiser(Denoiser):
 
 
 class CFLD(LatentDiffusion):
-    """CFLD at its published size. `reconstruction`: weight of the source's own reconstruction; 0: half the work.
-
-    prompt_queries, prompt_channels, prompt_blocks: of the perception-refined decoder; fine_blocks: transformer blocks
-    of each level's fine features. Other settings: LatentDiffusion. ValueError naming all settings out of range.
-    """
+    """CFLD in its own training."""
 
     terms = ("denoising", "reconstruction")
+    settings: CFLDSettings
     denoiser: CFLDDenoiser
 
-    def __init__(
-        self,
-        width: int = 320,
-        multipliers: tuple[int, ...] = (1, 2, 4, 4),
-        level_blocks: int = 2,
-        prompt_queries: int = 16,
-        prompt_channels: int = 768,
-        prompt_blocks: int = 8,
-        fine_blocks: int = 4,
-        reconstruction: float = 1.0,
-        pose_map: PoseMap = PoseMap.gaussian,
-        pose_sigma: float = 6.0,
-        **latent: Any,
-    ):
-        size = Size(width, tuple(multipliers), level_blocks, len(multipliers), dropout=0.0)
-        problems = size.problems()
-        counts = {"prompt_queries": prompt_queries, "prompt_blocks": prompt_blocks, "fine_blocks": fine_blocks}
-        problems += [f"method.{key}={count}: accepted is 1 or more" for key, count in counts.items() if count < 1]
-        if prompt_channels < 4 or prompt_channels % 4:
-            problems.append(f"method.prompt_channels={prompt_channels}: accepted are multiples of 4")
-        if not 0 <= reconstruction < float("inf"):
-            problems.append(f"method.reconstruction={reconstruction}: accepted is 0 (none) or more")
-        prompt = (prompt_queries, prompt_channels, prompt_blocks)
-        super().__init__(
-            lambda channels, factor: CFLDDenoiser(size, channels, factor, prompt, fine_blocks, pose_map, pose_sigma),
-            problems,
-            **latent,
-        )
-        self.reconstruction = reconstruction
+    def __init__(self, settings: CFLDSettings | None = None):
+        super().__init__(settings or CFLDSettings())
+
+    def make_denoiser(self, channels: int, factor: int) -> CFLDDenoiser:
+        """See `LatentDiffusion`."""
+        return CFLDDenoiser(self.settings, channels, factor)
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The errors of the noise predicted in the target's and in the source's latents, in one evaluation."""
         seen = self.drawn_seen(len(target), target.device)
         conditions = self.conditions(batch, source)
         noised, timesteps, wanted = self._drawn(target)
-        if not self.reconstruction:
+        if not self.settings.reconstruction:
             error = F.mse_loss(self.denoiser(noised, timesteps, conditions, seen).float(), wanted)
             return {"denoising": error, "reconstruction": torch.zeros_like(error)}
         own_seen = self.drawn_seen(len(source), source.device)
         own_noised, own_timesteps, own_wanted = self._drawn(source)
         size = (batch.source_image.shape[2], batch.source_image.shape[3])
-        levels = self.denoiser.levels
+        levels = len(self.denoiser.fine)
         own_pose = self.denoiser.pose_features(batch.source_pose, size)
         own_conditions = [conditions[0], *own_pose, *conditions[1 + levels :]]
         predicted = self.denoiser(
@@ -283,7 +248,7 @@ class CFLD(LatentDiffusion):
             Seen(torch.cat([seen.source, own_seen.source]), torch.cat([seen.pose, own_seen.pose])),
         ).float()
         error, own_error = (F.mse_loss(a, b) for a, b in zip(predicted.chunk(2), (wanted, own_wanted), strict=True))
-        return {"denoising": error, "reconstruction": self.reconstruction * own_error}
+        return {"denoising": error, "reconstruction": self.settings.reconstruction * own_error}
 
     def _drawn(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noised latents [B, C, h, w], timesteps [B], and what is to be predicted, for clean latents."""

@@ -1,11 +1,10 @@
 """Latent diffusion (Rombach et al., CVPR 2022) of a person in a pose: what PoCoLD and CFLD have in common.
 
-A first stage of the run trains the autoencoder, unless its weights are from a file. Then the training images are
+The first stage of a run trains the autoencoder, unless its weights are from a file. Then the training images are
 encoded once, and a denoiser learns to predict the noise in the target's latents from the source and the target pose.
 Latents have mean 0 and deviation 1 in each channel, measured on the training images (LDM has one factor for all).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,23 +15,18 @@ from torch.utils._python_dispatch import _disable_current_modes
 from baselines.diffusion.autoencoder import (
     TERMS,
     AutoencoderKL,
-    autoencoder_problems,
+    add_autoencoder,
     decode,
     encode,
     factor_of,
     first_stage_step,
     first_stage_steps,
-    idle,
-    make_autoencoder,
+    zero_losses,
 )
-from baselines.diffusion.process import (
-    NoiseProcess,
-    Prediction,
-    kept_in_training,
-    prediction_problems,
-    scaled_linear_betas,
-)
-from baselines.diffusion.samplers import cascaded_branches, guidance_problems, guided, sample, sampler_problems
+from baselines.diffusion.process import NoiseProcess, draw_kept, scaled_linear_betas
+from baselines.diffusion.samplers import cascaded_branches, guided, sample
+from baselines.diffusion.settings import LatentSettings
+from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.packed import PackedSplit
 from xinggan.model.method import Method
@@ -42,13 +36,17 @@ BATCH = 32  # images encoded at once
 
 
 class PackedLatents:
-    """The latents of a split's images, as they come from the encoder, and which pair has which."""
+    """The latents of a split's images, as the encoder makes them, and which pair has which.
+
+    A resumed training encodes the images again, with the same weights in the same batches, so the latents are the same
+    to the bit; in a checkpoint they would take 11 KB for each image of DeepFashion.
+    """
 
     def __init__(self, autoencoder: AutoencoderKL, split: PackedSplit, device: torch.device, progress: bool = True):
         self.pairs = torch.from_numpy(split.pairs.astype(np.int64)).to(device)  # [p, 2]
         parts = []
         count = len(split.images)
-        # A budget in FLOPs counts those of a step, and encoding everything once is no part of a step.
+        # A budget in FLOPs counts those of a step; the encoding is not part of one.
         with (
             _disable_current_modes(),
             torch.no_grad(),
@@ -81,7 +79,7 @@ class Seen:
 
 
 class Denoiser(nn.Module):
-    """What a latent method is made of: the conditions, encoded once a sample, and the prediction, made once a step."""
+    """What a latent method is made of: conditions, encoded once a sample, and the prediction, made once a step."""
 
     sees_latents = True  # whether the source is given as latents; else as an image
 
@@ -98,105 +96,70 @@ class Denoiser(nn.Module):
 
 
 class LatentDiffusion(Method):
-    """A method around a `Denoiser`. A subclass builds it and says what is minimised (`denoising_terms`).
-
-    A base class for the reason that `PoseTransferGAN` is one: the stages need a method's optimisers, precision and
-    processes for every line they run.
-    """
+    """A method around a `Denoiser`. A subclass makes it and says what is minimised (`denoising_terms`)."""
 
     averaged = ("autoencoder", "denoiser")
+    checkpointed = (SourceEncoder, TextureBlock)
     terms: tuple[str, ...] = ("denoising",)  # names of the losses that `denoising_terms` returns
 
+    autoencoder: AutoencoderKL
     latent_mean: Tensor  # [C, 1, 1]
     latent_std: Tensor  # [C, 1, 1]
     latent_limit: Tensor  # []
 
-    def __init__(
-        self,
-        make_denoiser: Callable[[int, int], Denoiser],
-        problems: list[str],
-        vae: str = "trained",
-        vae_share: float = 0.3,
-        vae_width: int = 128,
-        vae_factor: int = 8,
-        latent_channels: int = 4,
-        vae_learning_rate: float = 1e-4,
-        prediction: Prediction = Prediction.epsilon,
-        sampler: str = "ddim",
-        steps: int = 50,
-        guidance_source: float = 2.0,
-        guidance_pose: float = 2.0,
-        condition_dropout: float = 0.15,
-        learning_rate: float = 5e-5,
-        seed: int = 0,
-    ):
-        """make_denoiser: from the latents' channels and the pixels along a side of one. problems: the subclass's.
-
-        Raises ValueError naming every setting out of range. steps: of sampling.
-        """
+    def __init__(self, settings: LatentSettings):
         super().__init__()
-        problems = [
-            *problems,
-            *autoencoder_problems(vae, vae_share, vae_width, vae_factor, latent_channels),
-            *prediction_problems(prediction),
-            *sampler_problems(sampler, steps),
-            *guidance_problems(guidance_source, guidance_pose, condition_dropout),
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        self.vae_share, self.condition_dropout = vae_share, condition_dropout
-        self.sampler, self.steps = sampler, steps
-        self.branches = cascaded_branches(guidance_source, guidance_pose)
-        self.process = NoiseProcess(prediction, scaled_linear_betas())
-
-        self.autoencoder, sha256 = make_autoencoder(vae, vae_width, vae_factor, latent_channels, seed)
+        self.settings = s = settings
+        self.branches = cascaded_branches(s.guidance_source, s.guidance_pose)
+        self.process = NoiseProcess(s.prediction, scaled_linear_betas())
+        add_autoencoder(self, s)
         channels, self.factor = self.autoencoder.config.latent_channels, factor_of(self.autoencoder)
         self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
         self.register_buffer("latent_std", torch.ones(channels, 1, 1))
         self.register_buffer("latent_limit", torch.ones(()))
         with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
-            torch.manual_seed(seed + 1)
-            self.denoiser = make_denoiser(channels, self.factor)
+            torch.manual_seed(s.seed + 1)
+            self.denoiser = self.make_denoiser(channels, self.factor)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if sha256:
-            self.networks = {"vae": sha256}
-        else:
-            self.optimisers["vae"] = torch.optim.Adam(self.autoencoder.parameters(), vae_learning_rate, fused=True)
-        self.optimisers["denoiser"] = torch.optim.AdamW(self.denoiser.parameters(), learning_rate, fused=True)
+        self.optimisers["denoiser"] = torch.optim.AdamW(self.denoiser.parameters(), s.learning_rate, fused=True)
         self._packed: PackedLatents | None = None
+
+    def make_denoiser(self, channels: int, factor: int) -> Denoiser:
+        """channels: of the latents; factor: pixels along a side of a latent position."""
+        raise NotImplementedError
 
     def begin(self, train: PackedSplit) -> None:
         """With an autoencoder from a file, encode the training images now."""
         self.train_split = train
-        if first_stage_steps(self, self.vae_share) == 0:
+        if first_stage_steps(self, self.settings.vae_share) == 0:
             self._pack()
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """One update of the autoencoder in its stage, of the denoiser after it."""
-        steps, device = first_stage_steps(self, self.vae_share), batch.target_image.device
+        steps, device = first_stage_steps(self, self.settings.vae_share), batch.target_image.device
         if step < steps:
-            terms = first_stage_step(self, self.autoencoder, batch.target_image, step, steps)
-            return terms | idle((*self.terms, "gradient_denoiser"), device)
-        source, target = (self.normalised(latents) for latents in self._latents().of_pairs(batch.pair))
+            terms = first_stage_step(self, batch.target_image, step, steps)
+            return terms | zero_losses((*self.terms, "gradient_denoiser"), device)
+        source, target = (self.normalised(latents) for latents in (self._packed or self._pack()).of_pairs(batch.pair))
         with self.autocast():
             terms = self.denoising_terms(batch, source, target)
         loss = torch.stack([terms[name] for name in self.terms]).sum()
         terms["gradient_denoiser"] = self.update("denoiser", loss)
-        return {name: term.detach() for name, term in terms.items()} | idle(TERMS, device)
+        return {name: term.detach() for name, term in terms.items()} | zero_losses(TERMS, device)
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """What the second stage minimises, the sum of [] each, for normalised latents [B, C, h, w] of a batch."""
         raise NotImplementedError
 
     def conditions(self, batch: PosePair, source: Tensor) -> list[Tensor]:
-        """The denoiser's conditions for a training batch, source: its latents."""
+        """The denoiser's conditions for a training batch. source: its latents [B, C, h, w]."""
         height, width = batch.source_image.shape[-2:]
         seen = source if self.denoiser.sees_latents else images_to_float(batch.source_image)
         return self.denoiser.conditions(seen, batch.target_pose, (height, width))
 
     def drawn_seen(self, rows: int, device: torch.device) -> Seen:
-        """Source and pose are left out independently of each other, `condition_dropout` of the time."""
-        return Seen(*(kept_in_training(rows, self.condition_dropout, device) for _ in range(2)))
+        """A draw for training, where source and pose go missing independently, each `condition_dropout` of the time."""
+        return Seen(*(draw_kept(rows, self.settings.condition_dropout, device) for _ in range(2)))
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
@@ -213,8 +176,8 @@ class LatentDiffusion(Method):
                 guided(lambda noised, timesteps: self.denoiser(noised, timesteps, conditions, seen), self.branches),
                 (len(self.latent_mean), -(-height // self.factor), -(-width // self.factor)),
                 seeds,
-                sampler=self.sampler,
-                steps=self.steps,
+                sampler=self.settings.sampler,
+                steps=self.settings.steps,
                 device=source.device,
                 limit=float(self.latent_limit),
             )
@@ -222,14 +185,11 @@ class LatentDiffusion(Method):
         return image.float().clamp(-1, 1)
 
     def normalised(self, latents: Tensor) -> Tensor:
-        """[B, C, h, w] as the autoencoder has it -> as the denoiser has it."""
+        """The autoencoder's latents [B, C, h, w] -> the denoiser's, of mean 0 and deviation 1."""
         return (latents - self.latent_mean) / self.latent_std
 
-    def _latents(self) -> PackedLatents:
-        return self._packed or self._pack()
-
     def _pack(self) -> PackedLatents:
-        """Encode the training images and measure their latents; after resuming the same again."""
+        """Encode the training images and measure their latents; a resumed training does the same again."""
         assert self.train_split is not None  # said by the trainer
         device = self.latent_mean.device
         self._packed = PackedLatents(self.autoencoder, self.train_split, device, progress=self.processes.first)

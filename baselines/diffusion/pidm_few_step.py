@@ -1,37 +1,34 @@
 """PIDM in one to four steps: the honest rival of a GAN that generates in one pass.
 
-Not a published method: PIDM (see `pidm`), distilled within one training as in `distillation`. For a share of the steps
-a teacher is trained as PIDM is; then its moving average is frozen, and the student goes on from there with a fresh
-optimiser. All of it counts as this method's training. Chosen here: both predict v rather than the noise, since a noise
-prediction says next to nothing about the image at the noisiest timestep, where the student has to say all; the
-teacher's guidance is distilled into the student, which then needs one branch.
+Not a published method: PIDM (see `pidm`), distilled within one training. For a share of the steps a teacher is trained
+as PIDM is; then its moving average is frozen, and the student goes on from there with a fresh optimiser. All of it
+counts as this method's training.
+
+The student learns to say at once where the teacher's many DDIM steps lead, as Luhman and Luhman (2021) distil from pure
+noise; here from each of the one to four timesteps that the student is sampled at, over a grid of timesteps that
+contains them. Sampling noises what the student said and asks it again, as consistency models do (Song et al., ICML
+2023, algorithm 1). Consistency distillation, whose student learns from itself a grid step nearer to the data, diverged
+in trainings of a few hundred steps.
+
+Chosen here: both predict v rather than the noise, since a noise prediction says next to nothing about the image at the
+noisiest timestep, where the student has to say all; the teacher's guidance is distilled into the student, which then
+needs one branch.
 """
+
+from dataclasses import fields
 
 import torch
 from torch import Tensor
 
 from baselines.diffusion.pidm import PIDM
-from baselines.diffusion.process import Network, NoiseProcess, Prediction, draw_noise
+from baselines.diffusion.process import Network, NoiseProcess, draw_noise
 from baselines.diffusion.samplers import ImageNoise, for_branches, guided, sampling_timesteps
+from baselines.diffusion.settings import PIDMFewStepSettings, PIDMNetworkSettings, PIDMSettings, Prediction
 from baselines.diffusion.texture_unet import SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.settings import PoseMap
 from xinggan.model.method import Method
 
-MOST_STEPS = 4
 HUBER = 0.001  # below this difference the loss is quadratic, above it linear
-
-
-def distillation_problems(steps: int, grid: int) -> list[str]:
-    """What is wrong with these settings of a method, each with its key and what is accepted."""
-    problems = []
-    if not 1 <= steps <= MOST_STEPS:
-        problems.append(f"method.steps={steps}: accepted are 1 to {MOST_STEPS} sampling steps")
-    if grid % 12 or not 12 <= grid <= 240:
-        problems.append(
-            f"method.grid={grid}: accepted are multiples of 12 up to 240, so that 1, 2, 3 and 4 steps fall on the grid"
-        )
-    return problems
 
 
 def ddim_steps(
@@ -103,65 +100,18 @@ def few_step_sample(
 
 
 class PIDMFewStep(Method):
-    """Teacher and student in one. ValueError for settings out of range, naming all of them."""
+    """Teacher and student in one."""
 
     averaged = ("source_encoder", "denoiser")  # the student's
+    checkpointed = PIDM.checkpointed
     distilling: Tensor
 
-    def __init__(
-        self,
-        width: int = 128,
-        multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4),
-        level_blocks: int = 2,
-        attention_levels: int = 3,
-        dropout: float = 0.1,
-        steps: int = 2,
-        grid: int = 24,
-        teacher_share: float = 0.8,
-        teacher_ema: float = 0.9999,
-        guidance_source: float = 2.0,
-        guidance_pose: float = 2.0,
-        condition_dropout: float = 0.1,
-        learning_rate: float = 2e-5,
-        pose_map: PoseMap = PoseMap.gaussian,
-        pose_sigma: float = 6.0,
-        seed: int = 0,
-    ):
-        """steps: of sampling. grid: of the teacher, in distillation. teacher_share: of the training's steps.
-
-        guidance_source, guidance_pose: of the teacher whose predictions are distilled. The rest is PIDM's.
-        """
+    def __init__(self, settings: PIDMFewStepSettings | None = None):
         super().__init__()
-        problems = distillation_problems(steps, grid)
-        if not 0 < teacher_share < 1:
-            problems.append(f"method.teacher_share={teacher_share}: accepted is between 0 and 1, both excluded")
-        if not 0 <= teacher_ema < 1:
-            problems.append(f"method.teacher_ema={teacher_ema}: accepted is 0 up to, not including, 1")
-
-        def pidm() -> PIDM:
-            return PIDM(
-                width=width,
-                multipliers=multipliers,
-                level_blocks=level_blocks,
-                attention_levels=attention_levels,
-                dropout=dropout,
-                prediction=Prediction.v,
-                guidance_source=guidance_source,
-                guidance_pose=guidance_pose,
-                condition_dropout=condition_dropout,
-                learning_rate=learning_rate,
-                pose_map=pose_map,
-                pose_sigma=pose_sigma,
-                seed=seed,
-            )
-
-        try:
-            self.student, self.teacher = pidm(), pidm()
-        except ValueError as error:
-            problems.append(str(error))
-        if problems:
-            raise ValueError("; ".join(problems))
-        self.steps, self.grid, self.teacher_share, self.teacher_ema = steps, grid, teacher_share, teacher_ema
+        self.settings = s = settings or PIDMFewStepSettings()
+        shared = {field.name: getattr(s, field.name) for field in fields(PIDMNetworkSettings)}
+        pidm = PIDMSettings(prediction=Prediction.v, **shared)
+        self.student, self.teacher = PIDM(pidm), PIDM(pidm)
         self.teacher.requires_grad_(False)
         self.register_buffer("distilling", torch.tensor(False))
         self.optimisers["denoiser"] = self.student.optimisers["denoiser"]
@@ -177,12 +127,12 @@ class PIDMFewStep(Method):
         return self.student.denoiser
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """A step of PIDM's training while the teacher is made, then one of distillation."""
-        if step < round(self.teacher_share * self.planned_steps):
+        """A step of PIDM's training in the teacher's share of the steps, after that one of distillation."""
+        if step < round(self.settings.teacher_share * self.planned_steps):
             with self.autocast():
                 loss = self.student.denoising_loss(batch)
             gradient = self.update("denoiser", loss)
-            self._move_teacher(1 - min(self.teacher_ema, (1 + step) / (10 + step)))
+            self._move_teacher(1 - min(self.settings.teacher_ema, (1 + step) / (10 + step)))
             return _terms(denoising=loss, gradient=gradient)
         if not self.distilling:
             with torch.no_grad():  # the student goes on from the teacher's average
@@ -211,8 +161,8 @@ class PIDMFewStep(Method):
             guided(lambda noised, t: teacher.denoiser(noised, t, taught_maps, taught), teacher.branches),
             lambda noised, t: self.student.denoiser(noised, t, maps, features),
             target,
-            steps=self.steps,
-            grid=self.grid,
+            steps=self.settings.steps,
+            grid=self.settings.grid,
             limit=1.0,
         )
 
@@ -226,7 +176,7 @@ class PIDMFewStep(Method):
                 lambda noised, timesteps: self.student.denoiser(noised, timesteps, maps, features),
                 tuple(source.shape[1:]),
                 seeds,
-                steps=self.steps,
+                steps=self.settings.steps,
                 device=source.device,
                 limit=1.0,
             )

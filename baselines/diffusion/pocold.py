@@ -12,13 +12,13 @@ independently of each other (there: one or the other, for the whole batch). No c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from baselines.body_parts import LABELS, part_labels
 from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
+from baselines.diffusion.settings import PoCoLDSettings
 from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet, heads_of
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS, heatmaps
@@ -82,18 +82,20 @@ class PoseConstrainedAttention(nn.Module):
 class PoCoLDDenoiser(Denoiser):
     """The U-Net and the encoder of the source's latents."""
 
-    def __init__(self, size: Size, channels: int, factor: int, filters: int, pose_map: PoseMap, pose_sigma: float):
-        """channels, factor: of the latents."""
+    def __init__(self, settings: PoCoLDSettings, channels: int, factor: int):
+        """channels: of the latents; factor: pixels along a side of a latent position."""
         super().__init__()
-        self.factor, self.pose_map, self.pose_sigma = factor, pose_map, pose_sigma
+        self.settings, self.factor = settings, factor
+        s = settings
+        size = Size(s.width, tuple(s.multipliers), s.level_blocks, len(s.multipliers), dropout=0.0)
         self.source_encoder = SourceEncoder(size, channels)
         self.pose = nn.Conv2d(len(JOINTS) + LABELS, channels, 1)
-        self.unet = TextureUNet(size, 2 * channels, channels, lambda c, place: PoseConstrainedAttention(c, filters))
+        self.unet = TextureUNet(size, 2 * channels, channels, lambda c, place: PoseConstrainedAttention(c, s.filters))
 
     def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """The pose beside the noised latents [B, C, h, w], then the source's features [B, S, C] of each level."""
         grid = (source.shape[2], source.shape[3])
-        joints = latent_joint_maps(target_pose, self.factor, grid, self.pose_map, self.pose_sigma)
+        joints = latent_joint_maps(target_pose, self.factor, grid, self.settings.pose_map, self.settings.pose_sigma)
         parts = nn.functional.one_hot(part_labels(target_pose, self.factor, grid), LABELS)  # [B, h, w, 11]
         pose = self.pose(torch.cat([joints, parts.permute(0, 3, 1, 2).float()], dim=1))
         return [pose, *self.source_encoder(source)]
@@ -133,37 +135,18 @@ class PoCoLDDenoiser(Denoiser):
 
 
 class PoCoLD(LatentDiffusion):
-    """PoCoLD at its published size. `constraint`: weight of the attention's penalty. Other settings: LatentDiffusion.
-
-    filters: K of every attention. ValueError for settings out of range, naming all of them.
-    """
+    """PoCoLD in its own training."""
 
     terms = ("denoising", "constraint")
+    settings: PoCoLDSettings
     denoiser: PoCoLDDenoiser
 
-    def __init__(
-        self,
-        width: int = 128,
-        multipliers: tuple[int, ...] = (1, 2, 4, 4),
-        level_blocks: int = 2,
-        filters: int = 64,
-        constraint: float = 1.0,
-        pose_map: PoseMap = PoseMap.gaussian,
-        pose_sigma: float = 6.0,
-        **latent: Any,
-    ):
-        size = Size(width, tuple(multipliers), level_blocks, len(multipliers), dropout=0.0)
-        problems = size.problems()
-        if filters < 1:
-            problems.append(f"method.filters={filters}: accepted is 1 or more")
-        if not 0 <= constraint < float("inf"):
-            problems.append(f"method.constraint={constraint}: accepted is 0 (none) or more")
-        super().__init__(
-            lambda channels, factor: PoCoLDDenoiser(size, channels, factor, filters, pose_map, pose_sigma),
-            problems,
-            **latent,
-        )
-        self.constraint = constraint
+    def __init__(self, settings: PoCoLDSettings | None = None):
+        super().__init__(settings or PoCoLDSettings())
+
+    def make_denoiser(self, channels: int, factor: int) -> PoCoLDDenoiser:
+        """See `LatentDiffusion`."""
+        return PoCoLDDenoiser(self.settings, channels, factor)
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The error of the predicted noise, and the attention to other parts where pose and source are both seen."""
@@ -171,7 +154,7 @@ class PoCoLD(LatentDiffusion):
         conditions = self.conditions(batch, source)
         masks: list[Tensor | None] = [None] * (len(conditions) - 1)
         penalties: list[Tensor] = []
-        if self.constraint:
+        if self.settings.constraint:
             grid = (target.shape[2], target.shape[3])
             both = (seen.source & seen.pose)[:, None, None]
             found = self.denoiser.elsewhere(batch.source_pose, batch.target_pose, grid, len(masks))
@@ -182,4 +165,4 @@ class PoCoLD(LatentDiffusion):
 
         loss = self.process.loss(network, target)
         penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
-        return {"denoising": loss, "constraint": self.constraint * penalty}
+        return {"denoising": loss, "constraint": self.settings.constraint * penalty}

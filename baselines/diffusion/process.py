@@ -1,34 +1,21 @@
 """The diffusion process of DDPM (Ho et al., NeurIPS 2020, sections 2 and 3): how data become noise, and what is learnt.
 
 x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise for t = 0 .. T-1, with abar_t the product of all 1 - beta up to t. Data
-are tensors [B, ...] of any shape, images or latents. The way back is in `samplers`, conditions are in `guidance`.
+are tensors [B, ...] of any shape, images or latents. `samplers` has the way back.
+
+What is random in training is drawn for the whole global batch, of which a process keeps its rows: so several processes
+with the same seed compute what one would.
 """
 
 from collections.abc import Callable
-from enum import StrEnum, auto
 
 import torch
 from torch import Tensor, nn
 
+from baselines.diffusion.settings import TIMESTEPS, Prediction
 from xinggan.distributed import Processes
 
-TIMESTEPS = 1000  # T
-
 Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, ...], timesteps int64 [B] -> prediction [B, ...]
-
-
-class Prediction(StrEnum):
-    """What the network predicts: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans and Ho, 2022)."""
-
-    epsilon = auto()
-    v = auto()
-
-
-def prediction_problems(prediction: str) -> list[str]:
-    """What is wrong with this setting of a method, with its key and what is accepted."""
-    if prediction in Prediction.__members__:
-        return []
-    return [f"method.prediction={prediction}: accepted are {', '.join(Prediction.__members__)}"]
 
 
 def linear_betas(first: float = 1e-4, last: float = 0.02) -> Tensor:
@@ -42,7 +29,7 @@ def scaled_linear_betas(first: float = 0.00085, last: float = 0.012) -> Tensor:
 
 
 class NoiseProcess(nn.Module):
-    """Mixes data and noise, and takes apart again what a network predicts. It has no weights and follows its device."""
+    """Mixes data and noise, and takes a network's prediction apart. Its rates follow the device of the method."""
 
     signal_rate: Tensor
     noise_rate: Tensor
@@ -95,11 +82,7 @@ class NoiseProcess(nn.Module):
 
 
 def draw_integers(below: int, batch: Tensor) -> Tensor:
-    """One of 0 .. below - 1 for each item of a training batch [B, ...], all equally likely: int64 [B].
-
-    Here and in `draw_noise`, what is random is drawn for the whole global batch, of which a process keeps its rows: so
-    several processes that seed alike compute what one would.
-    """
+    """One of 0 .. below - 1 for each item of a training batch [B, ...], all equally likely: int64 [B]."""
     processes = Processes.current
     return processes.own_rows(torch.randint(below, (len(batch) * processes.count,), device=batch.device))
 
@@ -110,10 +93,7 @@ def draw_noise(batch: Tensor) -> Tensor:
     return processes.own_rows(torch.randn(len(batch) * processes.count, *batch.shape[1:], device=batch.device))
 
 
-def kept_in_training(rows: int, dropout: float, device: torch.device) -> Tensor:
-    """bool [rows]: whether each training image keeps a condition, which it loses with probability `dropout`.
-
-    Drawn for the whole global batch, of which a process keeps its rows.
-    """
+def draw_kept(rows: int, dropout: float, device: torch.device) -> Tensor:
+    """bool [rows]: whether each training image keeps a condition, which it loses with probability `dropout`."""
     processes = Processes.current
     return processes.own_rows(torch.rand(rows * processes.count, device=device) >= dropout)

@@ -1,44 +1,25 @@
-"""From noise to data with a trained network: diffusers' schedulers by name, in any number of steps from 1 to 1000.
+"""From noise to data with a trained network: guidance, and diffusers' schedulers by name in 1 to 1000 steps.
 
-One evaluation of the network a step. Every item of a batch has a random generator of its own for its first noise and
-for the noise of every step, so it comes out the same alone and among others.
+Classifier-free guidance (Ho and Salimans, 2022) has one scale for the source image and one for the pose. A guided
+prediction is a weighted sum over branches that see different conditions; all branches are one batch of the network,
+which is evaluated once a step. Every item of a batch has a random generator of its own for its first noise and for the
+noise of every step, so its result is the same alone and among others.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.process import TIMESTEPS, Network, NoiseProcess
-
-SAMPLERS = ("ddpm", "ddim", "dpmsolver++", "unipc")
-
-
-def sampler_problems(sampler: str, steps: int) -> list[str]:
-    """What is wrong with these settings of a method, each with its key and what is accepted."""
-    problems = []
-    if sampler not in SAMPLERS:
-        problems.append(f"method.sampler={sampler}: accepted are {', '.join(SAMPLERS)}")
-    if not 1 <= steps <= TIMESTEPS:
-        problems.append(f"method.steps={steps}: accepted are 1 to {TIMESTEPS} sampling steps")
-    return problems
-
-
-def sampling_timesteps(steps: int) -> list[int]:
-    """Evenly spaced timesteps from T - 1 down, the last one T / steps above the data ("trailing" in diffusers).
-
-    In whole numbers: diffusers' own spacing gives one too many, -1, for 62 of the numbers from 1 to 1000.
-    """
-    return [(2 * TIMESTEPS * k + steps) // (2 * steps) - 1 for k in range(steps, 0, -1)]
+from baselines.diffusion.process import Network, NoiseProcess
+from baselines.diffusion.settings import TIMESTEPS, Sampler
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One of the predictions in a guided one: its weight, and whether it sees the source and the pose."""
+    """One of the predictions that a guided one sums: its weight, and whether it sees the source and the pose."""
 
     weight: float
     source: bool
@@ -52,17 +33,20 @@ def disentangled_branches(source_scale: float, pose_scale: float) -> tuple[Branc
     """
     neither = Branch(1 - source_scale - pose_scale, source=False, pose=False)
     parts = (neither, Branch(source_scale, source=True, pose=False), Branch(pose_scale, source=False, pose=True))
-    return _without_idle(parts, source_scale, pose_scale)
+    return _weighted(parts, source_scale, pose_scale)
 
 
 def cascaded_branches(source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
-    """e(-, -) + w_p (e(-, p) - e(-, -)) + w_s (e(s, p) - e(-, p)): the source guides what already follows the pose."""
+    """Guidance by the pose, then by the source: e(-, -) + w_p (e(-, p) - e(-, -)) + w_s (e(s, p) - e(-, p)).
+
+    Scales of 1 and 1 are no guidance.
+    """
     neither = Branch(1 - pose_scale, source=False, pose=False)
     parts = (neither, Branch(pose_scale - source_scale, source=False, pose=True), Branch(source_scale, True, True))
-    return _without_idle(parts, source_scale, pose_scale)
+    return _weighted(parts, source_scale, pose_scale)
 
 
-def _without_idle(branches: tuple[Branch, ...], source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
+def _weighted(branches: tuple[Branch, ...], source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
     if source_scale == pose_scale == 1:
         return (Branch(1.0, source=True, pose=True),)
     return tuple(branch for branch in branches if branch.weight)
@@ -88,22 +72,12 @@ def for_branches(condition: Tensor, seen: list[bool]) -> Tensor:
     return torch.cat([condition if flag else torch.zeros_like(condition) for flag in seen])
 
 
-def guidance_problems(source_scale: float, pose_scale: float, dropout: float) -> list[str]:
-    """What is wrong with these settings of a method, each with its key and what is accepted."""
-    problems = []
-    scales = {"guidance_source": source_scale, "guidance_pose": pose_scale}
-    for key, scale in scales.items():
-        if not 0 <= scale < float("inf"):
-            problems.append(f"method.{key}={scale}: accepted is 0 or more; 1 and 1 are no guidance")
-    if not 0 <= dropout < 1:
-        problems.append(f"method.condition_dropout={dropout}: accepted is 0 up to, not including, 1")
-    elif dropout == 0 and any(scale != 1 for scale in scales.values()):
-        given = " ".join(f"method.{key}={scale}" for key, scale in scales.items())
-        problems.append(
-            f"{given}: guidance needs predictions without a condition, which are not trained with "
-            "method.condition_dropout=0; set it to 0.1, or both scales to 1"
-        )
-    return problems
+def sampling_timesteps(steps: int) -> list[int]:
+    """Evenly spaced timesteps from T - 1 down, the last one T / steps above the data ("trailing" in diffusers).
+
+    Computed in whole numbers: diffusers' own spacing gives one too many, -1, for 62 of the numbers from 1 to 1000.
+    """
+    return [(2 * TIMESTEPS * k + steps) // (2 * steps) - 1 for k in range(steps, 0, -1)]
 
 
 class ImageNoise:
@@ -129,7 +103,7 @@ def sample(
     shape: tuple[int, ...],
     seeds: Tensor,
     *,
-    sampler: str,
+    sampler: Sampler,
     steps: int,
     device: torch.device | str,
     limit: float | None = None,
@@ -137,14 +111,12 @@ def sample(
     """One item of `shape` for each of seeds, int64 [B]: float32 [B, *shape].
 
     network: what `process` was trained with, guided or not; called once a step. limit: where data are known to lie in
-    [-limit, limit], every prediction of them is clamped to that. Raises ValueError for an unknown sampler or steps.
+    [-limit, limit], every prediction of them is clamped to that.
     """
-    if problems := sampler_problems(sampler, steps):
-        raise ValueError("; ".join(problems))
     noise = ImageNoise(seeds, shape, device)
     noised = noise.draw()
     scheduler = make_scheduler(sampler, steps, process.betas)
-    own_noise = {"generator": noise.generators} if sampler == "ddpm" else {}  # the others draw none
+    own_noise = {"generator": noise.generators} if sampler == Sampler.ddpm else {}  # the others draw none
     for timestep in scheduler.timesteps.tolist():
         timesteps = torch.full((len(noised),), timestep, device=device)  # [B]
         clean = process.clean(network(noised, timesteps).float(), noised, timesteps)
@@ -155,19 +127,19 @@ def sample(
     return noised
 
 
-def make_scheduler(sampler: str, steps: int, betas: Tensor) -> Any:
-    """diffusers' scheduler of this name, told the clean data instead of the noise, at `sampling_timesteps`.
+def make_scheduler(sampler: Sampler, steps: int, betas: Tensor) -> Any:
+    """diffusers' scheduler of this name, which is given the clean data instead of the noise, at `sampling_timesteps`.
 
-    `ddim` is DPM-Solver++ of first order, which is the same (Lu et al., 2022): diffusers' own DDIM
-    steps to another timestep than the next one where `steps` does not divide 1000.
+    `ddim` is DPM-Solver++ of first order, which is the same method (Lu et al., 2022); diffusers' own DDIM steps to
+    another timestep than the next one where `steps` does not divide 1000.
     """
     diffusers = import_diffusers()
     timesteps = sampling_timesteps(steps)
     shared = {"num_train_timesteps": TIMESTEPS, "trained_betas": betas.tolist(), "prediction_type": "sample"}
-    if sampler == "ddpm":
+    if sampler == Sampler.ddpm:
         scheduler = diffusers.DDPMScheduler(clip_sample=False, **shared)
         scheduler.set_timesteps(timesteps=timesteps)
-    elif sampler == "unipc":
+    elif sampler == Sampler.unipc:
         scheduler = diffusers.UniPCMultistepScheduler(**shared)
         scheduler.set_timesteps(steps)
         kept = scheduler.alphas_cumprod[timesteps]
@@ -175,18 +147,7 @@ def make_scheduler(sampler: str, steps: int, betas: Tensor) -> Any:
         scheduler.sigmas = torch.cat([((1 - kept) / kept).sqrt(), torch.zeros(1)])
         scheduler.num_inference_steps = steps
     else:
-        order = 1 if sampler == "ddim" else 2
+        order = 1 if sampler == Sampler.ddim else 2
         scheduler = diffusers.DPMSolverMultistepScheduler(solver_order=order, **shared)
         scheduler.set_timesteps(timesteps=timesteps)
     return scheduler
-
-
-@contextmanager
-def counted_evaluations(network: nn.Module) -> Iterator[list[int]]:
-    """Within it, the list grows by the batch size of each evaluation of `network`: its length is their number."""
-    batches: list[int] = []
-    hook = network.register_forward_hook(lambda module, inputs, output: batches.append(len(output)))
-    try:
-        yield batches
-    finally:
-        hook.remove()

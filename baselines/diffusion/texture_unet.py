@@ -29,21 +29,6 @@ class Size:
     attention_levels: int = 3  # so many levels, counted from the smallest, attend to the source
     dropout: float = 0.1  # in residual blocks
 
-    def problems(self) -> list[str]:
-        """What is out of range, each with its key and what is accepted."""
-        problems, levels = [], len(self.multipliers)
-        if self.width < 4 or self.width % 4:
-            problems.append(f"width={self.width}: accepted are multiples of 4")
-        if not 1 <= levels <= 8 or any(multiplier < 1 for multiplier in self.multipliers):
-            problems.append(f"method.multipliers={list(self.multipliers)}: accepted are 1 to 8 numbers from 1")
-        if not 1 <= self.blocks <= 8:
-            problems.append(f"method.level_blocks={self.blocks}: accepted are 1 to 8")
-        if not 1 <= self.attention_levels <= levels:
-            problems.append(f"method.attention_levels={self.attention_levels}: accepted are 1 to {levels}, the levels")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout={self.dropout}: accepted is 0 up to, not including, 1")
-        return problems
-
     @property
     def channels(self) -> tuple[int, ...]:
         """Of each level."""

@@ -18,29 +18,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.body_parts import rectangles, warp_parts, with_symmetric_limbs
+from baselines.gan.settings import DeformSettings
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
-from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import Dropout, InstanceNorm, pad_to_multiple
 from xinggan.model.generator import check_resolution, initialise_generator
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import LossWeights, TransferSettings
 
 MOVED = 4  # resolutions whose appearance skips are moved, from the finest
 NOISY = 3  # decoder levels with dropout, from the innermost
 
 
-def halving(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
+class Halving(nn.Sequential):
     """Leaky ReLU, then half the resolution by a 4x4 convolution, then instance normalisation."""
-    layers = [nn.LeakyReLU(0.2), nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)]
-    return nn.Sequential(*layers, *([InstanceNorm(outputs, affine=True)] if norm else []))
+
+    def __init__(self, inputs: int, outputs: int, norm: bool = True):
+        convolution = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
+        super().__init__(nn.LeakyReLU(0.2), convolution, *([InstanceNorm(outputs, affine=True)] if norm else []))
 
 
-def doubling(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+class Doubling(nn.Sequential):
     """ReLU, then twice the resolution by a 4x4 transposed convolution, then instance normalisation and dropout."""
-    convolution = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
-    return nn.Sequential(nn.ReLU(), convolution, InstanceNorm(outputs, affine=True), Dropout(dropout))
+
+    def __init__(self, inputs: int, outputs: int, dropout: float):
+        convolution = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+        super().__init__(nn.ReLU(), convolution, InstanceNorm(outputs, affine=True), Dropout(dropout))
 
 
 class DeformableUNet(nn.Module):
@@ -53,7 +56,7 @@ class DeformableUNet(nn.Module):
 
         def encoder(inputs: int) -> nn.ModuleList:
             first = nn.Conv2d(inputs, width, 3, padding=1)
-            deeper = (halving(channels[i], channels[i + 1], norm=i + 1 < levels) for i in range(levels))
+            deeper = (Halving(channels[i], channels[i + 1], norm=i + 1 < levels) for i in range(levels))
             return nn.ModuleList([first, *deeper])
 
         self.appearance = encoder(3 + len(JOINTS))
@@ -62,7 +65,7 @@ class DeformableUNet(nn.Module):
         before = 0
         for level in range(levels, 0, -1):  # from the innermost
             noise = dropout if levels - level < NOISY else 0.0
-            self.decoder.append(doubling(before + 2 * channels[level], channels[level], noise))
+            self.decoder.append(Doubling(before + 2 * channels[level], channels[level], noise))
             before = channels[level]
         self.image = nn.Sequential(nn.ReLU(), nn.Conv2d(before + 2 * width, 3, 3, padding=1), nn.Tanh())
 
@@ -92,9 +95,9 @@ class ConditionalDiscriminator(nn.Sequential):
     """Image, then source image and both pose maps [B, 42, H, W] -> scores [B, 1, h, w], before any sigmoid."""
 
     def __init__(self, width: int = 64):
-        layers = [halving(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
+        layers = [Halving(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
         first = nn.Conv2d(2 * (3 + len(JOINTS)), width, 4, 2, 1)
-        super().__init__(first, *layers, halving(8 * width, 1, norm=False))
+        super().__init__(first, *layers, Halving(8 * width, 1, norm=False))
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(pad_to_multiple(images, 32))
@@ -115,61 +118,50 @@ class Deform(Method):
     """Deform in its own training. `losses.perceptual` weighs the nearest-neighbour loss, `losses.l1` a plain L1."""
 
     averaged = ("generator",)
+    checkpointed = (Halving, Doubling)
 
-    def __init__(
-        self,
-        width: int = 64,
-        levels: int = 5,
-        neighbourhood: int = 3,
-        dropout: float = 0.5,
-        losses: LossWeights | None = None,
-        learning_rate: float = 2e-4,
-        pose_map: PoseMap = PoseMap.gaussian,
-        pose_sigma: float = 6.0,
-        seed: int = 0,
-    ):
+    def __init__(self, settings: DeformSettings | None = None):
         super().__init__()
-        self.losses = losses or LossWeights(adversarial=1, l1=0, perceptual=37)
-        _check(width, levels, neighbourhood, dropout, self.losses)
-        self.neighbourhood, self.pose_map, self.pose_sigma = neighbourhood, pose_map, pose_sigma
-        self.generator = DeformableUNet(width, levels, dropout)
-        initialise_generator(self.generator, seed)
-        self.optimisers["generator"] = adam(self.generator.parameters(), learning_rate)
-        self.discriminator = ConditionalDiscriminator(width) if self.losses.adversarial else None
+        self.settings = s = settings or DeformSettings()
+        self.generator = DeformableUNet(s.width, s.levels, s.dropout)
+        initialise_generator(self.generator, s.seed)
+        self.optimisers["generator"] = adam(self.generator.parameters(), s.learning_rate)
+        self.discriminator = ConditionalDiscriminator(s.width) if s.losses.adversarial else None
         if self.discriminator is not None:
-            initialise_generator(self.discriminator, seed + 1)
-            self.optimisers["discriminator"] = adam(self.discriminator.parameters(), learning_rate)
+            initialise_generator(self.discriminator, s.seed + 1)
+            self.optimisers["discriminator"] = adam(self.discriminator.parameters(), s.learning_rate)
         # In a list, so that the frozen network's weights stay out of this method's checkpoints.
-        self._perceptual = [PerceptualLoss(self.losses.perceptual_network)] if self.losses.perceptual else []
-        self.networks = {str(self.losses.perceptual_network): loss.sha256 for loss in self._perceptual}
+        self._perceptual = [PerceptualLoss(s.losses.perceptual_network)] if s.losses.perceptual else []
+        self.networks = {str(s.losses.perceptual_network): loss.sha256 for loss in self._perceptual}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """A step of the generator, then one of the discriminator on the same generated images."""
         source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)
         poses = (batch.source_pose, batch.target_pose)
-        maps = self._maps(poses, source)
+        maps = self.maps(poses, source)
         condition = torch.cat([source, *maps], dim=1)  # [B, 39, H, W]
-        weights, judge, terms = self.losses, self.discriminator, {}
+        weights, discriminator, terms = self.settings.losses, self.discriminator, {}
         with self.autocast():
             generated = self.generator(source, poses, maps)  # [B, 3, H, W]
             for loss in self._perceptual:
                 loss.to(source.device)
                 features = loss.features(generated).float(), loss.features(target).float()
-                terms["nearest_neighbour"] = weights.perceptual * nearest_neighbour_loss(*features, self.neighbourhood)
+                nearest = nearest_neighbour_loss(*features, self.settings.neighbourhood)
+                terms["nearest_neighbour"] = weights.perceptual * nearest
             if weights.l1:
                 terms["l1"] = weights.l1 * F.l1_loss(generated.float(), target)
-            if judge is not None:
-                judge.requires_grad_(False)  # the generator's update needs no gradient of its weights
-                fooled = adversarial_loss(judge(torch.cat([generated, condition], 1)), True, weights.adversarial_kind)
-                judge.requires_grad_(True)
-                terms["adversarial"] = weights.adversarial * fooled
+            if discriminator is not None:
+                discriminator.requires_grad_(False)  # the generator's update needs no gradient of its weights
+                scores = discriminator(torch.cat([generated, condition], dim=1))
+                terms["adversarial"] = weights.adversarial * adversarial_loss(scores, True, weights.adversarial_kind)
         terms["gradient_generator"] = self.update("generator", torch.stack(list(terms.values())).sum())
 
-        if judge is not None:
+        if discriminator is not None:
+            discriminator.requires_grad_(True)
             with self.autocast():
-                real = judge(torch.cat([target, condition], dim=1))
-                fake = judge(torch.cat([generated.detach(), condition], dim=1))
+                real = discriminator(torch.cat([target, condition], dim=1))
+                fake = discriminator(torch.cat([generated.detach(), condition], dim=1))
             wrong = [adversarial_loss(real, True, weights.adversarial_kind)]
             wrong.append(adversarial_loss(fake, False, weights.adversarial_kind))
             terms["discriminator"] = torch.stack(wrong).mean()
@@ -181,26 +173,10 @@ class Deform(Method):
         """See `Method.generate`. Without dropout the generator has no noise, so the seeds change nothing."""
         image, poses = images_to_float(source), (source_pose, target_pose)
         with self.autocast():
-            generated = self.generator(image, poses, self._maps(poses, image))
+            generated = self.generator(image, poses, self.maps(poses, image))
         return generated.float()
 
-    def _maps(self, poses: tuple[Tensor, Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
-        source, target = (pose_maps(pose, image, self.pose_map, self.pose_sigma) for pose in poses)
+    def maps(self, poses: tuple[Tensor, Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps [B, 18, H, W] of source and target poses [B, 18, 3], in the size of images [B, 3, H, W]."""
+        source, target = (pose_maps(pose, image, self.settings.pose_map, self.settings.pose_sigma) for pose in poses)
         return source, target
-
-
-def _check(width: int, levels: int, neighbourhood: int, dropout: float, losses: LossWeights) -> None:
-    """Raise ValueError naming every number out of range."""
-    reasons = []
-    try:
-        TransferSettings(width=width, dropout=dropout)  # refuses what is out of range
-    except ValueError as error:
-        reasons.append(str(error))
-    if levels not in range(4, 9):
-        reasons.append(f"method.levels={levels}: accepted are 4 to 8")
-    if neighbourhood not in range(1, 10, 2):
-        reasons.append(f"method.neighbourhood={neighbourhood}: accepted are 1, 3, 5, 7, 9 (pixels)")
-    if not (losses.adversarial or losses.l1 or losses.perceptual):
-        reasons.append("losses: every weight is 0, so there is nothing to train for")
-    if reasons:
-        raise ValueError("; ".join(reasons))

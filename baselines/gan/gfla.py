@@ -1,36 +1,46 @@
 """GFLA: "Deep Image Spatial Transformation for Person Image Generation" (Ren et al., CVPR 2020).
 
-Implemented: the global flow field estimator, the local neural texture renderer with content-aware sampling at a quarter
-and an eighth of the resolution, the losses (sampling correctness, regularisation, L1, adversarial, perceptual, style)
-and the training in two stages, the flow estimator alone first. Networks, weights and optimisers are those of the
-published code for DeepFashion; for Market-1501 it had one attention, of 3x3 patches at a quarter of the resolution,
-which is `patches=[3]`.
+Implemented: the global flow field estimator and the local neural texture renderer (in `gfla_networks`), with
+content-aware sampling at a quarter and an eighth of the resolution, the losses (sampling correctness, regularisation,
+L1, adversarial, perceptual, style) and the training in two stages, the flow estimator alone first. Networks, weights
+and optimisers are those of the published code for DeepFashion; for Market-1501 it had one attention, of 3x3 patches at
+a quarter of the resolution, which is `patches=[3]`.
 
 Departures. Sampling correctness, perceptual and style loss look through the suite's perceptual network, one early layer
 at full resolution (pooled to the flow's for sampling correctness), where the paper has deeper layers of VGG19. Sampling
 for the correctness loss is bilinear as in the paper (the code: a Gaussian of 4x4). The style weight is a hundredth of
-the published 500: Gram matrices of an early layer have larger entries, and draw stripes where they weigh much. A
-kernel's weighted patch is summed, not averaged (`LocalAttention`). Weights are drawn as the library does (published:
-orthogonal). Both stages weigh their losses alike (published: the first four times as much, which Adam does not notice).
-Images are padded to a multiple of 64 x 32 by repeating their last row and column. Chosen here, where the paper is
-silent: the first stage's share of the steps.
+the published 500: Gram matrices of an early layer have larger entries, and a large weight draws stripes. A kernel's
+weighted patch is summed, not averaged (see `LocalAttention`). Weights have the library's default initialisation
+(published: orthogonal). Both stages weigh their losses alike (published: the first four times as much, which Adam's
+normalisation cancels). Images are padded to a multiple of 64 x 32 by repeating their last row and column. Chosen here,
+where the paper is silent: the first stage's share of the steps.
 """
 
-from collections.abc import Sequence
 from functools import cache
-from math import exp, inf
+from math import exp
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.gan.gfla_networks import EPSILON, FINEST, Flows, GflaGenerator, image_discriminator, sample, sources
+from baselines.gan.gfla_networks import (
+    EPSILON,
+    FINEST,
+    Doubling,
+    Flows,
+    GflaGenerator,
+    Halving,
+    LocalAttention,
+    Residual,
+    image_discriminator,
+    sample,
+    sources,
+)
+from baselines.gan.settings import GFLASettings
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import pose_maps
-from xinggan.data.settings import PoseMap
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method
-from xinggan.model.switches import AdversarialLoss, LossWeights, TransferSettings
 
 
 def sampling_correctness(source: Tensor, target: Tensor, flow: Tensor) -> Tensor:
@@ -71,58 +81,38 @@ def style_loss(generated: Tensor, target: Tensor) -> Tensor:
 
 
 class GFLA(Method):
-    """GFLA in its own training. `losses.perceptual` is the weight of the perceptual loss, `style` that of the style's.
-
-    In the first `flow_share` of the planned steps the flow estimator alone is trained, then everything.
-    """
+    """GFLA in its own training: the flow estimator alone in the first `flow_share` of the steps, then everything."""
 
     averaged = ("generator",)
+    checkpointed = (Halving, Residual, Doubling, LocalAttention)
 
-    def __init__(
-        self,
-        width: int = 64,
-        patches: Sequence[int] = (5, 3),
-        discriminator_levels: int = 3,
-        flow_share: float = 0.25,
-        correctness: float = 5.0,
-        regularisation: float = 0.0025,
-        style: float = 5.0,
-        losses: LossWeights | None = None,
-        learning_rate: float = 1e-4,
-        discriminator_rate: float = 0.1,
-        beta1: float = 0.0,
-        pose_map: PoseMap = PoseMap.gaussian,
-        pose_sigma: float = 6.0,
-        seed: int = 0,
-    ):
-        """discriminator_rate: the discriminator's learning rate as a share of `learning_rate`. beta1: of Adam."""
+    def __init__(self, settings: GFLASettings | None = None):
         super().__init__()
-        self.losses = losses or LossWeights(adversarial=2, l1=5, perceptual=0.5, adversarial_kind=AdversarialLoss.lsgan)
-        weights = {"correctness": correctness, "regularisation": regularisation, "style": style}
-        _check(width, patches, discriminator_levels, flow_share, discriminator_rate, beta1, weights, self.losses)
-        self.patches, self.flow_share, self.weights = patches, flow_share, weights
-        self.pose_map, self.pose_sigma = pose_map, pose_sigma
+        self.settings = s = settings or GFLASettings()
         with torch.random.fork_rng(devices=[]):  # the library's default initialisation, but from our seed
-            torch.manual_seed(seed)
-            self.generator = GflaGenerator(width, patches)
-            judged = bool(self.losses.adversarial)
-            self.discriminator = image_discriminator(width // 2, discriminator_levels) if judged else None
-        self.optimisers["generator"] = _adam(self.generator, learning_rate, beta1)
+            torch.manual_seed(s.seed)
+            self.generator = GflaGenerator(s.width, s.patches)
+            adversarial = bool(s.losses.adversarial)
+            self.discriminator = image_discriminator(s.width // 2, s.discriminator_levels) if adversarial else None
+        self.optimisers["generator"] = self._adam(self.generator, s.learning_rate)
         if self.discriminator is not None:
-            self.optimisers["discriminator"] = _adam(self.discriminator, learning_rate * discriminator_rate, beta1)
+            self.optimisers["discriminator"] = self._adam(self.discriminator, s.learning_rate * s.discriminator_rate)
         # In a list, so that the frozen network's weights stay out of this method's checkpoints.
-        self._perceptual = [PerceptualLoss(self.losses.perceptual_network)]
-        self.networks = {str(self.losses.perceptual_network): self._perceptual[0].sha256}
+        self._perceptual = [PerceptualLoss(s.losses.perceptual_network)]
+        self.networks = {str(s.losses.perceptual_network): self._perceptual[0].sha256}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _adam(self, module: nn.Module, learning_rate: float) -> torch.optim.Adam:
+        return torch.optim.Adam(module.parameters(), learning_rate, betas=(self.settings.beta1, 0.999), fused=True)
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """In the first stage a step of the flow estimator, else one of the discriminator, then of the generator."""
         source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)
-        inputs = (source, self._maps(batch.source_pose, source), self._maps(batch.target_pose, source))
+        inputs = (source, self.pose_maps(batch.source_pose, source), self.pose_maps(batch.target_pose, source))
         perceptual = self._perceptual[0].to(source.device)
         with torch.no_grad(), self.autocast():
             seen_source, seen_target = (perceptual.features(image).float() for image in (source, target))
-        flow_only = step < self.flow_share * self.planned_steps
+        flow_only = step < self.settings.flow_share * self.planned_steps
         terms: dict[str, Tensor] = {}
         with self.autocast():
             if flow_only:
@@ -130,7 +120,7 @@ class GFLA(Method):
             else:
                 generated, flows = self.generator(*inputs)  # [B, 3, H, W]
         if not flow_only and self.discriminator is not None:
-            terms |= self._judge(generated.detach(), target)
+            terms |= self._update_discriminator(generated.detach(), target)
         losses = self._flow_losses(flows, seen_source, seen_target)
         if not flow_only:
             losses |= self._image_losses(generated, target, seen_target)
@@ -141,36 +131,36 @@ class GFLA(Method):
     def _flow_losses(self, flows: Flows, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """source, target: features [B, C, H, W], pooled to each flow's resolution, padding left out."""
         correctness, regularisation = [], []
-        for level, ((flow, _), size) in enumerate(zip(flows, self.patches, strict=True)):
+        for level, ((flow, _), size) in enumerate(zip(flows, self.settings.patches, strict=True)):
             height, width = (-(-length // 2 ** (FINEST + level)) for length in target.shape[-2:])
             here, there = (F.adaptive_avg_pool2d(features, (height, width)) for features in (target, source))
             correctness.append(sampling_correctness(there, here, flow[..., :height, :width]))
             regularisation.append(affine_regularisation(flow, size))
         levels = {"correctness": correctness, "regularisation": regularisation}
-        return {name: self.weights[name] * torch.stack(losses).sum() for name, losses in levels.items()}
+        return {name: getattr(self.settings, name) * torch.stack(losses).sum() for name, losses in levels.items()}
 
     def _image_losses(self, generated: Tensor, target: Tensor, seen_target: Tensor) -> dict[str, Tensor]:
         with self.autocast():
             seen = self._perceptual[0].features(generated).float()
         terms = {
-            "l1": self.losses.l1 * F.l1_loss(generated.float(), target),
-            "perceptual": self.losses.perceptual * F.l1_loss(seen, seen_target),
-            "style": self.weights["style"] * style_loss(seen, seen_target),
+            "l1": self.settings.losses.l1 * F.l1_loss(generated.float(), target),
+            "perceptual": self.settings.losses.perceptual * F.l1_loss(seen, seen_target),
+            "style": self.settings.style * style_loss(seen, seen_target),
         }
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)  # the generator's update needs no gradient of its weights
             with self.autocast():
                 scores = self.discriminator(generated)
-            self.discriminator.requires_grad_(True)
-            fooled = adversarial_loss(scores, True, self.losses.adversarial_kind)
-            terms["adversarial"] = self.losses.adversarial * fooled
+            weights = self.settings.losses
+            terms["adversarial"] = weights.adversarial * adversarial_loss(scores, True, weights.adversarial_kind)
         return terms
 
-    def _judge(self, generated: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _update_discriminator(self, generated: Tensor, target: Tensor) -> dict[str, Tensor]:
         assert self.discriminator is not None
+        self.discriminator.requires_grad_(True)
         with self.autocast():
             real, fake = self.discriminator(target), self.discriminator(generated)
-        kind = self.losses.adversarial_kind
+        kind = self.settings.losses.adversarial_kind
         loss = (adversarial_loss(real, True, kind) + adversarial_loss(fake, False, kind)) / 2
         return {"discriminator": loss, "gradient_discriminator": self.update("discriminator", loss)}
 
@@ -179,47 +169,9 @@ class GFLA(Method):
         """See `Method.generate`. The generator has no noise input, so the seeds change nothing."""
         image = images_to_float(source)
         with self.autocast():
-            generated, _ = self.generator(image, self._maps(source_pose, image), self._maps(target_pose, image))
+            generated, _ = self.generator(image, self.pose_maps(source_pose, image), self.pose_maps(target_pose, image))
         return generated.float()
 
-    def _maps(self, poses: Tensor, image: Tensor) -> Tensor:
-        return pose_maps(poses, image, self.pose_map, self.pose_sigma)
-
-
-def _adam(module: nn.Module, learning_rate: float, beta1: float) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), learning_rate, betas=(beta1, 0.999), fused=True)
-
-
-def _check(
-    width: int,
-    patches: Sequence[int],
-    discriminator_levels: int,
-    flow_share: float,
-    discriminator_rate: float,
-    beta1: float,
-    weights: dict[str, float],
-    losses: LossWeights,
-) -> None:
-    """Raise ValueError naming every number out of range."""
-    reasons = []
-    try:
-        TransferSettings(width=width)  # refuses what is out of range
-    except ValueError as error:
-        reasons.append(str(error))
-    if len(patches) not in (1, 2) or not all(size in (3, 5, 7) for size in patches):
-        reasons.append(f"method.patches={list(patches)}: accepted are one or two of 3, 5 and 7, such as [5,3]")
-    if discriminator_levels not in range(1, 5):
-        reasons.append(f"method.discriminator_levels={discriminator_levels}: accepted are 1 to 4")
-    if not 0 <= flow_share < 1:
-        reasons.append(f"method.flow_share={flow_share}: accepted is 0 up to, not including, 1")
-    if not 0 < discriminator_rate < inf:
-        reasons.append(f"method.discriminator_rate={discriminator_rate}: accepted is more than 0")
-    if not 0 <= beta1 < 1:
-        reasons.append(f"method.beta1={beta1}: accepted is 0 up to, not including, 1")
-    for name, weight in weights.items():
-        if not 0 <= weight < inf:
-            reasons.append(f"method.{name}={weight}: accepted is 0 or more")
-    if not losses.perceptual:
-        reasons.append("losses.perceptual=0: accepted is more than 0, as the flow is learnt through that network")
-    if reasons:
-        raise ValueError("; ".join(reasons))
+    def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
+        """Maps [B, 18, H, W] of poses [B, 18, 3], in the size of images [B, 3, H, W]."""
+        return pose_maps(poses, image, self.settings.pose_map, self.settings.pose_sigma)

@@ -1,6 +1,8 @@
 """The networks of GFLA (Ren et al., CVPR 2020): flow estimator, renderer with local attention, discriminator.
 
-As in its published code, convolutions come after their norm and activation, even the first, which sees the image.
+As in its published code, convolutions come after their norm and activation, even the first, which sees the image. A
+flow field [B, 2, h, w] says for each place of the target how many features further right (channel 0) and down (1) its
+source lies. Sampling is one `grid_sample` for all places, where the published code has extensions in CUDA.
 """
 
 from collections.abc import Sequence
@@ -12,22 +14,20 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from xinggan.data.poses import JOINTS
-from xinggan.model.blocks import InstanceNorm
+from xinggan.model.blocks import InstanceNorm, ReflectionPad
 from xinggan.model.generator import check_resolution
 
 PADDED = (64, 32)  # height and width are padded to multiples: the flow estimator's deepest map has two places or more
+EPSILON = 1e-8  # the least norm of a feature vector that divides
 FINEST = 2  # halvings of the resolution at the finest attention
 
 Flows = list[tuple[Tensor, Tensor]]  # flow [B, 2, h, w] and mask [B, 1, h, w] at 1/4, then 1/8 of the resolution
 
 
-EPSILON = 1e-8
-
-
 def sample(features: Tensor, places: Tensor) -> Tensor:
     """features: [B, C, h, w]; places: [B, rows, columns, 2], x and y counted in features.
 
-    Returns [B, C, rows, columns], bilinear; beyond its border the map goes on as it ends.
+    Returns [B, C, rows, columns], bilinear; beyond the border the nearest feature is taken.
     """
     height, width = features.shape[-2:]
     last = torch.tensor([width - 1, height - 1], device=features.device).clamp(min=1)
@@ -51,11 +51,11 @@ def local_patches(features: Tensor, flow: Tensor, size: int) -> Tensor:
 
 
 class LocalAttention(nn.Module):
-    """Content-aware sampling : a softmax kernel for each place weighs the patch that the flow points to.
+    """Content-aware sampling: a softmax kernel for each place weighs the patch that the flow points to.
 
     The kernel is predicted from that patch and from the target's own. The weighted patch is summed, where the paper
-    averages it: 1 / size ** 2 of a softmax's sum leaves the source so faint that short trainings do not find it. The
-    first layer is linear in both patches, so it is computed as a sum, which spares a copy of the target's patches.
+    averages it: divided by size ** 2 the source is so faint that short trainings do not find it. The first layer is
+    linear in both patches, so it is computed as a sum, which spares a copy of the target's patches.
     """
 
     def __init__(self, channels: int, size: int, hidden: int):
@@ -77,10 +77,17 @@ def activated(channels: int, convolution: nn.Module) -> list[nn.Module]:
     return [InstanceNorm(channels, affine=True), nn.LeakyReLU(0.1), convolution]
 
 
-def halving(inputs: int, outputs: int) -> nn.Sequential:
+def reflected(inputs: int, outputs: int) -> nn.Sequential:
+    """Leaky ReLU before a 3x3 convolution that keeps the size by reflection padding."""
+    return nn.Sequential(nn.LeakyReLU(0.1), ReflectionPad(1), nn.Conv2d(inputs, outputs, 3))
+
+
+class Halving(nn.Sequential):
     """Half the resolution."""
-    smaller, fine = nn.Conv2d(inputs, outputs, 4, 2, 1), nn.Conv2d(outputs, outputs, 3, padding=1)
-    return nn.Sequential(*activated(inputs, smaller), *activated(outputs, fine))
+
+    def __init__(self, inputs: int, outputs: int):
+        smaller, fine = nn.Conv2d(inputs, outputs, 4, 2, 1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        super().__init__(*activated(inputs, smaller), *activated(outputs, fine))
 
 
 class Residual(nn.Module):
@@ -109,16 +116,16 @@ class Doubling(nn.Module):
 
 
 class FlowEstimator(nn.Module):
-    """Source image and both pose maps [B, 39, H, W] -> `attentions` flow fields with masks, the finest first."""
+    """Source image and both poses' maps [B, 39, H, W] -> `attentions` flow fields with masks, the finest first."""
 
     def __init__(self, width: int = 32, attentions: int = 2):
         super().__init__()
         self.attentions = attentions
         down = [3 + 2 * len(JOINTS), *(multiple * width for multiple in (1, 2, 4, 8, 8))]
-        self.encoder = nn.ModuleList(halving(*pair) for pair in pairwise(down))
+        self.encoder = nn.ModuleList(Halving(*pair) for pair in pairwise(down))
         up = [8 * width, 8 * width, 4 * width, 2 * width]  # at 1/32, 1/16, 1/8, 1/4 of the resolution
         self.decoder = nn.ModuleList(Doubling(a, b, b) for a, b in pairwise(up))
-        self.skips = nn.ModuleList(nn.Sequential(nn.LeakyReLU(0.1), _reflecting(b, b)) for b in up[1:])
+        self.skips = nn.ModuleList(reflected(b, b) for b in up[1:])
         fine = up[: -1 - attentions : -1]
         self.flow = nn.ModuleList(nn.Conv2d(channels, 2, 3, padding=1) for channels in fine)
         self.mask = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for channels in fine)
@@ -145,8 +152,8 @@ class GflaGenerator(nn.Module):
         self.flow = FlowEstimator(width // 2, len(patches))
         channels = [width, 2 * width, 4 * width]  # at 1/2, 1/4, 1/8 of the resolution
         steps = list(pairwise(channels))
-        self.source = nn.ModuleList([halving(3, width), *(halving(*step) for step in steps)])
-        self.target = nn.Sequential(halving(len(JOINTS), width), *(halving(*step) for step in steps))
+        self.source = nn.ModuleList([Halving(3, width), *(Halving(*step) for step in steps)])
+        self.target = nn.Sequential(Halving(len(JOINTS), width), *(Halving(*step) for step in steps))
         self.attention = nn.ModuleList(
             LocalAttention(channels[FINEST - 1 + level], size, 2 * width) for level, size in enumerate(patches)
         )
@@ -154,7 +161,7 @@ class GflaGenerator(nn.Module):
             nn.Sequential(Residual(inputs), Doubling(inputs, inputs, outputs))
             for inputs, outputs in ((4 * width, 2 * width), (2 * width, width), (width, width))
         )
-        self.image = nn.Sequential(nn.LeakyReLU(0.1), _reflecting(width, 3), nn.Tanh())
+        self.image = nn.Sequential(reflected(width, 3), nn.Tanh())
 
     def forward(self, source: Tensor, source_pose_maps: Tensor, target_pose_maps: Tensor) -> tuple[Tensor, Flows]:
         """source: [B, 3, H, W] in [-1, 1]; pose maps: [B, 18, H, W]. Returns [B, 3, H, W] in [-1, 1] and the flows.
@@ -202,10 +209,6 @@ def image_discriminator(width: int = 32, levels: int = 3) -> nn.Sequential:
     channels = [width * min(2**level, 4) for level in range(levels)]
     blocks = [ResidualHalving(3, width, width), *(ResidualHalving(a, a, b) for a, b in pairwise(channels))]
     return nn.Sequential(*blocks, nn.LeakyReLU(0.1), spectral_norm(nn.Conv2d(channels[-1], 1, 1)))
-
-
-def _reflecting(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
 
 
 def _padded(images: Tensor) -> Tensor:

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.refusals import is_number, refuse
+from baselines.gan.settings import PG2Settings
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
-from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import normalisation, pad_to_multiple
 from xinggan.model.generator import check_resolution, initialise_generator
 from xinggan.model.losses import adversarial_loss
@@ -38,9 +37,11 @@ def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> 
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.ReLU())
 
 
-def two_convolutions(inputs: int, outputs: int) -> nn.Sequential:
+class DoubleConvolution(nn.Sequential):
     """Two 3x3 convolutions, each with ReLU."""
-    return nn.Sequential(convolution(inputs, outputs), convolution(outputs, outputs))
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(convolution(inputs, outputs), convolution(outputs, outputs))
 
 
 class ResidualBlock(nn.Module):
@@ -48,7 +49,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.block = two_convolutions(channels, channels)
+        self.block = DoubleConvolution(channels, channels)
 
     def forward(self, features: Tensor) -> Tensor:
         return features + self.block(features)
@@ -100,9 +101,9 @@ class RefinementGenerator(nn.Module):
         skipped = [0, *channels[1:-1]][: levels - 1]  # none at full resolution; the lowest level has nothing to skip
         joined = [*(width + number for number in skipped), channels[-1]]
         self.first = convolution(6, width)
-        self.encoder = nn.ModuleList(two_convolutions(i, o) for i, o in pairwise([width, *channels]))
+        self.encoder = nn.ModuleList(DoubleConvolution(i, o) for i, o in pairwise([width, *channels]))
         self.down = nn.ModuleList(convolution(number, number, stride=2) for number in channels[:-1])
-        self.decoder = nn.ModuleList(two_convolutions(number, width) for number in joined)
+        self.decoder = nn.ModuleList(DoubleConvolution(number, width) for number in joined)
         self.difference = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -141,41 +142,21 @@ def pose_mask_loss(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 class PG2(Method):
-    """PG2 in its own training. `l1` is the paper's lambda of stage II, `coarse_share` stage I's part of all steps."""
+    """PG2 in its own training: stage I for the first `coarse_share` of the planned steps, then stage II."""
 
     averaged = ("coarse", "refinement")
+    checkpointed = (ResidualBlock, DoubleConvolution)
 
-    def __init__(
-        self,
-        width: int = 128,
-        levels: int = 5,
-        coarse_share: float = 0.6,
-        norm: Norm = Norm.batch,
-        l1: float = 10.0,
-        learning_rate: float = 2e-5,
-        pose_map: PoseMap = PoseMap.gaussian,
-        pose_sigma: float = 6.0,
-        seed: int = 0,
-    ):
-        """width: channels of the generators' first level; the discriminator's has half. norm: the discriminator's."""
+    def __init__(self, settings: PG2Settings | None = None):
         super().__init__()
-        reasons = []
-        if not isinstance(levels, int) or not 3 <= levels <= 7:
-            reasons.append(f"method.levels={levels}: accepted are 3 to 7")
-        if not is_number(coarse_share, least=0) or coarse_share > 1:
-            reasons.append(f"method.coarse_share={coarse_share}: accepted is 0 to 1")
-        if not is_number(l1, least=0):
-            reasons.append(f"method.l1={l1}: accepted is 0 or more")
-        refuse(reasons, width=width)
-        self.coarse_share, self.l1 = coarse_share, l1
-        self.pose_map, self.pose_sigma = pose_map, pose_sigma
-        self.coarse = CoarseGenerator(width, levels)
-        self.refinement = RefinementGenerator(width, levels - 2)
-        self.discriminator = PairDiscriminator(width // 2, levels - 1, norm)
-        self._initialise(seed)
+        self.settings = s = settings or PG2Settings()
+        self.coarse = CoarseGenerator(s.width, s.levels)
+        self.refinement = RefinementGenerator(s.width, s.levels - 2)
+        self.discriminator = PairDiscriminator(s.width // 2, s.levels - 1, s.norm)
+        self._initialise(s.seed)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for name in ("coarse", "refinement", "discriminator"):
-            self.optimisers[name] = adam(getattr(self, name).parameters(), learning_rate)
+            self.optimisers[name] = adam(getattr(self, name).parameters(), s.learning_rate)
 
     def _initialise(self, seed: int) -> None:
         random = torch.Generator().manual_seed(seed)
@@ -188,12 +169,12 @@ class PG2(Method):
 
     def in_stage_one(self, step: int) -> bool:
         """Whether the coarse generator alone is trained at this step: the first `coarse_share` of the planned steps."""
-        return step < round(self.coarse_share * self.planned_steps)
+        return step < round(self.settings.coarse_share * self.planned_steps)
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """A step of stage I or II. The other stage's terms are 0, so that all steps have the same ones."""
         target = images_to_float(batch.target_image)
-        source, inputs = self._inputs(batch.source_image, batch.target_pose)
+        source, inputs = self.inputs(batch.source_image, batch.target_pose)
         names = ("l1_coarse", "gradient_coarse", "l1", "adversarial", "gradient_refinement")
         terms = dict.fromkeys((*names, "discriminator", "gradient_discriminator"), target.new_zeros(()))
         if self.in_stage_one(step):
@@ -206,24 +187,27 @@ class PG2(Method):
         return {name: term.detach() for name, term in terms.items()}
 
     def _refine(self, terms: dict[str, Tensor], source: Tensor, inputs: Tensor, target: Tensor, mask: Tensor) -> None:
-        """Stage II: the refinement generator first, then the discriminator on the same images. Fills in `terms`."""
+        """A step of stage II: the refinement generator, then the discriminator on the same images. Fills in `terms`."""
         with self.autocast():
             with torch.no_grad():  # stage I stays as it is
                 coarse = self.coarse(inputs)
             refined = coarse + self.refinement(torch.cat([coarse, source], dim=1))
             self.discriminator.requires_grad_(False)  # the generator's update needs no gradient of its weights
-            _, fake = self._scores(target, refined, source)
-            self.discriminator.requires_grad_(True)
+            _, fake = self.scores(target, refined, source)
         terms["adversarial"] = adversarial_loss(fake, True)
-        terms["l1"] = self.l1 * pose_mask_loss(refined, target, mask)
+        terms["l1"] = self.settings.l1 * pose_mask_loss(refined, target, mask)
         terms["gradient_refinement"] = self.update("refinement", terms["adversarial"] + terms["l1"])
+        self.discriminator.requires_grad_(True)
         with self.autocast():
-            real, fake = self._scores(target, refined.detach(), source)
+            real, fake = self.scores(target, refined.detach(), source)
         terms["discriminator"] = adversarial_loss(real, True) + adversarial_loss(fake, False)
         terms["gradient_discriminator"] = self.update("discriminator", terms["discriminator"])
 
-    def _scores(self, target: Tensor, refined: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Of target and refined images [B, 3, H, W], [B, 1] each: one batch, so that its norm hides no difference."""
+    def scores(self, target: Tensor, refined: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """The discriminator's scores [B, 1] of target and of refined images [B, 3, H, W].
+
+        Both are one batch: with a batch each, BatchNorm would remove the difference of their means.
+        """
         pairs = torch.cat([torch.cat([target, refined]), source.repeat(2, 1, 1, 1)], dim=1)  # [2 B, 6, H, W]
         real, fake = self.discriminator(pairs).chunk(2)
         return real, fake
@@ -231,15 +215,15 @@ class PG2(Method):
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The source pose and the seeds change nothing: PG2 is given neither pose nor noise."""
-        image, inputs = self._inputs(source, target_pose)
+        image, inputs = self.inputs(source, target_pose)
         with self.autocast():
             coarse = self.coarse(inputs)
             refined = coarse + self.refinement(torch.cat([coarse, image], dim=1))
         return refined.float().clamp(-1, 1)
 
-    def _inputs(self, source: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+    def inputs(self, source: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
         """The source image [B, 3, H, W] and stage I's input [B, 21, H, W]."""
         image = images_to_float(source)
         check_resolution(image)
-        maps = pose_maps(target_pose, image, self.pose_map, self.pose_sigma)
+        maps = pose_maps(target_pose, image, self.settings.pose_map, self.settings.pose_sigma)
         return image, torch.cat([image, maps], dim=1)

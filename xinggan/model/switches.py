@@ -5,7 +5,7 @@ The first choice of each switch is the default: all the defaults together are Xi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from math import inf
 
@@ -93,8 +93,53 @@ class LossWeights:
 
 
 @dataclass(kw_only=True)
-class TransferSettings:
-    """What XingGAN, PATN and BiGraphGAN have in common: encoders, blocks, discriminators, losses, optimisation."""
+class Settings:
+    """Settings of a method; making them refuses what does not fit, all of it in one message."""
+
+    seed: int = 0  # of the initial weights
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming every setting that is out of range or has nothing to act on."""
+        refuse(self.reasons())
+        for key, kind in self._choices().items():
+            setattr(self, key, kind(getattr(self, key)))  # a word becomes the choice that it stands for
+
+    def reasons(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        kinds = self._choices().items()
+        return self.misfits(
+            **{key: (getattr(self, key) in list(kind), f"are {', '.join(kind)}") for key, kind in kinds}
+        )
+
+    def _choices(self) -> dict[str, type[StrEnum]]:
+        """The enumeration of each key that takes one."""
+        return {field.name: type(field.default) for field in fields(self) if isinstance(field.default, StrEnum)}
+
+    def misfits(self, **checks: tuple[bool, str]) -> list[str]:
+        """A sentence for each key whose check is false. checks: key -> (whether it fits, "is 0 or more")."""
+        return [f"{key}={getattr(self, key)}: accepted {said}" for key, (fits, said) in checks.items() if not fits]
+
+
+@dataclass(kw_only=True)
+class MethodSettings(Settings):
+    """What every trained method has: the learning rate, and how a pose becomes maps."""
+
+    learning_rate: float = 2e-4  # of Adam
+    pose_map: PoseMap = PoseMap.gaussian
+    pose_sigma: float = 6.0  # of a joint's Gaussian, pixels
+
+    def reasons(self) -> list[str]:
+        """As of `Settings`."""
+        positive = {key: (0 < getattr(self, key) < inf, "is more than 0") for key in ("learning_rate", "pose_sigma")}
+        return [*super().reasons(), *self.misfits(**positive)]
+
+
+@dataclass(kw_only=True)
+class TransferSettings(MethodSettings):
+    """What XingGAN, PATN and BiGraphGAN have in common: encoders, blocks, discriminators, losses, optimisation.
+
+    Adam has the betas (0.5, 0.999).
+    """
 
     width: int = 64  # channels of the first encoder layer; the codes have 4 * width
     blocks: int = 9  # T, the stages between encoders and decoder
@@ -102,30 +147,16 @@ class TransferSettings:
     dropout: float = 0.5
     discriminators: Discriminators = Discriminators.both
     losses: LossWeights = field(default_factory=LossWeights)
-    learning_rate: float = 2e-4  # of Adam, betas (0.5, 0.999)
     history: int = 50  # generated images in each discriminator's pool
-    pose_map: PoseMap = PoseMap.gaussian
-    pose_sigma: float = 6.0  # of a joint's Gaussian, pixels
-    seed: int = 0  # of the initial weights
-
-    def __post_init__(self) -> None:
-        """Raise ValueError naming every setting that is out of range or has nothing to act on."""
-        refuse(self.reasons())
 
     def reasons(self) -> list[str]:
-        """What is wrong with the settings, a sentence each."""
-        found = []
-        if not 1 <= self.blocks <= 64:
-            found.append(f"blocks={self.blocks}: accepted are 1 to 64")
-        if self.width < 4 or self.width % 2:
-            found.append(f"width={self.width}: accepted are even numbers from 4")
-        if not 0 <= self.dropout < 1:
-            found.append(f"dropout={self.dropout}: accepted is 0 up to, not including, 1")
-        if self.history < 0:
-            found.append(f"history={self.history}: accepted is 0 or more")
-        for key in ("learning_rate", "pose_sigma"):
-            if not 0 < getattr(self, key) < inf:
-                found.append(f"{key}={getattr(self, key):g}: accepted is more than 0")
+        """As of `MethodSettings`, with losses that leave nothing to train for."""
+        found = super().reasons() + self.misfits(
+            blocks=(1 <= self.blocks <= 64, "are 1 to 64"),
+            width=(self.width >= 4 and self.width % 2 == 0, "are even numbers from 4"),
+            dropout=(0 <= self.dropout < 1, "is 0 up to, not including, 1"),
+            history=(self.history >= 0, "is 0 or more"),
+        )
         adversarial = self.losses.adversarial and self.discriminators != Discriminators.none
         if not (adversarial or self.losses.l1 or self.losses.perceptual):
             found.append("losses: every weight is 0 or has no discriminator, so there is nothing to train for")

@@ -1,0 +1,194 @@
+"""The settings of each diffusion baseline; the defaults are the published ones. Imports no torch.
+
+Making settings that do not fit raises a ValueError that names all of them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf
+from pathlib import Path
+from typing import ClassVar
+
+from xinggan.model.switches import MethodSettings, Settings
+
+TIMESTEPS = 1000  # T, of every diffusion process
+VAE_TRAINED = "trained"
+VAE_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+class Sampler(StrEnum):
+    """diffusers' schedulers, by the names that `sampler` accepts."""
+
+    ddpm = "ddpm"
+    ddim = "ddim"
+    dpmsolver = "dpmsolver++"
+    unipc = "unipc"
+
+
+class Prediction(StrEnum):
+    """What the network predicts."""
+
+    epsilon = "epsilon"  # the noise
+    v = "v"  # sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans and Ho, 2022)
+
+
+@dataclass(kw_only=True)
+class DiffusionSettings(MethodSettings):
+    """What all diffusion methods have in common: the U-Net's size, sampling steps and guidance."""
+
+    most_steps: ClassVar[int] = TIMESTEPS
+
+    width: int = 128  # channels of the first level
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)  # channels of each level, in widths
+    level_blocks: int = 2  # residual blocks a level
+    steps: int = 50  # of sampling
+    guidance_source: float = 2.0  # 1 and 1: no guidance, one branch instead of two or three
+    guidance_pose: float = 2.0
+    condition_dropout: float = 0.1  # of source and of pose, each on its own
+
+    def reasons(self) -> list[str]:
+        """As of `MethodSettings`, with guidance by branches that are not trained."""
+        levels = 1 <= len(self.multipliers) <= 8 and min(self.multipliers) >= 1
+        guided = (self.guidance_source, self.guidance_pose) != (1, 1)
+        scale = "is 0 or more; 1 and 1 are no guidance"
+        found = super().reasons() + self.misfits(
+            width=(self.width >= 4 and self.width % 4 == 0, "are multiples of 4"),
+            multipliers=(levels, "are 1 to 8 numbers from 1"),
+            level_blocks=(1 <= self.level_blocks <= 8, "are 1 to 8"),
+            steps=(1 <= self.steps <= self.most_steps, f"are 1 to {self.most_steps} sampling steps"),
+            guidance_source=(0 <= self.guidance_source < inf, scale),
+            guidance_pose=(0 <= self.guidance_pose < inf, scale),
+            condition_dropout=(0 <= self.condition_dropout < 1, "is 0 up to, not including, 1"),
+        )
+        if self.condition_dropout == 0 and guided:
+            found.append(
+                f"guidance_source={self.guidance_source} guidance_pose={self.guidance_pose}: guidance needs "
+                "predictions without a condition, which are not trained with condition_dropout=0; set it to 0.1, or "
+                "both scales to 1"
+            )
+        return found
+
+
+@dataclass(kw_only=True)
+class PIDMNetworkSettings(DiffusionSettings):
+    """What PIDM and its distilled version have in common."""
+
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    attention_levels: int = 3  # so many of the smallest levels attend to the source
+    dropout: float = 0.1  # in residual blocks
+    learning_rate: float = 2e-5
+
+    def reasons(self) -> list[str]:
+        """As of `DiffusionSettings`."""
+        levels = len(self.multipliers)
+        return super().reasons() + self.misfits(
+            attention_levels=(1 <= self.attention_levels <= levels, f"are 1 to {levels}, the levels"),
+            dropout=(0 <= self.dropout < 1, "is 0 up to, not including, 1"),
+        )
+
+
+@dataclass(kw_only=True)
+class PIDMSettings(PIDMNetworkSettings):
+    """PIDM."""
+
+    prediction: Prediction = Prediction.epsilon
+    sampler: Sampler = Sampler.ddim
+
+
+@dataclass(kw_only=True)
+class PIDMFewStepSettings(PIDMNetworkSettings):
+    """PIDM distilled into a few steps; the guidance is that of the teacher, whose predictions are distilled."""
+
+    most_steps: ClassVar[int] = 4
+
+    steps: int = 2  # of sampling
+    grid: int = 24  # steps of the teacher, in distillation
+    teacher_share: float = 0.8  # of the training steps
+    teacher_ema: float = 0.9999  # decay of the average of weights that becomes the teacher
+
+    def reasons(self) -> list[str]:
+        """As of `PIDMNetworkSettings`."""
+        grid = "are multiples of 12 up to 240, so that 1, 2, 3 and 4 steps fall on the grid"
+        return super().reasons() + self.misfits(
+            grid=(self.grid % 12 == 0 and 12 <= self.grid <= 240, grid),
+            teacher_share=(0 < self.teacher_share < 1, "is between 0 and 1, both excluded"),
+            teacher_ema=(0 <= self.teacher_ema < 1, "is 0 up to, not including, 1"),
+        )
+
+
+@dataclass(kw_only=True)
+class VAESettings(Settings):
+    """The autoencoder of the latent methods."""
+
+    vae: str = VAE_TRAINED  # in the same run; or the path of an AutoencoderKL as diffusers saves it
+    vae_share: float = 0.3  # of the training steps
+    vae_width: int = 128
+    vae_factor: int = 8  # pixels along a side of a latent position
+    latent_channels: int = 4
+    vae_learning_rate: float = 1e-4
+
+    def reasons(self) -> list[str]:
+        """As of `Settings`, with a file that does not exist."""
+        folder = f"are {VAE_TRAINED} and the path of an AutoencoderKL, a folder with config.json and {VAE_FILES[0]}"
+        return super().reasons() + self.misfits(
+            vae=(self.vae == VAE_TRAINED or Path(self.vae).exists(), f"{folder}; nothing is there"),
+            vae_share=(0 < self.vae_share < 1, "is more than 0 and less than 1, of the training steps"),
+            vae_width=(self.vae_width >= 4 and self.vae_width % 4 == 0, "are multiples of 4"),
+            vae_factor=(self.vae_factor in (2, 4, 8), "are 2, 4, 8"),
+            latent_channels=(1 <= self.latent_channels <= 64, "are 1 to 64"),
+            vae_learning_rate=(0 < self.vae_learning_rate < inf, "is more than 0"),
+        )
+
+
+@dataclass(kw_only=True)
+class VaeRoundtripSettings(VAESettings):
+    """The autoencoder alone."""
+
+
+@dataclass(kw_only=True)
+class LatentSettings(DiffusionSettings, VAESettings):
+    """What PoCoLD and CFLD have in common."""
+
+    prediction: Prediction = Prediction.epsilon
+    sampler: Sampler = Sampler.ddim
+    learning_rate: float = 5e-5
+    condition_dropout: float = 0.15
+
+
+@dataclass(kw_only=True)
+class PoCoLDSettings(LatentSettings):
+    """PoCoLD."""
+
+    filters: int = 64  # K of each pose-constrained attention
+    constraint: float = 1.0  # weight of the penalty on attention to other body parts
+
+    def reasons(self) -> list[str]:
+        """As of `LatentSettings`."""
+        return super().reasons() + self.misfits(
+            filters=(self.filters >= 1, "is 1 or more"),
+            constraint=(0 <= self.constraint < inf, "is 0 (none) or more"),
+        )
+
+
+@dataclass(kw_only=True)
+class CFLDSettings(LatentSettings):
+    """CFLD."""
+
+    width: int = 320
+    prompt_queries: int = 16  # learnt queries that become the source's prompt
+    prompt_channels: int = 768
+    prompt_blocks: int = 8  # of the perception-refined decoder
+    fine_blocks: int = 4  # transformer blocks of each level's fine features
+    reconstruction: float = 1.0  # weight of the source's reconstruction from itself; 0 halves a step's work
+    learning_rate: float = 1e-4
+    condition_dropout: float = 0.2
+
+    def reasons(self) -> list[str]:
+        """As of `LatentSettings`."""
+        counts = ("prompt_queries", "prompt_blocks", "fine_blocks")
+        channels = self.prompt_channels >= 4 and self.prompt_channels % 4 == 0
+        return super().reasons() + self.misfits(
+            **{key: (getattr(self, key) >= 1, "is 1 or more") for key in counts},
+            prompt_channels=(channels, "are multiples of 4"),
+            reconstruction=(0 <= self.reconstruction < inf, "is 0 (none) or more"),
+        )
