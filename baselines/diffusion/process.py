@@ -34,7 +34,7 @@ class NoiseProcess(nn.Module):
     signal_rate: Tensor
     noise_rate: Tensor
 
-    def __init__(self, prediction: Prediction = Prediction.epsilon, betas: Tensor | None = None):
+    def __init__(self, prediction: str = Prediction.epsilon, betas: Tensor | None = None):
         """betas: float64 [T]; None: `linear_betas()`."""
         super().__init__()
         self.prediction = prediction

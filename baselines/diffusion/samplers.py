@@ -103,7 +103,7 @@ def sample(
     shape: tuple[int, ...],
     seeds: Tensor,
     *,
-    sampler: Sampler,
+    sampler: str,
     steps: int,
     device: torch.device | str,
     limit: float | None = None,
@@ -127,7 +127,7 @@ def sample(
     return noised
 
 
-def make_scheduler(sampler: Sampler, steps: int, betas: Tensor) -> Any:
+def make_scheduler(sampler: str, steps: int, betas: Tensor) -> Any:
     """diffusers' scheduler of this name, which is given the clean data instead of the noise, at `sampling_timesteps`.
 
     `ddim` is DPM-Solver++ of first order, which is the same method (Lu et al., 2022); diffusers' own DDIM steps to

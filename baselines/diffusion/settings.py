@@ -91,8 +91,8 @@ class PIDMNetworkSettings(DiffusionSettings):
 class PIDMSettings(PIDMNetworkSettings):
     """PIDM."""
 
-    prediction: Prediction = Prediction.epsilon
-    sampler: Sampler = Sampler.ddim
+    prediction: str = Prediction.epsilon
+    sampler: str = Sampler.ddim
 
 
 @dataclass(kw_only=True)
@@ -149,8 +149,8 @@ class VaeRoundtripSettings(VAESettings):
 class LatentSettings(DiffusionSettings, VAESettings):
     """What PoCoLD and CFLD have in common."""
 
-    prediction: Prediction = Prediction.epsilon
-    sampler: Sampler = Sampler.ddim
+    prediction: str = Prediction.epsilon
+    sampler: str = Sampler.ddim
     learning_rate: float = 5e-5
     condition_dropout: float = 0.15
 
