@@ -10,11 +10,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from ablations.config import compose
-from ablations.method import build_method
-from ablations.settings import Budget
+from ablations.config import Budget, Experiment, build_method, compose
 from xinggan.data.packed import PackedDataset
 from xinggan.files import write_atomically
 from xinggan.timing.counts import operations
@@ -25,9 +21,10 @@ from xinggan.training.settings import TrainingSettings
 PLAN = "plan.json"
 
 
-def plan_training(config: DictConfig, data: PackedDataset, folder: Path, device: str) -> TrainingSettings:
+def plan_training(config: Experiment, data: PackedDataset, folder: Path, device: str) -> TrainingSettings:
     """The training that the configured budget allows, decay in proportion. Reads or writes `folder`/plan.json."""
-    settings: TrainingSettings = OmegaConf.to_object(config.training)  # type: ignore[assignment]
+    settings = config.training
+    assert settings is not None  # what is not trained has no budget
     if config.budget == Budget.images and config.amount is None:
         return settings
     try:
@@ -39,7 +36,7 @@ def plan_training(config: DictConfig, data: PackedDataset, folder: Path, device:
     return replace(settings, steps=steps, decay_steps=round(steps * settings.decay_steps / settings.steps))
 
 
-def _plan(config: DictConfig, settings: TrainingSettings, data: PackedDataset, device: str) -> dict:
+def _plan(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> dict:
     """What is to be spent, what a step costs, and how many steps that makes, at least one."""
     amount = config.amount
     if config.budget == Budget.images:
@@ -50,20 +47,21 @@ def _plan(config: DictConfig, settings: TrainingSettings, data: PackedDataset, d
         cost = flops_a_step(config, settings, data, device)
         if amount is None:  # what XingGAN++ takes at this size
             usual = compose([f"preset={config.preset}", f"dataset={config.dataset.name}", "dataset.root=."])
-            usual_settings: TrainingSettings = OmegaConf.to_object(usual.training)  # type: ignore[assignment]
-            amount = usual_settings.steps * flops_a_step(usual, usual_settings, data, device)
+            assert usual.training is not None
+            amount = usual.training.steps * flops_a_step(usual, usual.training, data, device)
+    assert amount is not None  # other budgets have one, or the configuration refuses them
     steps = max(1, round(amount / cost))
     return {"budget": str(config.budget), "amount": amount, "cost_of_a_step": cost, "steps": steps}
 
 
-def flops_a_step(config: DictConfig, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
+def flops_a_step(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
     """Floating-point operations of a training step, forward and backward, the mean over the stages of training."""
     method = build_method(config, device)
     steps = training_calls(method, data.train, device, settings.batch, settings.steps, settings.decay_steps)
     return statistics.fmean(operations(method, step) for step in steps)
 
 
-def seconds_a_step(config: DictConfig, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
+def seconds_a_step(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
     """Seconds of a training step on this device, the median of a few samples, each the mean over the stages."""
     task = Task(
         "training", config.method_name, {}, "", device, batch=settings.batch,

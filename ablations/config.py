@@ -1,123 +1,367 @@
-"""From words such as `scale=single` to the checked configuration of an experiment.
+"""From words such as `scale=single preset=paper` to the experiment they mean; no torch, no numpy.
 
-`compose` turns overrides such as `scale=single seed=3` into a checked configuration; `expand` turns comma lists into
-one list of overrides a run. Imports neither torch nor numpy.
+Values come from, later ones win: the dataclasses below and of the method's settings, conf/preset/<preset>.yaml (what a
+preset means for every method, with a section for each data set), conf/method/<method>.yaml (what the method adds or
+changes, with a section for each preset, and for a preset on a data set), the command line. In all of them a key that is
+no field of `Experiment` is a setting of the method; a preset's settings that a method does not have are left out.
 """
 
-import copy
+import difflib
 import itertools
-import re
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from enum import StrEnum
+from functools import cache
+from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from ablations.checks import ConfigurationError, check, check_words, readable
-from ablations.settings import CONF, SHARED, Experiment, key_of, method_files
+from xinggan.data.settings import DATASETS, PUBLISHED_SIZES, DatasetSettings
 from xinggan.files import sha256_of
+from xinggan.metrics.protocol import LPIPS_NETWORKS
+from xinggan.model.from_settings import CLASSES, build, method_folders, settings_class
+from xinggan.model.switches import PublishedSettings
 from xinggan.trained import PUBLISHED
+from xinggan.training.settings import TrainingSettings
 
-# Shared settings that a published checkpoint leaves open.
-LEFT_OPEN = ("pose_map", "pose_sigma")
-SEED = re.compile(r"seed=\d{1,9}")
+if TYPE_CHECKING:
+    from xinggan.model.method import Method
+
+CONF = Path(__file__).parent / "conf"
 REFERENCES = ("copy_source", "mean_image", "ground_truth")
+PRECISIONS = ("fp32", "bf16")
+COMMAND_LINE = "command line"
 
 
-def compose(overrides: list[str]) -> DictConfig:
-    """The checked configuration for a list of overrides. Raises ConfigurationError."""
-    return compose_all([overrides])[0]
+class ConfigurationError(ValueError):
+    """Words that cannot be used; the message says which, why, and what is accepted."""
 
 
-def compose_all(grid: list[list[str]]) -> list[DictConfig]:
-    """The checked configuration for each list of overrides. Raises ConfigurationError.
+class Budget(StrEnum):
+    """What every method of a comparison gets the same amount of for its training."""
 
-    Lists that differ in their seed alone are put together once, which takes Hydra ten times as long as the rest.
-    """
-    _store_schema()
-    composed: dict[tuple[str, ...], DictConfig] = {}
-    configs = []
-    for overrides in grid:
-        seeds = [word for word in overrides if SEED.fullmatch(word)]
-        others = tuple(word for word in overrides if word not in seeds)
+    images = "images"  # training pairs
+    seconds = "seconds"  # on this device
+    flops = "flops"  # floating-point operations, forward and backward
+
+
+@dataclass
+class Evaluation:
+    """How the test pairs are generated and scored."""
+
+    batch: int = 16
+    lpips_net: str = "alex"  # alex | vgg | squeeze
+
+
+@dataclass
+class Experiment:
+    """One experiment: a method with its settings, data, training, evaluation, and where it happens."""
+
+    method: Any = field(default_factory=dict)  # dict: _target_, _settings_, and the settings
+    method_name: str = "xinggan"  # the word of method=
+    preset: str = "small"
+    published: str | None = None  # file of a published checkpoint, evaluated instead of training
+
+    dataset: DatasetSettings = field(default_factory=DatasetSettings)
+    training: TrainingSettings | None = field(default_factory=TrainingSettings)
+    budget: Budget = Budget.images
+    amount: float | None = None  # of the budget; None: the preset's steps, or the FLOPs that XingGAN++ takes for them
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    seed: int = 0  # of the training and of the method's initial weights
+    precision: str = "fp32"  # fp32 | bf16
+    compile: bool = False
+
+    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
+    runs: str = "runs"  # where run records go
+    cache: str = "data"  # where packed data sets go
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming every value that is out of range."""
+        found, dataset = [], self.dataset
+        for key, value, least in (
+            ("seed", self.seed, 0),
+            ("evaluation.batch", self.evaluation.batch, 1),
+            ("dataset.seed", dataset.seed, 0),
+        ):
+            if value < least:
+                found.append(f"{key}={value}: accepted is {least} or more")
+        if self.precision not in PRECISIONS:
+            found.append(f"precision={self.precision}: accepted are {', '.join(PRECISIONS)}")
+        if self.evaluation.lpips_net not in LPIPS_NETWORKS:
+            found.append(f"evaluation.lpips_net={self.evaluation.lpips_net}: accepted are {', '.join(LPIPS_NETWORKS)}")
+        if self.amount is not None and not 0 < self.amount < inf:
+            found.append(f"amount={self.amount}: accepted is more than 0")
+        if self.budget == Budget.seconds and self.amount is None:
+            found.append("budget=seconds needs amount=SECONDS, such as amount=240")
+        if self.training is None and (self.budget != Budget.images or self.amount is not None):
+            found.append(f"budget, amount: method={self.method_name} is not trained")
+        if dataset.name != "synthetic" and not dataset.root:
+            needed = "dataset.root=FOLDER, a folder in Pose-Transfer layout (see README)"
+            found.append(f"dataset={dataset.name} needs {needed}")
+        for side in ("height", "width"):
+            pixels = getattr(dataset, side)
+            if pixels is not None and (pixels % 4 or pixels < 16):
+                found.append(f"dataset.{side}={pixels}: accepted are multiples of 4 from 16")
+        if found:
+            raise ValueError("; ".join(found))
+
+
+KEYS = tuple(key.name for key in fields(Experiment))
+GROUPS = {"method": "xinggan", "preset": "small", "dataset": "synthetic"}  # keys that name files, with their defaults
+
+
+def compose(words: list[str]) -> Experiment:
+    """The experiment that the words mean. Raises ConfigurationError with everything that is wrong."""
+    return resolve(words)[0]
+
+
+def compose_all(grid: list[list[str]]) -> list[Experiment]:
+    """The experiment of each list of words. Raises ConfigurationError."""
+    return [compose(words) for words in grid]
+
+
+def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
+    """The experiment, and where each of its values (dotted key) comes from. Raises ConfigurationError."""
+    given, reasons = _read(words)
+    chosen = {group: given.pop(group, default) for group, default in GROUPS.items()}
+    for group, name in chosen.items():
+        if name not in (choices := choices_of(group)):
+            reasons.append(f"{group}={as_word(name)}: accepted are {', '.join(sorted(choices))}{_near(name, choices)}")
+    if reasons:
+        raise ConfigurationError("; ".join(reasons))
+
+    method, preset, dataset = chosen.values()
+    values, sources = {}, {}  # dotted key -> value, -> where it comes from
+    for source, layer in [*_layers(method, preset, dataset), (COMMAND_LINE, given)]:
+        for key, value in flat(layer):
+            place = key if key.split(".")[0] in KEYS else f"method.{key}"
+            values[place], sources[place] = value, source
+    published = values.get("published")
+    experiment = OmegaConf.structured(Experiment)
+    experiment.method_name, experiment.preset, experiment.published = method, preset, published
+    classes, experiment.method = _published_method(method, published) if published else _method(method)
+    if published or values.pop("training", "trained") is None:
+        experiment.training = None
+        for place in [place for place in values if place.startswith("training.")]:
+            if sources[place] == COMMAND_LINE:
+                what = f"published={published}" if published else f"method={method}"
+                reasons.append(f"{place}={as_word(values[place])}: {what} is not trained")
+            del values[place], sources[place]
+
+    for place, value in values.items():
+        word = f"{place.removeprefix('method.')}={as_word(value)}"
         try:
-            method = check_words(overrides)
-            if others not in composed:
-                with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-                    composed[others] = hydra_compose("config", list(others))
-            config = copy.deepcopy(composed[others])
-            for word in seeds:
-                config.seed = int(word.partition("=")[2])
-            OmegaConf.resolve(config)
-            config.method_name = method
-            if config.published is not None:
-                _take_published(config, overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigurationError(readable(error)) from error
-        check(config, overrides)
-        configs.append(config)
-    return configs
+            OmegaConf.update(experiment, place, value)
+        except (ConfigAttributeError, ConfigKeyError):
+            # A preset speaks for every method, and a published checkpoint needs none of what the files say.
+            if sources[place] == COMMAND_LINE or not (published or sources[place].startswith("preset/")):
+                reasons.append(f"{word}: {_not_there(place, experiment)}")
+        except OmegaConfBaseException as error:
+            reasons.append(f"{word}: {str(error).splitlines()[0]}")
+    if "seed" in experiment.method:
+        experiment.method.seed, sources["method.seed"] = experiment.seed, "seed"
+    _object(experiment.method, reasons)
+    own: Any = OmegaConf.to_container(experiment.method)
+    experiment.method = classes | own
+    found = _object(experiment, reasons)
+    if reasons:
+        raise ConfigurationError("; ".join(dict.fromkeys(reasons)))
+    return found, sources
 
 
-def _store_schema() -> None:
-    """Tell Hydra the experiment's types, and the files of methods that live outside conf/."""
-    store = ConfigStore.instance()
-    store.store(name="experiment", node=Experiment)
-    for name, file in method_files().items():
-        if file.parent != CONF / "method":
-            node = OmegaConf.load(file)
-            store.store(group="method", name=name, node=node, package="_global_" if "method" in node else "method")
-
-
-def _take_published(config: DictConfig, overrides: list[str]) -> None:
-    """Put the checkpoint's generator in the method's place, with nothing to train. Raises ConfigurationError."""
-    method, file = config.method_name, Path(config.published).expanduser().absolute()
-    if method not in PUBLISHED:
-        raise ConfigurationError(f"published={file}: accepted with method={' or method='.join(PUBLISHED)}")
-    if not file.is_file():
-        raise ConfigurationError(f"published={file}: no such file; expected the state dict of a published generator")
-    keys = {key_of(word) for word in overrides}
-    given = {key.split(".")[0] for key in keys - {"method"}}
-    if fixed := sorted(given & {*SHARED, "training", "method"} - {*LEFT_OPEN}):
-        raise ConfigurationError(f"{', '.join(fixed)}: fixed by the published checkpoint, leave out")
-    config.method = {
-        "_target_": PUBLISHED[method],
-        "path": str(file),
-        "sha256": sha256_of(file),
-        "pose_map": config.pose_map if "pose_map" in keys else None,  # None: what the file was trained with
-        "pose_sigma": config.pose_sigma,
-    }
-    config.training = None
-
-
-def expand(overrides: list[str]) -> list[list[str]]:
-    """Every combination of the comma lists in `overrides`, in order; without a list, the overrides themselves."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise ConfigurationError(readable(error)) from error
-    options = []
-    for override in parsed:
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            options.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+def _read(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Key -> value of words such as `scale=single`, and what is wrong with the others."""
+    given: dict[str, Any] = {}
+    reasons = []
+    for word in words:
+        try:
+            override = _parsed(word)
+        except ConfigurationError as error:
+            reasons.append(str(error))
+            continue
+        key = override.get_key_element()
+        if override.is_add() or override.is_delete():
+            reasons.append(f"{word}: keys are neither added nor removed; accepted is key=value")
+        elif override.is_sweep_override():
+            reasons.append(f"{word}: one value is accepted here; a list of values is a grid of runs (-m)")
+        elif key == "training" and not isinstance(override.value(), dict):
+            reasons.append(f"{word}: accepted are the keys of training, such as training.steps=100")
         else:
-            options.append([override.input_line or ""])
+            given[key] = override.value()
+    return given, reasons
+
+
+def _parsed(word: str) -> Override:
+    try:
+        return OverridesParser.create().parse_overrides([word])[0]
+    except HydraException as error:
+        said = " ".join(str(error.__cause__ or error).split()).split(" See https")[0]
+        raise ConfigurationError(f"cannot read {word!r} as key=value: {said}") from error
+
+
+def expand(words: list[str]) -> list[list[str]]:
+    """Every combination of the comma lists in `words`, in order; without a list, the words themselves.
+
+    Raises ConfigurationError for words that cannot be read.
+    """
+    options = []
+    for word in words:
+        override = _parsed(word)
+        if override.is_sweep_override():
+            options.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        else:
+            options.append([word])
     return [list(combination) for combination in itertools.product(*options)]
 
 
-def reference(config: DictConfig, method: str) -> DictConfig:
-    """The configuration of a trivial reference on the same data, scored in the same way."""
-    other = compose([f"method={method}"])
-    for key in ("preset", "dataset", "evaluation", "device", "runs", "cache"):
-        other[key] = config[key]
-    return other
+def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str, Any]]]:
+    """What the files say, where it stands in them, the strongest last."""
+    of_all, own = _yaml(CONF / "preset" / f"{preset}.yaml"), _yaml(method_files()[method])
+    height, width = PUBLISHED_SIZES.get(dataset, (None, None))
+    layers = [
+        (f"dataset={dataset}", {"dataset": {"name": dataset, "height": height, "width": width}}),
+        (f"preset/{preset}.yaml", of_all),
+        (f"preset/{preset}.yaml, datasets: {dataset}", of_all.get("datasets", {}).get(dataset, {})),
+        (f"method/{method}.yaml", own),
+    ]
+    for section in (preset, f"{preset}-{dataset}"):
+        layers.append((f"method/{method}.yaml, presets: {section}", own.get("presets", {}).get(section, {})))
+    outside = {*CLASSES, "datasets", "presets"}
+    return [(where, {key: value for key, value in said.items() if key not in outside}) for where, said in layers]
 
 
-def plain_values(config: DictConfig) -> dict:
-    """The configuration as dictionaries, lists, strings and numbers."""
-    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)  # type: ignore[return-value]
+def _method(method: str) -> tuple[dict[str, str], DictConfig]:
+    """The classes that a method's file names, and its settings with their defaults."""
+    file = _yaml(method_files()[method])
+    classes = {key: file[key] for key in CLASSES if key in file}
+    if "_settings_" in classes:
+        return classes, OmegaConf.structured(settings_class(classes["_settings_"], f"method={method}"))
+    taken = {key: value for key, value in file.items() if key == "seed" or key not in (*KEYS, *CLASSES, "presets")}
+    settings = OmegaConf.create(taken)
+    OmegaConf.set_struct(settings, True)
+    return classes, settings
+
+
+def _published_method(method: str, file: str) -> tuple[dict[str, str], DictConfig]:
+    """As `_method`, of what evaluates a published checkpoint of the method."""
+    path = Path(file).expanduser().absolute()
+    if method not in PUBLISHED:
+        raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(PUBLISHED)}")
+    if not path.is_file():
+        raise ConfigurationError(f"published={path}: no such file; expected the state dict of a published generator")
+    classes = {"_target_": PUBLISHED[method], "_settings_": f"{PublishedSettings.__module__}.PublishedSettings"}
+    return classes, OmegaConf.structured(PublishedSettings(path=str(path), sha256=sha256_of(path)))
+
+
+def _object(node: DictConfig, reasons: list[str]) -> Any:
+    """The dataclass instance of a node; what its class, and those of the nodes in it, refuse is added to `reasons`."""
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and is_dataclass(OmegaConf.get_type(child)):
+            count = len(reasons)
+            _object(child, reasons)
+            if len(reasons) > count:  # its defaults stand in, so that the rest can be looked at
+                node[key] = OmegaConf.structured(OmegaConf.get_type(child))
+    try:
+        return OmegaConf.to_object(node)
+    except ValueError as error:
+        reasons.append(str(error))
+        return None
+
+
+def _not_there(place: str, experiment: DictConfig) -> str:
+    """What is said of a key that there is not: what there is, and what may have been meant."""
+    parent, _, key = place.rpartition(".")
+    node = OmegaConf.select(experiment, parent)
+    if parent.startswith("method.") and node is None:
+        parent, _, key = "method", "", place.split(".")[1]
+    elif parent != "method":
+        keys = [str(name) for name in node] if isinstance(node, DictConfig) else []
+        return f"{parent} has no {key}; accepted are {', '.join(keys)}{_near(key, keys)}"
+    taken = [str(name) for name in experiment.method if name not in ("seed", "path", "sha256")]
+    close = difflib.get_close_matches(key, taken, n=3)
+    listed = ", ".join(dict.fromkeys([*close, *taken])) or "no settings"
+    if experiment.published:
+        return f"fixed by the published checkpoint, which takes {listed}"
+    return f"not a setting of method={experiment.method_name}, which takes {listed}{_near(key, [*taken, *KEYS])}"
+
+
+def _near(word: Any, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(names), n=3, cutoff=0.7)
+    return f". Did you mean {' or '.join(close)}?" if close else ""
+
+
+def flat(values: dict[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of nested dictionaries."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{parent}{key}.")
+        else:
+            yield f"{parent}{key}", value
+
+
+def as_word(value: Any) -> str:
+    """A value as it would be written on the command line."""
+    if value is None or isinstance(value, (bool, list)):
+        return json.dumps(value, separators=(",", ":"))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def key_of(word: str) -> str:
+    """The key that a word such as `losses.l1=1` sets; `method.blocks=3` says the same as `blocks=3`."""
+    return word.lstrip("+~").split("=")[0].strip().removeprefix("method.")
+
+
+def method_files() -> dict[str, Path]:
+    """Name -> yaml file of every method, those of `--methods` folders included. The suite's own names stay its own."""
+    outside = [file for folder in method_folders() for file in sorted(folder.glob("*.yaml"))]
+    return {file.stem: file for file in [*outside, *sorted((CONF / "method").glob("*.yaml"))]}
+
+
+def choices_of(group: str) -> list[str]:
+    """What the key `method`, `preset` or `dataset` accepts, the default first."""
+    names = {"method": method_files(), "dataset": DATASETS}.get(group) or [
+        f.stem for f in (CONF / group).glob("*.yaml")
+    ]
+    return sorted(names, key=lambda name: (name != GROUPS[group], name))
+
+
+@cache
+def _yaml(file: Path) -> dict[str, Any]:
+    return yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def reference(experiment: Experiment, method: str) -> Experiment:
+    """A trivial reference on the same data, scored in the same way."""
+    same = ("preset", "dataset", "evaluation", "device", "runs", "cache")
+    return replace(compose([f"method={method}"]), **{key: getattr(experiment, key) for key in same})
+
+
+def plain_values(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as dictionaries, lists, strings and numbers."""
+    return json.loads(json.dumps(asdict(experiment)))
+
+
+def build_method(experiment: Experiment, device: str) -> "Method":
+    """The method on its device, with fresh weights drawn from the seed.
+
+    Raises what the method refuses, such as FileNotFoundError for a missing weight file.
+    """
+    import torch
+
+    method = build(experiment.method)
+    method.precision = experiment.precision
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; matrix products are so by default
+    method.to(device)
+    if experiment.compile:
+        for part in method.averaged:
+            getattr(method, part).compile()
+    return method

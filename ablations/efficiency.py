@@ -22,8 +22,7 @@ from xinggan.timing.scenario import Scenario, Task, circumstances, noise_verdict
 from xinggan.training.stop import Preempted, StopRequest
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
+    from ablations.config import Experiment
     from ablations.record import RunRecord
 
 TAKEN = ("method", "precision", "compile", "budget", "amount", "published")  # the study's own, or of no effect
@@ -35,7 +34,7 @@ class Row:
 
     title: str  # in the study; the task's is that of its runs
     task: Task  # a training step of it
-    config: "DictConfig"
+    config: "Experiment"
     schedule: dict[str, Any] | None  # of the published training
     record: "RunRecord"
     timing: dict[str, Any] = field(default_factory=dict)
@@ -95,8 +94,7 @@ def run_efficiency(rows: list[tuple[str, list[str]]], words: list[str], report: 
 
 def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[Plan, list[Row]]:
     """The plan, and each method ready to be measured, with its data packed. Raises ValueError or OSError."""
-    from ablations.config import ConfigurationError, compose
-    from ablations.settings import key_of
+    from ablations.config import ConfigurationError, compose, key_of
 
     own = [word for word in words if word.startswith("timing.")]
     shared = [word for word in words if word not in own]
@@ -127,19 +125,14 @@ def choose(rows: list[tuple[str, list[str]]], methods: tuple[str, ...]) -> list[
     return chosen
 
 
-def prepare_row(title: str, overrides: list[str], config: "DictConfig", plan: Plan) -> Row:
+def prepare_row(title: str, overrides: list[str], config: "Experiment", plan: Plan) -> Row:
     """One method of the study: its data, packed, and its record folder. `overrides`: what makes it this method."""
-    from omegaconf import OmegaConf
-
     from ablations.config import plain_values
-    from ablations.identity import label, name
-    from ablations.record import RunRecord, environment
+    from ablations.record import RunRecord, environment, label, name
     from xinggan.data.prepare import prepare
-    from xinggan.data.settings import DatasetSettings
     from xinggan.distributed import resolve_device
 
-    settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-    data, device = prepare(settings, config.cache), resolve_device(config.device)
+    data, device = prepare(config.dataset, config.cache), resolve_device(config.device)
     method, trained = plain_values(config)["method"], config.training
     task = Task("training", name(config), method, str(data.directory.absolute()), device)
     task = replace(task, height=data.test.height, width=data.test.width)

@@ -9,16 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
 from ablations.budget import plan_training
-from ablations.config import plain_values
-from ablations.identity import name, run_id
-from ablations.method import build_method
-from ablations.record import RunRecord
+from ablations.config import Experiment, build_method, plain_values
+from ablations.record import RunRecord, name, run_id
 from xinggan.data.packed import PackedDataset
 from xinggan.data.prepare import prepare
-from xinggan.data.settings import DatasetSettings
 from xinggan.distributed import Processes, resolve_device
 from xinggan.files import write_atomically
 from xinggan.metrics.score import score
@@ -54,7 +50,7 @@ class Outcome:
     error: str = ""
 
 
-def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes | None = None) -> Outcome:
+def run_experiment(config: Experiment, stop: StopRequest, processes: Processes | None = None) -> Outcome:
     """Compute what `config` says, or what is still missing of it.
 
     Raises ValueError or OSError for a device, data or weights that cannot be used, before any work, and RunBusy when
@@ -64,9 +60,8 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     device = resolve_device(config.device)
     method = build_method(config, device)
     _check_processes(config, method, processes)
-    settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     with processes.first_goes_first():
-        data = prepare(settings, config.cache, progress=processes.first)
+        data = prepare(config.dataset, config.cache, progress=processes.first)
     folder = Path(config.runs) / run_id(config, data.digest)
     title = name(config)
     if RunRecord(folder).finished:
@@ -98,7 +93,7 @@ def run_experiment(config: DictConfig, stop: StopRequest, processes: Processes |
     return Outcome(title, "finished", folder)
 
 
-def _check_processes(config: DictConfig, method: Method, processes: Processes) -> None:
+def _check_processes(config: Experiment, method: Method, processes: Processes) -> None:
     """Refuse what several processes would compute differently from one."""
     if processes.count == 1 or config.training is None:
         return
@@ -111,7 +106,7 @@ def _check_processes(config: DictConfig, method: Method, processes: Processes) -
 
 
 def _compute(
-    config: DictConfig,
+    config: Experiment,
     method: Method,
     data: PackedDataset,
     record: RunRecord,
@@ -151,7 +146,7 @@ def _compute(
 
 
 def _train(
-    config: DictConfig,
+    config: Experiment,
     method: Method,
     data: PackedDataset,
     folder: Path,
@@ -196,7 +191,7 @@ def write_generated(folder: Path, generated: np.ndarray, data: PackedDataset, pa
 
 
 def measure_timing(
-    config: DictConfig, method: Method, data: PackedDataset, folder: Path, device: str, training_peak_mb: float
+    config: Experiment, method: Method, data: PackedDataset, folder: Path, device: str, training_peak_mb: float
 ) -> dict:
     """Latency at batch 1 and at the evaluation batch; the training's speed at every line of history.jsonl."""
     title = name(config)

@@ -12,8 +12,10 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-UNTRAINED = ("copy_source", "mean_image", "ground_truth")
+if TYPE_CHECKING:
+    from ablations.config import Experiment
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,10 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="words of ablations.run")
     options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import compose
-    from ablations.settings import choices_of
+    from ablations.config import REFERENCES, choices_of, compose
 
-    chosen = [method for method in choices_of("method") if method not in UNTRAINED] if options.all else [None]
+    chosen = [method for method in choices_of("method") if method not in REFERENCES] if options.all else [None]
     try:
         for method in chosen:
             words = [f"method={method}"] if method else []
@@ -47,33 +48,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def overfit(config, count: int, folder: Path) -> str:
+def overfit(config: "Experiment", count: int, folder: Path) -> str:
     """Train on the first `count` training pairs of as many different people as there are; say how it went."""
     import numpy as np
     import torch
-    from omegaconf import OmegaConf
 
-    from ablations.method import build_method
+    from ablations.config import build_method
     from xinggan.data.prepare import prepare
-    from xinggan.data.settings import DatasetSettings
     from xinggan.distributed import resolve_device
     from xinggan.metrics.similarity import l1, ssim
     from xinggan.pictures import comparison_grid, save_png
     from xinggan.training.generation import generate_pairs
     from xinggan.training.loop import train
-    from xinggan.training.settings import TrainingSettings
 
     device = resolve_device(config.device)
     method = build_method(config, device)
-    dataset: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-    training: TrainingSettings = OmegaConf.to_object(config.training)  # type: ignore[assignment]
-    data = prepare(dataset, config.cache)
+    data = prepare(config.dataset, config.cache)
     identities = data.train.identities[data.train.pairs[:, 0]]
     nth = np.array([np.count_nonzero(identities[:i] == identity) for i, identity in enumerate(identities[:5000])])
     rows = np.sort(np.argsort(nth, kind="stable")[:count])  # each person's first pair, then everybody's second, ...
     few = replace(data.train, pairs=data.train.pairs[rows])
     same = replace(data, train=few, test=replace(few, name="test"))
-    result = train(method, same, training, folder, seed=config.seed, device=device)
+    result = train(method, same, config.training, folder, seed=config.seed, device=device)
     result.average.swap()
     generated = generate_pairs(method, few, range(len(few)), seed=config.seed, device=device)
     batch = few.batch(range(len(few)))

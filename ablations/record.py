@@ -1,28 +1,140 @@
 """The run record: a directory named by what it computes, whose files appear whole or not at all.
 
-`RunRecord` decides what the same command again has to do (skip, resume, retry), keeps a second process out, and writes
-what reports read: config.yaml, environment.json, status.json, metrics.json, per_image.parquet, timing.json, generated/.
+`run_id` names the directory: two experiments have the same run id exactly if their results are the same. `RunRecord`
+decides what the same command again has to do (skip, resume, retry), keeps a second process out, and writes what reports
+read: config.yaml, environment.json, status.json, metrics.json, per_image.parquet, timing.json, generated/. Importing
+this loads neither torch nor numpy.
 
 In generated/: an image a test pair with manifest.json and contact_sheet.png; in generated/examples/: the panels of the
 first pairs and, of methods with XingGAN's attention, attention.npz (`xinggan.model.attention_maps` says what is in it).
 """
 
-import fcntl
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 import traceback
 from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from xinggan.files import write_atomically
+from filelock import FileLock, Timeout
 
-SCHEMA = 1
+from ablations.config import Budget, Experiment, as_word, compose, flat, plain_values
+from xinggan.files import sha256_of, write_atomically
+from xinggan.model.from_settings import CLASSES
+from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
+
+SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
+EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "lpips", "torch-fidelity", "hydra-core", "accelerate")
+FREE = (*CLASSES, "seed", "path", "sha256")  # keys of a method that do not make its name
+
+
+def run_id(experiment: Experiment, dataset_digest: str) -> str:
+    """`<label>-<hash12>`: readable first, unique by its hash."""
+    canonical = json.dumps(identity(experiment, dataset_digest), sort_keys=True)
+    return f"{label(experiment)}-{sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def identity(experiment: Experiment, dataset_digest: str) -> dict:
+    """What a run computes, as plain values: equal for two experiments exactly if their results are.
+
+    (Only a pose_map that says what a published checkpoint was trained with anyway has an identity of its own.)
+    Device, folders and the data set's whereabouts are left out (its content's digest stands for it), as is what has
+    nothing to act on, such as the pyramid of a single scale. Embedded networks count by their files' content.
+    """
+    plain = plain_values(experiment)
+    method, training = _with_effect(plain["method"]), plain["training"]
+    computed: dict[str, Any] = {"schema": SCHEMA, "data": dataset_digest, "method": method}
+    computed["lpips_net"] = plain["evaluation"]["lpips_net"]
+    networks = ["attributes", "pose"] if plain["dataset"]["name"] == "synthetic" else []
+    if training is not None or plain["published"] is not None:
+        computed |= {key: plain[key] for key in ("precision", "compile")}
+    if training is not None:
+        rhythm = ("log_every", "sample_every", "checkpoint_every")  # what is looked at, not what is computed
+        computed["training"] = {key: value for key, value in training.items() if key not in rhythm}
+        computed["seed"] = plain["seed"]
+        if plain["budget"] != Budget.images or plain["amount"] is not None:
+            computed["budget"] = [plain["budget"], plain["amount"]]
+        if method.get("losses", {}).get("perceptual_network") == PerceptualNetwork.embedded:
+            networks.append("perceptual")
+    computed["networks"] = {network: sha256_of(EMBEDDED / f"{network}.safetensors") for network in networks}
+    return computed
+
+
+def _with_effect(method: dict[str, Any]) -> dict[str, Any]:
+    """The method's settings without those that its other settings leave nothing to act on; files by their content."""
+    idle: set[str] = set()
+    losses = dict(method.get("losses", {}))
+    if method.get("scale") == Scale.single or method.get("attention") == Attention.none:
+        idle.add("pyramid")
+    if method.get("fusion") == Fusion.concat:
+        idle.add("candidates")
+    if method.get("pose_map") == PoseMap.onehot:
+        idle.add("pose_sigma")
+    if losses and not losses["perceptual"]:
+        del losses["perceptual_network"]
+    if losses and (not losses["adversarial"] or method.get("discriminators") == Discriminators.none):
+        del losses["adversarial"], losses["adversarial_kind"]
+        idle |= {"discriminators", "history"}
+    if "sha256" in method:
+        idle.add("path")
+    acting = {key: value for key, value in method.items() if key not in idle}
+    if losses:
+        acting["losses"] = losses
+    if method.get("vae", "trained") != "trained":
+        acting["vae"] = _content(Path(method["vae"]).expanduser())
+    return acting
+
+
+def _content(path: Path) -> dict[str, str]:
+    """Name -> SHA-256 of a file or of a folder's files; empty where there is neither, which the method refuses."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path] * path.is_file()
+    return {file.name: sha256_of(file) for file in files}
+
+
+def name(experiment: Experiment) -> str:
+    """What a table calls the run, such as `xinggan scale=single`: the method and what of it differs from the preset."""
+    return " ".join(
+        [experiment.method_name, *(f"{key}={as_word(value)}" for key, value in _changed(experiment).items())]
+    )
+
+
+def label(experiment: Experiment) -> str:
+    """The readable part of a run's name: method, what differs from the preset, data set, preset, seed."""
+    parts = [experiment.method_name]
+    for key, value in _changed(experiment).items():
+        parts.append(str(value) if isinstance(value, Enum) else f"{key.split('.')[-1]}_{as_word(value)}")
+    parts.append(experiment.dataset.name)
+    if experiment.training is not None:
+        parts += [experiment.preset, f"s{experiment.seed}"]
+    return re.sub(r"[^\w.-]+", "_", "-".join(parts))[:120]
+
+
+def _changed(experiment: Experiment) -> dict[str, Any]:
+    """Key -> value of what was set on the method, beyond what data set, preset and its own file say."""
+    usual = _usual(experiment.preset, experiment.dataset.name, experiment.method_name)
+    changed = {"published": Path(experiment.published).stem} if experiment.published else {}
+    before = dict(flat(usual.method))
+    for key, value in flat(experiment.method):
+        if key not in FREE and value not in (None, before.get(key)):
+            changed[key] = value
+    if experiment.training is not None:
+        same = {key: getattr(usual, key) for key in ("budget", "amount")}
+        changed |= {key: getattr(experiment, key) for key in same if getattr(experiment, key) != same[key]}
+    return changed
+
+
+@cache
+def _usual(preset: str, dataset: str, method: str) -> Experiment:
+    return compose([f"preset={preset}", f"dataset={dataset}", "dataset.root=.", f"method={method}"])
 
 
 class RunBusy(RuntimeError):
@@ -34,23 +146,22 @@ class RunRecord:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._lock: IO | None = None
+        # The kernel drops the lock with the process, however it dies, so none is ever left behind.
+        self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
         self._began = time.monotonic()
 
     def __enter__(self) -> "RunRecord":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("a+")
         try:
-            # The kernel drops the lock with the process, however it dies, so none is ever left behind.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise RunBusy(f"{self.folder.name} is being worked on by another process on this machine") from error
+            self._lock.acquire()
+        except Timeout as error:
+            holder = (self.folder / ".lock").read_text() or "on this machine"
+            raise RunBusy(f"{self.folder.name} is being worked on by another process ({holder})") from error
+        (self.folder / ".lock").write_text(f"{os.getpid()} on {platform.node()}")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock:
-            self._lock.close()
+        self._lock.release()
 
     @property
     def status(self) -> dict[str, Any]:

@@ -2,22 +2,30 @@
 
     python -m ablations.run scale=single
     python -m ablations.run -m scale=multi,single seed=0,1,2
+    python -m ablations.run method=pidm preset=paper --show
 
 The same command again continues what was interrupted and does nothing where everything is done.
 """
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xinggan.model.outside import use_methods
+from xinggan.model.from_settings import use_methods
 from xinggan.training.stop import StopRequest
+
+if TYPE_CHECKING:
+    from ablations.config import Experiment
+    from ablations.experiment import Outcome
 
 PREEMPTED = 75  # exit status: the same command continues the run ("temporary failure" of sysexits.h)
 PATIENCE_S = 60  # how long a run waits for a reference that another process is working on
+SHOWN = ("ssim", "perceptual_embedded", "lpips", "pckh_embedded", "fd_embedded")  # metrics of the printed table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,33 +41,36 @@ def main(arguments: list[str] | None = None) -> int:
         "-m", "--multirun", action="store_true", help="comma lists make a grid; one failure does not stop it"
     )
     parser.add_argument("--methods", type=Path, metavar="FOLDER", help="methods of your own (see CONTRIBUTING.md)")
+    parser.add_argument("--show", action="store_true", help="print every value with its source, and run nothing")
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")
     parser.add_argument("--alone", action="store_true", help="this run only: neither references nor report")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from the defaults")
     options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import compose, expand
+    from ablations.config import compose_all, expand
 
     try:
         if options.methods:
             use_methods(options.methods)
         grid = expand(options.overrides) if options.multirun else [options.overrides]
-        configs = [compose(overrides) for overrides in grid]  # every mistake is found before any work
+        experiments = compose_all(grid)  # every mistake is found before any work
+        if options.show:
+            print("\n\n".join(map(resolved, grid)))
+            return 0
         if len(grid) > 1:
-            prepare_folders(configs)
+            prepare_folders(experiments)
     except (ValueError, OSError) as error:
         print(f"ablations.run: {error}", file=sys.stderr)
         return 2
     if len(grid) > 1:
         return run_grid([(" ".join(overrides), overrides) for overrides in grid])
-    return run_one(configs[0], report=not options.no_report, alone=options.alone)
+    return run_one(experiments[0], report=not options.no_report, alone=options.alone)
 
 
 def choices_table() -> str:
     """The keys people set most, their choices with the default first, and where the rest stands."""
-    from ablations.settings import choices_of
-    from xinggan.data.settings import PoseMap
-    from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, Scale
+    from ablations.config import choices_of
+    from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
 
     rows: list[tuple[str, list[str]]] = [
         ("method", choices_of("method")),
@@ -75,58 +86,85 @@ def choices_table() -> str:
         ("training.*", ["steps, decay_steps, batch, ema, log_every, sample_every, checkpoint_every"]),
         ("seed, precision, compile", ["0", "fp32|bf16", "false|true"]),
         ("device, runs, cache", ["auto, cpu, cuda:N", "folder of run records", "folder of packed data sets"]),
+        ("every other", ["all keys of a method, with their values: method=NAME --show"]),
     ]
     width = max(len(key) for key, _ in rows)
     return "choices (default first):\n" + "\n".join(f"  {key:<{width}}  {' '.join(values)}" for key, values in rows)
 
 
-def prepare_folders(configs: list) -> list[Path]:
-    """The folder of each configuration's run record, with every data set they use packed and their place made.
+def resolved(overrides: list[str]) -> str:
+    """Every value of the experiment that the overrides mean, where it comes from, parameters and run id, as text.
+
+    Nothing is run and nothing is packed; of photographs the files are read for the data set's digest.
+    Raises ConfigurationError.
+    """
+    from ablations.config import as_word, build_method, flat, plain_values, resolve
+    from ablations.record import run_id
+    from xinggan.data.prepare import digest
+    from xinggan.timing.counts import parameters
+
+    experiment, sources = resolve(overrides)
+    settings = str(experiment.method.get("_settings_", "")).rpartition(".")[2]
+    rows = []
+    for key, value in flat(plain_values(experiment)):
+        default = f"default of {settings}" if key.startswith("method.") and settings else "default"
+        rows.append((key, as_word(value), sources.get(key, default)))
+    for key, fact in (
+        ("parameters", lambda: f"{parameters(build_method(experiment, 'cpu')):,}"),
+        ("run id", lambda: run_id(experiment, digest(experiment.dataset, experiment.cache))),
+    ):
+        try:
+            rows.append((key, fact(), ""))
+        except (ValueError, OSError) as error:
+            rows.append((key, f"unavailable: {error}", ""))
+    keys, values = (max(len(row[column]) for row in rows[:-2]) for column in (0, 1))
+    return "\n".join(f"{key:<{keys}}  {value:<{values}}  {source}".rstrip() for key, value, source in rows)
+
+
+def prepare_folders(experiments: list["Experiment"]) -> list[Path]:
+    """The folder of each experiment's run record, with every data set they use packed and their place made.
 
     Raises ValueError for a data set that cannot be used and OSError for a place that cannot be written to.
     """
     import tempfile
     from dataclasses import astuple
 
-    from omegaconf import OmegaConf
-
-    from ablations.identity import run_id
+    from ablations.record import run_id
     from xinggan.data.prepare import prepare
-    from xinggan.data.settings import DatasetSettings
 
     digests: dict[tuple, str] = {}
     folders = []
-    for config in configs:
-        settings: DatasetSettings = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-        data_set = (config.cache, *astuple(settings))
+    for experiment in experiments:
+        data_set = (experiment.cache, *astuple(experiment.dataset))
         if data_set not in digests:
-            digests[data_set] = prepare(settings, config.cache).digest
-        folders.append(Path(config.runs) / run_id(config, digests[data_set]))
+            digests[data_set] = prepare(experiment.dataset, experiment.cache).digest
+        folders.append(Path(experiment.runs) / run_id(experiment, digests[data_set]))
     for runs in {folder.parent for folder in folders}:
         runs.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=runs).close()  # refuses a folder that is there but cannot be written to
     return folders
 
 
-def run_one(config, report: bool = True, alone: bool = False) -> int:
+def run_one(experiment: "Experiment", report: bool = True, alone: bool = False) -> int:
     """One experiment in this process, then the trivial references on the same test set, the table and the report.
 
     `alone` leaves out the references and the report: in a sweep on a cluster these are jobs of their own.
     """
     from ablations.experiment import run_experiment
     from ablations.record import RunBusy
-    from ablations.summary import print_summary
     from xinggan.distributed import connect
 
-    processes, config.device = connect(config.device)
+    processes, experiment.device = connect(experiment.device)
     references = []
     try:
         with StopRequest() as stop:
-            outcome = run_experiment(config, stop, processes)
+            outcome = run_experiment(experiment, stop, processes)
             if not processes.first:
                 return 0
             if outcome.state in ("finished", "skipped") and not alone:
-                references = [other for other in finished_references(config, stop) if other.folder != outcome.folder]
+                references = [
+                    other for other in finished_references(experiment, stop) if other.folder != outcome.folder
+                ]
     except (ValueError, OSError, RunBusy) as error:
         print(f"ablations.run: {error}", file=sys.stderr)
         return 2
@@ -148,10 +186,11 @@ def run_one(config, report: bool = True, alone: bool = False) -> int:
     if alone or not report:
         return 0
     folders = [outcome.folder, *(other.folder for other in references)]
-    return build(folders, Path(config.runs).parent / "report" / outcome.folder.name)
+    build(folders, Path(experiment.runs).parent / "report" / outcome.folder.name)
+    return 0
 
 
-def finished_references(config, stop: StopRequest) -> list:
+def finished_references(experiment: "Experiment", stop: StopRequest) -> list["Outcome"]:
     """Outcomes of the trivial references that are finished; of each other one, a line that says why it is not."""
     from ablations.config import REFERENCES, reference
     from ablations.record import RunBusy
@@ -159,7 +198,7 @@ def finished_references(config, stop: StopRequest) -> list:
     finished = []
     for name in REFERENCES:
         try:
-            outcome = run_when_free(reference(config, name), stop)
+            outcome = run_when_free(reference(experiment, name), stop)
         except (ValueError, OSError, RunBusy) as error:
             print(f"{name}: left out. {error}", file=sys.stderr)
             continue
@@ -170,7 +209,7 @@ def finished_references(config, stop: StopRequest) -> list:
     return finished
 
 
-def run_when_free(config, stop: StopRequest):
+def run_when_free(experiment: "Experiment", stop: StopRequest) -> "Outcome":
     """`run_experiment`, tried again each second while another process works on it. Raises RunBusy after PATIENCE_S."""
     from ablations.experiment import run_experiment
     from ablations.record import RunBusy
@@ -178,7 +217,7 @@ def run_when_free(config, stop: StopRequest):
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return run_experiment(config, stop)
+            return run_experiment(experiment, stop)
         except RunBusy:
             if stop.signal_name or time.monotonic() > deadline:
                 raise
@@ -232,16 +271,52 @@ def run_row(command: list[str], stop: StopRequest) -> int:
 
 
 def build(folders: list[Path], out: Path) -> int:
-    """Build the report of these runs and print where it is; returns the exit status."""
-    from reports.build import build_report
+    """Build the report of these runs by `python -m reports.build`; returns its exit status, which it also prints."""
+    names = [folder.name for folder in folders]
+    words = ["--runs", str(folders[0].parent), "--out", str(out), "--select", *names]
+    done = subprocess.run([sys.executable, "-m", "reports.build", *words], stdout=subprocess.PIPE, text=True)
+    if done.returncode == 0:
+        print(f"report: {done.stdout.splitlines()[-1]}")
+    else:
+        print(f"the report could not be built: reports.build ended with status {done.returncode}", file=sys.stderr)
+    return done.returncode
 
-    try:
-        page = build_report(folders[0].parent, out, [folder.name for folder in folders])
-    except OSError as error:
-        print(f"the report could not be built: {error}", file=sys.stderr)
-        return 1
-    print(f"report: {page}")
-    return 0
+
+def print_summary(outcome: "Outcome", references: list["Outcome"]) -> None:
+    """Table of metrics with the finished references, then latency and training cost."""
+    print_table([(run.name, run.folder) for run in (outcome, *references)])
+    timing = json.loads((outcome.folder / "timing.json").read_text())
+    print()
+    for scenario in timing["scenarios"]:
+        median, speed = scenario["median_ms"], scenario["images_per_second"]
+        where = f"({scenario['device']}, {scenario['precision']}, {scenario['height']}x{scenario['width']})"
+        if median is not None and scenario["kind"] == "inference" and scenario["batch"] == 1:
+            print(f"latency   {median:.1f} ms an image at batch 1, median of {len(scenario['samples_ms'])} {where}")
+        if median is not None and scenario["kind"] == "training":
+            print(f"training  {median:.0f} ms a step of {scenario['batch']} pairs, {speed:.1f} images/s {where}")
+    print(f"record    {outcome.folder}")
+
+
+def print_table(rows: list[tuple[str, Path]]) -> None:
+    """One line for each (title, run folder), one column for each metric that any has; arrows point to better."""
+    from xinggan.metrics.catalogue import METRICS
+
+    values = []
+    for title, folder in rows:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        values.append((title, {entry["metric"]: entry["value"] for entry in metrics if entry["value"] is not None}))
+    columns = [metric for metric in SHOWN if any(metric in found for _, found in values)]
+    if any("lpips" not in found for _, found in values):
+        columns.append("l1")
+    heads = [f"{METRICS[metric].title} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in columns]
+    width = max(len(title) for title, _ in rows)
+    print("\n" + " " * width + "".join(f"  {head:>{max(len(head), 8)}}" for head in heads))
+    for title, found in values:
+        cells = [f"{found[metric]:.4f}" if metric in found else "-" for metric in columns]
+        print(
+            f"{title:<{width}}"
+            + "".join(f"  {cell:>{max(len(head), 8)}}" for cell, head in zip(cells, heads, strict=True))
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from xinggan.model.outside import use_methods
+from xinggan.model.from_settings import use_methods
 
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
 
@@ -108,8 +108,7 @@ def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
 
     Raises ConfigurationError for an override of what the study itself varies, and for a list of data sets.
     """
-    from ablations.config import ConfigurationError, expand
-    from ablations.settings import key_of
+    from ablations.config import ConfigurationError, expand, key_of
 
     varied = {key_of(word) for _, own in STUDIES[study] for word in own}
     if taken := sorted({key_of(word) for word in overrides if any(overlap(key_of(word), key) for key in varied)}):
@@ -137,8 +136,7 @@ def overlap(key: str, other: str) -> bool:
 def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> int:
     """Print one table of all rows that are done, write the study's list of runs, build its report; the exit status."""
     from ablations.record import RunRecord, list_rows
-    from ablations.run import build
-    from ablations.summary import print_table
+    from ablations.run import build, print_table
 
     runs = titled[0][1].parent
     done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]

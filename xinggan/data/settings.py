@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 DATASETS = ("synthetic", "folder", "market1501", "deepfashion")
+PUBLISHED_SIZES = {"market1501": (128, 64), "deepfashion": (256, 176)}  # height and width of the images, pixels
 CACHE = Path("data")
 SYNTHETIC_ONLY = ("people_train", "people_test", "views", "seed")
 PHOTOGRAPHS_ONLY = ("resize", "identity_pattern")

@@ -1,72 +1,119 @@
-"""Modules and settings rebuilt from plain values such as a run record's config.yaml, which may come from elsewhere.
+"""Methods rebuilt from plain values such as a run record's config.yaml, and the folders where methods of one's own lie.
 
-So it is read as data: `_target_` names classes of this suite, and nothing else that could be called.
+A record may come from elsewhere, so it is read as data: `_target_` names a class of the suite or of a folder in use,
+`_settings_` the dataclass of its settings, and nothing else is imported or called. Importing this loads no torch.
+
+Methods outside the suite lie in a folder with one Python and one yaml file for each. Commands take such folders as
+`--methods FOLDER` and pass them on to the processes they start in XINGGAN_METHODS.
 """
 
 import importlib
-import inspect
+import os
 import re
+import sys
 from dataclasses import is_dataclass
-from enum import Enum
-from typing import Any, get_args
-
-from xinggan.model.outside import outside_modules
+from pathlib import Path
+from typing import Any
 
 PACKAGES = ("xinggan", "baselines")
+CLASSES = ("_target_", "_settings_")  # keys whose values name classes
+VARIABLE = "XINGGAN_METHODS"
 
 
-def check_targets(settings: dict[str, Any], where: str) -> None:
-    """Refuse every `_target_` outside the suite, and Hydra's other words, before anything is imported."""
-    target = settings.get("_target_")
-    accepted = [*PACKAGES, *outside_modules()]
-    if not isinstance(target, str) or not re.fullmatch(rf"({'|'.join(map(re.escape, accepted))})(\.\w+)+", target):
-        raise ValueError(f"{where}: _target_ is {target!r}; accepted are names in {' and '.join(accepted)}")
-    for key, value in settings.items():
-        if key != "_target_" and str(key).startswith("_"):
-            raise ValueError(f"{where}: {key} is not accepted")
-        if isinstance(value, dict) and "_target_" in value:
-            check_targets(value, f"{where}.{key}")
+def use_methods(folder: Path) -> None:
+    """Make the folder's methods known to this process and those it starts. Raises ValueError for one without any."""
+    if not list(folder.glob("*.yaml")):
+        raise ValueError(f"--methods {folder}: expected a folder with one .py and one .yaml file for each method")
+    known = os.environ.get(VARIABLE, "").split(os.pathsep)
+    os.environ[VARIABLE] = os.pathsep.join(filter(None, dict.fromkeys([*known, str(folder.absolute())])))
 
 
-def build(settings: dict[str, Any], where: str) -> Any:
-    """What `_target_` names, made from the other keys. Raises ValueError; `where` is named in it.
+def method_folders() -> list[Path]:
+    """The folders in use, importable from."""
+    folders = [Path(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
+    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
+    return folders
 
-    Words become the choices they stand for, where a parameter's type or default is one of them.
+
+def check_targets(method: dict[str, Any], where: str) -> None:
+    """Refuse classes outside the suite and the folders in use, and whatever is not plain data, before any import."""
+    accepted = [*PACKAGES, *(file.stem for folder in method_folders() for file in folder.glob("*.py"))]
+    named = re.compile(rf"({'|'.join(map(re.escape, accepted))})(\.\w+)+")
+    for key in CLASSES:
+        name = method.get(key)
+        if (name is not None or key == "_target_") and not (isinstance(name, str) and named.fullmatch(name)):
+            raise ValueError(f"{where}: {key} is {name!r}; accepted are names in {' and '.join(accepted)}")
+    _check_plain({key: value for key, value in method.items() if key not in CLASSES}, where)
+
+
+def _check_plain(values: Any, where: str) -> None:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            if str(key).startswith("_"):
+                raise ValueError(f"{where}: {key} is not accepted")
+            _check_plain(value, f"{where}.{key}")
+    elif isinstance(values, list):
+        for value in values:
+            _check_plain(value, where)
+    elif isinstance(values, str) and "${" in values:
+        raise ValueError(f"{where} is {values!r}: references to other values are not accepted")
+
+
+def build(method: dict[str, Any], where: str = "method") -> Any:
+    """The method that plain values describe: `_target_` called with its settings, on the CPU, with fresh weights.
+
+    method: `_target_`, the settings, and `_settings_`, the dataclass that holds them; without it the class takes them
+    as keyword arguments. Raises ValueError, in which `where` is named, for classes and settings that this version of
+    the suite does not have, and what the class itself raises, such as FileNotFoundError for missing weights.
     """
-    kind = _target(settings["_target_"], where)
-    parameters = inspect.signature(kind).parameters
-    values = {}
-    for key, value in settings.items():
-        if key == "_target_":
-            continue
-        if isinstance(value, dict) and "_target_" in value:
-            value = build(value, f"{where}.{key}")
-        elif value is not None and key in parameters and (choices := _choices(parameters[key])):
-            if value not in choices.__members__:
-                raise ValueError(f"{where}.{key} is {value!r}; accepted are {', '.join(choices.__members__)}")
-            value = choices[value]
-        values[key] = value
-    try:
-        return kind(**values)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{where} does not fit this version of {settings['_target_']}: {error}") from error
-
-
-def _choices(parameter: inspect.Parameter) -> type[Enum] | None:
-    kinds = [parameter.annotation, *get_args(parameter.annotation), type(parameter.default)]
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)), None)
-
-
-def _target(target: str, where: str) -> type:
-    """The class that a `_target_` names: a module or a dataclass defined under this very name in the suite."""
     from torch import nn
 
-    module, _, name = target.rpartition(".")
+    check_targets(method, where)
+    kind = _named(method["_target_"], where, "_target_")
+    if not issubclass(kind, nn.Module):
+        raise ValueError(f"{where}: _target_ {method['_target_']} is not a method")
+    settings = {key: value for key, value in method.items() if key not in CLASSES}
+    if method.get("_settings_") is None:
+        try:
+            return kind(**settings)
+        except TypeError as error:
+            raise ValueError(f"{where} does not fit this version of {method['_target_']}: {error}") from error
+    return kind(read_settings(settings_class(method["_settings_"], where), settings, where))
+
+
+def settings_class(name: str, where: str) -> type:
+    """The dataclass of this name. Raises ValueError where there is none."""
+    kind = _named(name, where, "_settings_")
+    if not is_dataclass(kind):
+        raise ValueError(f"{where}: _settings_ {name} is not a dataclass")
+    return kind
+
+
+def read_settings(kind: type, values: dict[str, Any], where: str) -> Any:
+    """An instance of the dataclass `kind` with these values: words become the choices they stand for.
+
+    Raises ValueError for a key or value that the dataclass does not have.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
-        kind = getattr(importlib.import_module(module), name)
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+    except (OmegaConfBaseException, ValueError) as error:
+        key = getattr(error, "full_key", None)
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{where}{f'.{key}' if key else ''} does not fit this version of {kind.__name__}: {reason}"
+        ) from error
+
+
+def _named(name: str, where: str, key: str) -> type:
+    """The class defined under this very name, not one that the module imports."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{where}: _target_ {target} is not in this version of the suite") from error
-    own = isinstance(kind, type) and kind.__module__ == module  # not something that the module imports
-    if not own or not (issubclass(kind, nn.Module) or is_dataclass(kind)):
-        raise ValueError(f"{where}: _target_ {target} is neither a method nor settings of one")
+        raise ValueError(f"{where}: {key} {name} is not in this version of the suite") from error
+    if not isinstance(kind, type) or kind.__module__ != module:
+        raise ValueError(f"{where}: {key} {name} is neither a method nor settings of one")
     return kind

@@ -16,7 +16,7 @@ class TrainingSettings:
     checkpoint_every: int = 200
     checkpoint_activations: bool = False  # less memory: backward computes activations of blocks a second time
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         """Raise ValueError naming every number that is out of range."""
         reasons = []
         if self.steps < 1:
