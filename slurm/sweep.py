@@ -27,7 +27,7 @@ from slurm.submission import (
     submissions,
     submit,
 )
-from xinggan.model.outside import use_methods
+from xinggan.model.from_settings import use_methods
 
 LIMITS = [key for key in KEYS if key not in ("sbatch", "setup", "report")]
 

@@ -44,7 +44,7 @@ def test_the_method_it_shows_trains_is_scored_and_generates(methods, tmp_path):
     assert "was finished before" in again.stdout
 
     code = (
-        "import sys; from pathlib import Path; from xinggan.model.outside import use_methods\n"
+        "import sys; from pathlib import Path; from xinggan.model.from_settings import use_methods\n"
         "from xinggan.trained import read_run\n"
         f"use_methods(Path({str(methods)!r})); from xinggan.trained import load_trained\n"
         f"print(type(load_trained(read_run(Path({str(folders[0])!r})), 'cpu').method).__name__)"

@@ -12,6 +12,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from xinggan.model.from_settings import build, check_targets
+from xinggan.model.switches import PerceptualNetwork, PublishedSettings
 
 if TYPE_CHECKING:
     from xinggan.model.method import Method
@@ -83,12 +84,10 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     from xinggan.training.checkpoint import load_checkpoint
     from xinggan.training.ema import MovingAverage
 
-    own = settings = dict(run.config["method"])
-    if isinstance(settings.get("settings"), dict):
-        own = settings["settings"] = dict(settings["settings"])
-    losses = own.get("losses")
-    if isinstance(losses, dict) and "perceptual" in losses:  # its network's weights file serves training alone
-        own["losses"] = losses | {"perceptual": 0.0}
+    settings = dict(run.config["method"])
+    losses = settings.get("losses")
+    if isinstance(losses, dict) and "perceptual_network" in losses:  # another one's weights file serves training alone
+        settings["losses"] = losses | {"perceptual_network": PerceptualNetwork.embedded}
     method = build(settings, f"{run.folder}/config.yaml: method")
     if not isinstance(method, Method) or type(method).generate is Method.generate:
         raise ValueError(f"{run.folder}: {type(method).__name__} cannot generate from a source image and a pose alone")
@@ -125,6 +124,6 @@ def load_published_method(path: Path, name: str) -> Trained:
     Raises PublishedMismatch, a ValueError, for a file that is none.
     """
     module, _, kind = PUBLISHED[name].rpartition(".")
-    method = getattr(import_module(module), kind)(str(path))
+    method = getattr(import_module(module), kind)(PublishedSettings(path=str(path)))
     height, width = method.size
     return Trained(method.eval(), height, width, None)

@@ -70,7 +70,7 @@ SETTINGS = "_target_: steady.Steady\nlearning_rate: ${learning_rate}\nseed: ${se
 ALONE = """
 import sys
 from pathlib import Path
-from xinggan.model.outside import use_methods
+from xinggan.model.from_settings import use_methods
 use_methods(Path(sys.argv[1]))
 import torch
 torch.set_num_threads(1)

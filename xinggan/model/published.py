@@ -14,14 +14,11 @@ from torch import Tensor, nn
 
 from xinggan.data.batch import images_to_float
 from xinggan.data.poses import pose_maps
-from xinggan.data.settings import PoseMap
+from xinggan.data.settings import PUBLISHED_SIZES, PoseMap
 from xinggan.files import sha256_of
 from xinggan.model.generator import XingGenerator
 from xinggan.model.method import Method
-from xinggan.model.switches import Norm, xinggan
-
-# Height and width of the images that the published generators were trained on, in pixels.
-PUBLISHED_SIZES = {"market1501": (128, 64), "deepfashion": (256, 176)}
+from xinggan.model.switches import Norm, PublishedSettings, xinggan
 
 # Published module names -> ours; the layers of a sequence have the same numbers.
 STREAMS = {
@@ -140,22 +137,21 @@ class PublishedGenerator(Method):
     averaged = ("generator",)
     read: Callable[[str], nn.Module]  # a static method
 
-    def __init__(self, path: str, sha256: str | None = None, pose_map: PoseMap | None = None, pose_sigma: float = 6.0):
-        """sha256: of the file, checked if given. pose_map: None for what the file was trained with.
-
-        The generators of Market-1501 have BatchNorm. Those of DeepFashion have InstanceNorm, and saw pose maps that
+    def __init__(self, settings: PublishedSettings):
+        """The generators of Market-1501 have BatchNorm. Those of DeepFashion have InstanceNorm, and saw pose maps that
         had become one pixel a joint. Raises ValueError for a file that is not the published generator or has another
         hash.
         """
         super().__init__()
+        path, sha256 = settings.path, settings.sha256
         if sha256 is not None and (found := sha256_of(Path(path))) != sha256:
             raise ValueError(f"{path}: the file has changed, its SHA-256 is {found} and was {sha256}")
         self.generator = self.read(path)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
         self.data_set = "market1501" if norms else "deepfashion"
-        self.pose_map = pose_map or (PoseMap.gaussian if norms else PoseMap.onehot)
-        self.pose_sigma = pose_sigma
+        self.pose_map = settings.pose_map or (PoseMap.gaussian if norms else PoseMap.onehot)
+        self.pose_sigma = settings.pose_sigma
 
     @property
     def size(self) -> tuple[int, int]:

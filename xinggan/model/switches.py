@@ -195,6 +195,20 @@ class XingGANSettings(TransferSettings):
         return found
 
 
+@dataclass(kw_only=True)
+class PublishedSettings:
+    """A checkpoint of the published code, and how joints are drawn for it."""
+
+    path: str
+    sha256: str | None = None  # of the file, checked if given
+    pose_map: PoseMap | None = None  # None: what the file was trained with
+    pose_sigma: float = 6.0  # of a joint's Gaussian, pixels
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a sigma that is not positive."""
+        refuse([f"pose_sigma={self.pose_sigma}: accepted is more than 0"] if not 0 < self.pose_sigma < inf else [])
+
+
 def xinggan(**changes) -> XingGANSettings:
     """Settings of XingGAN (ECCV 2020), with `changes`."""
     switches = {"scale": Scale.single, "attention": Attention.plain, "fusion": Fusion.coattention}
