@@ -39,6 +39,7 @@ CONF = Path(__file__).parent / "conf"
 REFERENCES = ("copy_source", "mean_image", "ground_truth")
 PRECISIONS = ("fp32", "bf16")
 COMMAND_LINE = "command line"
+FOLLOWING = {"method_name": "method", "method.seed": "seed"}  # keys that are not set by themselves
 
 
 class ConfigurationError(ValueError):
@@ -139,42 +140,49 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
         raise ConfigurationError("; ".join(reasons))
 
     method, preset, dataset = chosen.values()
-    values, sources = {}, {}  # dotted key -> value, -> where it comes from
+    values: dict[str, tuple[Any, str]] = {}  # dotted key -> value, where it comes from
     for source, layer in [*_layers(method, preset, dataset), (COMMAND_LINE, given)]:
         for key, value in flat(layer):
-            place = key if key.split(".")[0] in KEYS else f"method.{key}"
-            values[place], sources[place] = value, source
-    published = values.get("published")
+            values[key if key.split(".")[0] in KEYS else f"method.{key}"] = value, source
+    published = values.get("published", (None, ""))[0]
+    trained = not published and values.pop("training", ("", ""))[0] is not None
     experiment = OmegaConf.structured(Experiment)
     experiment.method_name, experiment.preset, experiment.published = method, preset, published
     classes, experiment.method = _published_method(method, published) if published else _method(method)
-    if published or values.pop("training", "trained") is None:
+    if not trained:
         experiment.training = None
-        for place in [place for place in values if place.startswith("training.")]:
-            if sources[place] == COMMAND_LINE:
-                what = f"published={published}" if published else f"method={method}"
-                reasons.append(f"{place}={as_word(values[place])}: {what} is not trained")
-            del values[place], sources[place]
 
-    for place, value in values.items():
+    sources = {}
+    for place, (value, source) in values.items():
         word = f"{place.removeprefix('method.')}={as_word(value)}"
         try:
-            OmegaConf.update(experiment, place, value)
+            if trained or not place.startswith("training."):
+                OmegaConf.update(experiment, place, value)
+                sources[place] = source
+            elif source == COMMAND_LINE:
+                reasons.append(
+                    f"{word}: {f'published={published}' if published else f'method={method}'} is not trained"
+                )
         except (ConfigAttributeError, ConfigKeyError):
             # A preset speaks for every method, and a published checkpoint needs none of what the files say.
-            if sources[place] == COMMAND_LINE or not (published or sources[place].startswith("preset/")):
+            if source == COMMAND_LINE or not (published or source.startswith("preset/")):
                 reasons.append(f"{word}: {_not_there(place, experiment)}")
         except OmegaConfBaseException as error:
             reasons.append(f"{word}: {str(error).splitlines()[0]}")
     if "seed" in experiment.method:
         experiment.method.seed, sources["method.seed"] = experiment.seed, "seed"
+    return _checked(experiment, classes, reasons), sources
+
+
+def _checked(experiment: DictConfig, classes: dict[str, str], reasons: list[str]) -> Experiment:
+    """The experiment, unless there are `reasons` against it or its dataclasses refuse it: ConfigurationError."""
     _object(experiment.method, reasons)
-    own: Any = OmegaConf.to_container(experiment.method)
-    experiment.method = classes | own
+    settings: Any = OmegaConf.to_container(experiment.method)
+    experiment.method = classes | settings
     found = _object(experiment, reasons)
     if reasons:
         raise ConfigurationError("; ".join(dict.fromkeys(reasons)))
-    return found, sources
+    return found
 
 
 def _read(words: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -192,6 +200,8 @@ def _read(words: list[str]) -> tuple[dict[str, Any], list[str]]:
             reasons.append(f"{word}: keys are neither added nor removed; accepted is key=value")
         elif override.is_sweep_override():
             reasons.append(f"{word}: one value is accepted here; a list of values is a grid of runs (-m)")
+        elif key in FOLLOWING:
+            reasons.append(f"{word}: follows from {FOLLOWING[key]}=, set that")
         elif key == "training" and not isinstance(override.value(), dict):
             reasons.append(f"{word}: accepted are the keys of training, such as training.steps=100")
         else:

@@ -2,11 +2,8 @@
 
 import json
 
-import pytest
-
 from ablations.budget import flops_a_step, plan_training
-from ablations.config import ConfigurationError, compose
-from ablations.identity import name, run_id
+from ablations.config import compose
 from ablations.run import main
 
 SMOKE = ["preset=smoke", "dataset.height=32", "dataset.width=16"]
@@ -49,13 +46,6 @@ def test_a_continued_run_follows_the_plan_that_it_began_with(people, tmp_path):
     assert planned(people, tmp_path, "budget=seconds", "amount=0.5").steps == 7
 
 
-def test_the_budget_is_part_of_which_run_it_is():
-    runs = [["amount=24"], ["amount=48"], ["budget=flops"], ["budget=seconds", "amount=24"], []]
-    ids = {run_id(compose([*SMOKE, *words]), "digest").split("-")[-1] for words in runs}
-    assert len(ids) == len(runs)
-    assert name(compose([*SMOKE, "budget=seconds", "amount=24"])) == "xinggan budget=seconds amount=24"
-
-
 def test_a_run_trains_for_its_budget(tmp_path):
     words = [*SMOKE, "dataset.mask_radius=1", "device=cpu", f"runs={tmp_path / 'runs'}", f"cache={tmp_path / 'data'}"]
     assert main(["--no-report", *words, "amount=8"]) == 0
@@ -63,17 +53,3 @@ def test_a_run_trains_for_its_budget(tmp_path):
     status = json.loads((folder / "status.json").read_text())
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert status["steps"] == max(line["step"] for line in history) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["budget=seconds"], "budget=seconds needs amount"),
-        (["amount=0"], "amount=0.0: accepted is more than 0"),
-        (["budget=joules"], "images, seconds, flops"),
-        (["method=copy_source", "budget=flops"], "method=copy_source is not trained"),
-    ],
-)
-def test_budgets_that_mean_nothing_are_refused(words, said):
-    with pytest.raises(ConfigurationError, match=said):
-        compose(words)

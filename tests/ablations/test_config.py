@@ -1,186 +1,233 @@
-"""Configuration: what is accepted, what is refused and how, and which run it is."""
+"""Configuration: what words mean, where each value comes from, what is refused and how."""
 
 import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ablations.config import ConfigurationError, compose, expand, reference
-from ablations.identity import identity, name, run_id
+from ablations.config import (
+    REFERENCES,
+    ConfigurationError,
+    build_method,
+    choices_of,
+    compose,
+    expand,
+    flat,
+    plain_values,
+    reference,
+    resolve,
+)
 
-XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
+LATENT = ("vae", "vae_share", "vae_width", "vae_factor", "latent_channels", "vae_learning_rate", "seed")
+
+
+def paper(method, dataset):
+    return compose([f"method={method}", "preset=paper", f"dataset={dataset}", "dataset.root=x"])
 
 
 def test_defaults_are_xinggan_plus_plus_at_the_small_preset():
-    config = compose([])
-    assert (config.scale, config.attention, config.fusion) == ("multi", "enhanced", "dense")
-    assert config.preset == "small"
-    assert config.method_name == name(config) == "xinggan"
+    experiment = compose([])
+    switches = {key: experiment.method[key] for key in ("scale", "attention", "fusion", "branches")}
+    assert switches == {"scale": "multi", "attention": "enhanced", "fusion": "dense", "branches": "both"}
+    assert (experiment.method_name, experiment.preset, experiment.dataset.name) == ("xinggan", "small", "synthetic")
 
 
-def test_paper_preset_holds_the_published_settings_of_each_data_set():
-    market = compose(["preset=paper", "dataset=market1501", "dataset.root=x"])
-    fashion = compose(["preset=paper", "dataset=deepfashion", "dataset.root=x"])
-    assert (market.norm, market.losses.adversarial_kind) == ("batch", "bce")
-    assert (fashion.norm, fashion.losses.adversarial_kind) == ("instance", "lsgan")
-    for config, weights, history, steps, decay in (
-        (market, (5, 50, 50), 50, 62_500 + 25_000, 25_000),
-        (fashion, (5, 50, 1), 0, 25_000 + 12_500, 12_500),
-    ):
-        assert (config.losses.adversarial, config.losses.l1, config.losses.perceptual) == weights
-        assert (config.history, config.training.steps, config.training.decay_steps) == (history, steps, decay)
-        assert (config.training.batch, config.learning_rate, config.width, config.blocks) == (32, 2e-4, 64, 9)
-    assert (market.dataset.height, market.dataset.width) == (128, 64)
-    assert (fashion.dataset.height, fashion.dataset.width) == (256, 176)
+# (method, data set) -> steps, of which decaying, batch; settings: what the papers or the published code say.
+PUBLISHED = {
+    ("xinggan", "market1501"): (62_500 + 25_000, 25_000, 32, {
+        "width": 64, "blocks": 9, "norm": "batch", "history": 50, "learning_rate": 2e-4, "losses.adversarial": 5,
+        "losses.l1": 50, "losses.perceptual": 50, "losses.adversarial_kind": "bce",
+        "losses.perceptual_network": "vgg19",
+    }),
+    ("xinggan", "deepfashion"): (25_000 + 12_500, 12_500, 32, {
+        "norm": "instance", "history": 0, "learning_rate": 2e-4, "losses.l1": 50, "losses.perceptual": 1,
+        "losses.adversarial_kind": "lsgan",
+    }),
+    ("patn", "market1501"): (87_500, 25_000, 32, {
+        "losses.adversarial": 5, "losses.l1": 10, "losses.perceptual": 10, "losses.adversarial_kind": "bce",
+    }),
+    ("patn", "deepfashion"): (37_500, 12_500, 7, {
+        "losses.adversarial": 5, "losses.l1": 1, "losses.perceptual": 1, "losses.adversarial_kind": "lsgan",
+        "norm": "instance", "history": 0,
+    }),
+    ("bigraph", "market1501"): (87_500, 25_000, 32, {"image_fusion": True, "losses.l1": 10, "losses.perceptual": 10}),
+    ("bigraph", "deepfashion"): (37_500, 12_500, 32, {"image_fusion": False, "losses.l1": 10, "losses.perceptual": 10}),
+    ("gfla", "market1501"): (87_500, 25_000, 8, {"patches": [3], "discriminator_levels": 3, "learning_rate": 1e-4}),
+    ("gfla", "deepfashion"): (37_500, 12_500, 8, {
+        "patches": [5, 3], "discriminator_levels": 4, "correctness": 5, "beta1": 0, "losses.adversarial": 2,
+        "losses.l1": 5, "losses.perceptual": 0.5, "losses.adversarial_kind": "lsgan",
+    }),
+    ("deform", "market1501"): (90_000, 0, 4, {"neighbourhood": 3, "levels": 5, "losses.adversarial_kind": "bce"}),
+    ("deform", "deepfashion"): (90_000, 0, 2, {
+        "neighbourhood": 5, "levels": 6, "losses.adversarial": 1, "losses.l1": 0, "losses.adversarial_kind": "bce",
+    }),
+    ("pg2", "market1501"): (22_000 + 14_000, 0, 16, {
+        "coarse_share": pytest.approx(22 / 36, abs=1e-4), "levels": 5, "width": 128, "learning_rate": 2e-5, "l1": 10,
+    }),
+    ("pg2", "deepfashion"): (30_000 + 20_000, 0, 8, {"coarse_share": 0.6, "levels": 6, "width": 128}),
+    ("pix2pix", "market1501"): (87_500, 25_000, 32, {"levels": 6, "patch": 70, "l1": 100}),
+    ("pix2pix", "deepfashion"): (37_500, 12_500, 32, {"levels": 8, "patch": 70, "l1": 100}),
+    ("pidm", "market1501"): (87_500, 0, 32, {"width": 128, "learning_rate": 2e-5}),
+    ("pidm", "deepfashion"): (round(300 * 101_966 / 8), 0, 8, {
+        "width": 128, "multipliers": [1, 1, 2, 2, 4, 4], "learning_rate": 2e-5, "condition_dropout": 0.1,
+        "guidance_source": 2, "guidance_pose": 2, "dropout": 0.1,
+    }),
+    ("pidm_few_step", "deepfashion"): (round(300 * 101_966 / 8), 0, 8, {"width": 128, "learning_rate": 2e-5}),
+    ("pocold", "deepfashion"): (600_000, 0, 32, {
+        "width": 128, "multipliers": [1, 2, 4, 4], "filters": 64, "vae_factor": 8, "learning_rate": 5e-5,
+    }),
+    ("cfld", "deepfashion"): (round(100 * 101_966 / 224), round(100 * 101_966 / 224) // 2, 224, {
+        "width": 320, "prompt_queries": 16, "prompt_channels": 768, "condition_dropout": 0.2, "learning_rate": 1e-4,
+    }),
+}  # fmt: skip
 
 
-def test_a_methods_own_published_settings_come_with_the_data_set_they_are_for():
-    market = compose(["method=patn", "preset=paper", "dataset=market1501", "dataset.root=x"])
-    fashion = compose(["method=patn", "preset=paper", "dataset=deepfashion", "dataset.root=x"])
-    assert (market.losses.adversarial, market.losses.l1, market.losses.perceptual) == (5, 10, 10)
-    assert (fashion.losses.adversarial, fashion.losses.l1, fashion.losses.perceptual) == (5, 1, 1)
-    assert (fashion.losses.adversarial_kind, fashion.norm, fashion.history) == ("lsgan", "instance", 0)
+@pytest.mark.parametrize(("method", "dataset"), PUBLISHED, ids="-".join)
+def test_the_paper_preset_holds_what_was_published_of_a_method_for_a_data_set(method, dataset):
+    steps, decay, batch, published = PUBLISHED[method, dataset]
+    experiment = paper(method, dataset)
+    training, settings = experiment.training, dict(flat(experiment.method))
+    assert (training.steps, training.decay_steps, training.batch) == (steps, decay, batch)
+    assert {key: settings[key] for key in published} == published
+    size = (experiment.dataset.height, experiment.dataset.width)
+    assert size == {"market1501": (128, 64), "deepfashion": (256, 176)}[dataset]
+    assert experiment.dataset.test_pairs is None
+    averaged = method in ("pidm", "pidm_few_step", "pocold")
+    assert training.ema == (0.9999 if averaged else 0)
 
 
-@pytest.mark.parametrize(("method", "epochs"), [("pidm", 300), ("cfld", 100)])
-def test_diffusion_models_train_for_their_published_epochs_of_deepfashion(method, epochs):
-    training = compose([f"method={method}", "preset=paper", "dataset=deepfashion", "dataset.root=x"]).training
-    assert training.steps * training.batch == pytest.approx(epochs * 101_966, rel=1e-4)
+@pytest.mark.parametrize("method", choices_of("method"))
+def test_every_method_composes_at_every_preset_on_every_data_set_and_is_built(method):
+    for preset in choices_of("preset"):
+        for dataset in choices_of("dataset"):
+            experiment = compose([f"method={method}", f"preset={preset}", f"dataset={dataset}", "dataset.root=x"])
+            assert (experiment.training is None) == (method in REFERENCES)
+    built = build_method(compose([f"method={method}", "preset=smoke"]), "cpu")
+    assert f"{type(built).__module__}.{type(built).__name__}" == compose([f"method={method}"]).method["_target_"]
+
+
+@pytest.mark.parametrize("preset", ["smoke", "small", "paper"])
+def test_the_latent_methods_and_their_reference_have_the_same_autoencoder(preset):
+    methods = [compose([f"method={m}", f"preset={preset}"]).method for m in ("vae_roundtrip", "pocold", "cfld")]
+    assert len({tuple(method[key] for key in LATENT) for method in methods}) == 1
+
+
+def test_a_bare_key_and_one_with_its_method_say_the_same():
+    for bare in ("blocks=3", "losses.l1=0", "pyramid=[1,3]"):
+        assert compose([bare]) == compose([f"method.{bare}"]) != compose([])
+    assert compose(["method=pidm", "steps=8"]) == compose(["method=pidm", "method.steps=8"])
+
+
+def test_where_each_value_comes_from_is_known():
+    words = ["method=pidm", "preset=paper", "dataset=deepfashion", "dataset.root=x", "steps=20", "seed=3"]
+    experiment, sources = resolve(words)
+    assert {key: sources.get(key) for key in (
+        "training.batch", "training.ema", "training.log_every", "dataset.test_pairs", "dataset.height",
+        "method.steps", "method.seed", "method.guidance_pose", "seed",
+    )} == {
+        "training.batch": "method/pidm.yaml, presets: paper-deepfashion",
+        "training.ema": "method/pidm.yaml, presets: paper",
+        "training.log_every": "preset/paper.yaml",
+        "dataset.test_pairs": "preset/paper.yaml, datasets: deepfashion",
+        "dataset.height": "dataset=deepfashion",
+        "method.steps": "command line",
+        "method.seed": "seed",
+        "method.guidance_pose": None,
+        "seed": "command line",
+    }  # fmt: skip
+    assert sources.keys() <= dict(flat(plain_values(experiment))).keys()
+    assert experiment.method["seed"] == 3
 
 
 REFUSED = [
-    (["scale=double"], "multi, single"),
-    (["attention=sharp"], "enhanced, plain, none"),
-    (["preset=tiny"], "paper small smoke"),
-    (["method=nothing"], "ground_truth mean_image"),
-    (["dataset=imagenet"], "deepfashion folder market1501 synthetic"),
-    (["scal=single"], "Did you mean scale"),
-    (["training.stepz=3"], "Did you mean steps"),
-    (["training.steps=many"], "could not be converted to Integer"),
-    (["training.steps=0"], "training.steps=0: accepted is 1 or more"),
-    (["training.decay_steps=10000"], "accepted is 0 to training.steps"),
-    (["blocks=0"], "blocks=0: accepted are 1 to 64"),
-    (["width=7"], "width=7: accepted are even numbers from 4"),
-    (["dropout=1"], "dropout=1"),
-    (["pyramid=[0]"], "bin counts from 1"),
-    (["attention=none", "scale=single"], "nothing to act on"),
-    (["attention=none", "branches=appearance"], "never reach the image"),
-    (["losses.l1=-1"], "weights are 0 (term left out) or more"),
-    (["losses.l1=0", "losses.perceptual=0", "discriminators=none"], "nothing to train for"),
-    (["precision=fp8"], "fp32, bf16"),
-    (["evaluation.lpips_net=resnet"], "alex, vgg, squeeze"),
-    (["dataset=folder"], "needs dataset.root=FOLDER"),
-    (["dataset.height=30"], "multiples of 4"),
-    (["method=copy_source", "scale=single"], "scale: not a setting of method=copy_source, which takes no settings"),
-    (["scale="], "scale"),
-    (["seed=-1"], "seed=-1: accepted is 0 or more"),
-    (["evaluation.batch=0"], "evaluation.batch=0: accepted is 1 or more"),
-    (["losses.l1=nan"], "weights are 0 (term left out) or more"),
-    (["pose_sigma=0"], "pose_sigma=0.0: accepted is more than 0"),
-    (["method=copy_source", "training.steps=5"], "training.steps=5: method=copy_source is not trained"),
-    (["preset=null"], "accepted are paper, small, smoke"),
-    (["method._target_=os.system"], "accepted with method=xinggan are scale"),
-    (["method_name=other"], "follows from method, preset and dataset"),
-    (["schedule=small-folder"], "follows from method, preset and dataset"),
-    (["+colour=red"], "neither added nor removed"),
-    (["losses.l2=1"], "Known keys: adversarial, l1, perceptual"),
-    (["scale=single=multi"], "scale=single=multi"),
-    (["seed=0,1"], "seed"),
-]
+    ("scale=double", "scale=double: .*multi, single"),
+    ("budget=hours", "images, seconds, flops"),
+    ("preset=tiny", "accepted are paper, small, smoke"),
+    ("preset=null", "preset=null: accepted are paper, small, smoke"),
+    ("method=pidmm", r"ground_truth, mean_image.* Did you mean pidm\?"),
+    ("dataset=imagenet", "deepfashion, folder, market1501, synthetic"),
+    ("scal=single", r"not a setting of method=xinggan, which takes scale, .*Did you mean scale\?"),
+    ("sed=3", r"Did you mean seed\?"),
+    ("training.stepz=3", r"training has no stepz; accepted are .*Did you mean steps\?"),
+    ("losses.l2=1", "losses has no l2; accepted are adversarial, l1, perceptual"),
+    ("training.steps=many", "training.steps=many: .*could not be converted to Integer"),
+    ("training.steps=0", "training.steps=0: accepted is 1 or more"),
+    ("training.decay_steps=10000", "accepted is 0 to training.steps"),
+    ("training=5", "accepted are the keys of training"),
+    ("training=null", "accepted are the keys of training"),
+    ("blocks=0", "blocks=0: accepted are 1 to 64"),
+    ("width=7", "width=7: accepted are even numbers from 4"),
+    ("dropout=1", "dropout=1"),
+    ("pyramid=[0]", "bin counts from 1"),
+    ("pyramid=[a]", "could not be converted to Integer"),
+    ("attention=none scale=single", "nothing to act on"),
+    ("attention=none branches=appearance", "never reach the image"),
+    ("losses.l1=-1", r"losses.l1=-1: accepted is 0 \(the term is left out\) or more"),
+    ("losses.l1=nan", "losses.l1=nan"),
+    ("losses.l1=0 losses.perceptual=0 discriminators=none", "nothing to train for"),
+    ("precision=fp8", "fp32, bf16"),
+    ("evaluation.lpips_net=resnet", "alex, vgg, squeeze"),
+    ("evaluation.batch=0", "evaluation.batch=0: accepted is 1 or more"),
+    ("dataset=folder", "needs dataset.root=FOLDER"),
+    ("dataset.height=30", "multiples of 4"),
+    ("dataset.seed=-1", "dataset.seed=-1: accepted is 0 or more"),
+    ("seed=-1", "seed=-1: accepted is 0 or more"),
+    ("pose_sigma=0", "pose_sigma=0.*: accepted is more than 0"),
+    ("method=copy_source scale=single", "scale=single: not a setting of method=copy_source, which takes no settings"),
+    ("method=copy_source training.steps=5", "training.steps=5: method=copy_source is not trained"),
+    ("method=copy_source budget=flops", "method=copy_source is not trained"),
+    ("budget=seconds", "budget=seconds needs amount"),
+    ("amount=0", "amount=0.0: accepted is more than 0"),
+    ("method=pidm sampler=euler steps=0", "(?=.*sampler=euler: accepted are ddpm, ddim).*steps=0: accepted are 1 to"),
+    ("method=pidm stepps=3", r"not a setting of method=pidm, which takes steps, .*Did you mean steps\?"),
+    ("method=pg2 losses.l1=5", "losses.l1=5: not a setting of method=pg2, which takes .*coarse_share"),
+    ("method._target_=os.system", "_target_=os.system: not a setting of method=xinggan"),
+    ("method.seed=3", "follows from seed"),
+    ("method_name=other", "follows from method"),
+    ("name=other", "not a setting"),
+    ("+colour=red", "neither added nor removed"),
+    ("~scale", "neither added nor removed"),
+    ("scale=", "scale="),
+    ("scale=single=multi", "cannot read 'scale=single=multi' as key=value"),
+    ("scale", "cannot read 'scale' as key=value"),
+    ("seed=0,1", "seed=0,1: one value is accepted here"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("overrides", "said"), REFUSED, ids=[" ".join(o) for o, _ in REFUSED])
-def test_wrong_overrides_are_refused_with_what_is_accepted(overrides, said):
-    with pytest.raises(ConfigurationError) as refusal:
-        compose(overrides)
-    assert said in str(refusal.value)
+@pytest.mark.parametrize(("words", "said"), REFUSED, ids=[words for words, _ in REFUSED])
+def test_wrong_words_are_refused_with_what_is_accepted(words, said):
+    with pytest.raises(ConfigurationError, match=said):
+        compose(words.split())
 
 
 def test_all_that_is_wrong_is_said_at_once():
-    with pytest.raises(ConfigurationError, match=r"blocks=0.*training.steps=0.*precision=x"):
-        compose(["blocks=0", "training.steps=0", "training.decay_steps=0", "precision=x"])
+    words = "scale=double colour=red losses.l1=-1 blocks=0 training.steps=0 training.decay_steps=0 precision=x seed=-1"
+    with pytest.raises(ConfigurationError) as refusal:
+        compose(words.split())
+    said = ("scale=double", "colour=red", "losses.l1=-1", "blocks=0", "training.steps=0", "precision=x", "seed=-1")
+    assert all(word in str(refusal.value) for word in said), refusal.value
+    with pytest.raises(ConfigurationError, match=r"(?=.*method=no)(?=.*preset=no)(?=.*scale=a,b).*dataset=no"):
+        compose(["method=no", "preset=no", "dataset=no", "scale=a,b"])
 
 
 def test_comma_lists_become_every_combination_in_order():
     grid = expand(["scale=multi,single", "preset=smoke", "seed=0,1", "pyramid=[1,3]"])
     assert grid[0] == ["scale=multi", "preset=smoke", "seed=0", "pyramid=[1,3]"]
     assert [(row[0], row[2]) for row in grid] == [
-        ("scale=multi", "seed=0"),
-        ("scale=multi", "seed=1"),
-        ("scale=single", "seed=0"),
-        ("scale=single", "seed=1"),
-    ]
+        ("scale=multi", "seed=0"), ("scale=multi", "seed=1"), ("scale=single", "seed=0"), ("scale=single", "seed=1"),
+    ]  # fmt: skip
     assert expand([]) == [[]]
 
 
-UNCHANGING = ["device=cpu", "runs=elsewhere", "cache=elsewhere", "training.log_every=7", "scale=multi"]
-CHANGING = ["seed=1", "scale=single", "blocks=5", "losses.l1=49", "training.batch=3", "precision=bf16", "width=32"]
-
-
-@settings(deadline=None, max_examples=6)
-@given(st.sets(st.sampled_from(UNCHANGING)), st.sets(st.sampled_from(CHANGING), min_size=1))
-def test_run_id_depends_on_what_is_computed_and_on_nothing_else(unchanging, changing):
-    plain = run_id(compose([]), "digest")
-    assert run_id(compose(sorted(unchanging)), "digest") == plain
-    assert run_id(compose(sorted(changing | unchanging)), "digest").split("-")[-1] != plain.split("-")[-1]
-    assert run_id(compose([]), "another digest") != plain
-
-
-def test_the_same_photographs_in_another_place_are_the_same_run():
-    ids = {run_id(compose(["dataset=folder", f"dataset.root={root}"]), "digest") for root in ("here", "there")}
-    assert len(ids) == 1
+def test_a_reference_has_the_data_of_the_run_and_nothing_of_its_method():
+    one = compose(["scale=single", "seed=5", "dataset.people_test=7", "evaluation.batch=3", "runs=here"])
+    other = reference(one, "mean_image")
+    assert (other.dataset, other.evaluation, other.runs) == (one.dataset, one.evaluation, "here")
+    assert other.method == {"_target_": "baselines.trivial.MeanImage"} and other.training is None
 
 
 @pytest.mark.parametrize(
-    ("active", "idle"),
-    [
-        (["scale=single"], "pyramid=[1,2]"),
-        (["fusion=concat"], "candidates=3"),
-        (["discriminators=none"], "history=7"),
-        (["losses.perceptual=0"], "losses.perceptual_network=vgg19"),
-        (["pose_map=onehot"], "pose_sigma=2"),
-    ],
-)
-def test_a_setting_with_nothing_to_act_on_does_not_make_another_run(active, idle):
-    hashes = {run_id(compose(words), "x").split("-")[-1] for words in (active, [*active, idle])}
-    assert len(hashes) == 1
-    assert run_id(compose([idle]), "x").split("-")[-1] != run_id(compose([]), "x").split("-")[-1]
-
-
-def test_the_networks_that_train_and_score_are_part_of_what_is_computed(tmp_path, monkeypatch):
-    import shutil
-
-    import ablations.identity
-
-    before = identity(compose([]), "x")
-    assert set(before["networks"]) == {"attributes", "perceptual", "pose"}
-    assert set(identity(compose(["dataset=folder", "dataset.root=x"]), "x")["networks"]) == {"perceptual"}
-    copy = shutil.copytree(ablations.identity.EMBEDDED, tmp_path / "weights")
-    (copy / "pose.safetensors").write_bytes(b"other")
-    monkeypatch.setattr(ablations.identity, "EMBEDDED", copy)
-    assert identity(compose([]), "x") != before
-
-
-def test_names_say_what_was_switched():
-    config = compose([*XINGGAN, "seed=3"])
-    assert name(config) == "xinggan scale=single attention=plain fusion=coattention"
-    assert run_id(config, "x").startswith("xinggan-single-plain-coattention-synthetic-small-s3-")
-    assert name(compose(["method=copy_source"])) == "copy_source"
-    config = compose(["blocks=3", "losses.l1=0", "tie_projections=false", "pyramid=[1,3]"])
-    assert name(config) == "xinggan blocks=3 pyramid=[1,3] tie_projections=false losses.l1=0"
-    assert run_id(config, "x").startswith("xinggan-blocks_3-pyramid__1_3_-tie_projections_false-l1_0-synthetic-")
-
-
-def test_switches_of_another_method_do_not_change_a_reference():
-    one, other = compose(["scale=single", "seed=5"]), compose(["training.steps=3", "training.decay_steps=0"])
-    assert identity(reference(one, "mean_image"), "x") == identity(reference(other, "mean_image"), "x")
-    assert reference(one, "mean_image").dataset == one.dataset
-
-
-@pytest.mark.parametrize(
-    "command", [["ablations.run", "--help"], ["ablations.study", "--help"], ["ablations.run", "scale=x"]]
+    "command", [["ablations.run", "--help"], ["ablations.study", "--help"], ["ablations.run", "scale=x"]], ids=" ".join
 )
 def test_help_and_refusals_answer_without_loading_torch(command):
     code = f"import runpy, sys; sys.argv = {command!r}\ntry: runpy.run_module({command[0]!r}, run_name='__main__')\n"
@@ -192,6 +239,15 @@ def test_help_and_refusals_answer_without_loading_torch(command):
         assert "multi, single" in done.stderr
 
 
+@pytest.mark.parametrize("method", choices_of("method"))
+def test_no_methods_settings_load_torch(method):
+    code = (
+        f"from ablations.config import compose; compose(['method={method}']); import sys; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     file = tmp_path / "generator.pth"
@@ -200,63 +256,41 @@ def checkpoint(tmp_path):
 
 
 def test_a_published_checkpoint_takes_the_place_of_training(checkpoint):
-    config = compose(["method=patn", f"published={checkpoint}"])
-    assert config.training is None
-    assert config.method["_target_"] == "baselines.gan.patn.PublishedPATN"
-    assert config.method_name == "patn"
-    assert name(config) == "patn published=generator"
-    assert run_id(config, "digest").startswith("patn-published_generator-synthetic-")
-
-
-def test_a_published_checkpoints_name_says_what_it_is_run_with(checkpoint):
-    words = [f"published={checkpoint}", "pose_map=onehot"]
-    assert name(compose(words)) == "xinggan published=generator pose_map=onehot"
-    assert name(compose([words[0], "pose_sigma=4"])) == "xinggan published=generator pose_sigma=4"
-
-
-def test_a_method_is_called_as_it_was_asked_for_whatever_its_file_looks_like(tmp_path, monkeypatch):
-    monkeypatch.setenv("XINGGAN_METHODS", str(tmp_path))
-    (tmp_path / "one.yaml").write_text("_target_: mine.Mine  # my method\nkernel: 3\n")
-    (tmp_path / "two.yaml").write_text("kernel: 5\n_target_: mine.Mine")
-    assert [name(compose([f"method={method}"])) for method in ("one", "two")] == ["one", "two"]
-    assert name(compose(["method=two", "method.kernel=7"])) == "two method.kernel=7"
-
-
-def test_a_published_checkpoint_counts_by_its_content_and_by_what_it_is_run_with(checkpoint, tmp_path):
-    def hashed(*words, file=checkpoint):
-        return run_id(compose([f"published={file}", *words]), "digest").split("-")[-1]
-
-    moved = tmp_path / "moved.pth"
-    moved.write_bytes(checkpoint.read_bytes())
-    plain = hashed()
-    assert hashed(file=moved) == hashed("seed=3", "device=cpu") == plain
-    changed = [hashed("precision=bf16"), hashed("pose_map=onehot"), hashed("method=patn")]
-    checkpoint.write_bytes(b"other weights")
-    assert len({plain, hashed(), *changed}) == 5
+    experiment = compose(["method=patn", f"published={checkpoint}", "pose_map=onehot"])
+    assert experiment.training is None
+    assert experiment.method["_target_"] == "baselines.gan.patn.PublishedPATN"
+    assert (experiment.method_name, experiment.method["pose_map"]) == ("patn", "onehot")
+    assert compose([f"published={checkpoint}", "preset=paper"]).method["pose_map"] is None  # the file's own
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("word", "said"),
     [
-        (["scale=single"], "scale: fixed by the published checkpoint"),
-        (["training.steps=5"], "training.steps|training: fixed by the published checkpoint"),
-        (["method=copy_source"], "accepted with method=xinggan or method=patn"),
-        (["published=absent.pth"], "no such file"),
+        ("scale=single", "scale=single: fixed by the published checkpoint, which takes pose_map, pose_sigma"),
+        ("training.steps=5", "training.steps=5: published=.* is not trained"),
+        ("method=copy_source", "accepted with method=xinggan or method=patn"),
+        ("published=absent.pth", "no such file"),
+        ("pose_map=drawn", "gaussian, onehot"),
+        ("pose_sigma=0", "accepted is more than 0"),
     ],
 )
-def test_what_a_published_checkpoint_fixes_is_not_set(words, said, checkpoint):
+def test_what_a_published_checkpoint_fixes_is_not_set(word, said, checkpoint):
     with pytest.raises(ConfigurationError, match=said):
-        compose([f"published={checkpoint}", *words])
+        compose([f"published={checkpoint}", word])
 
 
-def test_an_autoencoder_from_a_file_counts_by_its_content(tmp_path):
-    def hashed(folder):
-        return run_id(compose(["method=vae_roundtrip", f"method.vae={folder}"]), "digest").split("-")[-1]
-
-    folders = [tmp_path / name for name in ("here", "there")]
-    for folder in folders:
-        folder.mkdir()
-        (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
-    assert hashed(folders[0]) == hashed(folders[1])
-    (folders[1] / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
-    assert hashed(folders[0]) != hashed(folders[1])
+def test_a_method_outside_the_suite_has_the_settings_of_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("XINGGAN_METHODS", str(tmp_path))
+    (tmp_path / "one.yaml").write_text(
+        "_target_: mine.Mine\nkernel: 3\nwidth: 8\nseed: 0\npresets:\n  small: {width: 12, training: {batch: 2}}\n"
+    )
+    (tmp_path / "two.yaml").write_text("kernel: 5\n_target_: mine.Mine")
+    (tmp_path / "xinggan.yaml").write_text("_target_: mine.Mine")
+    experiment = compose(["method=one", "kernel=7", "seed=4"])
+    assert experiment.method == {"_target_": "mine.Mine", "kernel": 7, "width": 12, "seed": 4}
+    assert (experiment.method_name, experiment.training.batch) == ("one", 2)
+    assert compose(["method=two"]).method == {"_target_": "mine.Mine", "kernel": 5}
+    assert compose(["method=xinggan"]).method["_target_"] != "mine.Mine"
+    for word in ("colour=red", "width=3"):
+        with pytest.raises(ConfigurationError, match=f"{word}: not a setting of method=two, which takes kernel"):
+            compose(["method=two", word])

@@ -1,14 +1,140 @@
-"""The run record: states, attempts, one process at a time, whole files."""
+"""The run record: which run an experiment is, states, attempts, one process at a time, whole files."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ablations.record import RunBusy, RunRecord, environment
+import ablations.record
+from ablations.config import compose, reference
+from ablations.record import RunBusy, RunRecord, environment, identity, label, name, run_id
+
+UNCHANGING = ["device=cpu", "runs=elsewhere", "cache=elsewhere", "training.log_every=7", "scale=multi"]
+CHANGING = ["seed=1", "scale=single", "blocks=5", "losses.l1=49", "training.batch=3", "precision=bf16", "width=32"]
+CHANGING += ["budget=flops", "amount=24"]
+
+
+def hashed(*words):
+    """The hash in the run id of these words."""
+    return run_id(compose(list(words)), "digest").split("-")[-1]
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.sets(st.sampled_from(UNCHANGING)), st.sets(st.sampled_from(CHANGING), min_size=1))
+def test_run_id_depends_on_what_is_computed_and_on_nothing_else(unchanging, changing):
+    plain = run_id(compose([]), "digest")
+    assert run_id(compose(sorted(unchanging)), "digest") == plain
+    assert hashed(*sorted(changing | unchanging)) != plain.split("-")[-1]
+    assert run_id(compose([]), "another digest") != plain
+
+
+def test_the_same_photographs_in_another_place_are_the_same_run():
+    assert hashed("dataset=folder", "dataset.root=here") == hashed("dataset=folder", "dataset.root=there")
+
+
+@pytest.mark.parametrize(
+    ("active", "idle"),
+    [
+        (["scale=single"], "pyramid=[1,2]"),
+        (["fusion=concat"], "candidates=3"),
+        (["discriminators=none"], "history=7"),
+        (["losses.adversarial=0"], "losses.adversarial_kind=lsgan"),
+        (["losses.perceptual=0"], "losses.perceptual_network=vgg19"),
+        (["pose_map=onehot"], "pose_sigma=2"),
+    ],
+)
+def test_a_setting_with_nothing_to_act_on_does_not_make_another_run(active, idle):
+    assert hashed(*active) == hashed(*active, idle)
+    assert hashed(idle) != hashed()
+
+
+def test_the_networks_that_train_and_score_are_part_of_what_is_computed(tmp_path, monkeypatch):
+    before = identity(compose([]), "x")
+    assert set(before["networks"]) == {"attributes", "perceptual", "pose"}
+    assert set(identity(compose(["dataset=folder", "dataset.root=x"]), "x")["networks"]) == {"perceptual"}
+    copy = shutil.copytree(ablations.record.EMBEDDED, tmp_path / "weights")
+    (copy / "pose.safetensors").write_bytes(b"other")
+    monkeypatch.setattr(ablations.record, "EMBEDDED", copy)
+    assert identity(compose([]), "x") != before
+
+
+def test_switches_of_another_method_do_not_change_a_reference():
+    one, other = compose(["scale=single", "seed=5"]), compose(["training.steps=3", "training.decay_steps=0"])
+    assert identity(reference(one, "mean_image"), "x") == identity(reference(other, "mean_image"), "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "called", "labelled"),
+    [
+        ("seed=3", "xinggan", "xinggan-synthetic-small-s3"),
+        ("method=copy_source", "copy_source", "copy_source-synthetic"),
+        (
+            "scale=single attention=plain fusion=coattention preset=smoke",
+            "xinggan scale=single attention=plain fusion=coattention",
+            "xinggan-single-plain-coattention-synthetic-smoke-s0",
+        ),
+        (
+            "blocks=3 losses.l1=0 tie_projections=false pyramid=[1,3]",
+            "xinggan blocks=3 losses.l1=0 pyramid=[1,3] tie_projections=false",
+            "xinggan-blocks_3-l1_0-pyramid__1_3_-tie_projections_false-synthetic-small-s0",
+        ),
+        ("method=pidm sampler=unipc", "pidm sampler=unipc", "pidm-sampler_unipc-synthetic-small-s0"),
+        (
+            "budget=seconds amount=24",
+            "xinggan budget=seconds amount=24",
+            "xinggan-seconds-amount_24-synthetic-small-s0",
+        ),
+    ],
+)
+def test_names_say_what_was_changed_in_the_words_that_change_it(words, called, labelled):
+    experiment = compose(words.split())
+    assert (name(experiment), label(experiment)) == (called, labelled)
+    assert run_id(experiment, "x").startswith(f"{labelled}-")
+    assert name(compose([f"method={called.split()[0]}", *called.split()[1:]])) == called
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    file = tmp_path / "generator.pth"
+    file.write_bytes(b"weights")
+    return file
+
+
+def test_a_published_checkpoint_counts_by_its_content_and_by_what_it_is_run_with(checkpoint, tmp_path):
+    def published(*words, file=checkpoint):
+        return hashed(f"published={file}", *words)
+
+    moved = tmp_path / "moved.pth"
+    moved.write_bytes(checkpoint.read_bytes())
+    plain = published()
+    assert published(file=moved) == published("seed=3", "device=cpu") == plain
+    changed = [published("precision=bf16"), published("pose_map=onehot"), published("method=patn")]
+    checkpoint.write_bytes(b"other weights")
+    assert len({plain, published(), *changed}) == 5
+
+
+def test_a_published_checkpoints_name_says_what_it_is_run_with(checkpoint):
+    words = [f"published={checkpoint}", "pose_map=onehot"]
+    assert name(compose(words)) == "xinggan published=generator pose_map=onehot"
+    assert name(compose([words[0], "pose_sigma=4"])) == "xinggan published=generator pose_sigma=4"
+    assert label(compose(["method=patn", words[0]])) == "patn-published_generator-synthetic"
+
+
+def test_an_autoencoder_from_a_file_counts_by_its_content(tmp_path):
+    folders = [tmp_path / name for name in ("here", "there")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    here, there = (["method=vae_roundtrip", f"vae={folder}"] for folder in folders)
+    assert hashed(*here) == hashed(*there)
+    (folders[1] / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
+    assert hashed(*here) != hashed(*there)
 
 
 def test_states_follow_the_attempts(tmp_path):
@@ -45,8 +171,6 @@ def test_what_a_killed_attempt_left_half_written_is_removed(tmp_path):
 
 
 def test_environments_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypatch):
-    import ablations.record
-
     for commit in ("a", "a", "b"):
         monkeypatch.setattr(ablations.record, "environment", lambda commit=commit: {"commit": commit})
         with RunRecord(tmp_path) as record:
@@ -72,7 +196,7 @@ def test_a_run_is_worked_on_by_one_process_and_a_dead_one_leaves_no_lock(tmp_pat
     hold += f"record = RunRecord(Path({str(tmp_path)!r})).__enter__()\nprint('held', flush=True)\ntime.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(RunBusy, match="another process"), RunRecord(tmp_path):
+    with pytest.raises(RunBusy, match=f"another process .{holder.pid} on"), RunRecord(tmp_path):
         pass
     holder.kill()
     holder.wait()

@@ -15,15 +15,15 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
+from ablations.summary import print_table
 from PIL import Image
 
 from ablations.record import RunRecord
 from ablations.run import choices_table, main
 from ablations.study import STUDIES, study_rows
 from ablations.study import main as study_main
-from ablations.summary import print_table
-from xinggan.files import sha256_of
 from xinggan.model.attention_maps import read_attention
+from xinggan.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["preset=smoke", "device=cpu", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1"]
@@ -63,9 +63,7 @@ def test_a_run_leaves_the_whole_record(finished, place):
     weights = ROOT / "xinggan" / "metrics" / "embedded" / "weights" / "perceptual.safetensors"
     assert status["networks"] == {"embedded": sha256_of(weights)}
     config = yaml.safe_load((finished / "config.yaml").read_text())
-    assert (config["name"], config["scale"], config["method"]["architecture"]["scale"]) == (
-        "xinggan scale=single", "single", "single",
-    )  # fmt: skip
+    assert (config["name"], config["method"]["scale"]) == ("xinggan scale=single", "single")
     manifest = json.loads((finished / "generated" / "manifest.json").read_text())
     assert len(manifest) == 12
     assert all((finished / "generated" / entry["file"]).exists() for entry in manifest)
@@ -152,33 +150,26 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, place)
     assert same[0] == same[1]
 
 
-def test_a_signal_saves_and_leaves_with_state_preempted_and_the_same_command_continues(tmp_path, place):
-    own = [f"runs={tmp_path}", place[1]]
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], [r"The same command continues"]),
+        (["-m", "seed=0,1"], [r"^ *stopped .*seed=0", r"^ *not started .*seed=1"]),
+    ],
+    ids=["one run", "a grid"],
+)
+def test_a_signal_saves_and_leaves_with_state_preempted_and_the_same_command_continues(
+    words, expected, tmp_path, place
+):
     long = ["training.steps=400", "training.sample_every=0", "training.checkpoint_every=400", "training.log_every=1"]
-    process = launch(own, *long)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("xinggan-*/history.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 75, process.stdout.read()
-    assert "The same command continues" in process.stdout.read()
-    folder = only(tmp_path, "xinggan-*")
-    assert json.loads((folder / "status.json").read_text())["state"] == "preempted"
-    assert len(list((folder / "checkpoint").iterdir())) == 1
-
-
-def test_a_signal_to_a_grid_saves_its_row_and_starts_no_other(tmp_path, place):
-    own = [f"runs={tmp_path}", place[1]]
-    long = ["training.steps=400", "training.sample_every=0", "training.checkpoint_every=400", "training.log_every=1"]
-    process = launch(own, "-m", *long, "seed=0,1")
+    process = launch([f"runs={tmp_path}", place[1]], *words, *long)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("xinggan-*/history.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 75, said
-    assert re.search(r"^ *stopped .*seed=0", said, re.MULTILINE)
-    assert re.search(r"^ *not started .*seed=1", said, re.MULTILINE)
+    assert all(re.search(pattern, said, re.MULTILINE) for pattern in expected), said
     folder = only(tmp_path, "xinggan-*")
     assert json.loads((folder / "status.json").read_text())["state"] == "preempted"
     assert len(list((folder / "checkpoint").iterdir())) == 1
@@ -206,6 +197,15 @@ def test_a_reference_that_stays_busy_is_left_out_with_its_reason(without_a_refer
     assert not re.search(r"^copy_source ", said.out, re.MULTILINE)
     assert len(reported) == 3
     assert copy_source not in reported
+
+
+def test_a_report_that_cannot_be_built_does_not_fail_the_run(without_a_reference, capfd):
+    copy_source, words = without_a_reference
+    (copy_source.parents[1] / "report").write_text("a file where the reports' folder would be")
+    assert main(words) == 0
+    assert "the report could not be built" in capfd.readouterr().err
+    assert main([*words, "--alone"]) == 0
+    assert "report" not in capfd.readouterr().err
 
 
 def test_a_reference_that_another_run_is_making_is_waited_for(without_a_reference, capsys):
@@ -257,12 +257,43 @@ def test_options_may_stand_between_words(capsys):
     assert capsys.readouterr().err.count("other") >= 2
 
 
-def test_help_lists_every_preset_and_data_set_with_the_default_first():
+def test_help_lists_every_method_preset_and_data_set_with_the_default_first():
     rows = {line.split()[0]: line.split()[1:] for line in choices_table().splitlines()}
     for group, default in {"method": "xinggan", "preset": "small", "dataset": "synthetic"}.items():
-        files = {file.stem for file in (ROOT / "ablations" / "conf" / group).glob("*.yaml")}
-        assert rows[group][0] == default
-        assert set(rows[group][: len(files)]) == files
+        names = choices_of(group)
+        assert rows[group][0] == names[0] == default
+        assert rows[group][: len(names)] == names
+    for group in ("method", "preset"):
+        assert {*choices_of(group)} == {file.stem for file in (ROOT / "ablations" / "conf" / group).glob("*.yaml")}
+
+
+def test_show_prints_every_value_with_its_source_and_the_run_id_and_runs_nothing(finished, place, capsys):
+    before = sorted(runs_of(place).rglob("*"))
+    assert main([*TINY, *place, "scale=single", "--show"]) == 0
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["method.scale"] == ["single", "command line"]
+    assert rows["method.candidates"] == ["2", "method/xinggan.yaml, presets: smoke"]
+    assert rows["method.width"] == ["4", "preset/smoke.yaml"]
+    assert rows["method.fusion"] == ["dense", "default of XingGANSettings"]
+    assert rows["training.ema"][1] == "default"
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert {key.removeprefix("method.") for key in rows if key.startswith("method.")} >= config["method"].keys() - {
+        "losses"
+    }
+    assert rows["run"] == ["id", finished.name]
+    timing = json.loads((finished / "timing.json").read_text())
+    assert rows["parameters"] == [f"{timing['parameters']:,}"]
+    assert sorted(runs_of(place).rglob("*")) == before
+
+
+def test_show_says_why_a_run_id_or_parameters_are_unavailable(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    words = [*TINY, "losses.perceptual_network=vgg19", "dataset=folder", f"dataset.root={tmp_path / 'nothing'}"]
+    assert main([*words, "--show"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^parameters +unavailable: .*vgg19-dcbb9e9d.pth", said, re.MULTILINE)
+    assert re.search(r"^run id +unavailable: .*nothing", said, re.MULTILINE)
+    assert main([*words, "--show", "scale=other"]) == 2
 
 
 def test_missing_weights_are_refused_before_any_work(tmp_path, place, capsys, monkeypatch):
@@ -292,12 +323,10 @@ def test_components_study_is_the_table_of_the_papers():
     titles = [title for title, _ in STUDIES["components"]]
     assert titles[3] == "+ co-attention fusion (= XingGAN)"
     assert titles[-1] == "+ dense fusion (= XingGAN++)"
-    from ablations.config import compose
-
     previous, changes = None, []
     for _, overrides in study_rows("components", []):
-        config = compose(overrides)
-        switches = {key: str(config[key]) for key in ("scale", "attention", "fusion", "branches")}
+        method = compose(overrides).method
+        switches = {key: method[key] for key in ("scale", "attention", "fusion", "branches")}
         if previous:
             changes.append({key for key in switches if switches[key] != previous[key]})
         previous = switches
@@ -305,7 +334,6 @@ def test_components_study_is_the_table_of_the_papers():
 
 
 def test_every_row_of_every_study_is_a_valid_experiment_of_its_own():
-    from ablations.config import compose
     from ablations.identity import run_id
 
     for study in STUDIES:
