@@ -15,11 +15,11 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
-from ablations.summary import print_table
 from PIL import Image
 
-from ablations.record import RunRecord
-from ablations.run import choices_table, main
+from ablations.config import choices_of, compose
+from ablations.record import RunRecord, run_id
+from ablations.run import choices_table, main, print_table
 from ablations.study import STUDIES, study_rows
 from ablations.study import main as study_main
 from xinggan.model.attention_maps import read_attention
@@ -334,8 +334,6 @@ def test_components_study_is_the_table_of_the_papers():
 
 
 def test_every_row_of_every_study_is_a_valid_experiment_of_its_own():
-    from ablations.identity import run_id
-
     for study in STUDIES:
         rows = study_rows(study, ["preset=smoke", "seed=0,1"])
         ids = [run_id(compose(overrides), "x") for _, overrides in rows]
