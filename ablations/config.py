@@ -104,6 +104,8 @@ class Experiment:
             found.append("budget=seconds needs amount=SECONDS, such as amount=240")
         if self.training is None and (self.budget != Budget.images or self.amount is not None):
             found.append(f"budget, amount: method={self.method_name} is not trained")
+        if self.compile and self.training is not None and self.training.checkpoint_activations:
+            found.append("training.checkpoint_activations=true: accepted is false with compile=true")
         if dataset.name != "synthetic" and not dataset.root:
             needed = "dataset.root=FOLDER, a folder in Pose-Transfer layout (see README)"
             found.append(f"dataset={dataset.name} needs {needed}")

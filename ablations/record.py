@@ -34,6 +34,7 @@ from xinggan.model.switches import Attention, Discriminators, Fusion, Perceptual
 SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
 EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "lpips", "torch-fidelity", "hydra-core", "accelerate")
+SAME_RESULT = ("log_every", "sample_every", "checkpoint_every", "checkpoint_activations")  # keys of a training
 FREE = (*CLASSES, "seed", "path", "sha256")  # keys of a method that do not make its name
 
 
@@ -58,8 +59,7 @@ def identity(experiment: Experiment, dataset_digest: str) -> dict:
     if training is not None or plain["published"] is not None:
         computed |= {key: plain[key] for key in ("precision", "compile")}
     if training is not None:
-        rhythm = ("log_every", "sample_every", "checkpoint_every")  # what is looked at, not what is computed
-        computed["training"] = {key: value for key, value in training.items() if key not in rhythm}
+        computed["training"] = {key: value for key, value in training.items() if key not in SAME_RESULT}
         computed["seed"] = plain["seed"]
         if plain["budget"] != Budget.images or plain["amount"] is not None:
             computed["budget"] = [plain["budget"], plain["amount"]]

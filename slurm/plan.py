@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.settings import MethodSettings, key_of
+
 from slurm.cluster import Cluster
 
 _OF_A_REFERENCE = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # see ablations.config.reference

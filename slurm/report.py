@@ -73,9 +73,10 @@ def carry_on(submission: Submission) -> bool:
 
 def build(submission: Submission) -> int:
     """Print the state and the metrics of all runs, and build the report's page."""
+    from ablations.summary import print_table
+
     from ablations.run import build as build_page
     from ablations.study import finish
-    from ablations.summary import print_table
 
     runs_folder = submission.runs_folder
     runs = [row["run"] for row in submission.request.everything]

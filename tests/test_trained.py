@@ -45,8 +45,9 @@ def test_loaded_weights_are_the_averaged_ones_of_the_last_checkpoint(trained_run
 def test_the_rebuilt_method_has_the_types_of_the_experiments_own(trained_run):
     """What is read back from YAML is words; what the method is made of are the choices they stand for."""
     method = load_trained(read_run(trained_run), "cpu").method
-    from ablations.config import compose
     from ablations.method import build_method
+
+    from ablations.config import compose
 
     same = build_method(compose(["preset=smoke", "scale=single", "losses.perceptual=0"]), "cpu")
     mine, theirs = method.generator.settings, same.generator.settings

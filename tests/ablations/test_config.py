@@ -176,6 +176,7 @@ REFUSED = [
     ("method=copy_source scale=single", "scale=single: not a setting of method=copy_source, which takes no settings"),
     ("method=copy_source training.steps=5", "training.steps=5: method=copy_source is not trained"),
     ("method=copy_source budget=flops", "method=copy_source is not trained"),
+    ("compile=true training.checkpoint_activations=true", "accepted is false with compile=true"),
     ("budget=seconds", "budget=seconds needs amount"),
     ("amount=0", "amount=0.0: accepted is more than 0"),
     ("method=pidm sampler=euler steps=0", "(?=.*sampler=euler: accepted are ddpm, ddim).*steps=0: accepted are 1 to"),

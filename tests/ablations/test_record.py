@@ -16,6 +16,7 @@ from ablations.config import compose, reference
 from ablations.record import RunBusy, RunRecord, environment, identity, label, name, run_id
 
 UNCHANGING = ["device=cpu", "runs=elsewhere", "cache=elsewhere", "training.log_every=7", "scale=multi"]
+UNCHANGING += ["training.checkpoint_activations=true"]
 CHANGING = ["seed=1", "scale=single", "blocks=5", "losses.l1=49", "training.batch=3", "precision=bf16", "width=32"]
 CHANGING += ["budget=flops", "amount=24"]
 

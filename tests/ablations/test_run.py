@@ -22,8 +22,8 @@ from ablations.record import RunRecord, run_id
 from ablations.run import choices_table, main, print_table
 from ablations.study import STUDIES, study_rows
 from ablations.study import main as study_main
-from xinggan.model.attention_maps import read_attention
 from xinggan.files import sha256_of
+from xinggan.model.attention_maps import read_attention
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["preset=smoke", "device=cpu", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1"]

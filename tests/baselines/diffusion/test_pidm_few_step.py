@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from ablations.method import build_method
 from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
 
 from ablations.config import compose
-from ablations.method import build_method
 from baselines.diffusion.pidm_few_step import PIDMFewStep
 from baselines.diffusion.samplers import counted_evaluations
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from ablations.identity import identity
 from hydra.utils import instantiate
 from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
 from torch import nn
 
 from ablations.config import compose
-from ablations.identity import identity
 from baselines.gan.deform import ConditionalDiscriminator, Deform, DeformableUNet, nearest_neighbour_loss
 from xinggan.data.batch import images_to_float
 from xinggan.model.losses import PerceptualLoss
