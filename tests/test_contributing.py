@@ -32,11 +32,11 @@ def run(methods: Path, place: Path, *words: str) -> subprocess.CompletedProcess:
 
 
 def test_the_method_it_shows_trains_is_scored_and_generates(methods, tmp_path):
-    done = run(methods, tmp_path, "-m", "method.kernel=3,5")
+    done = run(methods, tmp_path, "-m", "kernel=3,5")
     assert done.returncode == 0, done.stderr
     folders = sorted((tmp_path / "runs").glob("toy-*"))
     configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
-    assert {config["name"] for config in configs} == {"toy", "toy method.kernel=5"}
+    assert {config["name"] for config in configs} == {"toy", "toy kernel=5"}
     for folder in folders:
         metrics = {value["metric"]: value["value"] for value in json.loads((folder / "metrics.json").read_text())}
         assert 0 < metrics["l1"] < 1
@@ -56,8 +56,8 @@ def test_the_method_it_shows_trains_is_scored_and_generates(methods, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["scale=single"], "scale: not a setting of method=toy, which takes width, learning_rate"),
-        (["method.colour=red"], "accepted with method=toy are method.kernel, width, learning_rate"),
+        (["scale=single"], "scale=single: not a setting of method=toy, which takes width, kernel, learning_rate"),
+        (["method.colour=red"], "colour=red: not a setting of method=toy, which takes width, kernel, learning_rate"),
     ],
 )
 def test_what_its_yaml_does_not_name_is_refused(methods, tmp_path, words, said):
