@@ -61,6 +61,8 @@ def overfit(config: "Experiment", count: int, folder: Path) -> str:
     from xinggan.training.generation import generate_pairs
     from xinggan.training.loop import train
 
+    if config.training is None:
+        raise ValueError(f"method={config.method_name} is not trained")
     device = resolve_device(config.device)
     method = build_method(config, device)
     data = prepare(config.dataset, config.cache)

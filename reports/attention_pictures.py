@@ -41,7 +41,7 @@ def kept_maps(record: Record) -> AttentionMaps | str:
         return str(error)
     except OSError:
         pass
-    attention = record.facts.get("method.architecture.attention")
+    attention = record.facts.get("method.attention", record.facts.get("method.architecture.attention"))
     if attention is None:
         return "no cross-attention of appearance and shape code"
     if attention == "none":

@@ -30,10 +30,11 @@ class Model:
         return [word for word in self.runs[0].name.split() if "=" in word]
 
     def word(self, key: str) -> str:
-        """A setting as it is written on a command line: `method.architecture.scale` is `scale`."""
+        """A setting as it is written on a command line: `method.scale` is `scale`."""
         facts, parts = self.runs[0].facts, f"method.{key}".split(".")
         endings = (".".join(parts[place:]) for place in range(len(parts) - 1, -1, -1))
-        return next((end for end in endings if end in facts and facts[end] == self.settings[key]), key)
+        found = next((end for end in endings if end in facts and facts[end] == self.settings[key]), key)
+        return found.removeprefix("method.")
 
 
 def one_at_a_time(records: Iterable[Record]) -> dict[str, list[Contrast]]:

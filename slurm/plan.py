@@ -6,8 +6,7 @@ The trivial references that every table needs are runs of their own here, so tha
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.settings import MethodSettings, key_of
-
+from ablations.config import key_of
 from slurm.cluster import Cluster
 
 _OF_A_REFERENCE = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # see ablations.config.reference
@@ -77,5 +76,5 @@ def _check_processes(config, cluster: Cluster) -> None:
         raise ValueError(
             f"training.batch={config.training.batch} does not divide among the processes of gpus={cluster.gpus}"
         )
-    if "norm" in MethodSettings.of(config.method_name).shared and str(config.norm) == "batch":
+    if config.method.get("norm") == "batch":
         raise ValueError(f"norm=batch sees only its part of a batch in each of {cluster.gpus} processes: norm=instance")

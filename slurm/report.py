@@ -73,9 +73,9 @@ def carry_on(submission: Submission) -> bool:
 
 def build(submission: Submission) -> int:
     """Print the state and the metrics of all runs, and build the report's page."""
-    from ablations.summary import print_table
 
     from ablations.run import build as build_page
+    from ablations.run import print_table
     from ablations.study import finish
 
     runs_folder = submission.runs_folder

@@ -128,8 +128,7 @@ def look(runs: list, mode: Mode) -> tuple[list, list[Action]]:
 
 def list_study(runs_folder: Path, study: str, runs: list) -> None:
     """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
-    from ablations.settings import key_of
-
+    from ablations.config import key_of
     from ablations.record import list_rows
     from ablations.study import overlap
 

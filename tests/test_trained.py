@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from ablations.config import plain_values
+from ablations.config import build_method, compose, plain_values
 from baselines.gan import patn
 from xinggan.data.batch import images_to_float
 from xinggan.data.poses import heatmaps
@@ -45,11 +45,7 @@ def test_loaded_weights_are_the_averaged_ones_of_the_last_checkpoint(trained_run
 def test_the_rebuilt_method_has_the_types_of_the_experiments_own(trained_run):
     """What is read back from YAML is words; what the method is made of are the choices they stand for."""
     method = load_trained(read_run(trained_run), "cpu").method
-    from ablations.method import build_method
-
-    from ablations.config import compose
-
-    same = build_method(compose(["preset=smoke", "scale=single", "losses.perceptual=0"]), "cpu")
+    same = build_method(compose(["preset=smoke", "scale=single"]), "cpu")
     mine, theirs = method.generator.settings, same.generator.settings
     assert mine == theirs
     assert [type(getattr(mine, key)) for key in vars(mine)] == [type(getattr(theirs, key)) for key in vars(theirs)]
@@ -57,7 +53,7 @@ def test_the_rebuilt_method_has_the_types_of_the_experiments_own(trained_run):
 
 def test_a_run_trained_elsewhere_needs_none_of_the_weights_that_only_training_uses(copied, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    configure(copied, lambda config: config["method"]["settings"]["losses"].update(perceptual_network="vgg19"))
+    configure(copied, lambda config: config["method"]["losses"].update(perceptual_network="vgg19"))
     assert load_trained(read_run(copied), "cpu").step == 6
 
 
@@ -97,7 +93,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_even_under_its_right_name(copie
 
 
 def test_a_checkpoint_of_another_method_is_refused(copied):
-    configure(copied, lambda config: config["method"]["settings"].update(blocks=3))
+    configure(copied, lambda config: config["method"].update(blocks=3))
     with pytest.raises(ValueError, match=r"the checkpoint of step 6 does not fit config\.yaml"):
         load_trained(read_run(copied), "cpu")
 
@@ -116,10 +112,14 @@ def test_a_file_that_is_no_configuration_is_refused(copied, content):
 
 HOSTILE = {
     "another package": lambda method: method.update(_target_="os.system"),
-    "a nested one": lambda method: method["settings"].update(_target_="builtins.eval"),
+    "a nested one": lambda method: method["losses"].update(_target_="builtins.eval"),
     "a module behind ours": lambda method: method.update(_target_="xinggan.files.os.mkdir"),
-    "a function of ours": lambda method: method["settings"]["losses"].update(_target_="xinggan.files.write_atomically"),
-    "a class that is imported": lambda method: method["settings"]["losses"].update(_target_="xinggan.files.Path"),
+    "a function of ours": lambda method: method.update(_target_="xinggan.files.write_atomically"),
+    "a class that is imported": lambda method: method.update(_target_="xinggan.files.Path"),
+    "settings elsewhere": lambda method: method.update(_settings_="os.system"),
+    "settings that are a function": lambda method: method.update(_settings_="xinggan.files.write_atomically"),
+    "settings that are a method": lambda method: method.update(_settings_="xinggan.model.adversarial.XingGAN"),
+    "a reference": lambda method: method.update(width="${oc.env:HOME}"),
     "no module": lambda method: method.update(_target_="xinggan"),
     "no name": lambda method: method.update(_target_=7),
     "positional arguments": lambda method: method.update(_args_=["/tmp/x"]),
@@ -132,23 +132,21 @@ def test_a_configuration_cannot_name_what_is_not_a_method(case, copied, monkeypa
     for called in ("system", "mkdir"):
         monkeypatch.setattr(f"os.{called}", lambda *_, **__: pytest.fail("was called"))
     configure(copied, lambda config: HOSTILE[case](config["method"]))
-    with pytest.raises(ValueError, match=r"config\.yaml: method.*(_target_|_args_)"):
+    with pytest.raises(ValueError, match=r"config\.yaml: method.*(_target_|_settings_|_args_|references)"):
         load_trained(read_run(copied), "cpu")
 
 
 def test_words_that_are_no_choice_and_foreign_keys_are_refused(copied):
-    configure(copied, lambda config: config["method"]["settings"].update(scale="other"))
-    with pytest.raises(ValueError, match=r"method\.settings\.scale is 'other'; accepted are multi, single"):
+    configure(copied, lambda config: config["method"].update(scale="other"))
+    with pytest.raises(ValueError, match=r"method\.scale does not fit .*'other', expected one of \[multi, single\]"):
         load_trained(read_run(copied), "cpu")
-    configure(copied, lambda config: config["method"]["settings"].update(scale="single", colour="red"))
-    with pytest.raises(ValueError, match=r"method\.settings does not fit this version .*colour"):
+    configure(copied, lambda config: config["method"].update(scale="single", colour="red"))
+    with pytest.raises(ValueError, match=r"method\.colour does not fit this version of XingGANSettings"):
         load_trained(read_run(copied), "cpu")
 
 
 @pytest.mark.parametrize("name", ["ground_truth", "mean_image"])
 def test_a_reference_that_needs_its_test_set_is_refused_by_name(name, tmp_path):
-    from ablations.config import compose
-
     config = plain_values(compose([f"method={name}", "dataset.height=32", "dataset.width=16"]))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ValueError, match=r"GroundTruth cannot generate|MeanImage is made from the training images"):
@@ -156,8 +154,6 @@ def test_a_reference_that_needs_its_test_set_is_refused_by_name(name, tmp_path):
 
 
 def test_a_reference_that_only_copies_is_a_method_like_any_other(tmp_path):
-    from ablations.config import compose
-
     config = plain_values(compose(["method=copy_source", "dataset.height=32", "dataset.width=16"]))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert load_trained(read_run(tmp_path), "cpu").step is None
@@ -189,10 +185,10 @@ def test_a_run_of_a_published_checkpoint_is_loaded_like_any_other(shared, tmp_pa
     """What is not trained is complete as it is built; null in the configuration stays the default."""
     shapes = json.loads((shared / "golden" / "patn_market_state.json").read_text())
     torch.save({key: torch.zeros(shape) for key, shape in dict(shapes).items()}, tmp_path / "net.pth")
-    settings = {"_target_": "baselines.gan.patn.PublishedPATN", "path": str(tmp_path / "net.pth"), "pose_map": None}
+    settings = compose(["method=patn", f"published={tmp_path / 'net.pth'}"]).method
     dataset = {"height": 32, "width": 16}
     for pose_map in (None, "onehot"):
-        config = {"method": settings | {"pose_map": pose_map}, "dataset": dataset, "training": None}
+        config = {"method": dict(settings) | {"pose_map": pose_map}, "dataset": dataset, "training": None}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         trained = load_trained(read_run(tmp_path), "cpu")
         assert (trained.step, trained.method.pose_map.value) == (None, pose_map or "gaussian")
