@@ -1,4 +1,9 @@
-"""What every method promises, whatever it is made of; the tests of each method call these."""
+"""What every method promises, whatever it is made of, as functions for the tests of a method.
+
+`tests/baselines/test_method_promises.py` calls them for every method of the suite.
+"""
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -7,6 +12,24 @@ import torch
 from xinggan.training.generation import image_seeds
 from xinggan.training.loop import train
 from xinggan.training.settings import TrainingSettings
+
+
+def steps_of(method, people, steps, rows=4):
+    """The losses of so many steps of training on the same pairs, as the trainer calls them."""
+    torch.manual_seed(0)
+    method.planned_steps = steps
+    method.train().begin(people.train)
+    batch = people.train.batch(range(rows))
+    return [method.training_step(batch, step) for step in range(steps)]
+
+
+@contextmanager
+def calls_of(module):
+    """Within it, the list grows by the batch size of each call of `module`."""
+    sizes = []
+    hook = module.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    yield sizes
+    hook.remove()
 
 
 def assert_resumes_exactly(make, people, folder):
@@ -31,10 +54,14 @@ def assert_resumes_exactly(make, people, folder):
     resumed = make(seed=99)  # whatever it starts from, the checkpoint decides
     result = train(resumed, people, settings, folder / "killed")
     assert result.finished
-    expected, got = undisturbed.state_dict(), resumed.state_dict()
-    assert expected.keys() == got.keys()
-    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert_same(undisturbed.state_dict(), resumed.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(average, result.average.state(), strict=True))
+
+
+def assert_same(expected, found):
+    """Both state dicts have the same tensors, bit by bit."""
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
 
 def assert_images_do_not_depend_on_their_batch(method, people):
@@ -42,10 +69,28 @@ def assert_images_do_not_depend_on_their_batch(method, people):
     method.eval()
 
     def images(rows):
-        batch, seeds = people.test.batch(rows), torch.from_numpy(image_seeds(0, np.array(rows)))
-        return method.generate(batch.source_image, batch.source_pose, batch.target_pose, seeds)
+        return method.generate_pairs(people.test.batch(rows), torch.from_numpy(image_seeds(0, np.array(rows))))
 
     together = images([3, 0, 2])
     for place, row in enumerate([3, 0, 2]):
         torch.testing.assert_close(together[place], images([row])[0], atol=1e-5, rtol=0)
     assert (together[0] - together[1]).abs().max() > 1e-3  # else every method would pass that gives one image
+
+
+def assert_weights_depend_on_the_seed_alone(make):
+    """Other random numbers drawn before change nothing; another seed does."""
+    states = []
+    for disturbance, seed in ((1, 0), (2, 0), (3, 7)):
+        torch.manual_seed(disturbance)
+        states.append(make(seed=seed).state_dict())
+    assert_same(states[0], states[1])
+    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def assert_checkpointing_changes_no_number(make, people):
+    """Activations that are computed again give the same losses and weights, bit by bit."""
+    kept, again = make(seed=0), make(seed=0)
+    again.checkpoint_activations()
+    for expected, found in zip(steps_of(kept, people, 4), steps_of(again, people, 4), strict=True):
+        assert_same(expected, found)
+    assert_same(kept.state_dict(), again.state_dict())

@@ -128,6 +128,11 @@ class LatentDiffusion(Method):
         """channels: of the latents; factor: pixels along a side of a latent position."""
         raise NotImplementedError
 
+    def checkpoint_activations(self) -> None:
+        """See `Method`; the autoencoder does it in diffusers' own way."""
+        super().checkpoint_activations()
+        self.autoencoder.enable_gradient_checkpointing()
+
     def begin(self, train: PackedSplit) -> None:
         """With an autoencoder from a file, encode the training images now."""
         self.train_split = train

@@ -34,6 +34,10 @@ class VaeRoundtrip(Method):
         add_autoencoder(self, self.settings)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def checkpoint_activations(self) -> None:
+        """See `Method`; the autoencoder does it in diffusers' own way."""
+        self.autoencoder.enable_gradient_checkpointing()
+
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """One update of the autoencoder in its stage, nothing after it."""
         steps = first_stage_steps(self, self.settings.vae_share)

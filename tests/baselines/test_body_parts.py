@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from baselines.body_parts import (
+    BACKGROUND,
     BOXES,
     LIMBS,
     PARTS,
     affine_transforms,
+    part_labels,
     rectangles,
     warp_parts,
     with_symmetric_limbs,
@@ -143,3 +145,20 @@ def test_joints_in_one_place_or_none_at_all_give_finite_images(place):
         moved.sum().backward()
         assert moved.isfinite().all()
         assert features.grad.isfinite().all()
+
+
+def test_parts_lie_where_their_joints_are_and_limbs_over_the_torso():
+    """A person with outstretched legs, whose right lower arm lies across the belly."""
+    poses = torch.zeros(1, 18, 3)
+    places = {0: (32, 10), 1: (32, 20), 2: (24, 22), 3: (20, 44), 4: (40, 44), 5: (40, 22), 8: (26, 60), 11: (38, 60)}
+    places |= {9: (26, 80), 10: (26, 100), 14: (30, 8), 15: (34, 8)}
+    for joint, (x, y) in places.items():
+        poses[0, joint] = torch.tensor([x, y, 1.0])
+    labels = part_labels(poses, 4, (32, 16))[0]  # of 128x64 pixels
+    at = lambda x, y: labels[y // 4, x // 4].item()  # noqa: E731
+    assert at(32, 10) == 0  # head
+    assert at(32, 30) == 1  # torso
+    assert at(32, 44) == 3  # right lower arm
+    assert at(26, 70) == 6  # right upper leg
+    assert at(26, 92) == 7  # right lower leg
+    assert at(4, 4) == at(60, 120) == at(38, 90) == BACKGROUND  # nothing known of the left leg

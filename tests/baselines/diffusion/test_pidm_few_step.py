@@ -1,40 +1,106 @@
-"""PIDM in one to four steps: a teacher for a share of the training, then a student that leaves it as it is."""
+"""PIDM in one to four steps: distillation of normal data, whose teacher and samples are known, and of images."""
 
 import pytest
 import torch
-from ablations.method import build_method
-from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
+from gaussian_data import GaussianData, rates
+from method_promises import calls_of
 
-from ablations.config import compose
-from baselines.diffusion.pidm_few_step import PIDMFewStep
-from baselines.diffusion.samplers import counted_evaluations
+from baselines.diffusion.pidm_few_step import PIDMFewStep, ddim_steps, distillation_loss, few_step_sample
+from baselines.diffusion.process import NoiseProcess
+from baselines.diffusion.samplers import sample, sampling_timesteps
+from baselines.diffusion.settings import PIDMFewStepSettings
 
-SIZE = {"width": 8, "multipliers": (1, 2), "level_blocks": 1, "attention_levels": 1, "dropout": 0.0, "grid": 12}
+DATA = GaussianData(torch.linspace(-0.8, 0.8, 5)[:, None].expand(5, 800), torch.full((5, 800), 0.5))
+GRID = 24
+
+
+def perfect_student(process):
+    """Says where the teacher's DDIM steps over the grid lead, the slow version: each item in double precision."""
+    points, kept = sampling_timesteps(GRID), torch.cumprod(1 - process.betas, 0)
+
+    def network(noised, timesteps):
+        reached = []
+        for item, start in zip(noised.double(), timesteps.tolist(), strict=True):
+            path = points[points.index(start) :]
+            for now, following in zip(path, [*path[1:], None], strict=True):
+                signal_rate, noise_rate = kept[now].sqrt(), (1 - kept[now]).sqrt()
+                clean = DATA.best_clean(item, signal_rate, noise_rate)
+                noise = (item - signal_rate * clean) / noise_rate
+                item = (
+                    clean
+                    if following is None
+                    else kept[following].sqrt() * clean + (1 - kept[following]).sqrt() * noise
+                )
+            reached.append(item.float())
+        signal_rate, noise_rate = rates(process, timesteps, noised)
+        return (signal_rate * noised - torch.stack(reached)) / noise_rate  # the v that says so
+
+    return network
+
+
+def test_the_teachers_steps_are_ddims():
+    process = NoiseProcess("v")
+    x = torch.randn(1, 5, 800, generator=torch.Generator().manual_seed(0))
+    teacher = DATA.best_network(process)
+    expected = sample(process, teacher, (5, 800), torch.tensor([0]), sampler="ddim", steps=7, device="cpu", limit=0.9)
+    got = ddim_steps(process, teacher, x, sampling_timesteps(7), limit=0.9)
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_the_loss_is_least_for_the_student_that_says_where_the_teacher_leads(steps):
+    process = NoiseProcess("v")
+    teacher, student, clean = DATA.best_network(process), perfect_student(process), DATA.draw(6)
+    seen = []
+
+    def loss(network):
+        torch.manual_seed(0)
+
+        def watched(x, t):
+            seen.append((t.unique().tolist(), torch.is_grad_enabled()))
+            return network(x, t)
+
+        return sum(distillation_loss(process, teacher, watched, clean, steps=steps, grid=GRID).item() for _ in range(9))
+
+    assert loss(student) < 1e-3
+    for worse in (teacher, lambda x, t: student(x, t) + 0.05, lambda x, t: 0.9 * student(x, t)):
+        assert loss(worse) > 0.05
+    assert sorted({start for (start,), _ in seen}, reverse=True) == sampling_timesteps(steps)
+    assert all(with_gradient for _, with_gradient in seen)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_the_perfect_student_gives_the_data_in_any_number_of_steps(steps):
+    process, network = NoiseProcess("v"), perfect_student(NoiseProcess("v"))
+    module = torch.nn.Identity()
+    seeds = torch.tensor([3, 4, 5])
+    with calls_of(module) as batches:
+        samples = few_step_sample(
+            process, lambda x, t: network(module(x), t), (5, 800), seeds, steps=steps, device="cpu"
+        )
+    assert batches == [3] * steps
+    torch.testing.assert_close(samples.mean((0, 2)), DATA.mean[:, 0], atol=0.04, rtol=0)
+    by_ddim = sample(process, DATA.best_network(process), (5, 800), seeds, sampler="ddim", steps=GRID, device="cpu")
+    assert samples.std(2).mean().item() == pytest.approx(by_ddim.std(2).mean().item(), rel=0.05)
+    if steps == 1:
+        torch.testing.assert_close(samples, by_ddim, atol=1e-3, rtol=0)
+
+
+def test_an_item_is_bit_for_bit_the_same_alone_and_in_a_batch():
+    process, network = NoiseProcess("v"), lambda x, t: (3 * x).tanh() * (t.view(-1, 1) / 1000)
+
+    def drawn(*seeds):
+        return few_step_sample(process, network, (6,), torch.tensor(seeds), steps=3, device="cpu", limit=1.0)
+
+    together = drawn(7, 8, 9)
+    assert torch.equal(together[[2, 1]], drawn(9, 8))
+    assert torch.equal(together[:1], drawn(7))
+    assert together.abs().max() <= 1
 
 
 def few_step(**changes):
-    return PIDMFewStep(**SIZE | {"learning_rate": 3e-3, "teacher_ema": 0.9} | changes)
-
-
-def trained(method, people, steps):
-    """The losses of each step."""
-    torch.manual_seed(0)
-    method.planned_steps, batch = steps, people.train.batch(range(4))
-    return [method.train().training_step(batch, step) for step in range(steps)]
-
-
-def test_training_resumes_exactly_within_the_distillation_and_before_it(people, tmp_path):
-    for share in (0.4, 0.8):
-        assert_resumes_exactly(
-            lambda seed, share=share: few_step(seed=seed, teacher_share=share), people, tmp_path / str(share)
-        )
-
-
-@pytest.mark.parametrize("steps", [1, 2, 4])
-def test_images_do_not_depend_on_their_batch(people, steps):
-    method = few_step(steps=steps)
-    trained(method, people, 4)
-    assert_images_do_not_depend_on_their_batch(method, people)
+    size = {"width": 8, "multipliers": (1, 2), "level_blocks": 1, "attention_levels": 1, "dropout": 0.0, "grid": 12}
+    return PIDMFewStep(PIDMFewStepSettings(**size | {"learning_rate": 3e-3, "teacher_ema": 0.9} | changes))
 
 
 def test_the_teacher_is_the_average_of_its_training_and_stays_as_it_is(people):
@@ -62,13 +128,12 @@ def test_distillation_brings_one_step_closer_to_the_teachers_many(people):
     """On images of training pairs: the teacher by DDIM over the grid, the student at once, from the same noise."""
     method = few_step(steps=1, teacher_share=0.5, guidance_source=1.0, guidance_pose=1.0)
     batch, seeds = people.train.batch(range(4)), torch.arange(4)
-    inputs = (batch.source_image, batch.source_pose, batch.target_pose, seeds)
 
     def distance():
         method.eval()
         teacher = method.teacher
-        teacher.sampler, teacher.steps = "ddim", 12
-        return (method.generate(*inputs) - teacher.generate(*inputs)).abs().mean().item()
+        teacher.settings.sampler, teacher.settings.steps = "ddim", 12
+        return (method.generate_pairs(batch, seeds) - teacher.generate_pairs(batch, seeds)).abs().mean().item()
 
     torch.manual_seed(0)
     method.planned_steps, before = 100, None
@@ -82,19 +147,6 @@ def test_distillation_brings_one_step_closer_to_the_teachers_many(people):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_one_evaluation_a_step_and_one_encoding_a_sample(people, steps):
     method, batch = few_step(steps=steps).eval(), people.test.batch([0, 1])
-    with counted_evaluations(method.denoiser) as denoised, counted_evaluations(method.source_encoder) as once:
-        method.generate(batch.source_image, batch.source_pose, batch.target_pose, torch.tensor([1, 2]))
+    with calls_of(method.denoiser) as denoised, calls_of(method.source_encoder) as once:
+        method.generate_pairs(batch, torch.tensor([1, 2]))
     assert (denoised, len(once)) == ([2] * steps, 1)
-
-
-def test_the_presets_build():
-    config = compose(["method=pidm_few_step", "preset=paper", "dataset=market1501", "dataset.root=."])
-    assert (config.method.width, config.training.ema, config.method.learning_rate) == (128, 0.9999, 2e-5)
-    assert isinstance(build_method(compose(["method=pidm_few_step", "preset=smoke"]), "cpu"), PIDMFewStep)
-
-
-def test_settings_out_of_range_are_all_named():
-    with pytest.raises(ValueError, match=r"steps=0: accepted are 1 to 4 .*grid=7.*teacher_share=1.*width=3"):
-        few_step(steps=0, grid=7, teacher_share=1.0, width=3)
-    with pytest.raises(ValueError, match="guidance needs predictions without a condition"):
-        few_step(condition_dropout=0.0)

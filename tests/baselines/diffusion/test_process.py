@@ -6,15 +6,14 @@ from gaussian_data import GaussianData
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import (
-    TIMESTEPS,
     NoiseProcess,
-    Prediction,
     draw_integers,
+    draw_kept,
     draw_noise,
     linear_betas,
-    prediction_problems,
     scaled_linear_betas,
 )
+from baselines.diffusion.settings import TIMESTEPS, Prediction
 from xinggan.distributed import Processes
 
 SCHEDULES = [
@@ -68,15 +67,13 @@ def test_several_processes_draw_what_one_would():
     def drawn(index, count):
         torch.manual_seed(3)
         with Processes(index, count).active():
-            batch = torch.empty(6 // count, 2, 5)
-            return draw_integers(TIMESTEPS, batch), draw_noise(batch)
+            batch = torch.empty(6000 // count, 2)
+            kept = draw_kept(len(batch), 0.1, torch.device("cpu"))
+            return draw_integers(TIMESTEPS, batch), draw_noise(batch), kept
 
     alone = drawn(0, 1)
     for whole, *parts in zip(alone, drawn(0, 2), drawn(1, 2), strict=True):
         assert torch.equal(torch.cat(parts), whole)
-    assert len(alone[0].unique()) > 3
-
-
-def test_an_unknown_prediction_is_refused_with_what_is_accepted():
-    assert prediction_problems("epsilon") == prediction_problems(Prediction.v) == []
-    assert prediction_problems("x") == ["method.prediction=x: accepted are epsilon, v"]
+    assert len(alone[0].unique()) > 900
+    assert alone[2].float().mean().item() == pytest.approx(0.9, abs=0.02)
+    assert draw_kept(1000, 0.0, torch.device("cpu")).all()

@@ -1,4 +1,4 @@
-"""Samplers: normal data come out as they are, diffusers' schedulers used directly agree, batches do not matter."""
+"""Samplers: normal data come out as they are, diffusers' schedulers used directly agree, guidance is the papers'."""
 
 from fractions import Fraction
 from math import floor
@@ -6,10 +6,19 @@ from math import floor
 import pytest
 import torch
 from gaussian_data import GaussianData
+from method_promises import calls_of
 
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.process import NoiseProcess, Prediction
-from baselines.diffusion.samplers import SAMPLERS, counted_evaluations, sample, sampler_problems, sampling_timesteps
+from baselines.diffusion.process import NoiseProcess
+from baselines.diffusion.samplers import (
+    cascaded_branches,
+    disentangled_branches,
+    for_branches,
+    guided,
+    sample,
+    sampling_timesteps,
+)
+from baselines.diffusion.settings import Prediction, Sampler
 
 DATA = GaussianData(torch.linspace(-0.8, 0.8, 5)[:, None].expand(5, 4000), torch.full((5, 4000), 0.5))
 
@@ -67,7 +76,7 @@ def scheduler_itself(sampler):
     return kind(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, timestep_spacing="trailing", **unclipped)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", list(Sampler))
 @pytest.mark.parametrize("steps", [1, 4, 20])
 def test_samples_are_those_of_the_scheduler_used_directly(sampler, steps):
     process, scheduler = NoiseProcess(), scheduler_itself(sampler)
@@ -82,7 +91,7 @@ def test_samples_are_those_of_the_scheduler_used_directly(sampler, steps):
     torch.testing.assert_close(samples, x, atol=3e-4, rtol=0)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", list(Sampler))
 def test_an_item_is_bit_for_bit_the_same_alone_and_in_any_batch(sampler):
     process, network = NoiseProcess(), lambda x, t: (3 * x).tanh() * (t.view(-1, 1, 1) / 1000)
     together = draw(network, process, (3, 8), [11, 12, 13], sampler, 6)
@@ -93,7 +102,7 @@ def test_an_item_is_bit_for_bit_the_same_alone_and_in_any_batch(sampler):
     assert not torch.equal(together[0], together[1])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", list(Sampler))
 def test_lower_precision_reaches_the_network_alone(sampler):
     process = NoiseProcess()
     exact = draw(DATA.best_network(process), process, (5, 4000), [0], sampler, 6)
@@ -101,17 +110,15 @@ def test_lower_precision_reaches_the_network_alone(sampler):
         assert torch.equal(draw(DATA.best_network(process), process, (5, 4000), [0], sampler, 6), exact)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", list(Sampler))
 def test_the_network_is_evaluated_once_a_step(sampler):
     network = torch.nn.Identity()
-    with counted_evaluations(network) as batches:
+    with calls_of(network) as batches:
         draw(lambda x, t: network(x), NoiseProcess(), (4,), [0, 1], sampler, 7)
     assert batches == [2] * 7
-    network(torch.zeros(1))
-    assert len(batches) == 7, "counting ends with the context"
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", list(Sampler))
 def test_data_stay_within_a_known_limit(sampler):
     process = NoiseProcess()
     wild = lambda x, t: DATA.best_network(process)(x, t) * 0.5  # noqa: E731
@@ -119,8 +126,56 @@ def test_data_stay_within_a_known_limit(sampler):
     assert draw(wild, process, (5, 4000), [0], sampler, 5, limit=1.0).abs().max() <= 1
 
 
-def test_unknown_sampler_and_no_steps_are_refused_together_before_any_work():
-    assert sampler_problems("ddim", 1) == sampler_problems("unipc", 1000) == []
-    with pytest.raises(ValueError, match=r"sampler=euler: accepted are ddpm, ddim, .*steps=0: accepted are 1 to 1000"):
-        draw(None, NoiseProcess(), (4,), [0], "euler", 0)
-    assert "steps=1001" in sampler_problems("ddpm", 1001)[0]
+SOURCE, POSE = torch.randn(2, 5), torch.randn(2, 5)
+
+
+def network_of(source, pose):
+    """Not linear in its conditions, so that a wrong branch shows."""
+    return lambda x, t: (x + source).sin() + (2 * x - pose).cos() * t[:, None] + source * pose
+
+
+def prediction(branches, x, t):
+    """As a method makes it; also the batch sizes that the network saw."""
+    source = for_branches(SOURCE, [branch.source for branch in branches])
+    pose = for_branches(POSE, [branch.pose for branch in branches])
+    seen = []
+
+    def network(noised, timesteps):
+        seen.append(len(noised))
+        return network_of(source, pose)(noised, timesteps)
+
+    return guided(network, branches)(x, t), seen
+
+
+def alone(source, pose, x, t):
+    return network_of(SOURCE if source else 0 * SOURCE, POSE if pose else 0 * POSE)(x, t)
+
+
+@pytest.mark.parametrize(("source_scale", "pose_scale"), [(2.0, 2.0), (0.5, 3.0), (0.0, 1.5), (1.0, 2.0)])
+def test_disentangled_guidance_is_pidms_formula_in_one_batch(source_scale, pose_scale):
+    x, t = torch.randn(2, 5), torch.tensor([3, 700])
+    nothing = alone(False, False, x, t)
+    expected = nothing + source_scale * (alone(True, False, x, t) - nothing)
+    expected = expected + pose_scale * (alone(False, True, x, t) - nothing)
+    got, seen = prediction(disentangled_branches(source_scale, pose_scale), x, t)
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-5)
+    assert len(seen) == 1
+    assert seen[0] <= 3 * 2
+
+
+@pytest.mark.parametrize(("source_scale", "pose_scale"), [(2.0, 2.0), (0.5, 3.0), (3.0, 1.0), (1.0, 2.0)])
+def test_cascaded_guidance_is_its_formula_in_one_batch(source_scale, pose_scale):
+    x, t = torch.randn(2, 5), torch.tensor([3, 700])
+    nothing, pose = alone(False, False, x, t), alone(False, True, x, t)
+    expected = nothing + pose_scale * (pose - nothing) + source_scale * (alone(True, True, x, t) - pose)
+    got, seen = prediction(cascaded_branches(source_scale, pose_scale), x, t)
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-5)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("branches", [disentangled_branches(1, 1), cascaded_branches(1, 1)])
+def test_without_guidance_the_network_is_evaluated_on_the_joint_condition_alone(branches):
+    x, t = torch.randn(2, 5), torch.tensor([3, 700])
+    got, seen = prediction(branches, x, t)
+    torch.testing.assert_close(got, alone(True, True, x, t))
+    assert seen == [2]

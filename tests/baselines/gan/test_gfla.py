@@ -1,35 +1,154 @@
-"""GFLA: the published size, its stages and losses, its training in the suite's harness."""
+"""GFLA: the published size, sampling by flow fields against one place at a time, stages and losses."""
 
+import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
-from method_promises import assert_images_do_not_depend_on_their_batch, assert_resumes_exactly
 
-from ablations.config import compose
-from baselines.gan.gfla import GFLA, style_loss
-from baselines.gan.gfla_networks import GflaGenerator, image_discriminator
+from baselines.gan.gfla import GFLA, affine_regularisation, sampling_correctness, style_loss
+from baselines.gan.gfla_networks import (
+    GflaGenerator,
+    LocalAttention,
+    image_discriminator,
+    local_patches,
+    sample,
+    sources,
+)
+from baselines.gan.settings import GFLASettings
 from xinggan.data.batch import images_to_float
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.switches import LossWeights
-
-
-def gfla(**changes):
-    return GFLA(**{"width": 4} | changes)
 
 
 def test_size_is_the_published_one():
     assert sum(p.numel() for p in GflaGenerator().parameters()) == pytest.approx(14.04e6, abs=0.01e6)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (32, 16), (64, 32), (128, 64), (256, 176), (20, 36)])
-def test_images_of_all_sizes_come_back_in_their_size(size):
-    generator, judge = GflaGenerator(width=4).eval(), image_discriminator(width=2, levels=4)
-    source, maps = torch.rand(1, 3, *size), torch.rand(2, 1, 18, *size)
+def slow_sample(features, x, y):
+    """features: [C, h, w] -> [C], bilinear; an index beyond the border is the border's."""
+    _, height, width = features.shape
+    left, top = int(np.floor(x)), int(np.floor(y))
+    value = 0
+    for row in (top, top + 1):
+        for column in (left, left + 1):
+            inside = features[:, min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
+            value = value + (1 - abs(y - row)) * (1 - abs(x - column)) * inside
+    return value
+
+
+def slow_patch(features, x, y, size):
+    """[C, n, n] around (x, y)."""
+    reach = range(-(size // 2), size // 2 + 1)
+    return np.stack([np.stack([slow_sample(features, x + i, y + j) for i in reach], axis=1) for j in reach], axis=1)
+
+
+def maps(channels=3, height=6, width=5, seed=0):
+    """Source and target features and a flow that also leaves the map."""
+    random = torch.Generator().manual_seed(seed)
+    source, target = torch.randn(2, 2, channels, height, width, generator=random, dtype=torch.float64)
+    return source.float(), target.float(), 3 * torch.randn(2, 2, height, width, generator=random)
+
+
+def test_a_flow_of_whole_features_moves_them():
+    source, _, _ = maps()
+    flow = torch.zeros(2, 2, 6, 5)
+    flow[:, 0], flow[:, 1] = 2, -1
+    moved = sample(source, sources(flow))
+    torch.testing.assert_close(moved[:, :, 1:, :3], source[:, :, :-1, 2:])
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_patches_are_those_around_where_the_flow_points(size):
+    source, _, flow = maps()
+    found = local_patches(source, flow, size)
+    for image, row, column in np.ndindex(2, 6, 5):
+        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
+        expected = slow_patch(source[image].numpy(), x, y, size).reshape(3, -1)
+        np.testing.assert_allclose(found[image, :, :, row, column].numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_local_attention_is_a_loop_over_places(size):
+    """Each place alone: both patches through two fully connected layers, softmax, sum of the weighted patch."""
+    torch.manual_seed(0)
+    source, target, flow = maps()
+    attention = LocalAttention(3, size, hidden=7)
+    attended = attention(source, target, flow).detach().numpy()
+    layers = [attention.target, attention.source, attention.kernel[1]]
+    on_target, on_source, last = (layer.weight.detach().flatten(1).numpy() for layer in layers)
+    first_bias, last_bias = (layer.bias.detach().numpy() for layer in (layers[0], layers[2]))
+    for image, row, column in np.ndindex(2, 6, 5):
+        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
+        patch = slow_patch(source[image].numpy(), x, y, size)
+        own = slow_patch(target[image].numpy(), column, row, size)
+        hidden = on_target @ own.reshape(-1) + on_source @ patch.reshape(-1) + first_bias
+        logits = last @ np.where(hidden > 0, hidden, 0.1 * hidden) + last_bias
+        kernel = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        expected = (patch.reshape(3, -1) * kernel).sum(axis=1)
+        np.testing.assert_allclose(attended[image, :, row, column], expected, atol=1e-5)
+
+
+def test_attention_teaches_the_flow():
+    source, target, flow = maps()
+    flow.requires_grad_()
+    LocalAttention(3, 3, hidden=4)(source, target, flow).square().sum().backward()
+    assert (flow.grad != 0).float().mean() > 0.5
+
+
+def test_sampling_correctness_is_the_papers_formula():
+    source, target, flow = maps()
+    losses = []
+    for image, row, column in np.ndindex(2, 6, 5):
+        features, wanted = source[image].numpy(), target[image, :, row, column].numpy()
+
+        def cosine(found, wanted=wanted):
+            return found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted)
+
+        best = max(cosine(features[:, j, i]) for j, i in np.ndindex(6, 5))
+        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
+        losses.append(np.exp(-cosine(slow_sample(features, x, y)) / best))
+    found = sampling_correctness(source, target, flow)
+    assert found.item() == pytest.approx(np.mean(losses) - np.exp(-1), rel=1e-4)
+
+
+def test_sampling_correctness_is_0_for_the_right_flow_alone():
+    source, _, flow = maps()
+    assert sampling_correctness(source, source, torch.zeros_like(flow)).item() == pytest.approx(0, abs=1e-6)
+    assert sampling_correctness(source, source, flow).item() > 0.1
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_regularisation_is_the_residual_of_an_affine_fit_of_each_patch(size):
+    _, _, flow = maps()
+    residuals = []
+    for image, row, column in np.ndindex(2, 7 - size, 6 - size):
+        rows, columns = np.mgrid[row : row + size, column : column + size]
+        design = np.stack([columns, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
+        points = sources(flow)[image, row : row + size, column : column + size].reshape(-1, 2).numpy()
+        fitted = design @ np.linalg.lstsq(design, points, rcond=None)[0]
+        residuals.append(((points - fitted) ** 2).sum())
+    assert affine_regularisation(flow, size).item() == pytest.approx(np.mean(residuals), rel=1e-4)
+
+
+def test_an_affine_flow_costs_nothing():
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(6.0), indexing="ij")
+    flow = torch.stack([0.5 * columns - 2 * rows + 3, columns + rows - 7])[None]
+    assert affine_regularisation(flow, 5).item() == pytest.approx(0, abs=1e-6)
+    assert affine_regularisation(flow.square(), 5).item() > 1
+    assert affine_regularisation(flow[..., :2], 5).item() == pytest.approx(0, abs=1e-6)  # narrower than a patch
+
+
+def test_style_compares_gram_matrices():
+    made, wanted = maps()[:2]
+    grams = [np.einsum("bchw,bdhw->bcd", features.numpy(), features.numpy()) for features in (made, wanted)]
+    assert style_loss(made, wanted).item() == pytest.approx(np.abs(grams[0] - grams[1]).mean() / (3 * 6 * 5), rel=1e-4)
+    assert style_loss(made, made.flip(2, 3)).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 32), (256, 176), (20, 36)])
+def test_flows_and_masks_are_those_of_the_padded_image(size):
     with torch.no_grad():
-        image, flows = generator(source, *maps)
-        scores = judge(image)
-    assert image.shape == source.shape
-    assert image.abs().max() <= 1
+        _, flows = GflaGenerator(width=4).eval()(torch.rand(1, 3, *size), *torch.rand(2, 1, 18, *size))
+        scores = image_discriminator(width=2, levels=4)(torch.rand(1, 3, *size))
     padded = [64 * -(-size[0] // 64), 32 * -(-size[1] // 32)]
     for halvings, (flow, mask) in zip((2, 3), flows, strict=True):
         assert [flow.shape[1], mask.shape[1]] == [2, 1]
@@ -50,13 +169,8 @@ def test_where_the_mask_is_0_the_source_image_does_not_reach_the_image():
     assert changes[1] > 1e-4
 
 
-def test_a_size_that_cannot_be_made_is_refused():
-    with pytest.raises(ValueError, match="images of 30x16: accepted are heights and widths divisible by 4, from 16"):
-        GflaGenerator(width=4)(torch.rand(1, 3, 30, 16), *torch.rand(2, 1, 18, 30, 16))
-
-
 def test_the_flow_estimator_is_trained_first_and_alone(people):
-    method = gfla(flow_share=0.5)
+    method = GFLA(GFLASettings(width=4, flow_share=0.5))
     method.planned_steps = 4
     batch = people.train.batch(range(4))
 
@@ -77,9 +191,10 @@ def test_the_flow_estimator_is_trained_first_and_alone(people):
 
 
 def test_losses_are_weighted_as_set(people):
-    method = gfla(losses=LossWeights(adversarial=2, l1=3, perceptual=5, adversarial_kind="lsgan"), style=7)
-    batch, seeds = people.train.batch(range(4)), torch.zeros(4, dtype=torch.int64)
-    generated = method.generate(batch.source_image, batch.source_pose, batch.target_pose, seeds)
+    weights = LossWeights(adversarial=2, l1=3, perceptual=5, adversarial_kind="lsgan")
+    method = GFLA(GFLASettings(width=4, losses=weights, style=7))
+    batch = people.train.batch(range(4))
+    generated = method.generate_pairs(batch, torch.zeros(4, dtype=torch.int64))
     target, look = images_to_float(batch.target_image), PerceptualLoss().features
     terms = method.training_step(batch, 0)
     assert terms["l1"].item() == pytest.approx(3 * (generated - target).abs().mean().item(), rel=1e-4)
@@ -90,60 +205,11 @@ def test_losses_are_weighted_as_set(people):
     assert terms["adversarial"].item() == pytest.approx(2 * adversarial_loss(scores, True, "lsgan").item(), rel=0.05)
 
 
-def test_the_discriminators_weights_have_a_spectral_norm_of_1(people):
+def test_the_discriminators_weights_have_a_spectral_norm_of_1():
     """Its power iteration has converged after some steps on the same weights."""
-    judge = image_discriminator(width=4)
+    discriminator = image_discriminator(width=4)
     for _ in range(50):
-        judge(torch.rand(1, 3, 32, 16))
-    for layer in judge.modules():
+        discriminator(torch.rand(1, 3, 32, 16))
+    for layer in discriminator.modules():
         if isinstance(layer, torch.nn.Conv2d):
             assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
-
-
-@pytest.mark.parametrize("changes", [{}, {"patches": [3], "flow_share": 0.0}])
-def test_training_resumes_exactly(people, tmp_path, changes):
-    """With the default share of 6 steps, the second and all later ones train everything."""
-    assert_resumes_exactly(lambda seed: gfla(seed=seed, **changes), people, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(people):
-    """A small GFLA after 60 steps on four pairs, the first 20 of them on the flow alone, and its losses."""
-    torch.manual_seed(0)
-    method = GFLA(width=8, learning_rate=2e-3, flow_share=1 / 3).train()
-    method.planned_steps = 60
-    batch = people.train.batch(range(4))
-    return method, [method.training_step(batch, step) for step in range(60)]
-
-
-def test_training_brings_the_flow_to_its_place_and_the_generated_image_closer_to_the_target(trained):
-    _, terms = trained
-    assert terms[19]["correctness"] < 0.8 * terms[0]["correctness"]
-    assert terms[59]["l1"] < 0.8 * terms[20]["l1"]
-
-
-def test_images_do_not_depend_on_their_batch(people, trained):
-    assert_images_do_not_depend_on_their_batch(trained[0], people)
-
-
-def test_the_configuration_has_the_published_values():
-    for dataset, patches, levels in (("market1501", [3], 3), ("deepfashion", [5, 3], 4)):
-        config = compose(["method=gfla", "preset=paper", f"dataset={dataset}", "dataset.root=."])
-        losses = config.losses
-        assert (losses.adversarial, losses.l1, losses.perceptual, losses.adversarial_kind) == (2, 5, 0.5, "lsgan")
-        assert (config.method.patches, config.method.discriminator_levels) == (patches, levels)
-        assert (config.learning_rate, config.training.batch, config.method.correctness) == (1e-4, 8, 5)
-        assert config.method.beta1 == 0
-    method = instantiate(compose(["method=gfla", "preset=smoke", "method.patches=[3]"]).method, _convert_="all")
-    assert len(method.generator.attention) == 1
-
-
-def test_numbers_out_of_range_are_refused_all_at_once():
-    with pytest.raises(
-        ValueError, match=r"width=3: .*method.patches=\[4\]: .*method.flow_share=1: .*method.style=-1: "
-    ):
-        GFLA(width=3, patches=[4], flow_share=1, style=-1)
-    with pytest.raises(ValueError, match=r"discriminator_levels=9: accepted are 1 to 4; method.discriminator_rate=0"):
-        GFLA(discriminator_levels=9, discriminator_rate=0)
-    with pytest.raises(ValueError, match=r"method\.beta1=1: .*; losses\.perceptual=0"):
-        GFLA(beta1=1, losses=LossWeights(perceptual=0))

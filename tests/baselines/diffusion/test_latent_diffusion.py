@@ -1,0 +1,141 @@
+"""What the latent methods share: packed latents, two stages, an autoencoder from a file, the round trip through it."""
+
+import numpy as np
+import pytest
+import torch
+from method_promises import calls_of, steps_of
+from torch.utils.flop_counter import FlopCounterMode
+
+from baselines.diffusion.autoencoder import encode, make_autoencoder
+from baselines.diffusion.cfld import CFLD
+from baselines.diffusion.latent_diffusion import PackedLatents, Seen
+from baselines.diffusion.pocold import PoCoLD
+from baselines.diffusion.settings import CFLDSettings, PoCoLDSettings, VaeRoundtripSettings, VAESettings
+from baselines.diffusion.vae_roundtrip import VaeRoundtrip
+from xinggan.data.batch import images_to_float
+
+VAE = {"vae_width": 4, "vae_factor": 4, "vae_learning_rate": 1e-3}
+SMALL = VAE | {"width": 4, "multipliers": (1, 2), "level_blocks": 1, "steps": 3, "learning_rate": 1e-3}
+
+
+def pocold(**changes):
+    return PoCoLD(PoCoLDSettings(**SMALL | {"filters": 3} | changes))
+
+
+def cfld(**changes):
+    prompt = {"prompt_queries": 3, "prompt_channels": 8, "prompt_blocks": 1, "fine_blocks": 1}
+    return CFLD(CFLDSettings(**SMALL | prompt | changes))
+
+
+both = pytest.mark.parametrize("make", [pocold, cfld])
+
+
+@pytest.fixture(scope="module")
+def packed(people):
+    autoencoder = make_autoencoder(VAESettings(vae_width=4, vae_factor=4, latent_channels=3))[0].requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        latents = PackedLatents(autoencoder, people.train, torch.device("cpu"), progress=False)
+        assert counter.get_total_flops() == 0, "packing is no part of a step's FLOPs"
+    return autoencoder, latents
+
+
+def test_a_pairs_latents_are_those_of_its_images(people, packed):
+    autoencoder, latents = packed
+    batch = people.train.batch([5, 0, 3])
+    for found, images in zip(latents.of_pairs(batch.pair), (batch.source_image, batch.target_image), strict=True):
+        for place in range(3):
+            alone = encode(autoencoder, images_to_float(images[place : place + 1]))[0]
+            torch.testing.assert_close(found[place], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_statistics_make_every_channel_standard_and_know_its_range(packed):
+    mean, std, limit = packed[1].statistics()
+    values = ((packed[1].latents - mean) / std).numpy()
+    np.testing.assert_allclose(values.mean(axis=(0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(values.std(axis=(0, 2, 3)), 1, atol=1e-3)
+    assert float(limit) == pytest.approx(np.abs(values).max())
+
+
+@both
+def test_the_autoencoder_is_trained_first_and_never_run_by_a_later_step(people, make):
+    method = make(vae_share=0.5).train()
+    method.planned_steps = 6
+    method.begin(people.train)
+    with calls_of(method.autoencoder.encoder) as encoded:
+        for step in range(6):
+            before = {name: value.clone() for name, value in method.state_dict().items()}
+            method.training_step(people.train.batch([step, step + 1]), step)
+            state = method.state_dict()
+            changed = {name.split(".")[0] for name, value in state.items() if (value != before[name]).any()}
+            assert ("autoencoder" in changed, "denoiser" in changed) == (step < 3, step >= 3)
+    images = len(people.train.images)
+    assert encoded == [2, 2, 2, *[32] * (images // 32), *([images % 32] if images % 32 else [])]
+
+
+@both
+def test_every_step_has_the_same_losses_and_a_new_denoiser_predicts_0(people, make):
+    losses = steps_of(make(vae_share=1 / 3), people, 6)
+    assert all(terms.keys() == losses[0].keys() for terms in losses)
+    assert losses[2]["denoising"].item() == pytest.approx(1, abs=0.25)  # for noise N(0, 1)
+    assert all(losses[2][name] > 0 for name in make().terms)
+
+
+@both
+def test_denoising_learns_a_small_set_of_images(people, make):
+    method = make(width=16, vae_share=0.2, vae_width=8, vae_learning_rate=3e-3, learning_rate=3e-3)
+    losses = [terms["denoising"].item() for terms in steps_of(method, people, 80, rows=8)]
+    assert sum(losses[-20:]) / 20 < 0.75 * losses[16]
+
+
+@both
+@pytest.mark.parametrize("missing", ["source", "pose"])
+def test_a_missing_condition_leaves_no_trace(people, make, missing):
+    denoiser = make().denoiser
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # a new denoiser predicts 0
+    batch, other = people.train.batch([0, 1]), people.train.batch([4, 6])
+    noised, timesteps = torch.randn(2, 4, 8, 4), torch.tensor([10, 900])
+    flags = {"source": torch.tensor([True, True]), "pose": torch.tensor([True, True])}
+    flags[missing] = torch.tensor([False, True])
+    predictions = []
+    with torch.no_grad():
+        for changed in (batch, other):
+            images = images_to_float((changed if missing == "source" else batch).source_image)
+            source = images[:, [0, 1, 2, 0], ::4, ::4] if denoiser.sees_latents else images
+            pose = changed.target_pose if missing == "pose" else batch.target_pose
+            conditions = denoiser.conditions(source, pose, (32, 16))
+            predictions.append(denoiser(noised, timesteps, conditions, Seen(**flags)))
+    assert torch.equal(predictions[0][0], predictions[1][0])
+    assert not torch.equal(predictions[0][1], predictions[1][1])
+
+
+@both
+def test_source_is_encoded_once_a_sample_and_branches_are_one_batch_a_step(people, make):
+    method = make().eval()
+    with calls_of(method.denoiser.unet) as steps, calls_of(method.denoiser.source_encoder) as encoded:
+        method.generate_pairs(people.test.batch(range(2)), torch.arange(2))
+    assert (steps, encoded) == ([4, 4, 4], [2])
+
+
+@both
+def test_with_an_autoencoder_from_a_file_the_denoiser_alone_is_trained(people, tmp_path, make):
+    make_autoencoder(VAESettings(vae_width=4, latent_channels=3, seed=5))[0].save_pretrained(tmp_path / "vae")
+    method = make(vae=str(tmp_path / "vae"))
+    assert method.optimisers.keys() == {"denoiser"}
+    assert len(method.networks["vae"]) == 64
+    assert method.factor == 8
+    before = {name: value.clone() for name, value in method.autoencoder.state_dict().items()}
+    steps_of(method, people, 2)
+    assert all(torch.equal(value, before[name]) for name, value in method.autoencoder.state_dict().items())
+    assert method.generate_pairs(people.test.batch([0, 1]), torch.arange(2)).shape == (2, 3, 32, 16)
+
+
+def test_the_round_trip_trains_the_autoencoder_of_the_latent_methods_to_the_bit_and_nothing_after_its_stage(people):
+    roundtrip = VaeRoundtrip(VaeRoundtripSettings(**VAE, seed=3))
+    losses = steps_of(roundtrip, people, 10)
+    latent = pocold(seed=3)
+    steps_of(latent, people, 10)
+    theirs = latent.autoencoder.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in roundtrip.autoencoder.state_dict().items())
+    assert [bool(terms["vae_l1"]) for terms in losses] == [True] * 3 + [False] * 7

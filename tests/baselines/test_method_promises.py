@@ -1,0 +1,192 @@
+"""What every method promises, for every method of the suite: see `tests/method_promises.py`."""
+
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from method_promises import (
+    assert_checkpointing_changes_no_number,
+    assert_images_do_not_depend_on_their_batch,
+    assert_resumes_exactly,
+    assert_weights_depend_on_the_seed_alone,
+    steps_of,
+)
+
+from baselines.diffusion.cfld import CFLD
+from baselines.diffusion.pidm import PIDM
+from baselines.diffusion.pidm_few_step import PIDMFewStep
+from baselines.diffusion.pocold import PoCoLD
+from baselines.diffusion.settings import (
+    CFLDSettings,
+    PIDMFewStepSettings,
+    PIDMSettings,
+    PoCoLDSettings,
+    VaeRoundtripSettings,
+)
+from baselines.diffusion.vae_roundtrip import VaeRoundtrip
+from baselines.gan.bigraph import BiGraph
+from baselines.gan.deform import Deform
+from baselines.gan.gfla import GFLA
+from baselines.gan.patn import PATN
+from baselines.gan.pg2 import PG2
+from baselines.gan.pix2pix import Pix2Pix
+from baselines.gan.settings import (
+    BiGraphSettings,
+    DeformSettings,
+    GFLASettings,
+    PATNSettings,
+    PG2Settings,
+    Pix2PixSettings,
+)
+from xinggan.model.adversarial import XingGAN
+from xinggan.model.switches import LossWeights, Norm, XingGANSettings
+
+BLOCKS = {"width": 4, "blocks": 2, "history": 3, "learning_rate": 2e-3}
+UNET = {"width": 8, "multipliers": (1, 2), "level_blocks": 1}
+PIDMS = UNET | {"attention_levels": 1, "dropout": 0.1}
+VAE = {"vae_width": 4, "vae_factor": 4, "vae_learning_rate": 1e-3}
+LATENT = UNET | VAE | {"width": 4, "prediction": "v", "steps": 3}
+SMALL = {  # method -> its class, its settings, and values for a network that trains in seconds
+    "xinggan": (XingGAN, XingGANSettings, BLOCKS | {"candidates": 2, "pyramid": (1, 3)}),
+    "patn": (PATN, PATNSettings, BLOCKS | {"norm": Norm.instance}),
+    "bigraph": (BiGraph, BiGraphSettings, BLOCKS | {"norm": Norm.instance}),
+    "pix2pix": (Pix2Pix, Pix2PixSettings, {"width": 4, "levels": 4, "patch": 34}),
+    "pg2": (PG2, PG2Settings, {"width": 4, "levels": 3, "coarse_share": 0.5}),
+    "deform": (Deform, DeformSettings, {"width": 4, "levels": 4}),
+    "gfla": (GFLA, GFLASettings, {"width": 4}),
+    "pidm": (PIDM, PIDMSettings, PIDMS | {"prediction": "v", "steps": 3}),
+    "pidm_few_step": (PIDMFewStep, PIDMFewStepSettings, PIDMS | {"grid": 12, "teacher_ema": 0.9}),
+    "pocold": (PoCoLD, PoCoLDSettings, LATENT | {"filters": 3}),
+    "cfld": (CFLD, CFLDSettings, LATENT | {"prompt_channels": 8, "prompt_blocks": 1, "fine_blocks": 1}),
+    "vae_roundtrip": (VaeRoundtrip, VaeRoundtripSettings, VAE),
+}
+GANS = [name for name in SMALL if name not in ("pidm", "pidm_few_step", "pocold", "cfld", "vae_roundtrip")]
+every_method = pytest.mark.parametrize("name", SMALL)
+
+
+def make(name, seed=0, **changes):
+    kind, settings, small = SMALL[name]
+    return kind(settings(**small | {"seed": seed} | changes))
+
+
+VARIANTS = [*((name, {}) for name in SMALL), ("gfla", {"patches": (3,), "flow_share": 0.0})]
+VARIANTS += [("bigraph", {"norm": Norm.batch}), ("pix2pix", {"norm": Norm.instance}), ("pg2", {"norm": Norm.instance})]
+VARIANTS += [("pidm_few_step", {"teacher_share": 0.4}), ("pocold", {"vae_share": 0.9}), ("cfld", {"vae_share": 0.9})]
+
+
+@pytest.mark.parametrize(("name", "changes"), VARIANTS)
+def test_training_resumes_exactly(people, tmp_path, name, changes):
+    """Whatever stage the training was killed in."""
+    assert_resumes_exactly(lambda seed: make(name, seed, **changes), people, tmp_path)
+
+
+@every_method
+def test_weights_depend_on_the_seed_alone(name):
+    assert_weights_depend_on_the_seed_alone(lambda seed: make(name, seed))
+
+
+@every_method
+def test_activations_computed_again_change_no_number(people, name):
+    assert_checkpointing_changes_no_number(lambda seed: make(name, seed), people)
+
+
+@every_method
+def test_training_moves_what_generates_and_images_do_not_depend_on_their_batch(people, name):
+    method = make(name)
+    before = {part: deepcopy(getattr(method, part).state_dict()) for part in method.averaged}
+    losses = steps_of(method, people, 8)
+    assert all(torch.isfinite(value) for terms in losses for value in terms.values())
+    assert losses[0].keys() <= losses[-1].keys(), "the trainer averages over steps of both stages"
+    for part, old in before.items():
+        new = getattr(method, part).state_dict()
+        moved = [key for key in old if not torch.equal(old[key], new[key])]
+        assert len(moved) > 0.5 * len(old), part
+    assert_images_do_not_depend_on_their_batch(method, people)
+
+
+SIZES = [(name, size) for name in SMALL for size in [(20, 36), (64, 32), *([(256, 176)] if "pidm" not in name else [])]]
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES)
+def test_images_of_all_sizes_come_back_in_their_size(people, name, size):
+    batch, images = people.test.batch([0]), torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+    with torch.no_grad():
+        given = replace(batch, source_image=images, target_image=images)
+        generated = make(name).eval().generate_pairs(given, torch.tensor([1]))
+    assert generated.shape == images.shape
+    assert generated.dtype == torch.float32
+    assert generated.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_a_size_that_cannot_be_made_is_refused(people, name):
+    batch = people.test.batch([0])
+    images = torch.zeros(1, 3, 30, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="images of 30x16: accepted are heights and widths divisible by 4, from 16"):
+        make(name).eval().generate_pairs(replace(batch, source_image=images), torch.tensor([1]))
+
+
+LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share of its value at the given step
+    ("patn", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 20, "l1", 0.6, 0),
+    ("bigraph", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 30, "l1", 0.7, 0),
+    ("pix2pix", {"width": 8, "dropout": 0.2, "learning_rate": 3e-3}, 40, "l1", 0.5, 0),
+    ("deform", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 40, "nearest_neighbour", 0.7, 0),
+    ("gfla", {"width": 8, "learning_rate": 2e-3, "flow_share": 1 / 3}, 60, "l1", 0.8, 20),
+    ("pidm", {"learning_rate": 3e-3, "prediction": "epsilon", "dropout": 0.0}, 60, "denoising", 0.5, 0),
+    ("vae_roundtrip", {"vae_width": 8, "vae_learning_rate": 3e-3, "vae_share": 0.99}, 40, "vae_l1", 0.6, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "steps", "loss", "share", "start"), LEARNS, ids=[row[0] for row in LEARNS])
+def test_training_brings_the_loss_down(people, name, changes, steps, loss, share, start):
+    found = [terms.get(loss, torch.nan) for terms in steps_of(make(name, **changes), people, steps)]
+    assert sum(found[-10:]) / 10 < share * found[start]
+
+
+WRONG = [  # settings, values that do not fit, and a part of what is said of one of them
+    (PATNSettings, {"blocks": 0, "width": 3, "dropout": 1.0}, "width=3: accepted are even numbers from 4"),
+    (BiGraphSettings, {"history": -1, "learning_rate": 0}, "learning_rate=0: accepted is more than 0"),
+    (Pix2PixSettings, {"width": 3, "levels": 9, "patch": 50, "l1": -1}, "patch=50: accepted are 16, 34, 70"),
+    (PG2Settings, {"width": 3, "levels": 2, "coarse_share": 2, "l1": -1}, "levels=2: accepted are 3 to 7"),
+    (DeformSettings, {"width": 3, "levels": 2, "neighbourhood": 4}, "neighbourhood=4: accepted are 1, 3, 5, 7, 9"),
+    (GFLASettings, {"width": 3, "patches": [4], "flow_share": 1, "style": -1, "beta1": 1}, "such as [5,3]"),
+    (GFLASettings, {"discriminator_levels": 9, "discriminator_rate": 0}, "discriminator_levels=9: accepted are 1 to 4"),
+    (PIDMSettings, {"steps": 0, "sampler": "euler"}, "sampler=euler: accepted are ddpm, ddim, dpmsolver++, unipc"),
+    (PIDMSettings, {"width": 6, "multipliers": (1, 0), "level_blocks": 0, "attention_levels": 3, "dropout": 1.0}, ""),
+    (PIDMSettings, {"prediction": "x", "guidance_source": -1.0}, "prediction=x: accepted are epsilon, v"),
+    (PIDMSettings, {"guidance_pose": float("nan"), "condition_dropout": 1.0}, "1 and 1 are no guidance"),
+    (PIDMSettings, {"condition_dropout": 0.0}, "guidance_source=2.0 guidance_pose=2.0: guidance needs predictions"),
+    (PIDMFewStepSettings, {"steps": 5, "grid": 7, "teacher_share": 1.0, "width": 3}, "steps=5: accepted are 1 to 4 "),
+    (PoCoLDSettings, {"width": 3, "filters": 0, "constraint": -1, "vae": "no", "steps": 0}, "nothing is there"),
+    (CFLDSettings, {"prompt_queries": 0, "prompt_channels": 6, "reconstruction": -1}, "are multiples of 4"),
+    (VaeRoundtripSettings, {"vae_share": 1, "vae_width": 3, "vae_factor": 5, "latent_channels": 0}, "are 2, 4, 8"),
+]
+
+
+@pytest.mark.parametrize(("settings", "wrong", "said"), WRONG)
+def test_settings_that_do_not_fit_are_refused_in_one_message(settings, wrong, said):
+    with pytest.raises(ValueError) as refusal:
+        settings(**wrong)
+    for part in (*(f"{key}=" for key in wrong), said):
+        assert part in str(refusal.value)
+
+
+def test_losses_that_leave_nothing_to_train_for_are_refused():
+    with pytest.raises(ValueError, match="every weight is 0, so there is nothing to train for"):
+        DeformSettings(losses=LossWeights(adversarial=0, l1=0, perceptual=0))
+    with pytest.raises(ValueError, match=r"losses\.perceptual=0: accepted is more than 0, as the flow is learnt"):
+        GFLASettings(losses=LossWeights(perceptual=0))
+
+
+def test_without_guidance_no_condition_need_be_left_out_in_training():
+    PIDMSettings(condition_dropout=0.0, guidance_source=1.0, guidance_pose=1.0)
+
+
+def test_settings_are_checked_without_importing_torch():
+    code = (
+        "import sys, baselines.gan.settings, baselines.diffusion.settings; print({'torch', 'numpy'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
