@@ -265,11 +265,12 @@ def _method(method: str) -> tuple[dict[str, str], DictConfig]:
 def _published_method(method: str, file: str) -> tuple[dict[str, str], DictConfig]:
     """As `_method`, of what evaluates a published checkpoint of the method."""
     path = Path(file).expanduser().absolute()
-    if method not in PUBLISHED:
-        raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(PUBLISHED)}")
+    readers = published_methods()
+    if method not in readers:
+        raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(sorted(readers))}")
     if not path.is_file():
         raise ConfigurationError(f"published={path}: no such file; expected the state dict of a published generator")
-    classes = {"_target_": PUBLISHED[method], "_settings_": f"{PublishedSettings.__module__}.PublishedSettings"}
+    classes = {"_target_": readers[method], "_settings_": f"{PublishedSettings.__module__}.PublishedSettings"}
     return classes, OmegaConf.structured(PublishedSettings(path=str(path), sha256=sha256_of(path)))
 
 

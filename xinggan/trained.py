@@ -7,6 +7,7 @@ checkpoints are read without pickled code, those of runs only when they match th
 import json
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,6 @@ from xinggan.model.switches import PerceptualNetwork, PublishedSettings
 
 if TYPE_CHECKING:
     from xinggan.model.method import Method
-
-PUBLISHED = {  # method -> what evaluates a published checkpoint of it
-    "xinggan": "xinggan.model.published.PublishedXingGAN",
-    "patn": "baselines.gan.patn.PublishedPATN",
-}
 
 
 @dataclass(frozen=True)
@@ -118,12 +114,20 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     return Trained(method.eval(), run.height, run.width, step)
 
 
+def published_methods() -> dict[str, str]:
+    """Methods whose published checkpoints can be read -> the class that reads them, as `module.Class`.
+
+    They are the package's entry points of the group "xinggan.published" (pyproject.toml).
+    """
+    return {point.name: point.value.replace(":", ".") for point in entry_points(group="xinggan.published")}
+
+
 def load_published_method(path: Path, name: str) -> Trained:
-    """A published checkpoint of one of the methods `PUBLISHED`, on the CPU.
+    """A published checkpoint of one of the `published_methods`, on the CPU.
 
     Raises PublishedMismatch, a ValueError, for a file that is none.
     """
-    module, _, kind = PUBLISHED[name].rpartition(".")
+    module, _, kind = published_methods()[name].rpartition(".")
     method = getattr(import_module(module), kind)(PublishedSettings(path=str(path)))
     height, width = method.size
     return Trained(method.eval(), height, width, None)
