@@ -29,7 +29,7 @@ from xinggan.files import sha256_of
 from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.model.from_settings import CLASSES, build, method_folders, settings_class
 from xinggan.model.switches import PublishedSettings
-from xinggan.trained import PUBLISHED
+from xinggan.trained import published_methods
 from xinggan.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     made_with = parser.add_mutually_exclusive_group(required=True)
     made_with.add_argument("--run", type=Path, help="a run's folder: its averaged weights, as they were scored")
     made_with.add_argument("--published", type=Path, metavar="FILE", help="a published checkpoint (state dict)")
-    parser.add_argument("--method", choices=published_methods(), help="whose checkpoint --published is (default: xinggan)")
+    parser.add_argument("--method", choices=sorted(published_methods()), help="whose --published is (default: xinggan)")
     parser.add_argument("--source", type=Path, required=True, metavar="PHOTO", help="the person to generate")
     parser.add_argument("--source-pose", metavar="POSE", help="the pose in PHOTO (default: found like a photograph's)")
     parser.add_argument("--pose", nargs="+", action="extend", required=True, metavar="POSE", help="see below")
