@@ -8,7 +8,6 @@ elsewhere is needed.
 
 import inspect
 import json
-from collections.abc import Iterable
 from math import gcd
 from pathlib import Path
 from pickle import UnpicklingError
@@ -149,9 +148,6 @@ def training_terms(autoencoder: AutoencoderKL, images: Tensor) -> dict[str, Tens
     }
 
 
-TERMS = ("vae_l1", "vae_divergence", "gradient_vae")
-
-
 def add_autoencoder(method: Method, settings: VAESettings) -> None:
     """Give a method its module `autoencoder`, and an optimiser "vae" or, for one from a file, the file's SHA-256."""
     autoencoder, sha256 = make_autoencoder(settings)
@@ -162,13 +158,13 @@ def add_autoencoder(method: Method, settings: VAESettings) -> None:
         method.optimisers["vae"] = torch.optim.Adam(autoencoder.parameters(), settings.vae_learning_rate, fused=True)
 
 
-def first_stage_steps(method: Method, share: float) -> int:
-    """The steps that the autoencoder trains for: `share` of those planned, at least one; 0 if it is from a file."""
-    return max(1, round(share * method.planned_steps)) if "vae" in method.optimisers else 0
+def first_stage_steps(method: Method, settings: VAESettings) -> int:
+    """The steps that the autoencoder trains for: its share of those planned, at least one; 0 if it is from a file."""
+    return max(1, round(settings.vae_share * method.planned_steps)) if "vae" in method.optimisers else 0
 
 
 def first_stage_step(method: Method, images: Tensor, step: int, steps: int) -> dict[str, Tensor]:
-    """One update of `method.autoencoder` on target images, uint8 [B, 3, H, W]. Returns the losses TERMS, [] each.
+    """One update of `method.autoencoder` on target images, uint8 [B, 3, H, W]. Returns its losses by name, [] each.
 
     The learning rate falls to 0 over the second half of the stage, as the trainer's does at the end of the whole run.
     """
@@ -178,8 +174,3 @@ def first_stage_step(method: Method, images: Tensor, step: int, steps: int) -> d
         terms = training_terms(method.autoencoder, images_to_float(images))
     gradient = method.update("vae", torch.stack(list(terms.values())).sum())
     return {name: term.detach() for name, term in terms.items()} | {"gradient_vae": gradient}
-
-
-def zero_losses(names: Iterable[str], device: torch.device) -> dict[str, Tensor]:
-    """The losses of the stage that is not trained: 0, since the trainer averages the same names over all steps."""
-    return {name: torch.zeros((), device=device) for name in names}

@@ -65,23 +65,40 @@ class BiasedQueries:
         return attn.to_out[0](result.transpose(1, 2).flatten(2))  # type: ignore[index,operator]
 
 
-class PromptedAttention(nn.Module):
-    """A transformer block over the positions of a feature map: attention to itself, to the prompt, a feed-forward."""
+@dataclass(frozen=True)
+class Guides:
+    """What the attentions of a level look at."""
 
-    def __init__(self, channels: int, prompt_channels: int):
+    prompt: Tensor  # [B, Q, D]
+    pose: Tensor  # [B, N, C]: added at the level's end on the way down
+    fine: Tensor  # [B, N, C]: added to the queries of cross-attention on the way up
+
+
+class GuidedAttention(nn.Module):
+    """A transformer block over the positions of a feature map: attention to itself, to the prompt, a feed-forward.
+
+    The block takes of a level's guides what belongs to its place in the U-Net.
+    """
+
+    def __init__(self, channels: int, prompt_channels: int, place: Place):
         super().__init__()
+        self.place = place
         self.to_itself, self.to_prompt = attention(channels), attention(channels, prompt_channels)
         self.forwards = import_diffusers("models.attention").FeedForward(channels)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, prompt: Tensor, query_bias: Tensor | None) -> Tensor:
-        """x: [B, C, h, w]; prompt: [B, Q, D]; query_bias: [B, h w, C]. Returns [B, C, h, w]."""
+    def forward(self, x: Tensor, guides: Guides) -> Tensor:
+        """x: [B, C, h, w]. Returns [B, C, h, w]."""
+        bias = guides.fine if self.place == Place.up else None
         tokens = x.flatten(2).transpose(1, 2)  # [B, N, C]
         tokens = tokens + self.to_itself(self.norms[0](tokens))
-        tokens = tokens + self.to_prompt(self.norms[1](tokens), encoder_hidden_states=prompt, query_bias=query_bias)
-        tokens = tokens + self.forwards(self.norms[2](tokens))
-        return x + self.out(tokens).transpose(1, 2).unflatten(2, x.shape[-2:])
+        tokens = tokens + self.to_prompt(self.norms[1](tokens), encoder_hidden_states=guides.prompt, query_bias=bias)
+        tokens = self.out(tokens + self.forwards(self.norms[2](tokens)))
+        x = x + tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
+        if self.place == Place.level_end:
+            x = x + guides.pose.transpose(1, 2).unflatten(2, x.shape[-2:])
+        return x
 
 
 class PerceptionRefinedDecoder(nn.Module):
@@ -141,31 +158,6 @@ class FineFeatures(nn.Module):
         return self.widen(self.blocks(self.narrow(features)))
 
 
-@dataclass(frozen=True)
-class Guides:
-    """What the attentions of a level look at."""
-
-    prompt: Tensor  # [B, Q, D]
-    pose: Tensor  # [B, N, C]: added at the level's end on the way down
-    fine: Tensor  # [B, N, C]: added to the queries of cross-attention on the way up
-
-
-class GuidedAttention(nn.Module):
-    """One attention block of the U-Net, which takes of the guides what belongs to its place."""
-
-    def __init__(self, channels: int, prompt_channels: int, place: Place):
-        super().__init__()
-        self.place = place
-        self.attention = PromptedAttention(channels, prompt_channels)
-
-    def forward(self, x: Tensor, guides: Guides) -> Tensor:
-        """x: [B, C, h, w]. Returns [B, C, h, w]."""
-        x = self.attention(x, guides.prompt, guides.fine if self.place == Place.up else None)
-        if self.place == Place.level_end:
-            x = x + guides.pose.transpose(1, 2).unflatten(2, x.shape[-2:])
-        return x
-
-
 class CFLDDenoiser(Denoiser):
     """Source encoder, perception-refined decoder, fine features, pose adapter and U-Net."""
 
@@ -216,7 +208,6 @@ class CFLDDenoiser(Denoiser):
 class CFLD(LatentDiffusion):
     """CFLD in its own training."""
 
-    terms = ("denoising", "reconstruction")
     settings: CFLDSettings
     denoiser: CFLDDenoiser
 
@@ -234,7 +225,7 @@ class CFLD(LatentDiffusion):
         noised, timesteps, wanted = self._drawn(target)
         if not self.settings.reconstruction:
             error = F.mse_loss(self.denoiser(noised, timesteps, conditions, seen).float(), wanted)
-            return {"denoising": error, "reconstruction": torch.zeros_like(error)}
+            return {"denoising": error}
         own_seen = self.drawn_seen(len(source), source.device)
         own_noised, own_timesteps, own_wanted = self._drawn(source)
         size = (batch.source_image.shape[2], batch.source_image.shape[3])

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from baselines.diffusion.autoencoder import (
-    TERMS,
     AutoencoderKL,
     add_autoencoder,
     decode,
@@ -21,7 +20,6 @@ from baselines.diffusion.autoencoder import (
     factor_of,
     first_stage_step,
     first_stage_steps,
-    zero_losses,
 )
 from baselines.diffusion.process import NoiseProcess, draw_kept, scaled_linear_betas
 from baselines.diffusion.samplers import cascaded_branches, guided, sample
@@ -100,7 +98,6 @@ class LatentDiffusion(Method):
 
     averaged = ("autoencoder", "denoiser")
     checkpointed = (SourceEncoder, TextureBlock)
-    terms: tuple[str, ...] = ("denoising",)  # names of the losses that `denoising_terms` returns
 
     autoencoder: AutoencoderKL
     latent_mean: Tensor  # [C, 1, 1]
@@ -136,21 +133,19 @@ class LatentDiffusion(Method):
     def begin(self, train: PackedSplit) -> None:
         """With an autoencoder from a file, encode the training images now."""
         self.train_split = train
-        if first_stage_steps(self, self.settings.vae_share) == 0:
+        if first_stage_steps(self, self.settings) == 0:
             self._pack()
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """One update of the autoencoder in its stage, of the denoiser after it."""
-        steps, device = first_stage_steps(self, self.settings.vae_share), batch.target_image.device
+        steps = first_stage_steps(self, self.settings)
         if step < steps:
-            terms = first_stage_step(self, batch.target_image, step, steps)
-            return terms | zero_losses((*self.terms, "gradient_denoiser"), device)
+            return first_stage_step(self, batch.target_image, step, steps)
         source, target = (self.normalised(latents) for latents in (self._packed or self._pack()).of_pairs(batch.pair))
         with self.autocast():
             terms = self.denoising_terms(batch, source, target)
-        loss = torch.stack([terms[name] for name in self.terms]).sum()
-        terms["gradient_denoiser"] = self.update("denoiser", loss)
-        return {name: term.detach() for name, term in terms.items()} | zero_losses(TERMS, device)
+        terms["gradient_denoiser"] = self.update("denoiser", torch.stack(list(terms.values())).sum())
+        return {name: term.detach() for name, term in terms.items()}
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """What the second stage minimises, the sum of [] each, for normalised latents [B, C, h, w] of a batch."""

@@ -7,10 +7,11 @@ leaves out pose and source now and then, and sampling has one scale for each. Th
 
 Departures. The variance of a step is fixed instead of learnt, so the variational term of the loss is absent: solvers
 other than `ddpm` do not use it. Poses are the 18 joint maps of the suite. A missing source is features of zero rather
-than an encoded black image, so that the encoder runs once a sample; pose and source go missing independently, where the
-published code, with its one scale, drops them together. Scales of 1 and 1 mean the joint prediction without guidance.
-Gradients are not clipped. The published code trains a pair in both directions; the suite's lists of pairs contain both.
- Residual blocks and attention start as diffusers starts them, not at zero: short trainings learn faster so.
+than an encoded black image, so that the encoder runs once a sample. Pose and source go missing independently and have a
+scale each, as in the paper's formula; the published code leaves out the source alone and has one scale. Scales of 1 and
+1 mean the joint prediction without guidance. Gradients are not clipped. The published code trains a pair in both
+directions; the suite's lists of pairs contain both. Residual blocks and attention have diffusers' initialisation
+instead of zeros, with which short trainings learn faster.
 """
 
 import torch

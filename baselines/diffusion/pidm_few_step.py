@@ -133,7 +133,7 @@ class PIDMFewStep(Method):
                 loss = self.student.denoising_loss(batch)
             gradient = self.update("denoiser", loss)
             self._move_teacher(1 - min(self.settings.teacher_ema, (1 + step) / (10 + step)))
-            return _terms(denoising=loss, gradient=gradient)
+            return {"denoising": loss.detach(), "gradient_denoiser": gradient}
         if not self.distilling:
             with torch.no_grad():  # the student goes on from the teacher's average
                 torch._foreach_copy_(list(self.student.parameters()), list(self.teacher.parameters()))
@@ -142,7 +142,7 @@ class PIDMFewStep(Method):
         with self.autocast():
             loss = self._distillation_loss(batch)
         gradient = self.update("denoiser", loss)
-        return _terms(distillation=loss, gradient=gradient)
+        return {"distillation": loss.detach(), "gradient_denoiser": gradient}
 
     @torch.no_grad()
     def _move_teacher(self, part: float) -> None:
@@ -180,13 +180,3 @@ class PIDMFewStep(Method):
                 device=source.device,
                 limit=1.0,
             )
-
-
-def _terms(gradient: Tensor, denoising: Tensor | None = None, distillation: Tensor | None = None) -> dict[str, Tensor]:
-    """A step's losses by name; the one of the other stage is 0, since the trainer averages over both."""
-    none = torch.zeros_like(gradient)
-    return {
-        "denoising": none if denoising is None else denoising.detach(),
-        "distillation": none if distillation is None else distillation.detach(),
-        "gradient_denoiser": gradient,
-    }

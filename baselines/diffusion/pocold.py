@@ -10,7 +10,6 @@ by the root of a head's channels; the published code has a learnt factor in that
 independently of each other (there: one or the other, for the whole batch). No clipping of gradients and no warm-up.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,14 +36,14 @@ class Texture:
 
     features: Tensor  # [B, S, C]: of the source
     seen: Tensor  # [B] bool: the rows that see them
-    elsewhere: Tensor | None  # [B, N, S] bool: source positions of another part than each target position
-    penalties: list[Tensor]  # every attention adds its own, [], where `elsewhere` is given
+    elsewhere: Tensor | None = None  # [B, N, S] bool: source positions of another part than each target position
+    penalties: list[Tensor] | None = None  # to which every attention appends its own, []
 
 
 class PoseConstrainedAttention(nn.Module):
-    """Target positions distribute themselves over K filters, and each filter gathers from the source's positions.
+    """Attention through K filters: each target position reads from them, and each gathers from the source's positions.
 
-    That is attention A = D E with D [N, K] and E [K, S], rows of both summing to 1, at a cost of K (N + S) instead of
+    The attention is A = D E with D [N, K] and E [K, S], rows of both summing to 1, at a cost of K (N + S) instead of
     N S. The penalty is the mean of A squared where positions are of different parts, 0 elsewhere.
     """
 
@@ -68,7 +67,7 @@ class PoseConstrainedAttention(nn.Module):
         distributed = torch.softmax(scale * query @ self.distributing.mT, dim=-1)  # [B, heads, N, K]
         gathered = torch.softmax(scale * self.gathering @ key.mT, dim=-1)  # [B, heads, K, S]
         taken = distributed @ (gathered @ value)  # [B, heads, N, c]
-        if texture.elsewhere is not None:
+        if texture.elsewhere is not None and texture.penalties is not None:
             attention = (distributed @ gathered).float()  # [B, heads, N, S]
             texture.penalties.append((attention.square() * texture.elsewhere[:, None]).mean())
         result = self.out(taken.transpose(1, 2).flatten(2)) * texture.seen[:, None, None]  # [B, N, C]
@@ -100,26 +99,20 @@ class PoCoLDDenoiser(Denoiser):
         pose = self.pose(torch.cat([joints, parts.permute(0, 3, 1, 2).float()], dim=1))
         return [pose, *self.source_encoder(source)]
 
-    def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
-        """See `Denoiser`."""
-        return self.predicted(noised, timesteps, conditions, seen, [None] * (len(conditions) - 1), [])
-
-    def predicted(
+    def forward(
         self,
         noised: Tensor,
         timesteps: Tensor,
         conditions: list[Tensor],
         seen: Seen,
-        elsewhere: Sequence[Tensor | None],
-        penalties: list[Tensor],
+        elsewhere: list[Tensor] | None = None,
+        penalties: list[Tensor] | None = None,
     ) -> Tensor:
-        """As `forward`; every attention of a level with a mask `elsewhere` appends its penalty to `penalties`."""
+        """See `Denoiser`. With masks `elsewhere`, one a level, every attention appends its penalty to `penalties`."""
         pose, *features = conditions
-        pose = pose * seen.pose.view(-1, 1, 1, 1)
-        textures = [
-            Texture(level, seen.source, mask, penalties) for level, mask in zip(features, elsewhere, strict=True)
-        ]
-        return self.unet(noised, timesteps, pose, textures)
+        masks: list = elsewhere or [None] * len(features)
+        textures = [Texture(level, seen.source, mask, penalties) for level, mask in zip(features, masks, strict=True)]
+        return self.unet(noised, timesteps, pose * seen.pose.view(-1, 1, 1, 1), textures)
 
     def elsewhere(self, source_pose: Tensor, target_pose: Tensor, grid: tuple[int, int], levels: int) -> list[Tensor]:
         """For each level, which source position is of another part than which target position: bool [B, N, S].
@@ -137,7 +130,6 @@ class PoCoLDDenoiser(Denoiser):
 class PoCoLD(LatentDiffusion):
     """PoCoLD in its own training."""
 
-    terms = ("denoising", "constraint")
     settings: PoCoLDSettings
     denoiser: PoCoLDDenoiser
 
@@ -152,17 +144,18 @@ class PoCoLD(LatentDiffusion):
         """The error of the predicted noise, and the attention to other parts where pose and source are both seen."""
         seen = self.drawn_seen(len(target), target.device)
         conditions = self.conditions(batch, source)
-        masks: list[Tensor | None] = [None] * (len(conditions) - 1)
+        masks: list[Tensor] = []
         penalties: list[Tensor] = []
         if self.settings.constraint:
             grid = (target.shape[2], target.shape[3])
             both = (seen.source & seen.pose)[:, None, None]
-            found = self.denoiser.elsewhere(batch.source_pose, batch.target_pose, grid, len(masks))
+            found = self.denoiser.elsewhere(batch.source_pose, batch.target_pose, grid, len(conditions) - 1)
             masks = [mask & both for mask in found]
 
         def network(noised: Tensor, timesteps: Tensor) -> Tensor:
-            return self.denoiser.predicted(noised, timesteps, conditions, seen, masks, penalties)
+            return self.denoiser(noised, timesteps, conditions, seen, masks, penalties)
 
-        loss = self.process.loss(network, target)
-        penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
-        return {"denoising": loss, "constraint": self.settings.constraint * penalty}
+        terms = {"denoising": self.process.loss(network, target)}
+        if penalties:
+            terms["constraint"] = self.settings.constraint * torch.stack(penalties).sum()
+        return terms

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from baselines.diffusion.autoencoder import (
-    TERMS,
     AutoencoderKL,
     add_autoencoder,
     decode,
     encode,
     first_stage_step,
     first_stage_steps,
-    zero_losses,
 )
 from baselines.diffusion.settings import VaeRoundtripSettings
 from xinggan.data.batch import PosePair, images_to_float
@@ -40,10 +38,8 @@ class VaeRoundtrip(Method):
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """One update of the autoencoder in its stage, nothing after it."""
-        steps = first_stage_steps(self, self.settings.vae_share)
-        if step >= steps:
-            return zero_losses(TERMS, batch.target_image.device)
-        return first_stage_step(self, batch.target_image, step, steps)
+        steps = first_stage_steps(self, self.settings)
+        return first_stage_step(self, batch.target_image, step, steps) if step < steps else {}
 
     @torch.no_grad()
     def generate_pairs(self, batch: PosePair, seeds: Tensor) -> Tensor:

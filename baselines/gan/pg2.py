@@ -172,36 +172,35 @@ class PG2(Method):
         return step < round(self.settings.coarse_share * self.planned_steps)
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """A step of stage I or II. The other stage's terms are 0, so that all steps have the same ones."""
+        """A step of stage I or II, each with losses of its own."""
         target = images_to_float(batch.target_image)
         source, inputs = self.inputs(batch.source_image, batch.target_pose)
-        names = ("l1_coarse", "gradient_coarse", "l1", "adversarial", "gradient_refinement")
-        terms = dict.fromkeys((*names, "discriminator", "gradient_discriminator"), target.new_zeros(()))
-        if self.in_stage_one(step):
-            with self.autocast():
-                coarse = self.coarse(inputs)
-            terms["l1_coarse"] = pose_mask_loss(coarse, target, batch.target_mask)
-            terms["gradient_coarse"] = self.update("coarse", terms["l1_coarse"])
-        else:
-            self._refine(terms, source, inputs, target, batch.target_mask)
-        return {name: term.detach() for name, term in terms.items()}
+        if not self.in_stage_one(step):
+            return self._refine(source, inputs, target, batch.target_mask)
+        with self.autocast():
+            coarse = self.coarse(inputs)
+        loss = pose_mask_loss(coarse, target, batch.target_mask)
+        return {"l1_coarse": loss.detach(), "gradient_coarse": self.update("coarse", loss)}
 
-    def _refine(self, terms: dict[str, Tensor], source: Tensor, inputs: Tensor, target: Tensor, mask: Tensor) -> None:
-        """A step of stage II: the refinement generator, then the discriminator on the same images. Fills in `terms`."""
+    def _refine(self, source: Tensor, inputs: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """A step of stage II: the refinement generator, then the discriminator on the same images."""
         with self.autocast():
             with torch.no_grad():  # stage I stays as it is
                 coarse = self.coarse(inputs)
             refined = coarse + self.refinement(torch.cat([coarse, source], dim=1))
             self.discriminator.requires_grad_(False)  # the generator's update needs no gradient of its weights
             _, fake = self.scores(target, refined, source)
-        terms["adversarial"] = adversarial_loss(fake, True)
-        terms["l1"] = self.settings.l1 * pose_mask_loss(refined, target, mask)
+        terms = {
+            "adversarial": adversarial_loss(fake, True),
+            "l1": self.settings.l1 * pose_mask_loss(refined, target, mask),
+        }
         terms["gradient_refinement"] = self.update("refinement", terms["adversarial"] + terms["l1"])
         self.discriminator.requires_grad_(True)
         with self.autocast():
             real, fake = self.scores(target, refined.detach(), source)
         terms["discriminator"] = adversarial_loss(real, True) + adversarial_loss(fake, False)
         terms["gradient_discriminator"] = self.update("discriminator", terms["discriminator"])
+        return {name: term.detach() for name, term in terms.items()}
 
     def scores(self, target: Tensor, refined: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's scores [B, 1] of target and of refined images [B, 3, H, W].

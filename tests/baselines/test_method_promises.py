@@ -99,7 +99,6 @@ def test_training_moves_what_generates_and_images_do_not_depend_on_their_batch(p
     before = {part: deepcopy(getattr(method, part).state_dict()) for part in method.averaged}
     losses = steps_of(method, people, 8)
     assert all(torch.isfinite(value) for terms in losses for value in terms.values())
-    assert losses[0].keys() <= losses[-1].keys(), "the trainer averages over steps of both stages"
     for part, old in before.items():
         new = getattr(method, part).state_dict()
         moved = [key for key in old if not torch.equal(old[key], new[key])]

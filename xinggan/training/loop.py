@@ -114,16 +114,22 @@ def train(
 def _mean_losses(
     recent: list[dict[str, Tensor]], done: int, seed: int, batch: int, data: PackedDataset, processes: Processes
 ) -> dict[str, float]:
-    """Mean of each loss over the recent steps and all processes; raises `Divergence` if one of them is not finite."""
-    names = list(recent[0])
-    table = processes.mean(torch.stack([torch.stack([losses[n].float() for n in names]) for losses in recent])).cpu()
+    """Mean of each loss over all processes and the recent steps that have it (a stage may have losses of its own).
+
+    Raises `Divergence` if one of them is not finite.
+    """
+    names = list(dict.fromkeys(name for losses in recent for name in losses))
+    missing = torch.zeros_like(next(iter(recent[0].values())))
+    rows = [torch.stack([losses.get(name, missing).float() for name in names]) for losses in recent]
+    table = processes.mean(torch.stack(rows)).cpu()  # [steps, losses]
     bad = (~table.isfinite()).nonzero()  # [k, 2]: step, loss
     if len(bad):
         step = done - len(recent) + int(bad[0, 0])
         ids = [data.train.pair_id(int(i)) for i in batch_indices(seed, step, batch, len(data.train))]
         name, value = names[int(bad[0, 1])], float(table[tuple(bad[0])])
         raise Divergence(f"step {step}: {name} is {value}. The batch's pairs: {', '.join(ids)}")
-    return dict(zip(names, table.mean(0).tolist(), strict=True))
+    counts = torch.tensor([sum(name in losses for losses in recent) for name in names])
+    return dict(zip(names, (table.sum(0) / counts).tolist(), strict=True))
 
 
 def _brief(losses: dict[str, float]) -> str:

@@ -7,12 +7,14 @@ from method_promises import calls_of
 from baselines.diffusion.cfld import (
     CFLD,
     FineFeatures,
+    GuidedAttention,
+    Guides,
     PerceptionRefinedDecoder,
-    PromptedAttention,
     attention,
     cubic_timesteps,
 )
 from baselines.diffusion.settings import CFLDSettings
+from baselines.diffusion.texture_unet import Place
 
 SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1, "vae_width": 4, "vae_factor": 4}
 SMALL |= {"prompt_queries": 3, "prompt_channels": 8, "prompt_blocks": 1, "fine_blocks": 1}
@@ -44,11 +46,14 @@ def test_without_a_bias_it_is_diffusers_own_attention():
 
 
 def test_fine_features_begin_as_no_bias_of_the_queries():
-    layer, x, prompt = PromptedAttention(16, 8), torch.randn(2, 16, 3, 2), torch.randn(2, 4, 8)
-    fine = FineFeatures(16, 2)(torch.randn(2, 6, 16))
-    assert torch.equal(layer(x, prompt, fine), layer(x, prompt, None))
-    assert not torch.equal(layer(x, prompt, fine + 1), layer(x, prompt, None))
-    assert FineFeatures(16, 2)(torch.randn(2, 6, 16)).abs().max() == 0
+    up, x, prompt = GuidedAttention(16, 8, Place.up), torch.randn(2, 16, 3, 2), torch.randn(2, 4, 8)
+    fine, pose = FineFeatures(16, 2)(torch.randn(2, 6, 16)), torch.randn(2, 6, 16)
+    assert fine.abs().max() == 0
+    middle = GuidedAttention(16, 8, Place.middle)
+    middle.load_state_dict(up.state_dict())
+    without = middle(x, Guides(prompt, pose, fine + 1))
+    assert torch.equal(up(x, Guides(prompt, pose, fine)), without)
+    assert not torch.equal(up(x, Guides(prompt, pose, fine + 1)), without)
 
 
 def test_the_prompt_knows_where_in_the_source_a_feature_is():
@@ -80,5 +85,5 @@ def test_without_the_sources_reconstruction_a_step_evaluates_half_as_much(people
         with calls_of(method.denoiser.unet) as counted:
             terms = method.training_step(people.train.batch(range(4)), 1)
         batches.append(counted)
-        assert (terms["reconstruction"] == 0) == (weight == 0)
+        assert ("reconstruction" in terms) == (weight > 0)
     assert batches == [[8], [4]]

@@ -73,18 +73,19 @@ def test_the_autoencoder_is_trained_first_and_never_run_by_a_later_step(people, 
 
 
 @both
-def test_every_step_has_the_same_losses_and_a_new_denoiser_predicts_0(people, make):
+def test_each_stage_has_its_losses_and_a_new_denoiser_predicts_0(people, make):
     losses = steps_of(make(vae_share=1 / 3), people, 6)
-    assert all(terms.keys() == losses[0].keys() for terms in losses)
+    assert [set(terms) for terms in losses[:2]] == 2 * [{"vae_l1", "vae_divergence", "gradient_vae"}]
     assert losses[2]["denoising"].item() == pytest.approx(1, abs=0.25)  # for noise N(0, 1)
-    assert all(losses[2][name] > 0 for name in make().terms)
+    assert len(losses[2]) == 3
+    assert all(value > 0 for value in losses[2].values())
 
 
 @both
 def test_denoising_learns_a_small_set_of_images(people, make):
     method = make(width=16, vae_share=0.2, vae_width=8, vae_learning_rate=3e-3, learning_rate=3e-3)
-    losses = [terms["denoising"].item() for terms in steps_of(method, people, 80, rows=8)]
-    assert sum(losses[-20:]) / 20 < 0.75 * losses[16]
+    losses = [terms["denoising"].item() for terms in steps_of(method, people, 60, rows=8)[12:]]
+    assert sum(losses[-20:]) / 20 < 0.8 * losses[0]
 
 
 @both
@@ -138,4 +139,4 @@ def test_the_round_trip_trains_the_autoencoder_of_the_latent_methods_to_the_bit_
     steps_of(latent, people, 10)
     theirs = latent.autoencoder.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in roundtrip.autoencoder.state_dict().items())
-    assert [bool(terms["vae_l1"]) for terms in losses] == [True] * 3 + [False] * 7
+    assert ["vae_l1" in terms for terms in losses] == [True] * 3 + [False] * 7
