@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xinggan.timing.plan import BatchSweeps, Plan, grid, plan_of
+from xinggan.timing.plan import Plan, grid, left_out, plan_of
 from xinggan.timing.scenario import Scenario, Task, circumstances, noise_verdict
 from xinggan.training.stop import Preempted, StopRequest
 
@@ -165,24 +165,20 @@ def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:
     from xinggan.timing.turns import measure_together
 
     by_title = {row.task.method: row for row in rows}
-    sweeps = BatchSweeps(plan.slow_s)
     groups = grid([row.task for row in rows], plan)
     total = sum(map(len, groups))
     lacking = [[task for task in group if not by_title[task.method].has(task)] for group in groups]
     for row in rows:
         begin(row)
-        for scenario in row.timing.get("scenarios", ()):
-            sweeps.note(scenario)
     with Progress("timing", total, "scenarios", done=total - sum(map(len, lacking))) as shown:
         for group in filter(None, lacking):
-            reasons = [sweeps.left_out(task) for task in group]
+            known = [by_title[task.method].timing.get("scenarios", ()) for task in group]
+            reasons = [left_out(task, those, plan.slow_s) for task, those in zip(group, known, strict=True)]
             tried = [task for task, because in zip(group, reasons, strict=True) if not because]
             found = measure_together(tried, plan.pace, stop.check, partial(shown.update, 0))
             found += [Scenario.of(task, because) for task, because in zip(group, reasons, strict=True) if because]
             for title in {one.method for one in found}:
                 by_title[title].add([one for one in found if one.method == title])
-            for one in found:
-                sweeps.note(one.record())
             shown.update(len(group))
     for row in rows:
         row.record.end("finished")

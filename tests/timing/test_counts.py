@@ -17,17 +17,21 @@ from xinggan.timing.counts import (
     attention_kernels,
     evaluations,
     multiply_accumulates,
+    operations,
     outermost_networks,
     parameters,
 )
 from xinggan.timing.measurement import inference_call
 
+SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1}
+
+
+def small_xinggan():
+    return XingGAN(XingGANSettings(blocks=1, width=4))
+
 
 def macs_of(method, people):
     return multiply_accumulates(method, inference_call(method, people.test, "cpu", 1))
-
-
-SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1}
 
 
 def test_multiply_accumulates_equal_a_hand_count_of_the_convolutions(people):
@@ -82,42 +86,66 @@ def test_operations_equal_a_hand_count(people, network, expected):
     assert macs_of(OneLayer(network), people) == expected
 
 
-def counted(method, people, batch=2):
-    return outermost_networks(method, inference_call(method, people.test, "cpu", batch))
+def test_operations_of_a_training_step_are_those_of_both_passes_attention_included():
+    width, count = 8, 12
+    tokens = torch.randn(1, 1, count, width)
+    layer = nn.Linear(width, width, bias=False)
+
+    def step():
+        attended = scaled_dot_product_attention(layer(tokens), tokens, tokens)
+        attended.sum().backward()
+
+    forward = count * width * width + 2 * count * count * width  # projection, correlation, weighted sum
+    # Of the projection's weights alone, and of what attends: the weights' gradient and that of the queries.
+    backward = count * width * width + 2 * count * count * width
+    assert operations(OneLayer(layer), step) == 2 * (forward + backward)
 
 
-def test_evaluations_are_those_of_the_busiest_network_for_each_image(people):
-    assert evaluations(counted(XingGAN(XingGANSettings(blocks=1, width=4)), people), 2) == 1
-    assert evaluations(counted(CopySource(), people), 2) == 0
-    assert evaluations(counted(VaeRoundtrip(vae_width=4, vae_factor=4), people), 2) == 1
+def evaluations_of(method, people):
+    return evaluations(method, inference_call(method, people.test, "cpu", 2), 2)
+
+
+def names_of_outermost(method, people):
+    found = outermost_networks(method, inference_call(method, people.test, "cpu", 2))
+    return [name for name, module in method.named_modules() if module in found]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (small_xinggan, 1),
+        (CopySource, 0),
+        (lambda: VaeRoundtrip(vae_width=4, vae_factor=4), 1),
+    ],
+)
+def test_evaluations_are_those_of_the_busiest_network_for_each_image(people, method, expected):
+    assert evaluations_of(method(), people) == expected
 
 
 @pytest.mark.parametrize(("scale", "branches"), [(1.0, 1), (2.0, 3)])
 def test_guidance_evaluates_more_than_once_a_step(people, scale, branches):
     guided = {"guidance_source": scale, "guidance_pose": scale}
     method = PIDM(**SMALL, attention_levels=1, steps=3, sampler="dpmsolver++", **guided)
-    networks = counted(method, people)
-    assert [network.name for network in networks] == ["source_encoder", "denoiser"]
-    assert evaluations(networks, 2) == 3 * branches
+    assert names_of_outermost(method, people) == ["source_encoder", "denoiser"]
+    assert evaluations_of(method, people) == 3 * branches
 
 
 def test_the_outermost_networks_of_a_latent_method_are_encoders_decoder_and_denoiser(people):
     method = PoCoLD(**SMALL, filters=2, steps=2, vae_width=4, vae_factor=4, guidance_source=1.0, guidance_pose=1.0)
-    networks = counted(method, people)
-    names = {network.name for network in networks}
+    names = {*names_of_outermost(method, people)}
     assert {"denoiser", "denoiser.source_encoder", "autoencoder.encoder", "autoencoder.decoder"} <= names
     assert "denoiser.unet" not in names
-    assert evaluations(networks, 2) == 2
+    assert evaluations_of(method, people) == 2
 
 
 def test_looking_leaves_no_hooks_behind(people):
-    method = XingGAN(XingGANSettings(blocks=1, width=4))
-    counted(method, people)
+    method = small_xinggan()
+    evaluations_of(method, people)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in method.modules())
 
 
 def test_parameters_are_those_that_generating_uses():
-    method = XingGAN(XingGANSettings(blocks=1, width=4))
+    method = small_xinggan()
     assert parameters(method) == sum(weights.numel() for weights in method.generator.parameters())
 
 

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from xinggan.timing.device import EnergyCounter, is_out_of_memory, process_peak_memory_mb, timed
+from xinggan.timing.device import EnergyCounter, is_out_of_memory, process_peak_memory_mb, slow_bfloat16, timed
 
 
 def test_energy_is_unavailable_with_the_reason_where_there_is_no_nvidia_device():
@@ -32,3 +33,22 @@ def test_the_peak_memory_of_a_process_is_its_own_and_not_that_of_the_one_that_st
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert len(held) / 2**20 < process_peak_memory_mb()
     assert 10 < float(answer.stdout) < 2**10
+
+
+@pytest.mark.parametrize(
+    ("device", "cpuinfo", "slow"),
+    [
+        ("cpu", "flags\t\t: fpu avx2 avx512f\n", True),
+        ("cpu", "flags\t\t: fpu avx512_bf16\n", False),
+        ("cpu", "flags\t\t: fpu amx_bf16 amx_tile\n", False),
+        ("cpu", "Features\t: fp asimd\n", False),  # another kind of processor: not known
+        ("cpu", None, False),  # another system
+        ("cuda", "flags\t\t: fpu avx2\n", False),
+    ],
+)
+def test_it_is_told_that_bf16_is_slow_on_a_cpu_without_instructions_for_it(tmp_path, device, cpuinfo, slow):
+    file = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        file.write_text(f"processor\t: 0\n{cpuinfo}bugs\t\t:\n")
+    told = slow_bfloat16(device, file)
+    assert ("slower than fp32" in told) if slow else told is None

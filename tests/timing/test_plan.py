@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from xinggan.timing.plan import PLANS, BatchSweeps, Plan, grid, plan_of
+from xinggan.timing.plan import PLANS, Plan, grid, left_out, plan_of
 from xinggan.timing.scenario import Task, circumstances
 
 
@@ -66,30 +66,19 @@ def test_a_sweep_s_sampler_and_steps_take_the_place_of_the_method_s():
     assert DIFFUSION.method_settings == DIFFUSION.settings
 
 
-def scenario(batch, because=None, median_ms=5.0):
-    place = {"method": "a GAN", "kind": "inference", "precision": "fp32", "mode": "eager"}
-    sweep = {"sampler": None, "sampling_steps": None}
-    return {**place, **sweep, "batch": batch, "unavailable_because": because, "median_ms": median_ms}
+def measured(batch, because=None, median_ms=5.0):
+    place = {"kind": "inference", "precision": "fp32", "mode": "eager", "sampler": None, "sampling_steps": None}
+    return {**place, "batch": batch, "unavailable_because": because, "median_ms": median_ms}
 
 
-def inference(batch, task=GAN, **others):
-    return replace(task, kind="inference", batch=batch, **others)
-
-
-def test_after_a_batch_that_does_not_fit_larger_ones_are_left_out_with_the_reason():
-    sweeps = BatchSweeps(slow_s=60)
-    sweeps.note(scenario(4))
-    assert sweeps.left_out(inference(8)) is None
-    sweeps.note(scenario(8, because="out of memory: 3 GB"))
-    assert sweeps.left_out(inference(16)) == "left out: at batch 8, out of memory: 3 GB"
-    assert sweeps.left_out(inference(16, precision="bf16")) is None
-    assert sweeps.left_out(inference(16, DIFFUSION)) is None
-
-
-def test_a_call_that_takes_too_long_ends_the_batch_sweep_too():
-    sweeps = BatchSweeps(slow_s=2)
-    sweeps.note(scenario(8, median_ms=2500.0))
-    assert "at batch 8 a call took" in sweeps.left_out(inference(16))
+def test_after_a_batch_that_does_not_fit_or_takes_too_long_larger_ones_are_left_out_with_the_reason():
+    larger = replace(GAN, kind="inference", batch=16)
+    assert left_out(larger, [measured(4), measured(8)], slow_s=60) is None
+    full = [measured(4), measured(8, because="out of memory: 3 GB", median_ms=None)]
+    assert left_out(larger, full, slow_s=60) == "left out: at batch 8, out of memory: 3 GB"
+    assert left_out(replace(larger, batch=4), full, slow_s=60) is None
+    assert left_out(replace(larger, precision="bf16"), full, slow_s=60) is None
+    assert "at batch 8 a call took 2 s" in left_out(larger, [measured(8, median_ms=2500.0)], slow_s=2)
 
 
 def test_words_change_the_preset_s_plan_or_that_of_timing_plan():

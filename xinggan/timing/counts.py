@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,53 +10,45 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from xinggan.model.method import Method
 
 
-@dataclass
-class NetworkCalls:
-    """A network that was called by code that is no module itself: outermost."""
+def outermost_networks(method: Method, run: Callable[[], object]) -> dict[nn.Module, int]:
+    """The networks that `run` calls directly rather than as parts of other networks, with the rows each was given.
 
-    name: str
-    module: nn.Module
-    items: int = 0  # rows of all the batches that it was given
-
-
-def outermost_networks(method: Method, run: Callable[[], object]) -> list[NetworkCalls]:
-    """The networks that `run` calls directly rather than as parts of other networks, by a hook on every module.
-
-    Run eagerly even if they are compiled, so that hooks neither break nor change what was compiled.
+    By a hook on every module. Run eagerly even if they are compiled, so that hooks neither break nor change what was
+    compiled.
     """
-    found: dict[nn.Module, NetworkCalls] = {}
+    found: dict[nn.Module, int] = {}
     inside: list[nn.Module] = []
-    names = {module: name for name, module in method.named_modules() if name}
 
     def enter(module: nn.Module, inputs: tuple, named: dict) -> None:
         if not inside:
-            network = found.setdefault(module, NetworkCalls(names[module], module))
-            network.items += next((len(x) for x in (*inputs, *named.values()) if isinstance(x, Tensor)), 1)
+            rows = next((len(x) for x in (*inputs, *named.values()) if isinstance(x, Tensor)), 1)
+            found[module] = found.get(module, 0) + rows
         inside.append(module)
 
     def leave(module: nn.Module, inputs: tuple, output: object) -> None:
         inside.pop()
 
     hooks = []
-    for module in names:
-        hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-        hooks.append(module.register_forward_hook(leave, always_call=True))
+    for name, module in method.named_modules():
+        if name:  # not the method itself
+            hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+            hooks.append(module.register_forward_hook(leave, always_call=True))
     try:
         with eagerly(method):
             run()
     finally:
         for hook in hooks:
             hook.remove()
-    return list(found.values())
+    return found
 
 
-def evaluations(networks: list[NetworkCalls], images: int) -> float:
-    """Evaluations for each image of the network that is evaluated most; 0 for a method without any.
+def evaluations(method: Method, generate: Callable[[], object], images: int) -> float:
+    """Evaluations for each of so many images of the network that is evaluated most; 0 for a method without any.
 
     Guidance and solvers of higher order evaluate more than once a sampling step; what is evaluated once for several
     branches counts for each of them.
     """
-    return max((network.items for network in networks), default=0) / images
+    return max(outermost_networks(method, generate).values(), default=0) / images
 
 
 def attention_kernels(method: Method, run: Callable[[], object]) -> list[str]:

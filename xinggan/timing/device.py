@@ -77,10 +77,10 @@ def process_peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def slow_bfloat16(device: str) -> str | None:
+def slow_bfloat16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """A line about precision=bf16 on an x86 processor without instructions for it; None on all other devices."""
     try:
-        flags = re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        flags = re.search(r"^flags\s*:(.*)", cpuinfo.read_text(), re.MULTILINE)
     except OSError:
         return None
     if not str(device).startswith("cpu") or flags is None or {"amx_bf16", "avx512_bf16"} & {*flags[1].split()}:

@@ -104,7 +104,7 @@ class Measurement:
     def build(self, method: Method | None = None, data: PackedDataset | None = None) -> None:
         """Make the method and its batch; nothing is run yet. A `method` that is given is measured as it stands."""
         task, self.alone = self.task, method is None
-        if clock.is_cuda(task.device):
+        if clock.is_cuda(task.device) and torch.device(task.device).index is not None:  # "cuda" is the current one
             torch.cuda.set_device(task.device)
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, as in a run
         self._energy = clock.EnergyCounter(task.device)
@@ -113,8 +113,8 @@ class Measurement:
         if task.kind == "control":
             self.calls = [control_call(task.device)]
             return
-        self.data = data or open_packed(task.data)
-        self.method = method or method_of(task)
+        self.data = open_packed(task.data) if data is None else data
+        self.method = method_of(task) if method is None else method
         if task.kind == "training":
             planned = task.training_steps, task.decay_steps
             self.calls = training_calls(self.method, self.data.train, task.device, task.batch, *planned)
@@ -144,8 +144,7 @@ class Measurement:
         elif self.alone:
             scenario.peak_memory_mb, scenario.memory_of = clock.process_peak_memory_mb(), "process"
         if task.kind == "inference":
-            networks = counts.outermost_networks(self.method, self.calls[0])
-            scenario.evaluations = counts.evaluations(networks, task.batch)
+            scenario.evaluations = counts.evaluations(self.method, self.calls[0], task.batch)
             if self.alone:
                 scenario.attention_kernels = counts.attention_kernels(self.method, self.calls[0])
         clock.release_unused_memory(device)
@@ -180,11 +179,12 @@ class Measurement:
 
         What is between them, such as a sampler's loop over its steps, stays Python, in every method.
         """
-        networks = {one.module: one for call in self.calls for one in counts.outermost_networks(self.method, call)}
+        found = [counts.outermost_networks(self.method, call) for call in self.calls]
+        networks = dict.fromkeys(network for rows in found for network in rows)
         if not networks:
             raise ValueError("there is no network in it to compile")
-        for module in networks:
-            module.compile(mode="reduce-overhead" if self.task.mode == "cudagraph" else None)
+        for network in networks:
+            network.compile(mode="reduce-overhead" if self.task.mode == "cudagraph" else None)
 
 
 def method_of(task: Task) -> Method:

@@ -3,8 +3,8 @@
 A group is what is measured side by side: every method under the same circumstances. Imports no torch.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from xinggan.timing.scenario import KINDS, MODES, PRECISIONS, Task
@@ -140,28 +140,18 @@ def grid(methods: Sequence[Task], plan: Plan) -> list[list[Task]]:
     return [group[start : start + plan.together] for group in groups for start in range(0, len(group), plan.together)]
 
 
-class BatchSweeps:
-    """Where each method's batches stop growing: once one does not fit or takes too long, larger ones are not tried."""
+def left_out(task: Task, scenarios: Iterable[dict[str, Any]], slow_s: float) -> str | None:
+    """Why a task is not even tried: a smaller batch of it did not fit or took longer than slow_s. None if it is.
 
-    def __init__(self, slow_s: float):
-        self.slow_s = slow_s
-        self._ended: dict[tuple, str] = {}
-
-    def left_out(self, task: Task) -> str | None:
-        """Why a task is not even tried; None if it is."""
-        return self._ended.get(_sweep(asdict(task)))
-
-    def note(self, scenario: dict[str, Any]) -> None:
-        """Take account of what was measured, now or in an earlier attempt: a scenario as timing.json has it."""
-        batch, because, median_ms = scenario["batch"], scenario["unavailable_because"], scenario["median_ms"]
+    scenarios: of its method, as timing.json has them.
+    """
+    same = ("kind", "precision", "mode", "sampler", "sampling_steps")
+    for one in scenarios:
+        batch, because, median_ms = one["batch"], one["unavailable_because"], one["median_ms"]
+        if batch >= task.batch or any(one[key] != getattr(task, key) for key in same):
+            continue
         if because:
-            ended = because if because.startswith("left out") else f"left out: at batch {batch}, {because}"
-        elif median_ms is not None and median_ms > 1000 * self.slow_s:
-            ended = f"left out: at batch {batch} a call took {median_ms / 1000:.0f} s, more than {self.slow_s:g} s"
-        else:
-            return
-        self._ended.setdefault(_sweep(scenario), ended)
-
-
-def _sweep(scenario: dict[str, Any]) -> tuple:
-    return tuple(scenario[key] for key in ("method", "kind", "precision", "mode", "sampler", "sampling_steps"))
+            return because if because.startswith("left out") else f"left out: at batch {batch}, {because}"
+        if median_ms is not None and median_ms > 1000 * slow_s:
+            return f"left out: at batch {batch} a call took {median_ms / 1000:.0f} s, more than {slow_s:g} s"
+    return None

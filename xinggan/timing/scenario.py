@@ -170,23 +170,11 @@ def noise_verdict(scenarios: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 HEADS = {
-    "method": "method",
-    "kind": "what",
-    "sampler": "sampler",
-    "sampling_steps": "steps",
-    "precision": "precision",
-    "mode": "mode",
-    "batch": "batch",
-    "median_ms": "median ms",
-    "p5_ms": "p5",
-    "p95_ms": "p95",
-    "p99_ms": "p99",
-    "first_call_ms": "first ms",
-    "images_per_second": "images/s",
-    "peak_memory_mb": "MB",
-    "evaluations": "evaluations",
+    "method": "method", "kind": "what", "sampler": "sampler", "sampling_steps": "steps", "precision": "precision",
+    "mode": "mode", "batch": "batch", "median_ms": "median ms", "p5_ms": "p5", "p95_ms": "p95", "p99_ms": "p99",
+    "first_call_ms": "first ms", "images_per_second": "images/s", "peak_memory_mb": "MB", "evaluations": "evaluations",
     "halves_differ_by": "halves differ",
-}
+}  # fmt: skip
 
 
 def print_timing(timings: dict[str, dict[str, Any]]) -> None:
