@@ -23,7 +23,7 @@ def save_png(path: Path, image: np.ndarray) -> None:
 
 
 def save_gif(path: Path, frames: np.ndarray, frames_per_second: float) -> None:
-    """Write frames [n, H, W, 3] atomically as an animation without end.
+    """Write frames [n, H, W, 3] atomically as an animation that repeats.
 
     GIF counts time in hundredths of a second; of equal frames in a row one is kept, and shown for as long as all.
     """

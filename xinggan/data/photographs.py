@@ -44,13 +44,11 @@ class Framing:
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded file, or why it is of no use."""
+    """One decoded file, and how its pixels became those of the packed image."""
 
-    image: np.ndarray | None = None  # [H, W, 3] uint8
-    cropped: bool = False
-    scale: tuple[float, float] = (1.0, 1.0)  # x, y; after cropping
-    content: bytes = b""  # a hash of the pixels
-    trouble: str = ""
+    image: np.ndarray  # [H, W, 3] uint8
+    cropped: bool
+    scale: tuple[float, float]  # x, y; after cropping
 
 
 def photograph_splits(
@@ -133,45 +131,46 @@ class _Reader:
                 paths = [layout.folder / layout.names[row] for row in rows]
                 images = np.zeros((len(rows), framing.height, framing.width, 3), dtype=np.uint8)
                 poses = layout.poses[rows.start : rows.stop].copy()
-                for place, picture in enumerate(pool.map(read_picture, paths, repeat(framing))):
-                    self._check(layout, rows[place], picture)
-                    if picture.image is not None:
+                pictures = pool.map(read_picture, paths, repeat(framing))
+                for place, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
+                    trouble = picture if isinstance(picture, str) else self._shared(split, row, picture.image)
+                    where = layout.files.annotations(split), layout.rows[row]
+                    if trouble and where not in self.reported:
+                        self.problems.append(Problem(*where, f"{split}/{layout.names[row]}: {trouble}"))
+                    if isinstance(picture, Picture):
                         images[place] = picture.image
                         poses[place] = _move(poses[place], picture, layout.files.prefix == FASHION_CROPPED_SET)
                 yield images, poses
                 display.update(len(rows))
 
-    def _check(self, layout: Layout, row: int, picture: Picture) -> None:
-        """Report what is wrong with a picture, unless its row of the annotations is reported already."""
-        label, name = layout.files.annotations(layout.split), f"{layout.split}/{layout.names[row]}"
-        if layout.split == "train" and not picture.trouble:
-            self.training_images.setdefault(picture.content, name)
-        trouble = picture.trouble
-        if layout.split == "test" and picture.content in self.training_images:
-            trouble = f"the same picture as {self.training_images[picture.content]}; train and test must not share any"
-        if trouble and (label, layout.rows[row]) not in self.reported:
-            self.problems.append(Problem(label, layout.rows[row], f"{name}: {trouble}"))
+    def _shared(self, split: str, row: int, image: np.ndarray) -> str:
+        """What is wrong with a test image that is a training image too, else the empty string."""
+        content = hashlib.blake2b(image.data, digest_size=16).digest()
+        if split == "train":
+            self.training_images.setdefault(content, f"{split}/{self.layouts[split].names[row]}")
+        elif content in self.training_images:
+            return f"the same picture as {self.training_images[content]}; train and test must not share any"
+        return ""
 
 
-def read_picture(path: Path, framing: Framing) -> Picture:
-    """Decode one file as the framing says; what is wrong with it comes back as `trouble`."""
+def read_picture(path: Path, framing: Framing) -> Picture | str:
+    """Decode one file as the framing says, or say what is wrong with it."""
     try:
         with open_image(path) as file:
             if file.size != framing.file_size and not framing.resize:
                 (wide, high), (width, height) = file.size, framing.file_size
                 expected = f"expected {width} x {height}, or --resize for all (dataset.resize=true for runs)"
-                raise UnusableImage(f"{wide} x {high} pixels (width x height); {expected}")
+                return f"{wide} x {high} pixels (width x height); {expected}"
             image = rgb(file)
     except UnusableImage as error:
-        return Picture(trouble=str(error))
+        return str(error)
     cropped = framing.crop and image.shape[1::-1] == FASHION_SQUARE
     if cropped:
         image = image[:, slice(*FASHION_COLUMNS)]
     scale = (framing.width / image.shape[1], framing.height / image.shape[0])
     if scale != (1.0, 1.0):
         image = resized(image, framing.height, framing.width)
-    image = np.ascontiguousarray(image)
-    return Picture(image, cropped, scale, hashlib.blake2b(image.data, digest_size=16).digest())
+    return Picture(np.ascontiguousarray(image), cropped, scale)
 
 
 def _move(pose: np.ndarray, picture: Picture, cropped_already: bool) -> np.ndarray:
