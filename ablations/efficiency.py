@@ -15,15 +15,18 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import yaml
+
+from ablations.config import ConfigurationError, Experiment, compose, key_of, plain_values
+from ablations.record import RunBusy, RunRecord, environment, label, list_rows, name
+from ablations.run import PREEMPTED, build
+from xinggan.progress import Progress
 from xinggan.timing.plan import Plan, grid, left_out, plan_of
-from xinggan.timing.scenario import Scenario, Task, circumstances, noise_verdict
+from xinggan.timing.scenario import Scenario, Task, circumstances, noise_verdict, print_timing
+from xinggan.timing.turns import measure_together
 from xinggan.training.stop import Preempted, StopRequest
-
-if TYPE_CHECKING:
-    from ablations.config import Experiment
-    from ablations.record import RunRecord
 
 TAKEN = ("method", "precision", "compile", "budget", "amount", "published")  # the study's own, or of no effect
 
@@ -34,10 +37,17 @@ class Row:
 
     title: str  # in the study; the task's is that of its runs
     task: Task  # a training step of it
-    config: "Experiment"
+    config: Experiment
     schedule: dict[str, Any] | None  # of the published training
-    record: "RunRecord"
+    record: RunRecord
     timing: dict[str, Any] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Open the record's attempt."""
+        size = {"height": self.task.height, "width": self.task.width}
+        content = {"name": self.task.method, "measures": "timing"} | plain_values(self.config) | {"training": None}
+        facts = {"measures": "timing", "dataset_digest": self.timing["dataset_digest"], "steps": 0, **size}
+        self.record.begin(yaml.safe_dump(content, sort_keys=False), name=self.task.method, **facts)
 
     def has(self, task: Task) -> bool:
         """Whether a task was measured before, or found impossible."""
@@ -45,16 +55,15 @@ class Row:
             return "macs_per_image" in self.timing
         return circumstances(asdict(task)) in map(circumstances, self.timing.get("scenarios", ()))
 
-    def add(self, measured: list[Scenario]) -> None:
+    def add(self, measured: Scenario) -> None:
         """Put what was measured into timing.json."""
         scenarios = self.timing.setdefault("scenarios", [])
-        for one in measured:
-            if one.kind == "counts":
-                nothing = {"macs_per_image": None, "counts_unavailable_because": one.unavailable_because}
-                self.timing.update(one.counts or nothing)
-                continue
-            scenario = one.record()
-            if one.kind == "training" and self.schedule and scenario["images_per_second"]:
+        if measured.kind == "counts":
+            nothing = {"macs_per_image": None, "counts_unavailable_because": measured.unavailable_because}
+            self.timing.update(measured.counts or nothing)
+        else:
+            scenario = measured.record()
+            if measured.kind == "training" and self.schedule and scenario["images_per_second"]:
                 seconds = self.schedule["steps"] * self.schedule["batch"] / scenario["images_per_second"]
                 scenario["schedule"] = self.schedule | {"hours": seconds / 3600}
             scenarios.append(scenario)
@@ -63,39 +72,34 @@ class Row:
 
 def run_efficiency(rows: list[tuple[str, list[str]]], words: list[str], report: bool) -> int:
     """Measure every method of `rows` (title, overrides) with further `words`; the exit status as `ablations.run`."""
-    from ablations.record import RunBusy
-    from xinggan.timing.device import slow_bfloat16
-    from xinggan.timing.scenario import print_timing
+    from xinggan.timing.device import slow_bfloat16  # imports torch
 
-    try:
-        plan, methods = prepare_rows(rows, words)
-    except (ValueError, OSError) as error:
-        print(f"ablations.study: {error}", file=sys.stderr)
-        return 2
-    if "bf16" in plan.precisions and (note := slow_bfloat16(methods[0].task.device)):
-        print(note, file=sys.stderr)
     with ExitStack() as locks, StopRequest() as stop:
         try:
+            plan, methods = prepare_rows(rows, words)
             for row in methods:
                 locks.enter_context(row.record)
-        except RunBusy as error:
+        except (ValueError, OSError, RunBusy) as error:
             print(f"ablations.study: {error}", file=sys.stderr)
             return 2
+        if "bf16" in plan.precisions and (note := slow_bfloat16(methods[0].task.device)):
+            print(note, file=sys.stderr)
         try:
             measure(methods, plan, stop)
         except (Preempted, KeyboardInterrupt):
             for row in methods:
                 row.record.end("preempted")
             print("stopped. The same command measures what is missing", file=sys.stderr)
-            return 75
+            return PREEMPTED
     print_timing({row.task.method: row.timing for row in methods})
-    return finish_study(methods, report)
+    folders = [row.record.folder for row in methods]
+    runs = folders[0].parent
+    list_rows(runs, "efficiency", [(row.title, row.record.folder.name) for row in methods])
+    return build(folders, runs.parent / "report" / "efficiency") if report else 0
 
 
 def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[Plan, list[Row]]:
     """The plan, and each method ready to be measured, with its data packed. Raises ValueError or OSError."""
-    from ablations.config import ConfigurationError, compose, key_of
-
     own = [word for word in words if word.startswith("timing.")]
     shared = [word for word in words if word not in own]
     if taken := sorted({key_of(word) for word in shared} & {*TAKEN}):
@@ -113,31 +117,28 @@ def choose(rows: list[tuple[str, list[str]]], methods: tuple[str, ...]) -> list[
 
     `xinggan:scale=single:blocks=3` is a row of its own, as is a method that the study has not. None: all rows.
     """
-    if not methods:
-        return rows
     chosen: list[tuple[str, list[str]]] = []
     for words in methods:
         method, *settings = words.split(":")
-        known = [row for row in rows if f"method={method}" in row[1]]
-        chosen += (
-            known if known and not settings else [(" ".join([method, *settings]), [f"method={method}", *settings])]
-        )
-    return chosen
+        known = [row for row in rows if f"method={method}" in row[1] and not settings]
+        chosen += known or [(" ".join([method, *settings]), [f"method={method}", *settings])]
+    return chosen or rows
 
 
-def prepare_row(title: str, overrides: list[str], config: "Experiment", plan: Plan) -> Row:
+def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan) -> Row:
     """One method of the study: its data, packed, and its record folder. `overrides`: what makes it this method."""
-    from ablations.config import plain_values
-    from ablations.record import RunRecord, environment, label, name
     from xinggan.data.prepare import prepare
     from xinggan.distributed import resolve_device
 
     data, device = prepare(config.dataset, config.cache), resolve_device(config.device)
-    method, trained = plain_values(config)["method"], config.training
+    method, trained, schedule = plain_values(config)["method"], config.training, None
     task = Task("training", name(config), method, str(data.directory.absolute()), device)
     task = replace(task, height=data.test.height, width=data.test.width)
     if trained is not None:
         task = replace(task, batch=trained.batch, training_steps=trained.steps, decay_steps=trained.decay_steps)
+        words = [*overrides, "preset=paper", f"dataset={config.dataset.name}", "dataset.root=."]
+        if published := compose(words).training:
+            schedule = {"preset": "paper", "steps": published.steps, "batch": published.batch}
     here = environment()  # other code or another machine costs something else
     machine = {key: here[key] for key in ("commit", "device", "cpu", "cores", "threads", "packages")}
     what = [data.digest, method, device, machine, asdict(plan.pace)]
@@ -147,61 +148,28 @@ def prepare_row(title: str, overrides: list[str], config: "Experiment", plan: Pl
         timing = json.loads((record.folder / "timing.json").read_text())
     except (OSError, ValueError):
         timing = {}
-    schedule = published_schedule(overrides, config.dataset.name) if trained is not None else None
     return Row(title, task, config, schedule, record, timing | {"dataset_digest": data.digest})
-
-
-def published_schedule(overrides: list[str], dataset: str) -> dict[str, Any] | None:
-    """Steps and batch of the method's training in the preset `paper` on this data set."""
-    from ablations.config import compose
-
-    training = compose([*overrides, "preset=paper", f"dataset={dataset}", "dataset.root=."]).training
-    return {"preset": "paper", "steps": training.steps, "batch": training.batch} if training is not None else None
 
 
 def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:
     """Measure what the records lack, group by group; each group is in the records before the next begins."""
-    from xinggan.progress import Progress
-    from xinggan.timing.turns import measure_together
-
-    by_title = {row.task.method: row for row in rows}
+    row_of = {row.task.method: row for row in rows}
     groups = grid([row.task for row in rows], plan)
-    total = sum(map(len, groups))
-    lacking = [[task for task in group if not by_title[task.method].has(task)] for group in groups]
+    lacking = [[task for task in group if not row_of[task.method].has(task)] for group in groups]
     for row in rows:
-        begin(row)
-    with Progress("timing", total, "scenarios", done=total - sum(map(len, lacking))) as shown:
+        row.begin()
+    total, left = sum(map(len, groups)), sum(map(len, lacking))
+    with Progress("timing", total, "scenarios", done=total - left) as shown:
         for group in filter(None, lacking):
-            known = [by_title[task.method].timing.get("scenarios", ()) for task in group]
-            reasons = [left_out(task, those, plan.slow_s) for task, those in zip(group, known, strict=True)]
-            tried = [task for task, because in zip(group, reasons, strict=True) if not because]
-            found = measure_together(tried, plan.pace, stop.check, partial(shown.update, 0))
-            found += [Scenario.of(task, because) for task, because in zip(group, reasons, strict=True) if because]
-            for title in {one.method for one in found}:
-                by_title[title].add([one for one in found if one.method == title])
+            tried = []
+            for task in group:
+                row = row_of[task.method]
+                if because := left_out(task, row.timing.get("scenarios", ()), plan.slow_s):
+                    row.add(Scenario.of(task, because))
+                else:
+                    tried.append(task)
+            for scenario in measure_together(tried, plan.pace, stop.check, partial(shown.update, 0)):
+                row_of[scenario.method].add(scenario)
             shown.update(len(group))
     for row in rows:
         row.record.end("finished")
-
-
-def begin(row: Row) -> None:
-    """Open the record's attempt."""
-    import yaml
-
-    from ablations.config import plain_values
-
-    size = {"height": row.task.height, "width": row.task.width}
-    content = {"name": row.task.method, "measures": "timing"} | plain_values(row.config) | {"training": None}
-    facts = {"measures": "timing", "dataset_digest": row.timing["dataset_digest"], "steps": 0, **size}
-    row.record.begin(yaml.safe_dump(content, sort_keys=False), name=row.task.method, **facts)
-
-
-def finish_study(rows: list[Row], report: bool) -> int:
-    """Write the study's list of records and build its report; the exit status."""
-    from ablations.record import list_rows
-    from ablations.run import build
-
-    folders = [row.record.folder for row in rows]
-    runs = folders[0].parent
-    list_rows(runs, "efficiency", [(row.title, row.record.folder.name) for row in rows])
-    return build(folders, runs.parent / "report" / "efficiency") if report else 0

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from ablations.study import main
+from ablations.efficiency import choose
+from ablations.study import STUDIES, main
 from reports.records import load_records
 
 QUICK = [
     "preset=smoke", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1", "device=cpu",
-    "timing.methods=xinggan,xinggan:scale=single:blocks=1", "timing.kinds=inference",
+    "timing.methods=pix2pix,xinggan:scale=single:blocks=1", "timing.kinds=inference",
     "timing.precisions=fp32", "timing.modes=eager,cudagraph", "timing.batches=1",
     "timing.samplers=", "timing.rounds=2", "timing.seconds=0.01", "timing.calls=2",
 ]  # fmt: skip
@@ -26,8 +27,7 @@ def measured(tmp_path_factory):
 
 def test_each_method_has_a_record_with_its_scenarios_and_what_could_not_be_measured(measured):
     records = load_records(measured[0] / "runs")
-    settings = "scale=single attention=plain fusion=coattention"  # of XingGAN, the other row of the method
-    assert {record.name for record in records} == {"xinggan", f"xinggan {settings}", "xinggan scale=single blocks=1"}
+    assert {record.name for record in records} == {"pix2pix", "xinggan blocks=1 scale=single"}
     for record in records:
         assert record.problems == [] and record.state == "finished" and record.is_timing_only
         eager, graph = record.scenarios
@@ -44,6 +44,20 @@ def test_the_same_command_again_measures_only_what_is_new(measured):
     before = {path: json.loads(path.read_text()) for path in (folder / "runs").glob("*/timing.json")}
     assert main(["efficiency", "--no-report", *QUICK, *place, "timing.samplers="]) == 0
     assert {path: json.loads(path.read_text()) for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("methods", "titles"),
+    [
+        ((), [title for title, _ in STUDIES["efficiency"]]),
+        (("xinggan", "pidm"), ["XingGAN++", "XingGAN", "PIDM"]),
+        (("xinggan:blocks=3", "copy_source"), ["xinggan blocks=3", "copy_source"]),
+    ],
+)
+def test_methods_are_rows_of_the_study_or_have_settings_of_their_own(methods, titles):
+    chosen = choose(STUDIES["efficiency"], methods)
+    assert [title for title, _ in chosen] == titles
+    assert dict(chosen).get("xinggan blocks=3") in (None, ["method=xinggan", "blocks=3"])
 
 
 @pytest.mark.parametrize(
