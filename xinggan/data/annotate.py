@@ -13,13 +13,11 @@ Everything wrong with the photographs is said at once; exit status 2 and nothing
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,14 +36,13 @@ SHOWN, COLUMNS = 48, 12  # photographs on the sheet
 TALL, WIDEST = 256, 384  # pixels of a photograph on the sheet
 
 
-@dataclass
-class Annotated:
-    """n photographs with their poses in their own pixels, and small pictures of some for the sheet."""
+class Annotated(NamedTuple):
+    """A photograph with its pose in its own pixels."""
 
-    names: list[str] = field(default_factory=list)
-    poses: list[np.ndarray] = field(default_factory=list)  # n times [18, 3] float32
-    scores: list[np.ndarray] = field(default_factory=list)  # n times [18] float32
-    pictures: list[np.ndarray] = field(default_factory=list)  # [h, w, 3] uint8
+    name: str
+    pose: np.ndarray  # [18, 3] float32
+    scores: np.ndarray  # [18] float32
+    picture: np.ndarray | None  # [h, w, 3] uint8, small, for the sheet
 
 
 def plan(images: Path, out: Path | None) -> dict[Path, Path]:
@@ -96,9 +93,9 @@ def list_photographs(folder: Path, problems: list[Problem]) -> list[Path]:
     return paths
 
 
-def annotate(paths: list[Path], estimator: Estimator, problems: list[Problem]) -> Annotated:
+def annotate(paths: list[Path], estimator: Estimator, problems: list[Problem]) -> list[Annotated]:
     """Estimate the pose in each photograph. Those that cannot be read are appended to `problems`."""
-    done = Annotated()
+    done = []
     shown = set(np.linspace(0, max(len(paths) - 1, 0), SHOWN).astype(int).tolist())
     where = paths[0].parent.name if paths else ""
     for number, path in enumerate(track(paths, f"annotating {where}", len(paths), "images")):
@@ -107,14 +104,9 @@ def annotate(paths: list[Path], estimator: Estimator, problems: list[Problem]) -
         except UnusableImage as error:
             problems.append(Problem(f"{where}/{path.name}", None, str(error)))
             continue
-        if problems:  # nothing will be written: go on only to find the others
-            continue
-        poses, scores = estimator.estimate(image[None])
-        done.names.append(path.name)
-        done.poses.append(poses[0])
-        done.scores.append(scores[0])
-        if number in shown:
-            done.pictures.append(small_picture(image, poses[0]))
+        if not problems:  # else nothing will be written: go on only to find the others
+            (pose,), (scores,) = estimator.estimate(image[None])
+            done.append(Annotated(path.name, pose, scores, small_picture(image, pose) if number in shown else None))
     return done
 
 
@@ -130,30 +122,30 @@ def small_picture(image: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return draw_skeleton(moved, height, width, background=smaller)
 
 
-def write_annotations(annotated: dict[Path, Annotated], origin: dict[str, object]) -> None:
+def write_annotations(annotated: dict[Path, list[Annotated]], origin: dict[str, object]) -> None:
     """The four files of each table, all or, on an error, none: everything is written before anything gets its name.
 
     The table has the form of the published files: a space after each colon, -1 where a joint is missing.
     """
+    import pandas as pd
+
     from xinggan.pictures import contact_sheet, save_png
 
     with ExitStack() as stack:
-        for out, content in annotated.items():  # names are given backwards: each table after what is beside it
+        for out, photographs in annotated.items():  # names are given backwards: each table after what is beside it
             rows = [":".join(ANNOTATION_HEADER)]
-            for name, pose in zip(content.names, content.poses, strict=True):
+            for name, pose, *_ in photographs:
                 x, y = pose[:, :2].astype(int).T.tolist()
                 rows.append(f"{name}: {y}: {x}")
             stack.enter_context(atomic_path(out)).write_text("\n".join(rows) + "\n", "utf-8")
-            scores = io.StringIO()
-            writer = csv.writer(scores, lineterminator="\n")
-            writer.writerow(["name", *JOINTS])
-            for name, values in zip(content.names, content.scores, strict=True):
-                writer.writerow([name, *(f"{value:.4f}" for value in values)])
-            stack.enter_context(atomic_path(beside(out, "-scores.csv"))).write_text(scores.getvalue(), "utf-8")
-            estimator = stack.enter_context(atomic_path(beside(out, "-estimator.json")))
-            estimator.write_text(json.dumps(origin, indent=2) + "\n", "utf-8")
-            sheet = stack.enter_context(atomic_path(beside(out, "-sheet.png")))
-            save_png(sheet, contact_sheet(content.pictures, COLUMNS))
+            scores = pd.DataFrame([each.scores for each in photographs], [each.name for each in photographs], JOINTS)
+            temporary = stack.enter_context(atomic_path(beside(out, "-scores.csv")))
+            scores.to_csv(temporary, index_label="name", float_format="%.4f")
+            temporary = stack.enter_context(atomic_path(beside(out, "-estimator.json")))
+            temporary.write_text(json.dumps(origin, indent=2) + "\n", "utf-8")
+            temporary = stack.enter_context(atomic_path(beside(out, "-sheet.png")))
+            pictures = [each.picture for each in photographs if each.picture is not None]
+            save_png(temporary, contact_sheet(pictures, COLUMNS))
 
 
 def beside(out: Path, ending: str) -> Path:
@@ -182,11 +174,11 @@ def run(options: argparse.Namespace) -> list[str]:
     write_annotations(done, origin)
     lines = []
     for table, annotated in done.items():
-        found = [int((pose[:, 2] > 0).sum()) for pose in annotated.poses]
+        found = [int((each.pose[:, 2] > 0).sum()) for each in annotated]
         mean = sum(found) / len(found)
         lines.append(f"{table}: {len(found)} photographs, {mean:.1f} of 18 joints found in one on average")
         if without := found.count(0):
-            example = annotated.names[found.index(0)]
+            example = annotated[found.index(0)].name
             lines.append(f"  in {without} no joint was found, {example} for one; they can take part in no pair")
         lines.append(f"  look at {beside(table, '-sheet.png')}")
     lines.append("seen from behind a person is often given a nose and eyes that nobody sees: the sheet shows it")
