@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from xinggan.data.packed import PackedSplit
-from xinggan.data.poses import body_mask
+from xinggan.data.poses import body_masks
 from xinggan.data.synthetic import render
 from xinggan.metrics.catalogue import METRICS
 from xinggan.metrics.images import ScoredPairs
@@ -27,7 +27,7 @@ def synthetic_split(name: str, first_person: int) -> PackedSplit:
     people, views = np.arange(PEOPLE).repeat(VIEWS) + first_person, np.tile(np.arange(VIEWS), PEOPLE)
     rendering = render(77, people, views)
     pairs = [(i, j) for i in range(len(people)) for j in range(len(people)) if i != j and people[i] == people[j]]
-    masks = np.stack([np.packbits(body_mask(pose, 128, 64), axis=-1) for pose in rendering.poses])
+    masks = np.packbits(body_masks(rendering.poses, 128, 64), axis=-1)
     names = [f"{person:04d}_{view}.png" for person, view in zip(people, views, strict=True)]
     return PackedSplit(
         name, rendering.images, rendering.poses, masks, rendering.people, np.array(pairs, dtype=np.int32), names
@@ -128,7 +128,7 @@ def test_images_inside_body_masks_are_black_elsewhere(split):
     batches = ScoredPairs(generated, split, np.arange(len(split))).batches("cpu", "")
     images = torch.cat([batch * inside for batch, _, inside in batches])
     for pair in (0, 11, 70):
-        mask = body_mask(split.poses[split.pairs[pair, 1]], 128, 64)
+        mask = body_masks(split.poses[split.pairs[pair, 1]][None], 128, 64)[0]
         assert torch.equal(images[pair], torch.from_numpy(mask * 200).to(torch.uint8).expand(3, 128, 64))
 
 

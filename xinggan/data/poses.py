@@ -75,17 +75,12 @@ def pose_maps(poses: "Tensor", image: "Tensor", kind: PoseMap, sigma: float) -> 
     return heatmaps(poses, height, width, sigma, kind).contiguous(memory_format=torch.channels_last)
 
 
-def body_mask(pose: np.ndarray, height: int, width: int, radius: int = 4) -> np.ndarray:
-    """pose [18, 3] -> bool [height, width], as the evaluation tools of the PG2 ... XingGAN line of papers draw it.
+def body_masks(poses: np.ndarray, height: int, width: int, radius: int = 4) -> np.ndarray:
+    """poses [n, 18, 3] -> bool [n, height, width], drawn as by the evaluation tools of PG2 ... XingGAN.
 
     Every limb is a quadrilateral with `radius` pixels to either side of the segment, every joint a disk of that radius;
     a closing by a 5 x 5 square joins them. Missing joints and limbs with a missing end are left out.
     """
-    return body_masks(pose[None], height, width, radius)[0]
-
-
-def body_masks(poses: np.ndarray, height: int, width: int, radius: int = 4) -> np.ndarray:
-    """poses [n, 18, 3] -> bool [n, height, width]: `body_mask` of each."""
     from skimage.draw import disk, polygon
     from skimage.morphology import closing
 
