@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from baselines.gan.patn import PATN
+from baselines.gan.settings import PATNSettings
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import XingGAN
 from xinggan.model.attention import CrossAttention
@@ -77,7 +78,7 @@ def test_looking_changes_neither_the_images_nor_the_method(batch):
 
 def test_methods_without_this_attention_and_targets_without_joints_have_no_maps(batch):
     assert attention_maps(method_of(attention=Attention.none), batch) is None
-    assert attention_maps(PATN(width=4, blocks=1, losses=LossWeights(perceptual=0)), batch) is None
+    assert attention_maps(PATN(PATNSettings(width=4, blocks=1, losses=LossWeights(perceptual=0))), batch) is None
     batch.target_pose[:] = -1
     assert attention_maps(method_of(), batch) is None
 

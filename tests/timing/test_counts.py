@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.pocold import PoCoLD
+from baselines.diffusion.settings import PIDMSettings, PoCoLDSettings, VaeRoundtripSettings
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
 from baselines.trivial import CopySource
 from xinggan.model.adversarial import XingGAN
@@ -115,7 +116,7 @@ def names_of_outermost(method, people):
     [
         (small_xinggan, 1),
         (CopySource, 0),
-        (lambda: VaeRoundtrip(vae_width=4, vae_factor=4), 1),
+        (lambda: VaeRoundtrip(VaeRoundtripSettings(vae_width=4, vae_factor=4)), 1),
     ],
 )
 def test_evaluations_are_those_of_the_busiest_network_for_each_image(people, method, expected):
@@ -125,13 +126,14 @@ def test_evaluations_are_those_of_the_busiest_network_for_each_image(people, met
 @pytest.mark.parametrize(("scale", "branches"), [(1.0, 1), (2.0, 3)])
 def test_guidance_evaluates_more_than_once_a_step(people, scale, branches):
     guided = {"guidance_source": scale, "guidance_pose": scale}
-    method = PIDM(**SMALL, attention_levels=1, steps=3, sampler="dpmsolver++", **guided)
+    method = PIDM(PIDMSettings(**SMALL, attention_levels=1, steps=3, sampler="dpmsolver++", **guided))
     assert names_of_outermost(method, people) == ["source_encoder", "denoiser"]
     assert evaluations_of(method, people) == 3 * branches
 
 
 def test_the_outermost_networks_of_a_latent_method_are_encoders_decoder_and_denoiser(people):
-    method = PoCoLD(**SMALL, filters=2, steps=2, vae_width=4, vae_factor=4, guidance_source=1.0, guidance_pose=1.0)
+    size = SMALL | {"filters": 2, "steps": 2, "vae_width": 4, "vae_factor": 4}
+    method = PoCoLD(PoCoLDSettings(**size, guidance_source=1.0, guidance_pose=1.0))
     names = {*names_of_outermost(method, people)}
     assert {"denoiser", "denoiser.source_encoder", "autoencoder.encoder", "autoencoder.decoder"} <= names
     assert "denoiser.unet" not in names

@@ -119,7 +119,9 @@ def _mean_losses(
     Raises `Divergence` if one of them is not finite.
     """
     names = list(dict.fromkeys(name for losses in recent for name in losses))
-    missing = torch.zeros_like(next(iter(recent[0].values())))
+    if not names:
+        return {}
+    missing = torch.zeros_like(next(value for losses in recent for value in losses.values()))
     rows = [torch.stack([losses.get(name, missing).float() for name in names]) for losses in recent]
     table = processes.mean(torch.stack(rows)).cpu()  # [steps, losses]
     bad = (~table.isfinite()).nonzero()  # [k, 2]: step, loss
