@@ -57,11 +57,10 @@ class Progress:
             self._print_line(note)
 
     def _print_line(self, note: str) -> None:
-        left_s = (self.total - self.done) / max(self.speed, 1e-9)
-        line = (
-            f"{self.description}: {self.done}/{self.total} {self.unit}, {self.speed:.1f}/s, {left_s:.0f} s left  {note}"
-        )
-        print(line.rstrip(), file=sys.stderr, flush=True)
+        line = f"{self.description}: {self.done}/{self.total} {self.unit}"
+        if self.speed:  # nothing is known of the time left before the first is done
+            line += f", {self.speed:.1f}/s, {(self.total - self.done) / self.speed:.0f} s left"
+        print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
 
 
 def track(

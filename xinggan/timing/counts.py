@@ -65,7 +65,7 @@ def attention_kernels(method: Method, run: Callable[[], object]) -> list[str]:
 
 
 def parameters(method: Method) -> int:
-    """Of all networks that `generate` uses."""
+    """How many numbers the networks hold that `generate` uses."""
     return sum(weights.numel() for part in method.averaged for weights in getattr(method, part).parameters())
 
 

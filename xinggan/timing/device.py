@@ -17,6 +17,7 @@ def device_name(device: str) -> str:
 
 
 def is_cuda(device: str) -> bool:
+    """Whether the device is an NVIDIA (or ROCm) accelerator."""
     return str(device).startswith("cuda")
 
 
@@ -53,7 +54,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def release_unused_memory(device: str) -> None:
-    """Give back what the allocator keeps for later, so that a process that waits leaves it to the others."""
+    """Give back what the allocator keeps for later, so that a waiting process leaves the memory to the others."""
     if is_cuda(device):
         torch.cuda.empty_cache()
 
@@ -64,7 +65,7 @@ def peak_memory_mb(device: str) -> float | None:
 
 
 def process_peak_memory_mb() -> float:
-    """Peak memory of this process since it began: what a process that does one thing alone needed for it.
+    """Peak memory of this process since it began, libraries included.
 
     Linux's `ru_maxrss` is at least what the process that started this one held then, so the kernel's own mark is read.
     """
@@ -96,7 +97,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 class EnergyCounter:
     """An NVIDIA device's own count of the energy it has used, by NVML; elsewhere `unavailable_because` says why not.
 
-    The device counts for everybody who uses it: only with nobody else on it is the difference a call's own.
+    The device counts for all processes that use it, so the difference is a call's own only where there is no other.
     """
 
     def __init__(self, device: str):

@@ -47,6 +47,7 @@ class Plan:
 
     @property
     def pace(self) -> Pace:
+        """How many samples are taken of each scenario."""
         return Pace(self.rounds, self.seconds, self.calls)
 
 

@@ -43,6 +43,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
+        """Whether nothing failed so far."""
         return self.scenario.unavailable_because is None
 
     def start(self) -> None:
@@ -64,13 +65,13 @@ class Worker:
         self._tell({"turn": "build"})
 
     def turn(self, turn: str, **arguments: float) -> None:
-        """Give it its turn, "first" or "round", and wait for what comes of it."""
+        """Let the process work, "first" or "round", and wait for its answer."""
         if self.alive:
             self._tell({"turn": turn} | arguments)
             self.wait()
 
     def wait(self) -> None:
-        """Take what it has measured so far from its answer, or the reason why there is none."""
+        """Take the scenario so far from the next answer, or the reason why there is none."""
         if not self.alive:
             return
         assert self._process is not None and self._process.stdout is not None
@@ -86,7 +87,7 @@ class Worker:
             self.stop()  # at once: the others may need its memory
 
     def stop(self) -> None:
-        """End the process, whatever it is at."""
+        """End the process, whatever it does at the moment."""
         if process := self._process:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
