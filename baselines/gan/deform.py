@@ -92,7 +92,7 @@ class DeformableUNet(nn.Module):
 
 
 class ConditionalDiscriminator(nn.Sequential):
-    """Image, then source image and both pose maps [B, 42, H, W] -> scores [B, 1, h, w], before any sigmoid."""
+    """Image, source image and both poses' maps [B, 42, H, W] -> scores [B, 1, H/32, W/32], before any sigmoid."""
 
     def __init__(self, width: int = 64):
         layers = [Halving(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
@@ -104,7 +104,7 @@ class ConditionalDiscriminator(nn.Sequential):
 
 
 def nearest_neighbour_loss(generated: Tensor, target: Tensor, neighbourhood: int) -> Tensor:
-    """Mean over places of the least mean difference from the target's features in a window. Returns [].
+    """Mean over places of the least mean absolute difference from the target's features in a window. Returns [].
 
     generated, target: features [B, C, H, W]; neighbourhood: the window's side, an odd number of pixels.
     """
@@ -162,9 +162,8 @@ class Deform(Method):
             with self.autocast():
                 real = discriminator(torch.cat([target, condition], dim=1))
                 fake = discriminator(torch.cat([generated.detach(), condition], dim=1))
-            wrong = [adversarial_loss(real, True, weights.adversarial_kind)]
-            wrong.append(adversarial_loss(fake, False, weights.adversarial_kind))
-            terms["discriminator"] = torch.stack(wrong).mean()
+            kind = weights.adversarial_kind
+            terms["discriminator"] = (adversarial_loss(real, True, kind) + adversarial_loss(fake, False, kind)) / 2
             terms["gradient_discriminator"] = self.update("discriminator", terms["discriminator"])
         return {name: term.detach() for name, term in terms.items()}
 

@@ -14,6 +14,7 @@ coarse one until stage II begins; weights are Xavier's, which the code's library
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,15 @@ class ResidualBlock(nn.Module):
         return features + self.block(features)
 
 
+def encoded(network: Any, inputs: Tensor) -> list[Tensor]:
+    """The features of each level of a generator, [B, (level + 1) * width, H / 2**level, W / 2**level], padded."""
+    features, levels = network.first(pad_to_multiple(inputs, 2 ** len(network.down))), []
+    for level, encode in enumerate(network.encoder):
+        features = encode(network.down[level - 1](features) if level else features)
+        levels.append(features)
+    return levels
+
+
 class CoarseGenerator(nn.Module):
     """Stage I: source image and target pose maps [B, 21, H, W] -> coarse image [B, 3, H, W], not bounded."""
 
@@ -75,13 +85,8 @@ class CoarseGenerator(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: [B, 21, H, W]. Returns [B, 3, H, W]."""
         height, width = inputs.shape[-2:]
-        features, skips = self.first(pad_to_multiple(inputs, 2 ** (self.levels - 1))), []
-        for level, encode in enumerate(self.encoder):
-            features = encode(features)  # [B, (level + 1) * width, H / 2**level, W / 2**level]
-            skips.append(features)
-            if level < self.levels - 1:
-                features = self.down[level](features)
-        code = self.code(F.adaptive_avg_pool2d(features, GRID).flatten(1))  # [B, 64]
+        skips = encoded(self, inputs)
+        code = self.code(F.adaptive_avg_pool2d(skips[-1], GRID).flatten(1))  # [B, 64]
         features = self.spread(code).unflatten(1, (self.width, *GRID))
         features = F.interpolate(features, skips[-1].shape[-2:])  # [B, width, h, w]
         for level in reversed(range(self.levels)):
@@ -109,13 +114,8 @@ class RefinementGenerator(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: [B, 6, H, W]. Returns [B, 3, H, W]."""
         height, width = inputs.shape[-2:]
-        features, skips = self.first(pad_to_multiple(inputs, 2 ** (self.levels - 1))), []
-        for level, encode in enumerate(self.encoder):
-            features = encode(features)  # [B, (level + 1) * width, H / 2**level, W / 2**level]
-            skips.append(features)
-            if level < self.levels - 1:
-                features = self.down[level](features)
-        features = self.decoder[-1](features)  # [B, width, h, w]
+        skips = encoded(self, inputs)
+        features = self.decoder[-1](skips[-1])  # [B, width, h, w]
         for level in reversed(range(self.levels - 1)):
             features = F.interpolate(features, scale_factor=2)
             if level > 0:

@@ -9,7 +9,6 @@ from baselines.body_parts import (
     BOXES,
     LIMBS,
     PARTS,
-    affine_transforms,
     part_labels,
     rectangles,
     warp_parts,
@@ -98,28 +97,6 @@ def test_all_parts_at_once_are_moved_as_one_after_the_other(missing, stride):
         expected = slow_warp(*(values[image].numpy().astype(float) for values in (features, source, target)), stride)
         np.testing.assert_allclose(moved[image].numpy(), expected, atol=1e-3)
         assert np.abs(expected).max() > 0.1
-
-
-def test_transforms_are_the_least_squares_ones_of_the_corners():
-    from skimage.transform import estimate_transform
-
-    source, target = random_poses(4, 3), random_poses(4, 4)
-    found = affine_transforms(rectangles(source, HEIGHT), rectangles(target, HEIGHT)).numpy()
-    for image in range(4):
-        for part in range(PARTS):
-            corners = [slow_corners(pose[image].numpy().astype(float), part) for pose in (target, source)]
-            expected = estimate_transform("affine", *corners).params[:2]
-            np.testing.assert_allclose(found[image, part], expected, atol=1e-3)
-
-
-def test_features_stay_where_they_are_when_the_pose_does():
-    pose = random_poses(2, 5)
-    parts = rectangles(pose, HEIGHT)
-    features = torch.rand(2, 3, HEIGHT, WIDTH) + 1
-    moved = warp_parts(features, parts, parts, 1)
-    covered = moved > 0
-    torch.testing.assert_close(moved[covered], features[covered], atol=1e-4, rtol=0)
-    assert 0.2 < covered.float().mean() < 1
 
 
 def test_a_hidden_limb_takes_the_symmetric_ones_appearance_and_without_that_nothing():
