@@ -8,7 +8,8 @@ from xinggan.timing.measurement import STAGES, Measurement, measure_here, reason
 from xinggan.timing.scenario import Task
 
 PIDM = {
-    "_target_": "baselines.diffusion.pidm.PIDM", "width": 4, "multipliers": [1, 2], "level_blocks": 1,
+    "_target_": "baselines.diffusion.pidm.PIDM", "_settings_": "baselines.diffusion.settings.PIDMSettings",
+    "width": 4, "multipliers": [1, 2], "level_blocks": 1,
     "attention_levels": 1, "steps": 2, "sampler": "ddim", "guidance_source": 2.0, "guidance_pose": 2.0,
 }  # fmt: skip
 
@@ -30,7 +31,7 @@ def measurement(people):
 def test_a_scenario_has_raw_samples_of_the_call_at_the_sweep_s_sampler_and_steps(measurement):
     made = measurement(sampler="unipc", sampling_steps=3)
     made.first()
-    assert (made.method.sampler, made.method.steps) == ("unipc", 3)
+    assert (made.method.settings.sampler, made.method.settings.steps) == ("unipc", 3)
     scenario = made.scenario
     assert scenario.evaluations == 3 * 3  # three branches of guidance
     assert scenario.attention_kernels and all("scaled_dot_product" in name for name in scenario.attention_kernels)

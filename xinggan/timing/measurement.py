@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from xinggan.data.packed import PackedDataset, PackedSplit, open_packed
-from xinggan.model.from_settings import build, check_targets
+from xinggan.model import from_settings
 from xinggan.model.method import Method
 from xinggan.timing import counts
 from xinggan.timing import device as clock
@@ -114,7 +114,10 @@ class Measurement:
             self.calls = [control_call(task.device)]
             return
         self.data = open_packed(task.data) if data is None else data
-        self.method = method_of(task) if method is None else method
+        if method is None:
+            method = from_settings.build(task.method_settings).to(task.device)  # with fresh weights
+            method.precision = task.precision
+        self.method = method
         if task.kind == "training":
             planned = task.training_steps, task.decay_steps
             self.calls = training_calls(self.method, self.data.train, task.device, task.batch, *planned)
@@ -185,14 +188,6 @@ class Measurement:
             raise ValueError("there is no network in it to compile")
         for network in networks:
             network.compile(mode="reduce-overhead" if self.task.mode == "cudagraph" else None)
-
-
-def method_of(task: Task) -> Method:
-    """The task's method on its device, with fresh weights. Raises ValueError for settings that it does not take."""
-    check_targets(task.method_settings, "method")
-    method: Method = build(task.method_settings, "method").to(task.device)
-    method.precision = task.precision
-    return method
 
 
 def refuse_without_graphs() -> None:
