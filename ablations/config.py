@@ -66,10 +66,10 @@ class Evaluation:
 class Experiment:
     """One experiment: a method with its settings, data, training, evaluation, and where it happens."""
 
-    method: Any = field(default_factory=dict)  # dict: _target_, _settings_, and the settings
     method_name: str = "xinggan"  # the word of method=
     preset: str = "small"
     published: str | None = None  # file of a published checkpoint, evaluated instead of training
+    method: Any = field(default_factory=dict)  # dict: _target_, _settings_, and the settings
 
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     training: TrainingSettings | None = field(default_factory=TrainingSettings)
@@ -134,6 +134,9 @@ def compose_all(grid: list[list[str]]) -> list[Experiment]:
 def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     """The experiment, and where each of its values (dotted key) comes from. Raises ConfigurationError."""
     given, reasons = _read(words)
+    sources = {
+        place: COMMAND_LINE for group, place in (("method", "method_name"), ("preset", "preset")) if group in given
+    }
     chosen = {group: given.pop(group, default) for group, default in GROUPS.items()}
     for group, name in chosen.items():
         if name not in (choices := choices_of(group)):
@@ -154,7 +157,6 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     if not trained:
         experiment.training = None
 
-    sources = {}
     for place, (value, source) in values.items():
         word = f"{place.removeprefix('method.')}={as_word(value)}"
         try:
@@ -277,7 +279,7 @@ def _published_method(method: str, file: str) -> tuple[dict[str, str], DictConfi
 def _object(node: DictConfig, reasons: list[str]) -> Any:
     """The dataclass instance of a node; what its class, and those of the nodes in it, refuse is added to `reasons`."""
     for key in node:
-        child = node._get_node(key)
+        child = node[key]
         if isinstance(child, DictConfig) and is_dataclass(OmegaConf.get_type(child)):
             count = len(reasons)
             _object(child, reasons)
@@ -349,7 +351,13 @@ def choices_of(group: str) -> list[str]:
 
 @cache
 def _yaml(file: Path) -> dict[str, Any]:
-    return yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    try:
+        said = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(said, dict):
+        raise ConfigurationError(f"{file}: expected keys and values, such as _target_: my_method.MyMethod")
+    return said
 
 
 def reference(experiment: Experiment, method: str) -> Experiment:

@@ -95,7 +95,9 @@ def run_efficiency(rows: list[tuple[str, list[str]]], words: list[str], report: 
     folders = [row.record.folder for row in methods]
     runs = folders[0].parent
     list_rows(runs, "efficiency", [(row.title, row.record.folder.name) for row in methods])
-    return build(folders, runs.parent / "report" / "efficiency") if report else 0
+    if report:
+        build(folders, runs.parent / "report" / "efficiency")
+    return 0
 
 
 def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[Plan, list[Row]]:

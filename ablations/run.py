@@ -12,15 +12,33 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.config import (
+    REFERENCES,
+    Experiment,
+    as_word,
+    build_method,
+    choices_of,
+    compose_all,
+    expand,
+    flat,
+    plain_values,
+    reference,
+    resolve,
+)
+from ablations.record import RunBusy, run_id
+from xinggan.data.prepare import digest, prepare
+from xinggan.metrics.catalogue import METRICS
 from xinggan.model.from_settings import use_methods
+from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
 from xinggan.training.stop import StopRequest
 
 if TYPE_CHECKING:
-    from ablations.config import Experiment
     from ablations.experiment import Outcome
 
 PREEMPTED = 75  # exit status: the same command continues the run ("temporary failure" of sysexits.h)
@@ -47,8 +65,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from the defaults")
     options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import compose_all, expand
-
     try:
         if options.methods:
             use_methods(options.methods)
@@ -69,9 +85,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def choices_table() -> str:
     """The keys people set most, their choices with the default first, and where the rest stands."""
-    from ablations.config import choices_of
-    from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
-
     rows: list[tuple[str, list[str]]] = [
         ("method", choices_of("method")),
         *((kind.__name__.lower(), [*kind]) for kind in (Scale, Attention, Fusion, Branches, Discriminators)),
@@ -98,9 +111,6 @@ def resolved(overrides: list[str]) -> str:
     Nothing is run and nothing is packed; of photographs the files are read for the data set's digest.
     Raises ConfigurationError.
     """
-    from ablations.config import as_word, build_method, flat, plain_values, resolve
-    from ablations.record import run_id
-    from xinggan.data.prepare import digest
     from xinggan.timing.counts import parameters
 
     experiment, sources = resolve(overrides)
@@ -121,17 +131,11 @@ def resolved(overrides: list[str]) -> str:
     return "\n".join(f"{key:<{keys}}  {value:<{values}}  {source}".rstrip() for key, value, source in rows)
 
 
-def prepare_folders(experiments: list["Experiment"]) -> list[Path]:
+def prepare_folders(experiments: list[Experiment]) -> list[Path]:
     """The folder of each experiment's run record, with every data set they use packed and their place made.
 
     Raises ValueError for a data set that cannot be used and OSError for a place that cannot be written to.
     """
-    import tempfile
-    from dataclasses import astuple
-
-    from ablations.record import run_id
-    from xinggan.data.prepare import prepare
-
     digests: dict[tuple, str] = {}
     folders = []
     for experiment in experiments:
@@ -145,13 +149,12 @@ def prepare_folders(experiments: list["Experiment"]) -> list[Path]:
     return folders
 
 
-def run_one(experiment: "Experiment", report: bool = True, alone: bool = False) -> int:
+def run_one(experiment: Experiment, report: bool = True, alone: bool = False) -> int:
     """One experiment in this process, then the trivial references on the same test set, the table and the report.
 
     `alone` leaves out the references and the report: in a sweep on a cluster these are jobs of their own.
     """
     from ablations.experiment import run_experiment
-    from ablations.record import RunBusy
     from xinggan.distributed import connect
 
     processes, experiment.device = connect(experiment.device)
@@ -190,11 +193,8 @@ def run_one(experiment: "Experiment", report: bool = True, alone: bool = False) 
     return 0
 
 
-def finished_references(experiment: "Experiment", stop: StopRequest) -> list["Outcome"]:
+def finished_references(experiment: Experiment, stop: StopRequest) -> list["Outcome"]:
     """Outcomes of the trivial references that are finished; of each other one, a line that says why it is not."""
-    from ablations.config import REFERENCES, reference
-    from ablations.record import RunBusy
-
     finished = []
     for name in REFERENCES:
         try:
@@ -209,10 +209,9 @@ def finished_references(experiment: "Experiment", stop: StopRequest) -> list["Ou
     return finished
 
 
-def run_when_free(experiment: "Experiment", stop: StopRequest) -> "Outcome":
+def run_when_free(experiment: Experiment, stop: StopRequest) -> "Outcome":
     """`run_experiment`, tried again each second while another process works on it. Raises RunBusy after PATIENCE_S."""
     from ablations.experiment import run_experiment
-    from ablations.record import RunBusy
 
     deadline = time.monotonic() + PATIENCE_S
     while True:
@@ -299,24 +298,16 @@ def print_summary(outcome: "Outcome", references: list["Outcome"]) -> None:
 
 def print_table(rows: list[tuple[str, Path]]) -> None:
     """One line for each (title, run folder), one column for each metric that any has; arrows point to better."""
-    from xinggan.metrics.catalogue import METRICS
+    import pandas
 
-    values = []
-    for title, folder in rows:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        values.append((title, {entry["metric"]: entry["value"] for entry in metrics if entry["value"] is not None}))
-    columns = [metric for metric in SHOWN if any(metric in found for _, found in values)]
-    if any("lpips" not in found for _, found in values):
+    found = [json.loads((folder / "metrics.json").read_text()) for _, folder in rows]
+    values = [{entry["metric"]: entry["value"] for entry in metrics} for metrics in found]
+    table = pandas.DataFrame(values, index=[title for title, _ in rows], dtype=float).dropna(axis="columns", how="all")
+    columns = [metric for metric in SHOWN if metric in table]
+    if "lpips" not in table or table["lpips"].isna().any():
         columns.append("l1")
     heads = [f"{METRICS[metric].title} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in columns]
-    width = max(len(title) for title, _ in rows)
-    print("\n" + " " * width + "".join(f"  {head:>{max(len(head), 8)}}" for head in heads))
-    for title, found in values:
-        cells = [f"{found[metric]:.4f}" if metric in found else "-" for metric in columns]
-        print(
-            f"{title:<{width}}"
-            + "".join(f"  {cell:>{max(len(head), 8)}}" for cell, head in zip(cells, heads, strict=True))
-        )
+    print(f"\n{table[columns].to_string(header=heads, float_format='{:.4f}'.format, na_rep='-')}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from ablations.config import REFERENCES, ConfigurationError, compose, expand, key_of, reference
+from ablations.efficiency import run_efficiency
+from ablations.record import RunRecord, list_rows
+from ablations.run import build, prepare_folders, print_table, run_grid
 from xinggan.model.from_settings import use_methods
 
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
@@ -80,15 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for every row")
     options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import REFERENCES, compose, reference
-    from ablations.run import prepare_folders, run_grid
-
     try:
         if options.methods:
             use_methods(options.methods)
         if options.study == "efficiency":
-            from ablations.efficiency import run_efficiency
-
             return run_efficiency(STUDIES["efficiency"], options.overrides, report=not options.no_report)
         rows = study_rows(options.study, options.overrides)
         configs = [compose(overrides) for _, overrides in rows]
@@ -99,8 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     code = run_grid(rows)
     titles = [*(title for title, _ in rows), *REFERENCES]
-    ended = finish(options.study, list(zip(titles, folders, strict=True)), report=not options.no_report)
-    return code or ended
+    finish(options.study, list(zip(titles, folders, strict=True)), report=not options.no_report)
+    return code
 
 
 def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
@@ -108,8 +107,6 @@ def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
 
     Raises ConfigurationError for an override of what the study itself varies, and for a list of data sets.
     """
-    from ablations.config import ConfigurationError, expand, key_of
-
     varied = {key_of(word) for _, own in STUDIES[study] for word in own}
     if taken := sorted({key_of(word) for word in overrides if any(overlap(key_of(word), key) for key in varied)}):
         raise ConfigurationError(
@@ -133,18 +130,16 @@ def overlap(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> int:
-    """Print one table of all rows that are done, write the study's list of runs, build its report; the exit status."""
-    from ablations.record import RunRecord, list_rows
-    from ablations.run import build, print_table
-
+def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> None:
+    """Print one table of all rows that are done, write the study's list of runs, build its report."""
     runs = titled[0][1].parent
     done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
     if not done:
-        return 0
+        return
     print_table(done)
     list_rows(runs, study, [(title, folder.name) for title, folder in titled])
-    return build([folder for _, folder in done], runs.parent / "report" / study) if report else 0
+    if report:
+        build([folder for _, folder in done], runs.parent / "report" / study)
 
 
 if __name__ == "__main__":

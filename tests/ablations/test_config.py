@@ -137,6 +137,7 @@ def test_where_each_value_comes_from_is_known():
     }  # fmt: skip
     assert sources.keys() <= dict(flat(plain_values(experiment))).keys()
     assert experiment.method["seed"] == 3
+    assert (sources["method_name"], sources["preset"]) == ("command line", "command line")
 
 
 REFUSED = [
@@ -292,6 +293,9 @@ def test_a_method_outside_the_suite_has_the_settings_of_its_file(tmp_path, monke
     assert (experiment.method_name, experiment.training.batch) == ("one", 2)
     assert compose(["method=two"]).method == {"_target_": "mine.Mine", "kernel": 5}
     assert compose(["method=xinggan"]).method["_target_"] != "mine.Mine"
+    (tmp_path / "three.yaml").write_text("kernel: [")
+    with pytest.raises(ConfigurationError, match=r"three\.yaml: not readable as YAML"):
+        compose(["method=three"])
     for word in ("colour=red", "width=3"):
         with pytest.raises(ConfigurationError, match=f"{word}: not a setting of method=two, which takes kernel"):
             compose(["method=two", word])
