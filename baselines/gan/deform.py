@@ -21,8 +21,7 @@ from baselines.body_parts import rectangles, warp_parts, with_symmetric_limbs
 from baselines.gan.settings import DeformSettings
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
-from xinggan.model.blocks import Dropout, InstanceNorm, pad_to_multiple
-from xinggan.model.generator import check_resolution, initialise_generator
+from xinggan.model.blocks import Dropout, InstanceNorm, check_resolution, initialise_generator, pad_to_multiple
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
 

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from xinggan.data.poses import JOINTS
-from xinggan.model.blocks import InstanceNorm, ReflectionPad
-from xinggan.model.generator import check_resolution
+from xinggan.model.blocks import InstanceNorm, ReflectionPad, check_resolution
 
 PADDED = (64, 32)  # height and width are padded to multiples: the flow estimator's deepest map has two places or more
 EPSILON = 1e-8  # the least norm of a feature vector that divides

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from baselines.gan.settings import PATNSettings
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import PoseTransferGAN
-from xinggan.model.blocks import ConvBlock, Encoder
+from xinggan.model.blocks import ConvBlock, Encoder, check_resolution
 from xinggan.model.fusion import ImageDecoder
-from xinggan.model.generator import check_resolution
 from xinggan.model.published import STREAMS, PublishedGenerator, fill, norm_of, read_published
 from xinggan.model.switches import TransferSettings
 

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from baselines.gan.settings import PATCHES, Pix2PixSettings
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
-from xinggan.model.blocks import Dropout, normalisation, pad_to_multiple
-from xinggan.model.generator import check_resolution, initialise_generator
+from xinggan.model.blocks import Dropout, check_resolution, initialise_generator, normalisation, pad_to_multiple
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method, adam
 from xinggan.model.switches import Norm

@@ -41,7 +41,7 @@ from baselines.gan.settings import (
     PG2Settings,
     Pix2PixSettings,
 )
-from xinggan.model.adversarial import XingGAN
+from xinggan.model.generator import XingGAN
 from xinggan.model.switches import LossWeights, Norm, XingGANSettings
 
 BLOCKS = {"width": 4, "blocks": 2, "history": 3, "learning_rate": 2e-3}

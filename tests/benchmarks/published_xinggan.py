@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair
-from xinggan.model.adversarial import XingGAN
 from xinggan.model.attention import CrossAttention
 from xinggan.model.blocks import CrossingBlock, InstanceNorm
+from xinggan.model.generator import XingGAN
 from xinggan.model.switches import LossWeights, Norm, Scale, XingGANSettings, xinggan
 from xinggan.timing.device import peak_memory_mb, process_peak_memory_mb, timed
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from xinggan.data.batch import images_to_float
-from xinggan.model.adversarial import XingGAN
+from xinggan.model.generator import XingGAN
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method
 from xinggan.model.switches import Norm, XingGANSettings, xinggan

@@ -9,9 +9,9 @@ import torch
 from baselines.gan.patn import PATN
 from baselines.gan.settings import PATNSettings
 from xinggan.data.poses import JOINTS
-from xinggan.model.adversarial import XingGAN
 from xinggan.model.attention import CrossAttention
 from xinggan.model.attention_maps import attention_maps, looked_from, positions
+from xinggan.model.generator import XingGAN
 from xinggan.model.switches import Attention, Branches, LossWeights, Norm, Scale, XingGANSettings
 
 

@@ -8,9 +8,9 @@ import torch
 from golden import SALT, golden_weights, state_shapes
 
 from xinggan.distributed import Processes
-from xinggan.model.blocks import Dropout
+from xinggan.model.blocks import Dropout, initialise_generator
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
-from xinggan.model.generator import XingGenerator, initialise_generator
+from xinggan.model.generator import XingGenerator
 from xinggan.model.switches import Attention, Branches, Fusion, Norm, Scale, XingGANSettings, xinggan
 
 

@@ -10,7 +10,8 @@ from golden import complete_state, golden_inputs
 from xinggan.data.batch import images_to_float
 from xinggan.data.poses import heatmaps
 from xinggan.data.settings import PoseMap
-from xinggan.model.generator import XingGenerator, initialise_generator
+from xinggan.model.blocks import initialise_generator
+from xinggan.model.generator import XingGenerator
 from xinggan.model.published import PublishedGenerator, PublishedMismatch, from_published, load_published
 from xinggan.model.switches import Norm, xinggan
 

@@ -16,7 +16,7 @@ FULL = {"scale": "multi", "attention": "enhanced", "fusion": "dense"}
 def configuration(seed: int = 0, **switches: Any) -> dict[str, Any]:
     """As `ablations.run` writes it: each switch for the method, and once more at the top."""
     chosen = FULL | switches
-    method = {"_target_": "xinggan.model.adversarial.XingGAN", "architecture": chosen, "seed": seed}
+    method = {"_target_": "xinggan.model.generator.XingGAN", "architecture": chosen, "seed": seed}
     return {"method": method, "precision": "fp32", "budget": "images", **chosen}
 
 

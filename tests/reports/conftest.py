@@ -127,7 +127,7 @@ class Fabricator:
         directory = self.folder / f"{label}-{run_id}"
         directory.mkdir(parents=True)
         configuration = {
-            "method": {"_target_": "xinggan.model.adversarial.XingGAN", "blocks": 3},
+            "method": {"_target_": "xinggan.model.generator.XingGAN", "blocks": 3},
             "name": name,
             "scale": "single",
             "attention": "enhanced",

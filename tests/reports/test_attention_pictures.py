@@ -13,7 +13,7 @@ from reports.records import load_records
 from xinggan.model.attention_maps import FILE_NAME, AttentionMaps, write_attention
 
 PLAIN = GridLook(page_width=1000, cell_width=32, font_size=8, density=1)
-ARCHITECTURE = {"_target_": "xinggan.model.adversarial.XingGAN", "architecture": {"attention": "enhanced"}}
+ARCHITECTURE = {"_target_": "xinggan.model.generator.XingGAN", "architecture": {"attention": "enhanced"}}
 
 
 def some_maps(weights=None, pairs=(0, 0, 1)):

@@ -11,7 +11,7 @@ from baselines.diffusion.pocold import PoCoLD
 from baselines.diffusion.settings import PIDMSettings, PoCoLDSettings, VaeRoundtripSettings
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
 from baselines.trivial import CopySource
-from xinggan.model.adversarial import XingGAN
+from xinggan.model.generator import XingGAN
 from xinggan.model.method import Method
 from xinggan.model.switches import Attention, Fusion, XingGANSettings
 from xinggan.timing.counts import (

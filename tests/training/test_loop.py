@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xinggan.model.adversarial import XingGAN
+from xinggan.model.generator import XingGAN
 from xinggan.model.switches import Norm, XingGANSettings
 from xinggan.training.loop import Divergence, train
 from xinggan.training.settings import TrainingSettings

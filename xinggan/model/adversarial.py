@@ -1,4 +1,4 @@
-"""XingGAN as a method, and the adversarial training that it took over from PATN: one procedure for several generators.
+"""Adversarial training as PATN published it and XingGAN took it over: one procedure for several generators.
 
 Generator, appearance and shape discriminator are updated in this order, on the losses of XingGAN's section 3.5 (ECCV
 2020) and PATN's section 3.3 (CVPR 2019). XingGAN, PATN and BiGraphGAN differ in their generator and loss weights.
@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import pose_maps
-from xinggan.model.blocks import ConvBlock, CrossingBlock, Encoder
+from xinggan.model.blocks import ConvBlock, Encoder, initialise_generator
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
 from xinggan.model.fusion import AttentionHead, ImageDecoder
-from xinggan.model.generator import XingGenerator, initialise_generator
 from xinggan.model.losses import HistoryPool, PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
-from xinggan.model.switches import Discriminators, TransferSettings, XingGANSettings
+from xinggan.model.switches import Discriminators, TransferSettings
 
 
 class PoseTransferGAN(Method):
@@ -106,13 +105,3 @@ class PoseTransferGAN(Method):
         for loss in self._perceptual:
             loss._apply(change)  # moves to a device with the rest
         return super()._apply(change, recurse)
-
-
-class XingGAN(PoseTransferGAN):
-    """XingGAN++ as the defaults stand; the settings switch its components (see `xinggan.model.switches`)."""
-
-    checkpointed = (*PoseTransferGAN.checkpointed, CrossingBlock)
-
-    def __init__(self, settings: XingGANSettings | None = None):
-        settings = settings or XingGANSettings()
-        super().__init__(XingGenerator(settings), settings)

@@ -1,7 +1,7 @@
-"""What the generators are built of: padding, normalisation, dropout, encoders, convolution blocks, the crossing block.
+"""What generators and discriminators are built of: padding, normalisation, dropout, encoders, convolution blocks.
 
-XingGAN (ECCV 2020, sections 3.1 and 3.2) with the layers of its published code, in the published order; PATN shares
-encoders and convolution blocks. Convolutions that a norm follows have a bias only with InstanceNorm.
+The layers of XingGAN's published code (ECCV 2020, sections 3.1 and 3.2) in the published order, which PATN shares.
+Convolutions that a norm follows have a bias only with InstanceNorm.
 """
 
 import torch
@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xinggan.distributed import Processes
-from xinggan.model.attention import CrossAttention, regions
-from xinggan.model.switches import Attention, Branches, Norm, XingGANSettings
+from xinggan.model.switches import Norm
 
 
 class ReflectionPad(nn.ReflectionPad2d):
@@ -93,44 +92,24 @@ class ConvBlock(nn.Sequential):
         super().__init__(*layers)
 
 
-class CrossingBlock(nn.Module):
-    """One stage: both codes are convolved, then each attends to the other (SA and AS; XingGAN, eq. 1 to 6).
+def check_resolution(images: Tensor) -> None:
+    """Raise ValueError unless the images [B, C, H, W] can be encoded at a quarter of H and W, both at least 16."""
+    height, width = images.shape[-2:]
+    if height % 4 or width % 4 or min(height, width) < 16:
+        raise ValueError(f"images of {height}x{width}: accepted are heights and widths divisible by 4, from 16")
 
-    `branches=appearance` has SA alone and `branches=shape` AS alone; the code without attention is passed on as
-    convolved, so either branch still sees both inputs (chosen here: the paper's figure leaves it open).
+
+def initialise_generator(generator: nn.Module, seed: int) -> None:
+    """Draw weights from N(0, 0.02) and BatchNorm weights from N(1, 0.02), as published; biases are 0.
+
+    Drawn in the order of the modules from a generator of their own, so they depend on nothing but the seed.
     """
-
-    def __init__(self, settings: XingGANSettings, first: bool):
-        super().__init__()
-        s, channels = settings, 4 * settings.width
-        self.appearance = ConvBlock(channels, channels, s.norm, s.dropout, last_norm=True)
-        self.shape = ConvBlock(channels if first else 2 * channels, channels, s.norm, s.dropout, last_norm=False)
-        self.scale, self.pyramid = s.scale, tuple(s.pyramid)
-        self.attends = s.attention != Attention.none
-        self.tied = self.attends and s.branches == Branches.both and s.tie_projections  # SA's projections serve AS too
-        self.shape_guided = self.appearance_guided = None
-        if self.attends and s.branches != Branches.shape:
-            self.shape_guided = CrossAttention(channels, s)
-        if self.attends and s.branches != Branches.appearance and not self.tied:
-            self.appearance_guided = CrossAttention(channels, s)
-
-    def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
-        """appearance: F_I [B, C, h, w]; shape: F_P [B, 2C, h, w], in the first block [B, C, h, w].
-
-        Returns the next F_I [B, C, h, w] and F_P [B, 2C, h, w].
-        """
-        x, y = self.appearance(appearance), self.shape(shape)  # [B, C, h, w] each
-        x_new, y_new = x, y
-        if self.attends:
-            x_regions, y_regions = (regions(code, self.scale, self.pyramid) for code in (x, y))  # [B, S, C] each
-            sa, as_ = self.attentions
-            if sa is not None:
-                x_new = sa(x, x_regions, y_regions)
-            if as_ is not None:  # it is guided by the x from before SA
-                y_new = as_(y, y_regions, x_regions)
-        return x_new, torch.cat([x_new, y_new], dim=1)
-
-    @property
-    def attentions(self) -> tuple[CrossAttention | None, CrossAttention | None]:
-        """SA and AS, the same module where their projections are tied; None where the block has no such branch."""
-        return self.shape_guided, self.shape_guided if self.tied else self.appearance_guided
+    random = torch.Generator().manual_seed(seed)
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.weight.data.normal_(0, 0.02, generator=random)
+            if module.bias is not None:
+                module.bias.data.zero_()
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.data.normal_(1, 0.02, generator=random)
+            module.bias.data.zero_()

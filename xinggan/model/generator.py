@@ -1,12 +1,57 @@
-"""The generator of XingGAN and XingGAN++: two encoders, T crossing blocks, fusion (ECCV 2020, figure 1)."""
+"""XingGAN and XingGAN++: two encoders, T crossing blocks, fusion (ECCV 2020, figure 1), and the method around them."""
 
 import torch
 from torch import Tensor, nn
 
 from xinggan.data.poses import JOINTS
-from xinggan.model.blocks import CrossingBlock, Encoder
+from xinggan.model.adversarial import PoseTransferGAN
+from xinggan.model.attention import CrossAttention, regions
+from xinggan.model.blocks import ConvBlock, Encoder, check_resolution
 from xinggan.model.fusion import FUSIONS
-from xinggan.model.switches import XingGANSettings
+from xinggan.model.switches import Attention, Branches, XingGANSettings
+
+
+class CrossingBlock(nn.Module):
+    """One stage: both codes are convolved, then each attends to the other (SA and AS; XingGAN, eq. 1 to 6).
+
+    `branches=appearance` has SA alone and `branches=shape` AS alone; the code without attention is passed on as
+    convolved, so either branch still sees both inputs (chosen here: the paper's figure leaves it open).
+    """
+
+    def __init__(self, settings: XingGANSettings, first: bool):
+        super().__init__()
+        s, channels = settings, 4 * settings.width
+        self.appearance = ConvBlock(channels, channels, s.norm, s.dropout, last_norm=True)
+        self.shape = ConvBlock(channels if first else 2 * channels, channels, s.norm, s.dropout, last_norm=False)
+        self.scale, self.pyramid = s.scale, tuple(s.pyramid)
+        self.attends = s.attention != Attention.none
+        self.tied = self.attends and s.branches == Branches.both and s.tie_projections  # SA's projections serve AS too
+        self.shape_guided = self.appearance_guided = None
+        if self.attends and s.branches != Branches.shape:
+            self.shape_guided = CrossAttention(channels, s)
+        if self.attends and s.branches != Branches.appearance and not self.tied:
+            self.appearance_guided = CrossAttention(channels, s)
+
+    def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
+        """appearance: F_I [B, C, h, w]; shape: F_P [B, 2C, h, w], in the first block [B, C, h, w].
+
+        Returns the next F_I [B, C, h, w] and F_P [B, 2C, h, w].
+        """
+        x, y = self.appearance(appearance), self.shape(shape)  # [B, C, h, w] each
+        x_new, y_new = x, y
+        if self.attends:
+            x_regions, y_regions = (regions(code, self.scale, self.pyramid) for code in (x, y))  # [B, S, C] each
+            sa, as_ = self.attentions
+            if sa is not None:
+                x_new = sa(x, x_regions, y_regions)
+            if as_ is not None:  # it is guided by the x from before SA
+                y_new = as_(y, y_regions, x_regions)
+        return x_new, torch.cat([x_new, y_new], dim=1)
+
+    @property
+    def attentions(self) -> tuple[CrossAttention | None, CrossAttention | None]:
+        """SA and AS, the same module where their projections are tied; None where the block has no such branch."""
+        return self.shape_guided, self.shape_guided if self.tied else self.appearance_guided
 
 
 class XingGenerator(nn.Module):
@@ -39,24 +84,11 @@ class XingGenerator(nn.Module):
         return self.appearance_encoder(source), self.shape_encoder(poses)
 
 
-def check_resolution(images: Tensor) -> None:
-    """Raise ValueError unless the images [B, C, H, W] can be encoded at a quarter of H and W, both at least 16."""
-    height, width = images.shape[-2:]
-    if height % 4 or width % 4 or min(height, width) < 16:
-        raise ValueError(f"images of {height}x{width}: accepted are heights and widths divisible by 4, from 16")
+class XingGAN(PoseTransferGAN):
+    """XingGAN++ as the defaults stand; the settings switch its components (see `xinggan.model.switches`)."""
 
+    checkpointed = (*PoseTransferGAN.checkpointed, CrossingBlock)
 
-def initialise_generator(generator: nn.Module, seed: int) -> None:
-    """Draw weights from N(0, 0.02) and BatchNorm weights from N(1, 0.02), as published; biases are 0.
-
-    Drawn in the order of the modules from a generator of their own, so they depend on nothing but the seed.
-    """
-    random = torch.Generator().manual_seed(seed)
-    for module in generator.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            module.weight.data.normal_(0, 0.02, generator=random)
-            if module.bias is not None:
-                module.bias.data.zero_()
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data.normal_(1, 0.02, generator=random)
-            module.bias.data.zero_()
+    def __init__(self, settings: XingGANSettings | None = None):
+        settings = settings or XingGANSettings()
+        super().__init__(XingGenerator(settings), settings)
