@@ -13,7 +13,7 @@ from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import initialise_generator
 from xinggan.model.generator import XingGenerator
 from xinggan.model.published import PublishedGenerator, PublishedMismatch, from_published, load_published
-from xinggan.model.switches import Norm, xinggan
+from xinggan.model.switches import Norm, PublishedSettings, xinggan
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ class SmallInstanceNorm(PublishedGenerator):
     ],
 )
 def test_the_method_is_the_files_generator_on_the_pose_maps_it_was_trained_with(kind, norm, maps, size, people):
-    method = kind("file", pose_sigma=3.0)
+    method = kind(PublishedSettings(path="file", pose_sigma=3.0))
     assert (method.size, method.pose_map) == (size, maps)
     batch = people.test.batch([0, 1, 2])
     seeds = torch.zeros(3, dtype=torch.int64)
@@ -116,7 +116,7 @@ def test_another_file_than_the_recorded_one_is_refused(tmp_path):
     file = tmp_path / "generator.pth"
     file.write_bytes(b"what it was")
     recorded = hashlib.sha256(b"what it was").hexdigest()
-    SmallBatchNorm(str(file), recorded)
+    SmallBatchNorm(PublishedSettings(path=str(file), sha256=recorded))
     file.write_bytes(b"what it has become")
     with pytest.raises(ValueError, match=rf"the file has changed.*{recorded}"):
-        SmallBatchNorm(str(file), recorded)
+        SmallBatchNorm(PublishedSettings(path=str(file), sha256=recorded))

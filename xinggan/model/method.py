@@ -1,7 +1,7 @@
 """`Method`, what the trainer, the metrics and the timing know of any way to generate a person in a pose.
 
-A new method is a subclass in one Python file and one yaml file that names it; `xinggan.model.adversarial` is the fullest
-example, `baselines.trivial` the shortest.
+A new method is a subclass in one Python file and one yaml file that names it; `xinggan.model.adversarial` is the
+fullest example, `baselines.trivial` the shortest.
 """
 
 from collections.abc import Iterable, Iterator
