@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair
 from xinggan.model.attention import CrossAttention
-from xinggan.model.blocks import CrossingBlock, InstanceNorm
-from xinggan.model.generator import XingGAN
+from xinggan.model.generator import CrossingBlock, InstanceNorm, XingGAN
 from xinggan.model.switches import LossWeights, Norm, Scale, XingGANSettings, xinggan
 from xinggan.timing.device import peak_memory_mb, process_peak_memory_mb, timed
 
