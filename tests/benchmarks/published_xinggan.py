@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair
 from xinggan.model.attention import CrossAttention
-from xinggan.model.generator import CrossingBlock, InstanceNorm, XingGAN
+from xinggan.model.blocks import InstanceNorm
+from xinggan.model.generator import CrossingBlock, XingGAN
 from xinggan.model.switches import LossWeights, Norm, Scale, XingGANSettings, xinggan
 from xinggan.timing.device import peak_memory_mb, process_peak_memory_mb, timed
 
