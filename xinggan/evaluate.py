@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         dataset, results, scores = evaluate(options)
     except LayoutProblems as problems:
         listing = problems.table(len(problems.problems))
-        heading = listing.splitlines()[0]
-        below = f"\n\n{heading}" if len(problems.problems) > ROWS_SHOWN else ""  # the first line has scrolled away
+        count = listing.splitlines()[0]
+        below = f"\n\n{count}" if len(problems.problems) > ROWS_SHOWN else ""  # the first line has scrolled away
         print(f"xinggan.evaluate: {listing}{below}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
