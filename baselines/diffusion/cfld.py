@@ -44,7 +44,7 @@ def attention(channels: int, context: int | None = None) -> nn.Module:
 
 
 class BiasedQueries:
-    """diffusers' protocol for how attention is computed: as usual, `query_bias` added to the projected queries."""
+    """An attention processor of diffusers: softmax attention, with `query_bias` added to the projected queries."""
 
     def __call__(
         self,
@@ -67,7 +67,7 @@ class BiasedQueries:
 
 @dataclass(frozen=True)
 class Guides:
-    """What the attentions of a level look at."""
+    """Inputs of a level's attentions."""
 
     prompt: Tensor  # [B, Q, D]
     pose: Tensor  # [B, N, C]: added at the level's end on the way down
@@ -102,7 +102,7 @@ class GuidedAttention(nn.Module):
 
 
 class PerceptionRefinedDecoder(nn.Module):
-    """Learnt queries that look at the source's coarsest features, block by block, until they are its prompt."""
+    """Learnt queries attend to the source's coarsest features, block by block; the result is the source's prompt."""
 
     def __init__(self, queries: int, channels: int, blocks: int, source_channels: int):
         super().__init__()
@@ -139,7 +139,7 @@ class RefiningBlock(nn.Module):
 
 
 class FineFeatures(nn.Module):
-    """A level of the source's features as a bias of the queries that stand on the same grid; 0 in the beginning."""
+    """A level of the source's features as a bias of the queries on the same grid; 0 before training."""
 
     def __init__(self, channels: int, blocks: int):
         super().__init__()

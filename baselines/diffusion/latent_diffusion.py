@@ -77,7 +77,7 @@ class Seen:
 
 
 class Denoiser(nn.Module):
-    """What a latent method is made of: conditions, encoded once a sample, and the prediction, made once a step."""
+    """The networks of a latent method: `conditions` run once a sample, the prediction (`forward`) once a step."""
 
     sees_latents = True  # whether the source is given as latents; else as an image
 
@@ -148,7 +148,7 @@ class LatentDiffusion(Method):
         return {name: term.detach() for name, term in terms.items()}
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """What the second stage minimises, the sum of [] each, for normalised latents [B, C, h, w] of a batch."""
+        """The terms of the second stage's loss, [] each, for normalised latents [B, C, h, w] of a batch."""
         raise NotImplementedError
 
     def conditions(self, batch: PosePair, source: Tensor) -> list[Tensor]:

@@ -1,18 +1,17 @@
-"""PIDM in one to four steps: the honest rival of a GAN that generates in one pass.
+"""PIDM in one to four steps, to be compared with GANs, which generate in one pass.
 
 Not a published method: PIDM (see `pidm`), distilled within one training. For a share of the steps a teacher is trained
-as PIDM is; then its moving average is frozen, and the student goes on from there with a fresh optimiser. All of it
+as PIDM is; then its moving average is frozen, and the student continues from there with a fresh optimiser. All of it
 counts as this method's training.
 
-The student learns to say at once where the teacher's many DDIM steps lead, as Luhman and Luhman (2021) distil from pure
-noise; here from each of the one to four timesteps that the student is sampled at, over a grid of timesteps that
-contains them. Sampling noises what the student said and asks it again, as consistency models do (Song et al., ICML
-2023, algorithm 1). Consistency distillation, whose student learns from itself a grid step nearer to the data, diverged
-in trainings of a few hundred steps.
+The student learns to predict in one step where the teacher's many DDIM steps lead, as in Luhman and Luhman (2021), who
+start from pure noise; here the student starts from each of the one to four timesteps that sampling uses, and the
+teacher steps over a grid that contains them. Sampling adds noise to the student's prediction and evaluates the student
+again, as for consistency models (Song et al., ICML 2023, algorithm 1). Consistency distillation, whose student learns
+from itself a grid step nearer to the data, diverged in trainings of a few hundred steps.
 
-Chosen here: both predict v rather than the noise, since a noise prediction says next to nothing about the image at the
-noisiest timestep, where the student has to say all; the teacher's guidance is distilled into the student, which then
-needs one branch.
+Chosen here: both predict v rather than the noise, since a noise prediction determines the image poorly at the noisiest
+timestep, where the student starts; the teacher's guidance is distilled into the student, which then needs one branch.
 """
 
 from dataclasses import fields
@@ -34,7 +33,7 @@ HUBER = 0.001  # below this difference the loss is quadratic, above it linear
 def ddim_steps(
     process: NoiseProcess, network: Network, noised: Tensor, timesteps: list[int], limit: float | None = None
 ) -> Tensor:
-    """Where DDIM leads from x at the first of `timesteps` over the others to the data: [B, ...]."""
+    """The data [B, ...] that DDIM reaches from `noised` at the first of `timesteps` over the others."""
     clean = noised
     for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         t = torch.full((len(noised),), now, device=noised.device)  # [B]
@@ -59,8 +58,8 @@ def distillation_loss(
 ) -> Tensor:
     """Pseudo-Huber distance of the student's one step from the teacher's many, for data [B, ...]. Returns [].
 
-    The batch starts at one of the student's `steps` timesteps, the same in all processes, which seed alike. limit: as
-    in `samplers.sample`.
+    The batch starts at one of the student's `steps` timesteps, the same in all processes, which have the same
+    seed. limit: as in `samplers.sample`.
     """
     points = sampling_timesteps(grid)
     start = sampling_timesteps(steps)[int(torch.randint(steps, ()))]
@@ -85,7 +84,7 @@ def few_step_sample(
 ) -> Tensor:
     """One item of `shape` for each of seeds, int64 [B]: float32 [B, *shape] (algorithm 1, multistep sampling).
 
-    After the first step, what the student said is noised again and said anew. limit: as in `samplers.sample`.
+    Every step after the first adds noise to the last prediction. limit: as in `samplers.sample`.
     """
     noise = ImageNoise(seeds, shape, device)
     clean = torch.zeros(len(seeds), *shape, device=device)
@@ -100,7 +99,7 @@ def few_step_sample(
 
 
 class PIDMFewStep(Method):
-    """Teacher and student in one."""
+    """Teacher and student in one method."""
 
     averaged = ("source_encoder", "denoiser")  # the student's
     checkpointed = PIDM.checkpointed
@@ -135,7 +134,7 @@ class PIDMFewStep(Method):
             self._move_teacher(1 - min(self.settings.teacher_ema, (1 + step) / (10 + step)))
             return {"denoising": loss.detach(), "gradient_denoiser": gradient}
         if not self.distilling:
-            with torch.no_grad():  # the student goes on from the teacher's average
+            with torch.no_grad():  # the student continues from the teacher's average
                 torch._foreach_copy_(list(self.student.parameters()), list(self.teacher.parameters()))
             self.optimisers["denoiser"].state.clear()  # moments of another loss would make its first steps far too long
             self.distilling.fill_(True)
@@ -146,7 +145,7 @@ class PIDMFewStep(Method):
 
     @torch.no_grad()
     def _move_teacher(self, part: float) -> None:
-        """Bring the teacher's weights this part of the way to the student's: a moving average over the steps."""
+        """Move the teacher's weights by `part` of the way to the student's: a moving average over the steps."""
         torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), part)
 
     def _distillation_loss(self, batch: PosePair) -> Tensor:

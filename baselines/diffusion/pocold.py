@@ -32,7 +32,7 @@ def latent_joint_maps(poses: Tensor, factor: int, grid: tuple[int, int], kind: P
 
 @dataclass(frozen=True)
 class Texture:
-    """What the attentions of a level look at."""
+    """Inputs of a level's attentions."""
 
     features: Tensor  # [B, S, C]: of the source
     seen: Tensor  # [B] bool: the rows that see them
@@ -59,7 +59,7 @@ class PoseConstrainedAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, texture: Texture) -> Tensor:
-        """x: [B, C, h, w], N = h w. Returns [B, C, h, w]: x plus what it takes from the source."""
+        """x: [B, C, h, w], N = h w. Returns [B, C, h, w]: x plus the attended source features."""
         source = self.norm(texture.features)
         query = self._heads(self.query(x.flatten(2).transpose(1, 2)))  # [B, heads, N, c]
         key, value = self._heads(self.key(source)), self._heads(self.value(source))  # [B, heads, S, c]

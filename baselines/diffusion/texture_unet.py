@@ -31,7 +31,7 @@ class Size:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of each level."""
+        """Channels of each level."""
         return tuple(self.width * multiplier for multiplier in self.multipliers)
 
     def attends(self, level: int) -> bool:
@@ -80,7 +80,7 @@ class SourceEncoder(nn.Module):
 
 
 class TextureBlock(nn.Module):
-    """A residual block that knows the timestep; where its level attends, every position then looks at the source."""
+    """A residual block with the timestep as input; where its level attends, attention to the source follows."""
 
     def __init__(self, size: Size, inputs: int, outputs: int, attention: nn.Module | None):
         super().__init__()
@@ -114,8 +114,7 @@ class TextureUNet(nn.Module):
         outputs: int = 3,
         attention: Callable[[int, Place], nn.Module] = source_attention,
     ):
-        """attention: from channels C and a place, a module that is called with features [B, C, h, w] and the level's
-        condition, and returns [B, C, h, w]."""
+        """attention: makes, for channels C and a place, a module of features [B, C, h, w] and the level's condition."""
         super().__init__()
         embeddings, resnet = import_diffusers("models.embeddings"), import_diffusers("models.resnet")
         self.size, channels, levels = size, size.channels, len(size.multipliers)
@@ -161,7 +160,7 @@ class TextureUNet(nn.Module):
         """noised: [B, 3, H, W]; timesteps: int64 [B]; beside: [B, ..., H, W], PIDM's pose maps; conditions: one for
         each level that attends, PIDM's of `SourceEncoder`.
 
-        Returns [B, outputs, H, W]. A condition that is missing is zero.
+        Returns [B, outputs, H, W]; a missing condition is zero.
         """
         time = self.time_embedding(self.time_features(timesteps).to(noised.dtype))  # [B, 4 * width]
         seen = [None] * (len(self.down_blocks) - len(conditions)) + conditions  # one a level
@@ -194,7 +193,7 @@ def _block(size: Size, inputs: int, outputs: int, time_channels: int) -> nn.Modu
         groups_out=_groups(outputs),
         time_embedding_norm="scale_shift" if time_channels else "default",
     )
-    block.dropout = Dropout(size.dropout)  # drops alike in one process and in several
+    block.dropout = Dropout(size.dropout)  # the same masks in one process and in several
     return block
 
 

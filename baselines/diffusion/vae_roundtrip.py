@@ -21,7 +21,7 @@ from xinggan.model.method import Method
 
 
 class VaeRoundtrip(Method):
-    """A reference, as it looks at the target image."""
+    """A reference: its input is the target image."""
 
     averaged = ("autoencoder",)
     autoencoder: AutoencoderKL
