@@ -134,9 +134,7 @@ def compose_all(grid: list[list[str]]) -> list[Experiment]:
 def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     """The experiment, and where each of its values (dotted key) comes from. Raises ConfigurationError."""
     given, reasons = _read(words)
-    sources = {
-        place: COMMAND_LINE for group, place in (("method", "method_name"), ("preset", "preset")) if group in given
-    }
+    sources = {place: COMMAND_LINE for place in ("method_name", "preset") if place.removesuffix("_name") in given}
     chosen = {group: given.pop(group, default) for group, default in GROUPS.items()}
     for group, name in chosen.items():
         if name not in (choices := choices_of(group)):
@@ -144,49 +142,40 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     if reasons:
         raise ConfigurationError("; ".join(reasons))
 
-    method, preset, dataset = chosen.values()
     values: dict[str, tuple[Any, str]] = {}  # dotted key -> value, where it comes from
-    for source, layer in [*_layers(method, preset, dataset), (COMMAND_LINE, given)]:
+    for source, layer in [*_layers(**chosen), (COMMAND_LINE, given)]:
         for key, value in flat(layer):
             values[key if key.split(".")[0] in KEYS else f"method.{key}"] = value, source
-    published = values.get("published", (None, ""))[0]
-    trained = not published and values.pop("training", ("", ""))[0] is not None
-    experiment = OmegaConf.structured(Experiment)
-    experiment.method_name, experiment.preset, experiment.published = method, preset, published
-    classes, experiment.method = _published_method(method, published) if published else _method(method)
-    if not trained:
+    published, _ = values.get("published", (None, ""))
+    experiment = OmegaConf.structured(Experiment)  # the defaults, and what each value may be
+    experiment.method_name, experiment.preset, experiment.published = chosen["method"], chosen["preset"], published
+    classes, experiment.method = _published(experiment) if published else _method(experiment)
+    if published or values.pop("training", ("", ""))[0] is None:
         experiment.training = None
 
     for place, (value, source) in values.items():
         word = f"{place.removeprefix('method.')}={as_word(value)}"
         try:
-            if trained or not place.startswith("training."):
-                OmegaConf.update(experiment, place, value)
-                sources[place] = source
-            elif source == COMMAND_LINE:
-                reasons.append(
-                    f"{word}: {f'published={published}' if published else f'method={method}'} is not trained"
-                )
+            if place.startswith("training.") and experiment.training is None:
+                raise ConfigKeyError(place)
+            OmegaConf.update(experiment, place, value)
+            sources[place] = source
         except (ConfigAttributeError, ConfigKeyError):
-            # A preset speaks for every method, and a published checkpoint needs none of what the files say.
-            if source == COMMAND_LINE or not (published or source.startswith("preset/")):
+            # A preset speaks for every method, and a published checkpoint needs none of what the method's file says.
+            if source == COMMAND_LINE or (source.startswith("method/") and not published):
                 reasons.append(f"{word}: {_not_there(place, experiment)}")
         except OmegaConfBaseException as error:
             reasons.append(f"{word}: {str(error).splitlines()[0]}")
     if "seed" in experiment.method:
         experiment.method.seed, sources["method.seed"] = experiment.seed, "seed"
-    return _checked(experiment, classes, reasons), sources
 
-
-def _checked(experiment: DictConfig, classes: dict[str, str], reasons: list[str]) -> Experiment:
-    """The experiment, unless there are `reasons` against it or its dataclasses refuse it: ConfigurationError."""
     _object(experiment.method, reasons)
     settings: Any = OmegaConf.to_container(experiment.method)
     experiment.method = classes | settings
     found = _object(experiment, reasons)
     if reasons:
         raise ConfigurationError("; ".join(dict.fromkeys(reasons)))
-    return found
+    return found, sources
 
 
 def _read(words: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -240,7 +229,7 @@ def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str,
     """What the files say, where it stands in them, the strongest last."""
     of_all, own = _yaml(CONF / "preset" / f"{preset}.yaml"), _yaml(method_files()[method])
     height, width = PUBLISHED_SIZES.get(dataset, (None, None))
-    layers = [
+    layers: list[tuple[str, dict[str, Any]]] = [
         (f"dataset={dataset}", {"dataset": {"name": dataset, "height": height, "width": width}}),
         (f"preset/{preset}.yaml", of_all),
         (f"preset/{preset}.yaml, datasets: {dataset}", of_all.get("datasets", {}).get(dataset, {})),
@@ -252,23 +241,21 @@ def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str,
     return [(where, {key: value for key, value in said.items() if key not in outside}) for where, said in layers]
 
 
-def _method(method: str) -> tuple[dict[str, str], DictConfig]:
-    """The classes that a method's file names, and its settings with their defaults."""
-    file = _yaml(method_files()[method])
+def _method(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
+    """The classes that the method's file names, and its settings with their defaults."""
+    file = _yaml(method_files()[experiment.method_name])
     classes = {key: file[key] for key in CLASSES if key in file}
     if "_settings_" in classes:
-        return classes, OmegaConf.structured(settings_class(classes["_settings_"], f"method={method}"))
+        kind = settings_class(classes["_settings_"], f"method={experiment.method_name}")
+        return classes, OmegaConf.structured(kind)
     taken = {key: value for key, value in file.items() if key == "seed" or key not in (*KEYS, *CLASSES, "presets")}
-    settings = OmegaConf.create(taken)
-    OmegaConf.set_struct(settings, True)
-    return classes, settings
+    return classes, OmegaConf.create(taken, flags={"struct": True})
 
 
-def _published_method(method: str, file: str) -> tuple[dict[str, str], DictConfig]:
+def _published(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
     """As `_method`, of what evaluates a published checkpoint of the method."""
-    path = Path(file).expanduser().absolute()
-    readers = published_methods()
-    if method not in readers:
+    path, method = Path(experiment.published).expanduser().absolute(), experiment.method_name
+    if method not in (readers := published_methods()):
         raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(sorted(readers))}")
     if not path.is_file():
         raise ConfigurationError(f"published={path}: no such file; expected the state dict of a published generator")
@@ -294,23 +281,24 @@ def _object(node: DictConfig, reasons: list[str]) -> Any:
 
 def _not_there(place: str, experiment: DictConfig) -> str:
     """What is said of a key that there is not: what there is, and what may have been meant."""
-    parent, _, key = place.rpartition(".")
-    node = OmegaConf.select(experiment, parent)
-    if parent.startswith("method.") and node is None:
-        parent, _, key = "method", "", place.split(".")[1]
-    elif parent != "method":
-        keys = [str(name) for name in node] if isinstance(node, DictConfig) else []
-        return f"{parent} has no {key}; accepted are {', '.join(keys)}{_near(key, keys)}"
+    group, _, key = place.rpartition(".")
+    node = OmegaConf.select(experiment, group)
+    if group == "training" and node is None:
+        return (
+            f"{'a published checkpoint' if experiment.published else f'method={experiment.method_name}'} is not trained"
+        )
+    if isinstance(node, DictConfig) and group != "method":
+        return f"{group.removeprefix('method.')} has no {key}; accepted are {', '.join(node)}{_near(key, node)}"
+    key = place.split(".")[1]
     taken = [str(name) for name in experiment.method if name not in ("seed", "path", "sha256")]
-    close = difflib.get_close_matches(key, taken, n=3)
-    listed = ", ".join(dict.fromkeys([*close, *taken])) or "no settings"
+    listed = ", ".join(dict.fromkeys([*difflib.get_close_matches(key, taken), *taken])) or "no settings"
     if experiment.published:
         return f"fixed by the published checkpoint, which takes {listed}"
     return f"not a setting of method={experiment.method_name}, which takes {listed}{_near(key, [*taken, *KEYS])}"
 
 
-def _near(word: Any, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(names), n=3, cutoff=0.7)
+def _near(word: Any, names: Iterable[Any]) -> str:
+    close = difflib.get_close_matches(str(word), [str(name) for name in names], cutoff=0.7)
     return f". Did you mean {' or '.join(close)}?" if close else ""
 
 
