@@ -1,119 +1,317 @@
-"""One thing compared with all others: how far each is from a baseline, how sure that is, and whether it passed a test.
+"""Values of one metric by what tells the runs apart, with intervals; differences between groups of runs, tested.
 
-Values of every test pair are compared pair by pair and resampled by identity; metrics that only a whole set has, by
-seed. All comparisons of one call are one study, so their p-values are corrected together.
+Runs of a group that differ in nothing but their seed have an interval over seeds; where every group is a single run,
+its interval is over the people of the test set, from per_image.parquet. Differences are paired by test pair and
+resampled by identity, or, for metrics that only a whole set has, taken over seeds. All tests of one call are corrected
+together (Holm).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
 
-from reports.measures import higher_is_better
-from reports.query import Group, MetricValues, by_pair
+import numpy as np
+import pandas
 
-if TYPE_CHECKING:
-    import pandas
+from reports import statistics
+from reports.run_directory import DERIVED, Record, protocol_key
+from xinggan.metrics.catalogue import higher_is_better
+from xinggan.metrics.values import MetricValue
 
-    from reports.statistics import Estimate
-
-COLUMNS = (
+COLUMNS = ["value", "low", "high", "n", "sd", "iqm", "iqm_low", "iqm_high", "missing", "over"]
+DIFFERENCE_COLUMNS = [
     *("difference", "low", "high", "n", "over", "seeds", "p_value", "p_holm", "verdict"),
     *("better_runs", "better_runs_low", "better_runs_high", "better_pairs", "better_pairs_low", "better_pairs_high"),
-)
-LEVEL = 0.05
+]
+OF_THE_SEED = ("seed", "method.seed")  # a method's own seed is the run's
+FOLDERS = ("runs", "cache")  # where files lie is no difference between runs
 
 
-def differences(values: MetricValues, baseline: Mapping[str, Any]) -> "pandas.DataFrame":
-    """A row for each combination of the baseline's keys but its own, with COLUMNS.
+@dataclass(frozen=True)
+class Group:
+    """Runs of one combination: those with a value, those without, and the keys beside the seed in which they differ."""
 
-    difference: value minus the baseline's, in the metric's unit, with its 95 % interval; n people or runs that `over`
-    names; seeds: runs on this side and of the baseline; p_holm: corrected for all rows. verdict: better or worse where
-    p_holm < 0.05 and the metric has a direction, else "not shown". better_runs: the probability that a run of this is
-    better than one of the baseline; better_pairs: on which share of test pairs it is. NaN where there is too little.
-    Raises ValueError where there is no such baseline, or runs of a group differ in more than their seed.
+    values: list[tuple[Record, MetricValue]] = field(default_factory=list)
+    without: list[Record] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for record, _ in self.values]
+
+    @property
+    def numbers(self) -> list[float]:
+        return [measurement.value for _, measurement in self.values if measurement.value is not None]
+
+    @property
+    def differing(self) -> list[str]:
+        return [key for key in differing(self.records) if key not in (*OF_THE_SEED, "device")]
+
+
+@dataclass(frozen=True)
+class MetricValues:
+    """One metric of some records. `found` holds what they recorded of it, the reasons why it has no value included.
+
+    The metric has one entry a run and protocol; `Records.metric` says how a protocol is chosen.
     """
-    import pandas
 
-    groups = values.groups(*baseline)
-    own = next((key for key in groups if [str(part) for part in key] == [str(v) for v in baseline.values()]), None)
-    if own is None or not groups[own].values:
-        asked = ", ".join(f"{key}={value}" for key, value in baseline.items())
-        there = "; ".join(", ".join(map(str, key)) for key, group in groups.items() if group.values)
-        raise ValueError(f"no run of {asked} has a value of {values.name}; there are: {there or 'none'}")
-    for key, group in groups.items():
-        if group.differing:
-            raise ValueError(
-                f"runs of {', '.join(map(str, key))} differ in more than their seed "
-                f"({', '.join(group.differing[:6])}); add such a key to against(...), or choose by where(...)"
+    records: Sequence[Record]
+    name: str
+    found: list[tuple[Record, MetricValue]]
+
+    def by(self, *keys: str, over: str | None = None) -> pandas.DataFrame:
+        """A row for each combination of the keys: COLUMNS. Without keys, one row.
+
+        value: mean over the group's runs, [low, high] its 95 % interval (NaN where there is too little for one), n the
+        runs with a value and `missing` those without (unfinished, or unavailable), sd their sample deviation, iqm their
+        interquartile mean with its interval over seeds, `over` what [low, high] is over: seeds or identities. It may be
+        asked for; otherwise it is identities where no group has more than one value. Raises ValueError for an unknown
+        key, and where the values of a group have no common mean, being of different protocols or test sets.
+        """
+        if over not in (None, "seeds", "identities"):
+            raise ValueError(f"an interval is over seeds or identities, not {over!r}")
+        groups = self.groups(*keys)
+        if over is None:
+            over = "seeds" if any(len(group.values) > 1 for group in groups.values()) else "identities"
+        rows = [
+            dict(zip(keys, combination, strict=True)) | self._row(group, over) for combination, group in groups.items()
+        ]
+        if mixed := list(dict.fromkeys(key for group in groups.values() for key in group.differing)):
+            warnings.warn(
+                f"runs of a group differ in more than their seed ({', '.join(mixed[:6])}): their mean of "
+                f"{self.name} has no interval over seeds. Add such a key to by(...), or choose by where(...)",
+                stacklevel=2,
             )
-    others = {key: group for key, group in groups.items() if key != own and group.values}
-    rows = tested(values.name, [(group, groups[own]) for group in others.values()])
-    named = [dict(zip(baseline, key, strict=True)) for key in others]
-    frame = pandas.DataFrame([{**name, **row} for name, row in zip(named, rows, strict=True)])
-    frame = frame.reindex(columns=[*baseline, *COLUMNS]).set_index(list(baseline))
-    return frame.astype({"p_value": float, "p_holm": float})
+        frame = pandas.DataFrame(rows, columns=[*keys, *COLUMNS])
+        return frame.set_index(list(keys)) if keys else frame.set_index(pandas.Index([self.name], name="metric"))
+
+    def against(self, **baseline: Any) -> pandas.DataFrame:
+        """A row for each combination of the baseline's keys but its own (`against(scale="multi")`), tested.
+
+        difference: value minus the baseline's, in the metric's unit, with its 95 % interval; n people or runs that
+        `over` names; seeds: runs on this side and of the baseline; p_holm: corrected for all rows. verdict: better or
+        worse where p_holm < 0.05 and the metric has a direction, else "not shown". better_runs: the probability that a
+        run of this is better than one of the baseline; better_pairs: on which share of test pairs it is. NaN where
+        there is too little. Raises ValueError where there is no such baseline, runs of a group differ in more than
+        their seed, or values are of different protocols or test sets.
+        """
+        groups = self.groups(*baseline)
+        own = next((key for key in groups if [*map(str, key)] == [*map(str, baseline.values())]), None)
+        if own is None or not groups[own].values:
+            asked = ", ".join(f"{key}={value}" for key, value in baseline.items())
+            there = "; ".join(", ".join(map(str, key)) for key, group in groups.items() if group.values)
+            raise ValueError(f"no run of {asked} has a value of {self.name}; there are: {there or 'none'}")
+        for key, group in groups.items():
+            if group.differing:
+                raise ValueError(
+                    f"runs of {', '.join(map(str, key))} differ in more than their seed "
+                    f"({', '.join(group.differing[:6])}); add such a key to against(...), or choose by where(...)"
+                )
+        others = {key: group for key, group in groups.items() if key != own and group.values}
+        rows = tested_differences(self.name, [(group, groups[own]) for group in others.values()])
+        named = [dict(zip(baseline, key, strict=True)) for key in others]
+        frame = pandas.DataFrame([name | row for name, row in zip(named, rows, strict=True)])
+        return frame.reindex(columns=[*baseline, *DIFFERENCE_COLUMNS]).set_index(list(baseline))
+
+    def per_image(self) -> pandas.DataFrame:
+        """A row for each run and test pair: run, title, pair, pair_id, identity, value."""
+        runs = dict.fromkeys(record.run for record, measurement in self.found if measurement.value is not None)
+        frames = [
+            record.per_image(self.name).assign(run=record.run, title=record.title)
+            for record in self.records
+            if record.run in runs
+        ]
+        columns = ["run", "title", "pair", "pair_id", "identity", "value"]
+        return pandas.concat(frames, ignore_index=True)[columns] if frames else pandas.DataFrame(columns=columns)
+
+    def groups(self, *keys: str) -> dict[tuple, Group]:
+        """Combination of the keys' values -> the runs that have it, sorted. Refuses as `by` does."""
+        facts = [resolve_key(self.records, key) for key in keys]
+        groups: dict[tuple, Group] = {} if keys else {(): Group()}
+        for record in self.records:
+            group = groups.setdefault(tuple(record.facts.get(fact) for fact in facts), Group())
+            own = [(one, row) for one, row in self.found if one.run == record.run and row.value is not None]
+            group.values.extend(own)
+            group.without.extend([] if own else [record])
+        for combination, group in groups.items():
+            where = f" of {', '.join(map(str, combination))}" if combination else ""
+            if problem := _no_common_mean(group.values):
+                raise ValueError(f"{self.name}{where} {problem}")
+        return dict(sorted(groups.items(), key=lambda item: [_sort_key(value) for value in item[0]]))
+
+    def _row(self, group: Group, over: str) -> dict[str, Any]:
+        found = statistics.mean_over_seeds(group.numbers)
+        low, high = (found.low, found.high) if not group.differing else (math.nan, math.nan)
+        if over == "identities" and group.values:
+            values, identities = by_pair(group.records, self.name)
+            people = statistics.mean_by_identity(values.mean(axis=0), identities)
+            # A metric pooled over joints (PCKh) is not exactly the mean over pairs: the interval moves to its value.
+            low, high = (end - people.estimate + found.estimate for end in (people.low, people.high))
+        middle = statistics.interquartile_mean(group.numbers)
+        return {
+            **{"value": found.estimate, "low": low, "high": high, "n": found.n},
+            **{"sd": statistics.sample_deviation(group.numbers)},
+            **{"iqm": middle.estimate, "iqm_low": middle.low, "iqm_high": middle.high},
+            **{"missing": len(group.without), "over": over},
+        }
 
 
-def tested(metric: str, pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, Any]]:
-    """COLUMNS of each pair of groups, the first against the second; the tests of all are corrected together."""
-    from reports.statistics import holm
-
-    rows = [_row(metric, group, baseline) for group, baseline in pairs]
-    for row, corrected in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row["p_holm"] = corrected
-        row["verdict"] = _verdict(metric, row["difference"], corrected)
+def tested_differences(metric: str, pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, Any]]:
+    """DIFFERENCE_COLUMNS of each pair of groups, the first against the second; all tests are corrected together."""
+    rows = [_difference(metric, group, baseline) for group, baseline in pairs]
+    higher = higher_is_better(metric)
+    for row, corrected in zip(rows, statistics.holm([row["p_value"] for row in rows]), strict=True):
+        shown = corrected is not None and corrected < statistics.LEVEL and higher is not None
+        row["verdict"] = ("better" if (row["difference"] > 0) == higher else "worse") if shown else "not shown"
+        row["p_holm"] = math.nan if corrected is None else corrected
+        row["p_value"] = math.nan if row["p_value"] is None else row["p_value"]
     return rows
 
 
-def _row(metric: str, group: Group, baseline: Group) -> dict[str, Any]:
-    from reports import statistics
-
-    _refuse_other_circumstances(metric, group, baseline)
-    runs, of_baseline = len(group.values), len(baseline.values)
-    seedless = all(record.is_reference for record, _ in baseline.values)
-    first, second, identities = paired(metric, group, baseline)
+def _difference(metric: str, group: Group, baseline: Group) -> dict[str, Any]:
+    if problem := _no_common_mean([*group.values, *baseline.values]):
+        raise ValueError(f"{metric} {problem}")
+    runs, others = len(group.values), len(baseline.values)
+    seedless = all(record.is_reference for record in baseline.records)
+    values, identities = by_pair([*group.records, *baseline.records], metric)
+    first, second = values[:runs], values[runs:]
     if identities.size:
         found = statistics.difference(first, second, identities, seedless)
     else:
         found = statistics.difference_over_seeds(group.numbers, baseline.numbers, seedless)
     sign = -1.0 if higher_is_better(metric) is False else 1.0
-    better_runs = statistics.probability_of_improvement(
-        [sign * value for value in group.numbers], [sign * value for value in baseline.numbers]
-    )
-    better_pairs = statistics.share_of_pairs_improved(sign * first.mean(0), sign * second.mean(0), identities)
-    return {
-        **{"difference": found.estimate, "low": found.low, "high": found.high, "n": found.n, "over": found.over},
-        **{"seeds": f"{runs}, {of_baseline}", "p_value": found.p_value},
-        **_as_columns("better_runs", better_runs if min(runs, of_baseline) > 1 else None),
-        **_as_columns("better_pairs", better_pairs if identities.size else None),
+    shares = {
+        "better_runs": statistics.probability_of_improvement(
+            sign * np.array(group.numbers), sign * np.array(baseline.numbers)
+        )
+        if min(runs, others) > 1
+        else None,
+        "better_pairs": statistics.share_of_pairs_improved(sign * first.mean(0), sign * second.mean(0), identities)
+        if identities.size
+        else None,
     }
+    row = {"difference": found.estimate, "low": found.low, "high": found.high, "n": found.n, "over": found.over}
+    row |= {"seeds": f"{runs}, {others}", "p_value": found.p_value}
+    for name, share in shares.items():
+        ends = (share.estimate, share.low, share.high) if share else (math.nan,) * 3
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    return row
 
 
-def paired(metric: str, group: Group, baseline: Group) -> tuple[Any, Any, Any]:
-    """Values [runs, pairs] of both and identities [pairs] of the test pairs that all runs have; maybe none."""
-    first = [record for record, _ in group.values]
-    values, identities = by_pair([*first, *(record for record, _ in baseline.values)], metric)
-    return values[: len(first)], values[len(first) :], identities
+def by_pair(records: Sequence[Record], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """A metric of runs on one test set: values [runs, pairs] and identities [pairs], of the pairs that all have.
+
+    Both are empty where a run keeps no values by pair.
+    """
+    frames = [record.per_image(metric) for record in records]
+    if not frames or any(frame.empty for frame in frames):
+        return np.zeros((len(records), 0)), np.zeros(0)
+    pairs = [frame["pair"].to_numpy() for frame in frames]  # of each run, sorted
+    shared = reduce(np.intersect1d, pairs)
+    places = [np.searchsorted(own, shared) for own in pairs]
+    values = [frame["value"].to_numpy(float)[at] for frame, at in zip(frames, places, strict=True)]
+    return np.stack(values), frames[0]["identity"].to_numpy()[places[0]]
 
 
-def _refuse_other_circumstances(metric: str, group: Group, baseline: Group) -> None:
-    """Values of another protocol or test set are not compared."""
-    both = [*group.values, *baseline.values]
-    if len({measurement.protocol_key for _, measurement in both}) > 1:
-        names = sorted({str(measurement.protocol.get("name")) for _, measurement in both})
-        raise ValueError(f"{metric} was computed under different protocols ({', '.join(names)}): not compared")
-    if len({record.dataset_digest for record, _ in both}) > 1:
-        names = sorted({f"{record.dataset} ({str(record.dataset_digest)[:8]})" for record, _ in both})
-        raise ValueError(f"{metric} was computed on different data sets ({', '.join(names)}): not compared")
+def _no_common_mean(values: list[tuple[Record, MetricValue]]) -> str | None:
+    """Why values of these runs are not averaged or compared: they are of different protocols or test sets."""
+    protocols = {protocol_key(measurement): measurement.protocol for _, measurement in values}
+    if len(protocols) > 1:
+        names = sorted({str(protocol.get("name")) for protocol in protocols.values()})
+        return (
+            f"was computed under {len(protocols)} different protocols ({', '.join(names)}), which have no common mean "
+            'and are not compared; choose one by .metric(..., protocol="...")'
+        )
+    digests = {record.dataset_digest for record, _ in values}
+    if len(digests) > 1:
+        listed = sorted({f"{record.dataset} ({str(record.dataset_digest)[:8]})" for record, _ in values})
+        return (
+            f"was computed on {len(digests)} different data sets ({', '.join(listed)}), which have no common mean and "
+            'are not compared; choose by where(dataset_digest=...) or add "dataset_digest" to by(...)'
+        )
+    return None
 
 
-def _as_columns(name: str, found: "Estimate | None") -> dict[str, float]:
-    ends = (found.estimate, found.low, found.high) if found else (math.nan,) * 3
-    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+def resolve_key(records: Sequence[Record], key: str) -> str:
+    """The full name of the fact that `key` means: itself, or the one dotted configuration key that ends with it.
+
+    Raises ValueError for a key that no record has, or that several configuration keys end with, with what is there.
+    """
+    import difflib
+
+    known = {fact: None for record in records for fact in record.facts}
+    if key in known or not known:
+        return key
+    endings = [name for name in known if name.endswith("." + key)]
+    if len(endings) == 1:
+        return endings[0]
+    near = endings or difflib.get_close_matches(key, known, n=5, cutoff=0.5) or sorted(known)
+    problem = "is ambiguous" if endings else "is in no record"
+    raise ValueError(f"the key {key!r} {problem}; keys like it: {', '.join(near[:12])}")
 
 
-def _verdict(metric: str, difference: float, p_value: float | None) -> str:
-    higher = higher_is_better(metric)
-    if p_value is None or p_value >= LEVEL or higher is None:
-        return "not shown"
-    return "better" if (difference > 0) == higher else "worse"
+def differing(records: Sequence[Record]) -> list[str]:
+    """Configuration keys whose value is not the same in all records, in the order of the configuration.
+
+    A value that stands in the configuration twice (`scale`, and `method.architecture.scale` that refers to it) counts
+    under its shorter key.
+    """
+    if len(records) < 2:
+        return []
+    keys = {key: None for record in records for key in record.facts if key not in (*DERIVED, *FOLDERS)}
+    columns = {key: [repr(record.facts.get(key)) for record in records] for key in keys}
+    several = [key for key, values in columns.items() if len(set(values)) > 1]
+    shorter = {key: [key.split(".", place)[-1] for place in range(1, key.count(".") + 1)] for key in several}
+    return [key for key in several if not any(columns.get(end) == columns[key] for end in shorter[key])]
+
+
+def _sort_key(value: Any) -> tuple:
+    """Numbers in order, then words, then what is absent."""
+    if value is None:
+        return (2, "", 0)
+    return (0, "", value) if isinstance(value, (int, float)) else (1, str(value), 0)
+
+
+# The rank order of the methods on one test set.
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One metric under one protocol on one test set."""
+
+    metric: str
+    protocol: str  # as text, see protocol_key
+    by_run: pandas.DataFrame  # value, low, high ... of each run, over people
+    by_variant: pandas.DataFrame  # of each method's variant, over seeds where there are several
+    best: str | None  # variant; None where nothing is scored or the metric has no direction
+    behind: pandas.DataFrame | None  # of the other variants, how far they are from the best: DIFFERENCE_COLUMNS
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the best is better than every other by a test."""
+        return self.behind is not None and len(self.behind) > 0 and bool((self.behind["verdict"] == "worse").all())
+
+
+def rankings(values: MetricValues) -> list[Ranking]:
+    """Who is best under each protocol that some run of one test set has a value of. References take no part.
+
+    Of variants whose runs differ in more than their seed, load_records makes variants of their own.
+    """
+    found = [(record, row) for record, row in values.found if row.value is not None]
+    ranked = []
+    for protocol in sorted({protocol_key(row) for _, row in found}):
+        own = [(record, row) for record, row in found if protocol_key(row) == protocol]
+        rivals = [(record, row) for record, row in own if not record.is_reference]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # runs alone in their group differ in nothing
+            by_run = MetricValues(values.records, values.name, own).by("run", over="identities")
+            methods = MetricValues([record for record, _ in rivals], values.name, rivals)
+            by_variant = methods.by("variant") if rivals else by_run.iloc[:0]
+        higher, best, behind = higher_is_better(values.name), None, None
+        if higher is not None and len(by_variant):
+            best = str(by_variant["value"].idxmax() if higher else by_variant["value"].idxmin())
+            behind = methods.against(variant=best) if len(by_variant) > 1 else None
+        ranked.append(Ranking(values.name, protocol, by_run, by_variant, best, behind))
+    return ranked

@@ -1,48 +1,47 @@
-"""Trainings that came apart or stopped: which run, in what step, and what happened.
+"""Trainings that diverged or stopped: which run, in what step, and what happened.
 
-A training is apart where a loss or gradient norm is not finite (the trainer then stops with `Divergence`), and has
-exploded where the sum of its losses rises above EXPLODED times its own running median. A training in stages is judged
+A training has diverged where a loss or gradient norm is not finite (the trainer then stops with `Divergence`), and has
+exploded where the sum of its losses rises above EXPLODED times its own running median. A training in stages is taken
 stage by stage: where losses begin or end, their sum is another one.
 """
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas
 
-from reports.figures import is_gradient, series
-from reports.record import Record
+from reports.formats import DASH, count, number
 from reports.records import Records
-from reports.timing import count, number
+from reports.run_directory import Record
 
-HEADS = ("run", "what happened", "step", "of steps", "sum of losses", "running median before")
 EXPLODED = 5.0  # times the running median
 WINDOW, FEWEST = 10, 3  # lines of the history that the running median is over, and that there must be
 RECOVERED = 2.0  # times the running median before: below it at the end, the training has come back
-_DIVERGED = re.compile(r"Divergence: step (\d+): (\S+) is (\S+?)\.")
+COLUMNS = ["run", "what happened", "step", "of steps", "sum of losses", "running median before"]
 STOPPED = {
     "preempted": "stopped when asked to; the same command continues",
     "running": "not finished: still running, or killed; the same command continues",
     "unknown": "not finished: the record does not say why",
 }
+_DIVERGED = re.compile(r"Divergence: step (\d+): (\S+) is (\S+?)\.")
 
 
-def divergence_rows(records: Records) -> list[list[str]]:
-    """Cells under HEADS, a row for each event of a training: explosion, then what is not finite, then its end."""
-    titles = records.titles()
-    rows = []
-    for record in trained(records):
-        steps = count(record.status.get("steps"))
-        events = [*_explosion(record), *_not_finite(record), *_end(record)]
-        rows += [[titles[record.run], what, count(step), steps, *more] for what, step, *more in events]
-    return rows
-
-
-def trained(records: Records) -> Records:
+def trained(records: Sequence[Record]) -> list[Record]:
     """Runs that train: trivial references and timed ones do not."""
     own = (record for record in records if record.config.get("training") and not record.is_timing_only)
-    return Records((record for record in own if record.history or not record.is_reference), records.whole)
+    return [record for record in own if record.history or not record.is_reference]
+
+
+def divergence_table(records: Sequence[Record]) -> pandas.DataFrame:
+    """COLUMNS as text, a row for each event of a training: explosion, then what is not finite, then its end."""
+    rows = []
+    for record in trained(records):
+        for what, step, *sums in [*_explosion(record), *_not_finite(record), *_end(record)]:
+            told = [count(step), count(record.status.get("steps")), *(sums or (DASH, DASH))]
+            rows.append([record.title, what, *told])
+    return pandas.DataFrame(rows, columns=COLUMNS)
 
 
 def _end(record: Record) -> list[tuple[Any, ...]]:
@@ -50,25 +49,26 @@ def _end(record: Record) -> list[tuple[Any, ...]]:
         error = str(record.status.get("error") or "").strip() or "the record does not say why"
         if diverged := _DIVERGED.search(error):
             step, name, value = diverged.groups()
-            return [(f"came apart: {name} became {value}", int(step), "–", "–")]
-        return [(f"failed: {error.splitlines()[-1]}", record.step, "–", "–")]
-    return [(STOPPED[record.state], record.step, "–", "–")] if record.state in STOPPED else []
+            return [(f"diverged: {name} became {value}", int(step))]
+        return [(f"failed: {error.splitlines()[-1]}", record.step)]
+    return [(STOPPED[record.state], record.step)] if record.state in STOPPED else []
 
 
 def _not_finite(record: Record) -> list[tuple[Any, ...]]:
     """The first value in the history that is no finite number."""
-    for row in record.history:
-        losses = row.get("losses")
-        for name, value in losses.items() if isinstance(losses, dict) else ():
-            if isinstance(value, float) and not math.isfinite(value):
-                return [(f"came apart: {name} became {value}", row["step"], "–", "–")]
+    history = Records([record]).history
+    for row in history[history["entry"] == "losses"].itertuples():
+        if not math.isfinite(row.value):
+            return [(f"diverged: {row.name} became {row.value}", row.step)]
     return []
 
 
 def _explosion(record: Record) -> list[tuple[Any, ...]]:
     """The first step where the sum of the losses exceeds EXPLODED times its running median, and the loss at fault."""
-    curves = {name: curve for (_, name), curve in series(Records([record]), "losses").items() if not is_gradient(name)}
-    losses = pandas.DataFrame(curves).sort_index().fillna(0.0)  # [lines, losses]
+    history = Records([record]).history
+    history = history[(history["entry"] == "losses") & ~history["name"].str.startswith("gradient_")]
+    losses = history.pivot(index="step", columns="name", values="value").replace([math.inf, -math.inf], math.nan)
+    losses = losses.fillna(0.0)  # [lines, losses]
     if losses.empty:
         return []
     at_work = losses != 0
@@ -79,8 +79,8 @@ def _explosion(record: Record) -> list[tuple[Any, ...]]:
         exploded = total[(before > 0) & (total > EXPLODED * before)]
         if len(exploded):
             step = exploded.index[0]
-            blamed = str((lines.loc[step] - usual.loc[step]).idxmax()).replace("_", " ")
+            largest = str((lines.loc[step] - usual.loc[step]).idxmax()).replace("_", " ")
             back = total.iloc[-FEWEST:].median() <= RECOVERED * before[step]
-            told = f"exploded, most of it {blamed}; {'came back' if back else 'did not come back'}"
+            told = f"exploded, most of it {largest}; {'came back' if back else 'did not come back'}"
             return [(told, int(step), number(float(total[step])), number(float(before[step])))]
     return []

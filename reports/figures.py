@@ -1,199 +1,181 @@
-"""Figures over run records. Each function takes records and a width in inches and gives a matplotlib figure, or None
-when no record holds what it would draw.
+"""How figures look: readable in print and for colour-blind readers, a run the same in every figure of a report.
+
+Colours are those of Okabe and Ito (2008) and of Tol's sets; a marker says the same a second time, so that nothing
+depends on seeing colour. A figure is a grid of panels that becomes one column on a narrow page, a legend above it, and
+axes that turn logarithmic when they have to.
 """
 
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas
-import seaborn
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from reports import measures
-from reports.panels import legend, logarithmic_if_wide, panels, title_of, wrap
-from reports.records import Records
-from reports.style import SETTINGS, WIDE_INCHES, Look, looks
-from reports.timing import distributions, is_number, number
+from reports.run_directory import Record
+from xinggan.metrics import catalogue
 
-PANEL_INCHES = 2.4  # height of a panel with curves
-LOSSES_THAT_SHOULD_FALL = ("l1", "perceptual")  # the adversarial ones balance: neither direction is better
-Intervals = dict[str, tuple[float, float]]  # of each run
+WIDE_INCHES, NARROW_INCHES = 10.4, 3.7  # at 96 pixels an inch: the page's column on a desk, the page on a phone
+METHOD_COLOURS = {
+    **{"xinggan": "#0072B2", "pidm": "#D55E00", "gfla": "#009E73", "patn": "#CC79A7", "cfld": "#E69F00"},
+    **{"bigraph": "#56B4E9", "pocold": "#882255", "deform": "#44AA99", "pg2": "#999933", "pix2pix": "#332288"},
+    **{"copy_source": "#7a7a7a", "mean_image": "#a8a8a8", "vae_roundtrip": "#525252", "ground_truth": "#1a1a1a"},
+}
+FURTHER_COLOURS = ("#117733", "#AA4499", "#CC6677", "#6699CC", "#661100", "#DDAA33", "#004488", "#BB5566")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
+DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))  # matplotlib's line styles
+LOGARITHMIC_ABOVE = 30.0  # largest over smallest value
+LEGEND_LINE_INCHES = 0.215
+TITLE_CHARACTERS = 27  # a third of a page less the labels beside it, and a narrow page
 POINTS_TO_SMOOTH = 60  # curves with more points are drawn faintly, with their running median on top
 
-
-@rc_context(SETTINGS)
-def learning_curves(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
-    """Every loss, then every gradient norm, by training step: one panel each, one line a run."""
-    points = series(records, "losses")
-    names = sorted(dict.fromkeys(name for _, name in points), key=is_gradient)
-    if not names:
-        return None
-    figure, every = curve_panels(records, points, names, inches)
-    for name, axes in zip(names, every, strict=True):
-        label = "loss, lower is better ↓" if name in LOSSES_THAT_SHOULD_FALL else "loss"
-        axes.set(title=name.replace("_", " "), xlabel="training step")
-        axes.set_ylabel("gradient norm" if is_gradient(name) else label)
-        logarithmic_if_wide(axes, "y", [v for (_, of), curve in points.items() if of == name for v in curve.values()])
-    return figure
+SETTINGS: Any = {
+    **{"figure.dpi": 96, "figure.constrained_layout.use": True, "font.size": 10},
+    **{"axes.titlesize": 10.5, "axes.titlelocation": "left", "axes.titleweight": "bold"},
+    **{"axes.labelsize": 9.5, "axes.labelcolor": "#333333", "axes.edgecolor": "#8a8a8a"},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},
+    **{"axes.formatter.useoffset": False, "grid.color": "#e6e6e6", "grid.linewidth": 0.8},
+    **{"xtick.labelsize": 9, "ytick.labelsize": 9, "xtick.color": "#555555", "ytick.color": "#555555"},
+    **{"legend.frameon": False, "legend.fontsize": 9.5},
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3 fonts
+    "svg.hashsalt": "report",  # the same records give the same file
+}
 
 
-@rc_context(SETTINGS)
-def evaluation_curves(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
-    """Metrics measured during training by step, one panel a metric, one line a run."""
-    points = series(records, "evaluation")
-    names = measures.in_order(name for _, name in points)
-    if not names:
-        return None
-    figure, every = curve_panels(records, points, names, inches)
-    for name, axes in zip(names, every, strict=True):
-        axes.set(title=title_of(measures.heading(name)), xlabel="training step", ylabel=measures.quantity(name))
-    return figure
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and dash pattern of one run in every figure of a report."""
+
+    colour: str
+    marker: str
+    dashes: Any
 
 
-def curve_panels(
-    records: Records, points: dict[tuple[str, str], dict[int, float]], names: list[str], inches: float
+def looks(records: Iterable[Record]) -> dict[str, Look]:
+    """Title -> look of each run, the same in every figure of the report: a method's first run has its colour."""
+    return {
+        record.title: Look(
+            METHOD_COLOURS[record.method]
+            if record.leads_its_method and record.method in METHOD_COLOURS
+            else FURTHER_COLOURS[record.number % len(FURTHER_COLOURS)],
+            MARKERS[record.number % len(MARKERS)],
+            DASHES[record.number // len(MARKERS) % len(DASHES)],
+        )
+        for record in records
+    }
+
+
+def panels(
+    heights_inches: Sequence[float], inches: float, per_row: int = 3, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """One panel a name with its curve of every run (`points` as `series` gives them), and the legend of the runs."""
-    figure, every = panels([PANEL_INCHES] * len(names), inches, per_row=3)
-    style = looks(records)
-    for name, axes in zip(names, every, strict=True):
-        for (run, of), curve in points.items():
-            if of == name:
-                draw_curve(axes, curve, style[run])
-    legend(figure, records.titles(), {run: style[run] for run in dict.fromkeys(run for run, _ in points)}, inches)
+    """A figure with a panel for each height, up to `per_row` beside one another, all in one column on a narrow page."""
+    columns = 1 if inches <= NARROW_INCHES else min(per_row, max(len(heights_inches), 2))
+    starts = range(0, len(heights_inches), columns)
+    rows = [max(heights_inches[start : start + columns]) for start in starts]
+    figure = Figure(figsize=(inches, sum(rows) + 0.3))
+    every = list(figure.subplots(len(rows), columns, sharey=sharey, squeeze=False, height_ratios=rows).flat)
+    for surplus in every[len(heights_inches) :]:
+        surplus.set_axis_off()
+    return figure, every[: len(heights_inches)]
+
+
+def row_panels(labels: Sequence[str], count: int, inches: float, row_inches: float = 0.24, per_row: int = 3):
+    """`panels` with a labelled row for each label, shared by `count` panels beside one another."""
+    lines = max(label.count("\n") + 1 for label in labels)
+    height = 0.8 + max(row_inches, 0.17 * lines) * len(labels)
+    figure, every = panels([height] * count, inches, per_row, sharey=True)
+    every[0].set_yticks(range(len(labels)), labels)
+    every[0].set_ylim(len(labels) - 0.5, -0.5)
+    for axes in every:
+        axes.locator_params(axis="x", nbins=5)
     return figure, every
 
 
-def series(records: Records, entry: str) -> dict[tuple[str, str], dict[int, float]]:
-    """(run, name) -> {step: value} of the `losses` or the `evaluation` of all histories; a step done again replaces."""
-    found: dict[tuple[str, str], dict[int, float]] = {}
-    for record in records:
-        for row in record.history:
-            values = row.get(entry)
-            for name, value in values.items() if isinstance(values, dict) else ():
-                if is_number(value):
-                    found.setdefault((record.run, name), {})[row["step"]] = value
-    return {key: dict(sorted(curve.items())) for key, curve in found.items()}
+def wrap(text: str, inches: float, wide: int = 24, narrow: int = 16) -> str:
+    """Break a label into lines of so many characters, fewer of them on a narrow page."""
+    return _filled(text, wide if inches > NARROW_INCHES else narrow)
 
 
-def draw_curve(axes: Axes, curve: dict[int, float], look: Look) -> None:
-    """A line with a marker here and there; a long one faintly, with its running median on top."""
-    steps, values = list(curve), list(curve.values())
-    if len(curve) > POINTS_TO_SMOOTH:
-        axes.plot(steps, values, linewidth=0.8, alpha=0.3, color=look.colour)
-        values = pandas.Series(values).rolling(len(curve) // 20, center=True, min_periods=1).median().to_list()
-    sparsely = max(1, len(curve) // 6)
-    axes.plot(steps, values, look.marker, markevery=sparsely, markersize=4.5, color=look.colour, linestyle=look.dashes)
+def metric_title(metric: str) -> str:
+    """A panel's title in lines that fit every panel: the layout makes no room for what is wider."""
+    return _filled(catalogue.heading(metric), TITLE_CHARACTERS)
 
 
-@rc_context(SETTINGS)
-def metric_dots(
-    records: Records, inches: float = WIDE_INCHES, intervals: dict[tuple[str, str], Intervals] | None = None
-) -> Figure | None:
-    """One panel a metric and protocol, one dot a run, in the order of the table, its interval as a line.
+def _filled(text: str, characters: int) -> str:
+    return textwrap.fill(text, characters, break_long_words=False, break_on_hyphens=False)
 
-    A ground truth far from all other dots is named at the panel's edge instead of squeezing them together.
+
+def with_legend(figure: Figure, looks: dict[str, Look], inches: float) -> Figure:
+    """Name the looks above the panels, in as many columns as there is room for; the figure grows by what that takes."""
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes, linewidth=1.8, markersize=5)
+        for look in looks.values()
+    ]
+    names = [wrap(title, inches, wide=44, narrow=40) for title in looks]
+    longest = max((len(line) for name in names for line in name.splitlines()), default=1)
+    columns = max(1, min(len(names), int(inches * 12 / (longest + 7))))
+    in_column = math.ceil(len(names) / columns)
+    starts = range(0, len(names), in_column)
+    lines = max(sum(name.count("\n") + 1 for name in names[start : start + in_column]) for start in starts)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE_INCHES * lines)
+    figure.legend(handles, names, loc="outside upper left", ncols=columns)
+    return figure
+
+
+def logarithmic_if_wide(axes: Axes, axis: str, values: Iterable[float]) -> bool:
+    """Make `axis` ("x" or "y") logarithmic when the values are positive and span more than LOGARITHMIC_ABOVE."""
+    values = list(values)
+    wide = len(values) > 1 and min(values) > 0 and max(values) / min(values) > LOGARITHMIC_ABOVE
+    if wide:
+        axes.set(**{f"{axis}scale": "log"})
+        ticks = axes.xaxis if axis == "x" else axes.yaxis
+        within_two_decades = max(values) / min(values) <= 100
+        ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if within_two_decades else (1,)))
+        ticks.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ticks.set_minor_locator(NullLocator())
+    return wide
+
+
+def curves(history: pandas.DataFrame, style: dict[str, Look], inches: float) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each `name` of a history (`Records.history`), a line for each run in it: figure, and name -> axes.
+
+    A curve has a marker here and there; a long one is drawn faintly, with its running median on top.
     """
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for record in records:
-        for row in record.measurements:
-            if row.value is not None and measures.group(row.metric) in measures.GROUPS[:2]:
-                found.setdefault((row.metric, row.protocol_key), {})[record.run] = row.value
-    if not found:
-        return None
-    runs = [record.run for record in records if any(record.run in values for values in found.values())]
-    titles, style = records.titles(), looks(records)
-    labels = [wrap(titles[run], inches, wide=24, narrow=16) for run in runs]
-    lines = max(label.count("\n") + 1 for label in labels)
-    figure, every = panels([0.8 + max(0.24, 0.17 * lines) * len(labels)] * len(found), inches, per_row=3, sharey=True)
-    order = measures.in_order(metric for metric, _ in found)
-    keys = sorted(found, key=lambda key: (order.index(key[0]), key[1]))
-    for key, axes in zip(keys, every, strict=True):
-        far = far_ground_truth(found[key], records)
-        for run, value in found[key].items():
-            if run == far:
-                name_at_edge(axes, value, runs.index(run), to_the_right=value > max(set(found[key].values()) - {value}))
-            else:
-                axes.plot(value, runs.index(run), style[run].marker, color=style[run].colour, markersize=8)
-                if of_run := (intervals or {}).get(key, {}).get(run):
-                    axes.plot(of_run, [runs.index(run)] * 2, color=style[run].colour, linewidth=1.6, zorder=1)
-        axes.set_title(title_of(measures.heading(key[0])))
-        axes.set_xlabel(measures.direction(key[0]), loc="right")
-        axes.set_yticks(range(len(runs)), labels)
-        axes.set_ylim(len(runs) - 0.5, -0.5)
-        axes.margins(x=0.15)
-        axes.locator_params(axis="x", nbins=5)
-    return figure
-
-
-def far_ground_truth(values: dict[str, float], records: Records) -> str | None:
-    """The ground truth's run when it lies further from the other values than they lie apart."""
-    truth = next((record.run for record in records if record.method == "ground_truth" and record.run in values), None)
-    others = [value for run, value in values.items() if run != truth]
-    if truth is None or len(others) < 2:
-        return None
-    distance = max(min(others) - values[truth], values[truth] - max(others))
-    return truth if distance > max(others) - min(others) else None
-
-
-def name_at_edge(axes: Axes, value: float, row: int, to_the_right: bool) -> None:
-    """Write a value that lies outside the panel at the edge where it would be."""
-    text, at, side = (f"{value:.4g} →", 0.99, "right") if to_the_right else (f"← {value:.4g}", 0.01, "left")
-    axes.text(at, row, text, transform=axes.get_yaxis_transform(), ha=side, va="center", fontsize=9, color="#444444")
+    history = history[np.isfinite(history["value"])]
+    names = list(history["name"].unique())
+    figure, every = panels([2.4] * len(names), inches)
+    for name, axes in zip(names, every, strict=True):
+        for title, curve in history[history["name"] == name].groupby("title", sort=False):
+            look, values = style[str(title)], curve["value"]
+            if len(curve) > POINTS_TO_SMOOTH:
+                axes.plot(curve["step"], values, linewidth=0.8, alpha=0.3, color=look.colour)
+                values = values.rolling(len(curve) // 20, center=True, min_periods=1).median()
+            line: dict[str, Any] = {"markersize": 4.5, "color": look.colour, "linestyle": look.dashes}
+            axes.plot(curve["step"], values, look.marker, markevery=max(1, len(curve) // 6), **line)
+        axes.set(title=_filled(name.replace("_", " "), TITLE_CHARACTERS), xlabel="training step")
+    there = {title: look for title, look in style.items() if title in set(history["title"])}
+    return with_legend(figure, there, inches), dict(zip(names, every, strict=True))
 
 
 @rc_context(SETTINGS)
-def timing_distributions(records: Records, inches: float = WIDE_INCHES) -> Figure | None:
-    """Every raw sample as a dot, p5 to p95 as a line, the median as a bar; a panel for inference, one for training."""
-    frame = timing_samples(records)
-    kinds = [kind for kind in ("inference", "training") if (frame.kind == kind).any()]
-    if not kinds:
-        return None
-    titles, style = records.titles(), looks(records)
-    names = [f"{titles[run]}, {scenario}" for run, scenario in zip(frame.run, frame.scenario, strict=True)]
-    frame["label"] = [wrap(name, inches, wide=26, narrow=18) for name in names]
-    labels = [frame[frame.kind == kind].label.unique() for kind in kinds]
-    lines = [max(label.count("\n") + 1 for label in of_kind) for of_kind in labels]
-    heights = [1.0 + len(of_kind) * max(0.5, 0.17 * most) for of_kind, most in zip(labels, lines, strict=True)]
-    figure, every = panels(heights, inches, per_row=2)
-    for kind, axes in zip(kinds, every, strict=True):
-        part = frame[frame.kind == kind]
-        colours = {label: style[run].colour for label, run in zip(part.label, part.run, strict=True)}
-        dots = {"hue": "label", "palette": colours, "size": 3, "alpha": 0.35, "jitter": 0.2, "legend": False}
-        seaborn.stripplot(part, x="ms", y="label", ax=axes, **dots)
-        for row, (label, samples) in enumerate(part.groupby("label", sort=False)["ms"]):
-            low, median, high = samples.quantile([0.05, 0.5, 0.95])
-            axes.plot([low, high], [row, row], color=colours[label], linewidth=2, solid_capstyle="butt")
-            axes.plot([median, median], [row - 0.3, row + 0.3], color="#1a1a1a", linewidth=2)
-            axes.text(
-                median, row - 0.34, f"{number(median)} ms", ha="center", va="bottom", fontsize=8.5, color="#333333"
-            )
-        what = "batch" if kind == "inference" else "training step"
-        axes.set(title=kind.capitalize(), ylabel="")
-        axes.set_xlabel(f"← ms per {what}, lower is better", loc="right")
-        if not logarithmic_if_wide(axes, "x", list(part.ms)):
-            axes.set_xlim(left=0)
-        axes.set_ylim(part.label.nunique() - 0.5, -0.8)
+def dots(answer: pandas.DataFrame, metric: str, inches: float = 6.0) -> Figure:
+    """A dot a group of `records.metric(...).by(...)`, its 95 % interval as a line, from top to bottom."""
+    names = [", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in answer.index]
+    figure = Figure(figsize=(inches, 0.9 + 0.3 * len(answer)))
+    axes = figure.subplots()
+    for place, (_, row) in enumerate(answer.iterrows()):
+        axes.plot([row["low"], row["high"]], [place, place], color="#0072B2", linewidth=2, solid_capstyle="butt")
+        axes.plot(row["value"], place, "o", color="#0072B2", markersize=7)
+    axes.set_yticks(range(len(names)), [f"{n}  (n = {count})" for n, count in zip(names, answer["n"], strict=True)])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set(title=f"{catalogue.heading(metric)} by {', '.join(map(str, answer.index.names))}")
+    over = " and ".join(dict.fromkeys(answer["over"]))
+    axes.set_xlabel(f"mean and 95 % interval over {over}; {catalogue.direction(metric)}", loc="right")
     return figure
-
-
-def timing_samples(records: Records) -> pandas.DataFrame:
-    """One row a raw timing sample of `distributions`: run, kind, scenario (batch, and what else differs), ms."""
-    every = [(record.run, row) for record, row in distributions(records)]
-    varying = ("device", "precision", "mode", "sampler", "sampling_steps")
-    telling = [key for key in varying if len({str(scenario.get(key)) for _, scenario in every}) > 1]
-    rows: list[dict[str, Any]] = []
-    for run, scenario in every:
-        words = [
-            f"batch\u00a0{scenario.get('batch', '?')}",
-            *(str(scenario[key]) for key in telling if scenario.get(key)),
-        ]
-        named = {"run": run, "kind": scenario.get("kind"), "scenario": ", ".join(words)}
-        rows += [{**named, "ms": sample} for sample in scenario["samples_ms"] if is_number(sample)]
-    return pandas.DataFrame(rows, columns=["run", "kind", "scenario", "ms"])
-
-
-def is_gradient(name: str) -> bool:
-    """Histories hold the norms of the networks' gradients beside the losses."""
-    return name.startswith("gradient_")

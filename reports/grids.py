@@ -1,22 +1,33 @@
-"""Sample grids: a row for each test pair: source, source pose, target pose, target, and then what each run generated.
+"""Grids of pictures, a row a test pair: source, poses, target, and then what each run generated.
 
-Made with Pillow from the lossless examples that every run keeps. Pixels are enlarged by a whole factor, never smoothed.
+Made with Pillow from the lossless images that every run keeps: the examples, and for the best and worst cases of a
+method the generated image of any test pair. Pixels are enlarged by a whole factor, never smoothed.
 """
 
 import hashlib
+import json
 import math
 import textwrap
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from reports.record import Record
+from reports.comparison import rankings
 from reports.records import Records
+from reports.run_directory import Record
+from xinggan.metrics import catalogue
+
+if TYPE_CHECKING:
+    from xinggan.data.packed import PackedSplit
 
 GIVEN = {"source": "source", "source_pose": "source pose", "target_pose": "target pose", "target": "target"}
 INK, PAPER, ABSENT = "#222222", "#ffffff", "#ededed"
+CAPTION = "What a method is given, the true target, then what each run generated."
+CASES = 4  # test pairs shown of the best, and of the worst
+CASES_BY = ("lpips", "perceptual_embedded", "ssim")  # the first of them that the runs have decides which they are
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class GridLook:
 WIDE, NARROW = GridLook(), GridLook(page_width=358, cell_width=64, font_size=10)
 
 
-def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image.Image | None:
+def sample_grid(records: Records, look: GridLook = WIDE, rows: int = 8) -> Image.Image | None:
     """The grid of the runs that have examples, at most `rows` pairs below one another; None when there are none.
 
     A run whose example was made from another source image or for another target is left grey: it is another test pair.
@@ -46,11 +57,10 @@ def sample_grid(records: Records, rows: int = 8, look: GridLook = WIDE) -> Image
     first = next((image for image in images if image is not None), None)
     if first is None:
         return None
-    titles = records.titles()
-    heads = [*GIVEN.values(), *(titles[record.run] for record in runs)]
+    heads = [*GIVEN.values(), *(record.title for record in runs)]
     numbers = numbers[: rows * blocks_beside(len(heads), first, look)]
     cells = [
-        [_given(runs, number, kind) for kind in GIVEN] + [_generated(runs, run, number) for run in runs]
+        [_example(runs, number, kind) for kind in GIVEN] + [_generated(runs, run, number) for run in runs]
         for number in numbers
     ]
     return picture_rows(heads, cells, len(GIVEN), look)
@@ -108,7 +118,7 @@ def example_path(record: Record, number: str, kind: str) -> Path:
     return record.directory / "generated" / "examples" / f"{number}_{kind}.png"
 
 
-def _given(runs: list[Record], number: str, kind: str) -> Image.Image | None:
+def _example(runs: list[Record], number: str, kind: str) -> Image.Image | None:
     """The image that all runs were given, from the first run that has it."""
     found = (open_image(example_path(record, number, kind)) for record in runs)
     return next((image for image in found if image is not None), None)
@@ -151,3 +161,86 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     characters = max(4, int(width / (font.getlength("abcdefghij=") / 11)))
     words = (word if len(word) <= characters else word.replace("=", "= ") for word in text.split())
     return textwrap.fill(" ".join(words), characters, break_on_hyphens=False)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The test pairs on which a run came out best or worst: rows of pictures under their heads."""
+
+    heads: list[str]
+    rows: list[list[Image.Image | None]]
+    caption: str
+
+    def picture(self, look: GridLook) -> Image.Image:
+        return picture_rows(self.heads, self.rows, given=3, look=look)
+
+
+def cases(records: Records, kind: str) -> Cases | None:
+    """The test pairs on which the best run of one test set came out `best` or `worst`, with what all runs made of them.
+
+    None where no run has values of single images, or the pictures are not there.
+    """
+    measured = records.methods.metrics()
+    metric = next((name for name in CASES_BY if name in measured), None)
+    if metric is None:
+        return None
+    ranking = max(rankings(records.metric(metric)), key=lambda one: len(one.by_variant))
+    best = next((record for record in records.methods if record.variant == ranking.best), None)
+    pictures = {record.run: (record, _manifest(record)) for record in records.methods}
+    pictures = {run: (record, manifest) for run, (record, manifest) in pictures.items() if manifest}
+    if best is None or best.run not in pictures:
+        return None
+    values = best.per_image(metric).set_index("pair")["value"].dropna().sort_values()
+    higher = catalogue.higher_is_better(metric) is not False
+    ordered = list(values.index[::-1] if higher == (kind == "best") else values.index)
+    shared, split = set.intersection(*(set(manifest) for _, manifest in pictures.values())), _test_split(best)
+    places = {pair: place for place, pair in enumerate(pictures[best.run][1])}
+    there = [pair for pair in ordered if pair in shared and (split or places[pair] < len(best.examples))]
+    rows: list[list[Image.Image | None]] = []
+    for pair in there[:CASES]:
+        row = _given(best, split, places[pair], pictures[best.run][1][pair])
+        row += [_scored_image(record, manifest[pair]) for record, manifest in pictures.values()]
+        if any(image is None for image in row):
+            return None
+        rows.append(row)
+    heads = ["source", "target pose", "target", *(record.title for record, _ in pictures.values())]
+    caption = f"The {len(rows)} test pairs on which {best.title} came out {kind} by {catalogue.title(metric)}."
+    return Cases(heads, rows, caption) if rows else None
+
+
+def _manifest(record: Record) -> dict[int, dict[str, Any]]:
+    """Test pair -> its row of generated/manifest.json, in the test set's order; empty where it cannot be used."""
+    try:
+        rows = json.loads((record.directory / "generated" / "manifest.json").read_bytes())
+        return {int(row["pair"]): row for row in rows if PurePath(str(row["file"])).name == row["file"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _scored_image(record: Record, row: dict[str, Any]) -> Image.Image | None:
+    """The generated image of a manifest's row; None where it is not the one that was scored (another SHA-256)."""
+    path = record.directory / "generated" / row["file"]
+    return open_image(path) if _digest(path) == row.get("sha256") else None
+
+
+def _test_split(record: Record) -> "PackedSplit | None":
+    """The packed test set that the run was scored on, where it left it; None where it is not on this machine."""
+    from xinggan.data.packed import open_packed, packed_directory
+
+    digest, cache, name = record.dataset_digest, record.config.get("cache"), record.facts.get("dataset.name")
+    try:
+        packed = open_packed(packed_directory(str(cache), str(name), str(digest)))
+    except (OSError, ValueError):
+        return None
+    return packed.test if packed.digest == digest else None
+
+
+def _given(record: Record, split: "PackedSplit | None", place: int, row: dict[str, Any]) -> list[Image.Image | None]:
+    """Source, target pose and target of a manifest's row: from the packed test set, else from the run's examples."""
+    if split is not None and row["pair"] < len(split) and split.pair_id(row["pair"]) == row.get("pair_id"):
+        from xinggan.data.poses import draw_skeleton
+
+        source, target = split.pairs[row["pair"]]
+        skeleton = draw_skeleton(split.poses[target], split.height, split.width)
+        return [Image.fromarray(image) for image in (split.images[source], skeleton, split.images[target])]
+    return [open_image(example_path(record, f"{place:02d}", kind)) for kind in ("source", "target_pose", "target")]

@@ -8,21 +8,17 @@ tables of GFLA, PIDM and CFLD call FID.
 import csv
 import math
 import re
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from reports.measures import higher_is_better, in_order
-from xinggan.metrics.catalogue import METRICS
+import pandas
+
+from reports.formats import DASH, interval
+from reports.records import Records
+from xinggan.metrics import catalogue
 from xinggan.metrics.protocol import PROTOCOLS
 
-if TYPE_CHECKING:
-    import pandas
-
-    from reports.query import MetricValues
-    from reports.records import Records
-
 LITERATURE = Path(__file__).with_name("literature.csv")
+COLUMNS = ["method", "dataset", "resolution", "metric", "value", "protocol", "status", "source"]
 DATASETS = ("market1501", "deepfashion")
 STATUSES = ("claimed", "quoted", "paper as quoted", "rerun by a user", "retrained by a user")
 # What has no protocol of the suite: its `protocol` says on which device, or with respect to what.
@@ -34,52 +30,34 @@ class LiteratureError(ValueError):
     """The file of published numbers has mistakes; the message lists all of them with their rows."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """One published number."""
-
-    method: str
-    dataset: str
-    resolution: str  # height x width in pixels
-    metric: str  # as in the suite's catalogue, or one of COSTS
-    value: float
-    protocol: str
-    status: str  # one of STATUSES: who obtained the number, and how we know it
-    source: str
-
-
-def read_literature(path: Path | str = LITERATURE) -> list[Published]:
-    """All published numbers of a file. Raises LiteratureError with every mistake in it and what is accepted."""
+def read_literature(path: Path | str = LITERATURE) -> pandas.DataFrame:
+    """All published numbers of a file (COLUMNS). Raises LiteratureError with every mistake and what is accepted."""
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows, heads = list(reader), list(reader.fieldnames or ())
+            heads, *rows = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LiteratureError(f"{path}: not readable as CSV ({error})") from error
-    expected = [field.name for field in fields(Published)]
-    if heads != expected:
-        raise LiteratureError(f"{path}: the columns are {', '.join(heads) or 'none'}; expected {', '.join(expected)}")
+    if heads != COLUMNS:
+        raise LiteratureError(f"{path}: the columns are {', '.join(heads) or 'none'}; expected {', '.join(COLUMNS)}")
     problems: list[str] = []
-    seen: dict[tuple[str, ...], int] = {}
     for number, row in enumerate(rows, start=2):
         wrong = _problems(row)
-        earlier = seen.setdefault(tuple(map(str, row.values())), number)
-        if earlier != number:
+        if (earlier := rows.index(row) + 2) != number:
             wrong.append(f"says the same as row {earlier}")
         problems += [f"row {number}: {problem}" for problem in wrong]
     if problems:
         raise LiteratureError(f"{path} has {len(problems)} mistakes:\n  " + "\n  ".join(problems))
-    typed: list[dict[str, Any]] = [row | {"value": float(row["value"])} for row in rows]
-    return [Published(**row) for row in typed]
+    return pandas.DataFrame(rows, columns=COLUMNS).astype({"value": float})
 
 
-def _problems(row: dict[str, Any]) -> list[str]:
-    if None in row or None in row.values():
-        return [f"{len([v for v in row.values() if isinstance(v, str)])} fields where 8 are expected"]
+def _problems(cells: list[str]) -> list[str]:
+    if len(cells) != len(COLUMNS):
+        return [f"{len(cells)} fields where {len(COLUMNS)} are expected"]
+    row = dict(zip(COLUMNS, cells, strict=True))
     problems = [f"no {key}" for key, text in row.items() if not text.strip()]
     problems += [f"a space around {key} {text!r}" for key, text in row.items() if text.strip() and text != text.strip()]
-    choices = {"dataset": DATASETS, "metric": (*METRICS, *COSTS), "status": STATUSES}
+    choices = {"dataset": DATASETS, "metric": (*catalogue.METRICS, *COSTS), "status": STATUSES}
     if row["metric"] not in COSTS:
         choices["protocol"] = PROTOCOLS
     problems += [
@@ -98,32 +76,36 @@ def _problems(row: dict[str, Any]) -> list[str]:
     return problems
 
 
-def beside(records: "Records", published: list[Published]) -> "tuple[list[pandas.DataFrame], pandas.DataFrame]":
-    """Rankings of comparable numbers, and the published rows that are in none of them with the reason.
+def beside(records: Records, published: pandas.DataFrame) -> tuple[list[pandas.DataFrame], pandas.DataFrame]:
+    """Rankings of comparable numbers, and the published rows that are in none of them with the reason `apart_because`.
 
     A ranking is a frame of one data set, resolution, metric and protocol (in its `attrs`), best first: name, value,
     low, high, n, status, source. Measured rows have the status "measured here", an interval over seeds where there are
     several, and their n; published ones have none, so none of them passes a test.
     """
-    import pandas
+    reasons = [why_apart(row, records) for row in published.itertuples()]
+    published = published.assign(apart_because=reasons)
+    ranked = published[published["apart_because"].isna()]
+    order = catalogue.in_order(ranked["metric"])
+    keys = sorted(
+        {(f"{row.dataset} {row.resolution}", row.metric, row.protocol) for row in ranked.itertuples()},
+        key=lambda key: (key[0], order.index(key[1]), key[2]),
+    )
+    rankings = []
+    for dataset, metric, protocol in keys:
+        name, resolution = dataset.rsplit(" ", 1)
+        same = {"dataset": name, "resolution": resolution, "metric": metric, "protocol": protocol}
+        quoted = ranked[(ranked[list(same)] == pandas.Series(same)).all(axis=1)].rename(columns={"method": "name"})
+        frame = pandas.concat([_measured(records, dataset, metric, protocol), quoted], ignore_index=True)
+        frame = frame[["name", "value", "low", "high", "n", "status", "source"]]
+        worst_first = catalogue.higher_is_better(metric) is False
+        frame = frame.sort_values("value", ascending=worst_first, kind="stable", ignore_index=True)
+        frame.attrs = {"dataset": dataset, "metric": metric, "protocol": protocol}
+        rankings.append(frame)
+    return rankings, published.dropna(subset=["apart_because"])
 
-    shelves: dict[tuple[str, str, str], list[Published]] = {}
-    apart: list[dict[str, Any]] = []
-    for row in published:
-        reason = why_apart(row, records)
-        if reason is None:
-            shelves.setdefault((f"{row.dataset} {row.resolution}", row.metric, row.protocol), []).append(row)
-        else:
-            apart.append({**vars(row), "apart_because": reason})
-    order = in_order(metric for _, metric, _ in shelves)
-    rankings = [
-        ranking(records, dataset, metric, protocol, shelves[dataset, metric, protocol])
-        for dataset, metric, protocol in sorted(shelves, key=lambda key: (key[0], order.index(key[1]), key[2]))
-    ]
-    return rankings, pandas.DataFrame(apart, columns=[*(field.name for field in fields(Published)), "apart_because"])
 
-
-def why_apart(row: Published, records: "Records") -> str | None:
+def why_apart(row, records: Records) -> str | None:
     """Why no measured value may stand in a ranking with a published one; None where one may."""
     if row.metric in COSTS:
         return COST_REASON
@@ -141,29 +123,25 @@ def why_apart(row: Published, records: "Records") -> str | None:
     return None
 
 
-def ranking(
-    records: "Records", dataset: str, metric: str, protocol: str, published: list[Published]
-) -> "pandas.DataFrame":
-    """Measured values of one metric on one data set (`market1501 128x64`) under one protocol with published ones."""
-    import pandas
-
-    from reports.records import Records
-
-    here = Records([record for record in records if record.dataset == dataset], records.whole)
-    measured = _measured(here.metric(metric, protocol=protocol))
-    quoted = [{"name": p.method, "value": p.value, "status": p.status, "source": p.source} for p in published]
-    columns = ["name", "value", "low", "high", "n", "status", "source"]
-    frame = pandas.DataFrame([*measured, *quoted], columns=columns)
-    frame = frame.sort_values("value", ascending=higher_is_better(metric) is False, kind="stable", ignore_index=True)
-    frame.attrs = {"dataset": dataset, "metric": metric, "protocol": protocol}
-    return frame
+def _measured(records: Records, dataset: str, metric: str, protocol: str) -> pandas.DataFrame:
+    """A row for each name of runs and test set: two test sets of one size stay two rows."""
+    here = Records(record for record in records if record.dataset == dataset)
+    answer = here.metric(metric, protocol=protocol).by("name", "dataset_digest", over="seeds")
+    answer = answer.dropna(subset=["value"]).reset_index()
+    source = [f"runs of this report on data {str(digest)[:8]}" for digest in answer["dataset_digest"]]
+    return answer.assign(status="measured here", source=source)
 
 
-def _measured(values: "MetricValues") -> list[dict[str, Any]]:
-    """A row for each name of runs and data set: two test sets of one size stay two rows."""
-    answer = values.by("name", "dataset_digest", over="seeds").dropna(subset=["value"]).reset_index()
-    return [
-        {key: row[key] for key in ("name", "value", "low", "high", "n")}
-        | {"status": "measured here", "source": f"runs of this report on data {str(row['dataset_digest'])[:8]}"}
-        for row in answer.to_dict("records")
-    ]
+def ranking_table(ranking: pandas.DataFrame) -> pandas.DataFrame:
+    """A ranking as text."""
+    return pandas.DataFrame(
+        {
+            "name": row.name,
+            "value": f"{row.value:.4g}",
+            "95 % interval": interval(row.low, row.high, ".4f") or DASH,
+            "n": f"{row.n:g}" if pandas.notna(row.n) else DASH,
+            "status": row.status,
+            "source": row.source,
+        }
+        for row in ranking.itertuples()
+    )

@@ -1,116 +1,134 @@
-"""Where the numbers come from: how the runs' configurations differ, where they ran, and what is missing."""
+"""Where the numbers come from: how the runs' configurations differ, where they ran, what is missing, and the data card
+of each test set.
+"""
 
+import json
 from typing import Any
 
-from reports.measures import as_text
-from reports.record import Record, flatten
-from reports.records import DERIVED, FOLDERS, Records
-from reports.timing import duration
+import pandas
 
-RECORD_HEADS = (
-    "run",
-    "state",
-    "started",
-    "time",
-    "attempts",
-    "commit",
-    "device",
-    "precision",
-    "threads",
-    "record",
-)
+from reports.comparison import FOLDERS
+from reports.formats import DASH, as_text, duration
+from reports.records import Records
+from reports.run_directory import DERIVED, flatten
+
 CLASS = "method._target_"  # of the method; `method_name` says the same more briefly
-
-
-def differences(records: Records) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of what differs between the runs; the switches themselves when nothing differs.
-
-    Where there are several methods, of what all configurations have: the rest is a method's own and no difference. A
-    switch that a method does not take is a dash.
-    """
-    keys = records.differing() or [key for key in _top_level(records) if key not in (*DERIVED, *FOLDERS)]
-    if len({record.facts.get(CLASS) for record in records}) > 1:
-        keys = [key for key in keys if key != CLASS and all(key in record.facts for record in records)]
-    titles = records.titles()
-    switches = {key for key in keys if any(_takes(record, key) for record in records)}
-
-    def cell(record: Record, key: str) -> str:
-        idle = key in switches and not _takes(record, key)
-        return "–" if idle or key not in record.facts else as_text(record.facts[key])
-
-    return ["run", *keys], [[titles[record.run], *(cell(record, key) for key in keys)] for record in records]
-
-
-def _takes(record: Record, key: str) -> bool:
-    """Whether a setting that stands at the top of the configuration is one of the method's own."""
-    return any(fact.startswith("method.") and fact.endswith(f".{key}") for fact in record.facts)
-
-
-def configuration(record: Record) -> list[tuple[str, str]]:
-    """Every setting of a run, dotted keys in the order of its file."""
-    return [(key, as_text(value)) for key, value in flatten(record.config).items()]
-
-
-def record_rows(records: Records) -> list[list[str]]:
-    """Cells under RECORD_HEADS."""
-    titles = records.titles()
-    return [[titles[record.run], *_record_cells(record)] for record in records]
-
-
-def environments(records: Records) -> dict[str, list[str]]:
-    """Each distinct environment as text, and the titles of the runs that ran in it."""
-    titles = records.titles()
-    found: dict[str, list[str]] = {}
-    for record in records:
-        if record.environment:
-            told = "\n".join(f"{key}: {as_text(value)}" for key, value in flatten(record.environment).items())
-            found.setdefault(told, []).append(titles[record.run])
-    return found
 
 
 def missing(records: Records) -> dict[str, list[str]]:
     """For each run (by title) that is not finished or not complete: what is wrong, a sentence each."""
-    titles = records.titles()
     found: dict[str, list[str]] = {}
     for record in records:
-        sentences = [state_sentence(record)] if record.state != "finished" else []
-        sentences += record.problems
-        if sentences:
-            found[titles[record.run]] = sentences
+        sentences = [record.state_sentence] if record.state != "finished" else []
+        if sentences := [*sentences, *record.problems]:
+            found[record.title] = sentences
     return found
 
 
-def state_sentence(record: Record) -> str:
-    """The state, how far the run has come, and the last line of its error."""
-    step, steps = record.step, record.status.get("steps")
-    reached = f" at step {step} of {steps}" if step is not None and steps is not None else ""
-    error = str(record.status.get("error") or "").strip().splitlines()
-    return f"{record.state}{reached}" + (f": {error[-1]}" if error else "")
+def configuration_table(records: Records) -> pandas.DataFrame:
+    """What differs between the runs, a row a run; the switches themselves when nothing differs.
+
+    Where there are several methods, of what all configurations have: the rest is a method's own and no difference. A
+    switch that a method does not take is a dash.
+    """
+    top = dict.fromkeys(
+        key for record in records for key, value in record.config.items() if not isinstance(value, dict)
+    )
+    keys = records.differing() or [key for key in top if key not in (*DERIVED, *FOLDERS)]
+    if len({record.facts.get(CLASS) for record in records}) > 1:
+        keys = [key for key in keys if key != CLASS and all(key in record.facts for record in records)]
+    taken = {
+        key: [any(f.startswith("method.") and f.endswith(f".{key}") for f in record.facts) for record in records]
+        for key in keys
+    }
+    cells = {
+        key: [
+            as_text(record.facts[key]) if key in record.facts and (own or not any(taken[key])) else DASH
+            for record, own in zip(records, taken[key], strict=True)
+        ]
+        for key in keys
+    }
+    return pandas.DataFrame({"run": [record.title for record in records], **cells})
 
 
-def _record_cells(record: Record) -> list[str]:
-    environment = record.environment
-    commit = str(environment.get("commit") or "–")[:10] + (" + changes" if environment.get("dirty") else "")
-    started = str(record.status.get("started") or "–").replace("T", " ")[:16]
+def settings(tree: dict[str, Any]) -> pandas.DataFrame:
+    """Every setting with its dotted key, in the order of its file."""
+    return pandas.DataFrame([(key, as_text(value)) for key, value in flatten(tree).items()], columns=["key", "value"])
+
+
+def record_table(records: Records) -> pandas.DataFrame:
+    """State, time and place of every run, as text."""
 
     def told(source: dict[str, Any], key: str) -> str:
-        return as_text(source[key]) if source.get(key) is not None else "–"
+        return as_text(source[key]) if source.get(key) is not None else DASH
 
-    return [
-        record.state,
-        started,
-        duration(record.status.get("seconds")),
-        told(record.status, "attempts"),
-        commit,
-        told(environment, "device"),
-        told(record.config, "precision"),
-        told(environment, "threads"),
-        record.run,
+    rows = [
+        {
+            "run": record.title,
+            "state": record.state,
+            "started": told(record.status, "started").replace("T", " ")[:16],
+            "time": duration(record.status.get("seconds")),
+            "attempts": told(record.status, "attempts"),
+            "commit": told(record.environment, "commit")[:10]
+            + (" + changes" if record.environment.get("dirty") else ""),
+            "device": told(record.environment, "device"),
+            "precision": told(record.config, "precision"),
+            "threads": told(record.environment, "threads"),
+            "record": record.run,
+        }
+        for record in records
     ]
+    return pandas.DataFrame(rows)
 
 
-def _top_level(records: Records) -> list[str]:
-    """Switches that stand at the top of the configuration, such as scale and seed."""
-    return list(
-        dict.fromkeys(key for record in records for key, value in record.config.items() if not isinstance(value, dict))
+def environments(records: Records) -> dict[str, list[str]]:
+    """Each distinct environment as text, and the titles of the runs that ran in it."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.environment:
+            told = "\n".join(f"{key}: {as_text(value)}" for key, value in flatten(record.environment).items())
+            found.setdefault(told, []).append(record.title)
+    return found
+
+
+def data_card(group: Records) -> dict[str, Any] | None:
+    """card.json of the packed data set that these runs were scored on, where they left it; None where it is not."""
+    from xinggan.data.packed import packed_directory
+
+    for record in group:
+        cache, name, digest = record.config.get("cache"), record.facts.get("dataset.name"), record.dataset_digest
+        if not (isinstance(cache, str) and isinstance(name, str) and isinstance(digest, str)):
+            continue
+        try:
+            found = json.loads((packed_directory(cache, name, digest) / "card.json").read_bytes())
+            if found["digest"] == digest and found["splits"]["test"]["joint_visibility"]:
+                return found
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def data_tables(card: dict[str, Any]) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """What is in each split, and on which share of its images each joint is seen, as text."""
+    splits = card["splits"]
+    counts = pandas.DataFrame(
+        {
+            "split": name,
+            "images": f"{split.get('images', 0):,}",
+            "people": f"{split.get('identities', 0):,}",
+            "pairs": f"{split.get('pairs', 0):,}",
+            "height x width": f"{split.get('height')} x {split.get('width')}",
+            "joints outside the image": f"{split.get('joints_outside', 0):,}",
+        }
+        for name, split in splits.items()
     )
+    shares = pandas.DataFrame({name: split.get("joint_visibility") or {} for name, split in splits.items()})
+    shares = shares.fillna(0.0).map("{:.1%}".format).rename_axis("joint").reset_index()
+    return counts, shares
+
+
+def data_notes(card: dict[str, Any]) -> list[str]:
+    """What training and test set share, and what packing found."""
+    shared = card.get("shared") or {}
+    told = f"Training and test set share {shared.get('images', '?')} images and {shared.get('identities', '?')} people."
+    return [told, *map(str, card.get("notes") or ())]

@@ -1,24 +1,42 @@
 """Many run records and the questions a report asks of them, written so that a question reads like a sentence:
 
 load_records("runs").where(method="xinggan", scale=["single", "multi"]).metric("ssim").by("scale", "seed")
+
+Everything is also there as a tidy table for pandas: `runs`, `values`, `per_image`, `timings` and `history`.
 """
 
 import difflib
 import fnmatch
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reports.query import MetricValues
-from reports.record import REFERENCES, Record, read_record
-from reports.studies import name_rows, read_studies
-from xinggan.metrics.catalogue import METRICS
+import pandas
 
-DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest", "variant")
-FOLDERS = ("runs", "cache")  # where files lie is no difference between runs
+from reports import comparison
+from reports.comparison import OF_THE_SEED, MetricValues, resolve_key
+from reports.formats import as_text, is_number
+from reports.run_directory import DERIVED, REFERENCES, Record, protocol_key, read_record
+from xinggan.metrics import catalogue
+
+# Of each question (structure, perception, distribution, pose) the first metric that the runs have answers it.
+QUESTIONS = (("ssim",), ("lpips", "perceptual_embedded"), ("fid", "fd_embedded"), ("pckh", "pckh_embedded"))
+SCENARIO = (
+    *("run", "title", "method", "name", "kind", "timed", "device", "precision", "mode", "batch", "height", "width"),
+    *("sampler", "sampling_steps", "evaluations", "median_ms", "p5_ms", "p95_ms", "p99_ms", "first_call_ms"),
+    *("images_per_second", "peak_memory_mb", "halves_differ_by", "device_median_ms", "joules_per_image"),
+    *("samples_ms", "schedule", "unavailable_because"),
+)
+VALUE_COLUMNS = [
+    *("run", "title", "state", "seed", "dataset", "dataset_digest", "metric", "value", "unit", "better", "n"),
+    *("protocol", "unavailable_because"),
+]
+Rows = list[tuple[str, str]]  # of a study: title and run directory's name, in the order of its table
+_SEED = re.compile(r" seed=\S+")
 
 
 class NothingFound(ValueError):
@@ -26,18 +44,13 @@ class NothingFound(ValueError):
 
 
 class Records(Sequence[Record]):
-    """Run records in the order of a table: rows of a study, other methods by name and seed, the trivial references.
+    """Run records in the order of a table: rows of a study, other methods by name and seed, the trivial references."""
 
-    A part of a report's records (`where`, `methods`, ...) remembers the `whole`, so that a run has the same title and
-    the same colour in all its tables and figures.
-    """
-
-    def __init__(self, records: Iterable[Record], whole: "Records | None" = None):
+    def __init__(self, records: Iterable[Record]):
         self._records = sorted(records, key=_table_order)
-        self.whole = whole or self
 
     def __getitem__(self, index: Any) -> Any:
-        return Records(self._records[index], self.whole) if isinstance(index, slice) else self._records[index]
+        return Records(self._records[index]) if isinstance(index, slice) else self._records[index]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -45,52 +58,37 @@ class Records(Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records)
 
-    def __add__(self, other: "Records") -> "Records":
-        return Records({record.directory: record for record in [*self, *other]}.values())
-
     @property
     def methods(self) -> "Records":
-        return Records((record for record in self if not record.is_reference), self.whole)
+        return Records(record for record in self if not record.is_reference)
 
     @property
     def references(self) -> "Records":
-        return Records((record for record in self if record.is_reference), self.whole)
+        return Records(record for record in self if record.is_reference)
 
     def where(self, **conditions: Any) -> "Records":
         """Records whose fact equals the value, or is one of a list of values.
 
         A key is a fact such as `method`, `state` or `seed`, or the end of a dotted configuration key: `steps` finds
-        `training.steps` when no other key ends so.
+        `training.steps` when no other key ends so. Raises ValueError for a key that is not there.
         """
         kept = list(self)
         for key, wanted in conditions.items():
-            fact = self.resolve(key)
+            fact = resolve_key(self, key)
             choices = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
             kept = [record for record in kept if any(_same(record.facts.get(fact), choice) for choice in choices)]
-        return Records(kept, self.whole)
-
-    def resolve(self, key: str) -> str:
-        """The full name of the fact that `key` means; an unknown or ambiguous one is refused with what is there."""
-        known = self._keys
-        if key in known or not known or (key in self.whole._keys and not any(n.endswith("." + key) for n in known)):
-            return key
-        endings = [name for name in known if name.endswith("." + key)]
-        if len(endings) == 1:
-            return endings[0]
-        near = endings or difflib.get_close_matches(key, known, n=5, cutoff=0.5) or sorted(known)
-        problem = "is ambiguous" if endings else "is in no record"
-        raise ValueError(f"the key {key!r} {problem}; keys like it: {', '.join(near[:12])}")
+        return Records(kept)
 
     def metric(self, name: str, protocol: str | dict[str, Any] | None = None) -> MetricValues:
         """Values of one metric, one a run. `protocol` is a protocol's name, or settings that it must have.
 
         A metric that no run has yet is refused only when the suite does not know it either; so is a protocol under
-        which no run has the metric. The message says which there are.
+        which no run has the metric. The ValueError says which there are.
         """
         found = [(record, row) for record in self for row in record.measurements if row.metric == name]
-        if not found and name not in METRICS:
+        if not found and name not in catalogue.METRICS:
             counts = self.metrics()
-            near = difflib.get_close_matches(name, [*counts, *METRICS], n=5, cutoff=0.5)
+            near = difflib.get_close_matches(name, [*counts, *catalogue.METRICS], n=5, cutoff=0.5)
             raise ValueError(
                 f"no run has the metric {name!r}{'; like it: ' + ', '.join(near) if near else ''}. "
                 f"These runs have: {', '.join(counts) or 'none yet'}"
@@ -107,23 +105,21 @@ class Records(Sequence[Record]):
         found = Counter(
             name for record in self for name in {r.metric for r in record.measurements if r.value is not None}
         )
-        return {name: found[name] for name in [*METRICS, *sorted(found)] if found[name]}
+        return {name: found[name] for name in catalogue.in_order(found)}
+
+    def main_metrics(self) -> list[str]:
+        """The metric that answers each of QUESTIONS, of those that the methods' runs have."""
+        there = self.methods.metrics()
+        firsts = (next((name for name in choices if name in there), None) for choices in QUESTIONS)
+        return [name for name in firsts if name]
 
     def differing(self) -> list[str]:
-        """Configuration keys whose value is not the same in all records, in the order of the configuration.
-
-        A value that stands in the configuration twice (`scale`, and `method.architecture.scale` that refers to it)
-        counts under its shorter key.
-        """
-        keys = {key: None for record in self for key in record.facts if key not in (*DERIVED, *FOLDERS)}
-        columns = {key: [repr(record.facts.get(key)) for record in self] for key in keys}
-        differing = [key for key, values in columns.items() if len(set(values)) > 1]
-        shorter = {key: [key.split(".", place)[-1] for place in range(1, key.count(".") + 1)] for key in differing}
-        return [key for key in differing if not any(columns.get(end) == columns[key] for end in shorter[key])]
+        """Configuration keys whose value is not the same in all records, in the order of the configuration."""
+        return comparison.differing(self)
 
     def titles(self) -> dict[str, str]:
-        """A short, distinct title for each run (by directory name): its name, with what tells namesakes apart."""
-        return {record.run: self.whole._titles[record.run] for record in self}
+        """Run directory's name -> a short, distinct title: its name or study row, with what tells namesakes apart."""
+        return {record.run: record.title for record in self}
 
     def by_dataset(self) -> dict[str, "Records"]:
         """Records that were scored on the same test set, by a heading such as `synthetic 128x64 (digest 1a2b3c4d)`."""
@@ -131,30 +127,75 @@ class Records(Sequence[Record]):
         for record in self:
             digest = f"digest {record.dataset_digest[:8]}" if record.dataset_digest else "no digest recorded"
             groups.setdefault(f"{record.dataset} ({digest})", []).append(record)
-        return {heading: Records(members, self.whole) for heading, members in groups.items()}
+        return {heading: Records(members) for heading, members in groups.items()}
 
-    @cached_property
-    def _titles(self) -> dict[str, str]:
-        by_name: dict[str, list[Record]] = {}
-        scored = {record.title or record.name for record in self if not record.is_timing_only}
-        for record in self:
-            name = record.title or record.name
-            name += " (timed alone)" if record.is_timing_only and name in scored else ""
-            by_name.setdefault(name, []).append(record)
-        titles: dict[str, str] = {}
-        for name, namesakes in by_name.items():
-            differing = Records(namesakes).differing() if len(namesakes) > 1 else []
-            keys = ["seed"] if "seed" in differing else differing[:2]
-            for record in namesakes:
-                told_apart_by = (f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)
-                titles[record.run] = " ".join([name, *told_apart_by])
-        used = Counter(titles.values())
-        ids = {record.run: record.run_id[:6] for record in self}
-        return {run: title if used[title] == 1 else f"{title} {ids[run]}" for run, title in titles.items()}
+    @property
+    def runs(self) -> pandas.DataFrame:
+        """A row a run, indexed by its directory's name: title, the facts DERIVED, reference, and the settings."""
+        rows = {
+            record.run: {"title": record.title, **{key: record.facts[key] for key in DERIVED if key != "run"}}
+            | {"reference": record.is_reference}
+            | {key: value for key, value in record.facts.items() if key not in DERIVED}
+            for record in self
+        }
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("run")
 
-    @cached_property
-    def _keys(self) -> dict[str, None]:
-        return {key: None for record in self for key in record.facts}
+    @property
+    def values(self) -> pandas.DataFrame:
+        """A row a run and metric, with unit, direction, sample count, protocol, and why a value is unavailable."""
+        better = {True: "higher", False: "lower", None: ""}
+        rows = [
+            (
+                *(record.run, record.title, record.state, record.facts.get("seed"), record.dataset),
+                *(record.dataset_digest, row.metric, row.value, catalogue.unit(row.metric)),
+                *(better[catalogue.higher_is_better(row.metric)], row.n, protocol_key(row), row.unavailable_because),
+            )
+            for record in self
+            for row in record.measurements
+        ]
+        return pandas.DataFrame(rows, columns=VALUE_COLUMNS)
+
+    def per_image(self, *metrics: str) -> pandas.DataFrame:
+        """A row a run, metric and test pair: run, title, metric, pair, pair_id, identity, value."""
+        frames = [self.metric(name).per_image().assign(metric=name) for name in metrics if name in self.metrics()]
+        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=["run", "metric"])
+
+    @property
+    def timings(self) -> pandas.DataFrame:
+        """A row a run and timing scenario as recorded, with run, title, method, name, and whether it was `timed`."""
+        rows = [
+            {**row, "run": record.run, "title": record.title, "method": record.method, "name": record.name}
+            | {"timed": not row.get("unavailable_because") and is_number(row.get("median_ms"))}
+            | {"device_median_ms": pandas.Series(row.get("device_ms") or [], dtype=float).median()}
+            for record in self
+            for row in record.scenarios
+        ]
+        return pandas.DataFrame(rows, columns=list(dict.fromkeys([*SCENARIO, *(key for row in rows for key in row)])))
+
+    @property
+    def history(self) -> pandas.DataFrame:
+        """A row a run, training step and name: run, title, entry ("losses" or "evaluation"), name, step, value.
+
+        Of a step done again after an interruption, the last values count.
+        """
+        rows = [
+            {
+                "run": record.run,
+                "title": record.title,
+                "entry": entry,
+                "name": name,
+                "step": row["step"],
+                "value": value,
+            }
+            for record in self
+            for row in record.history
+            for entry in ("losses", "evaluation")
+            for name, value in (row[entry] if isinstance(row.get(entry), dict) else {}).items()
+            if isinstance(value, (int, float))
+        ]
+        frame = pandas.DataFrame(rows, columns=["run", "title", "entry", "name", "step", "value"])
+        key = ["run", "entry", "name", "step"]
+        return frame.drop_duplicates(key, keep="last").sort_values("step", kind="stable", ignore_index=True)
 
 
 def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> Records:
@@ -177,23 +218,80 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
         raise NothingFound(
             f"no run in {runs_dir}: a run is a folder <label>-<hash> that holds config.yaml or status.json."
         )
-    studies = read_studies(runs_dir)
-    if not select:
-        name_rows(everything, studies)
-        return Records(everything)
-    names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
-    conditions = dict(word.split("=", 1) for word in select if word not in names)
-    kept = everything.where(**{key: value.split(",") for key, value in conditions.items()})
-    if names:
-        kept = Records(record for record in kept if any(_fits(record, name) for name in names))
+    kept = _selected(everything, select) if select else list(everything)
     if not kept:
         there = ", ".join(record.run for record in everything[:8]) + (", ..." if len(everything) > 8 else "")
         raise NothingFound(
             f"none of the {len(everything)} runs in {runs_dir} fits {' '.join(select)!r}. There are: {there}"
         )
-    digests = {record.dataset_digest for record in kept if record.dataset_digest}
-    name_rows(kept, studies)
-    return kept + Records(record for record in everything.references if record.dataset_digest in digests)
+    if select:
+        digests = {record.dataset_digest for record in kept if record.dataset_digest}
+        kept += [r for r in everything.references if r.dataset_digest in digests and r not in kept]
+    _name(kept, read_studies(runs_dir))
+    return Records(kept)
+
+
+def read_studies(runs: Path | str) -> dict[str, Rows]:
+    """Study -> its rows, from runs/studies/<study>.json, which `ablations.study` writes; rows that never ran included.
+
+    A file that is none, or damaged, is left out.
+    """
+    studies: dict[str, Rows] = {}
+    for path in sorted((Path(runs) / "studies").glob("*.json")):
+        try:
+            studies[path.stem] = [(str(row["title"]), str(row["run"])) for row in json.loads(path.read_bytes())]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return studies
+
+
+def without_seed(title: str) -> str:
+    """What runs are called that differ in nothing but their seed."""
+    return _SEED.sub("", title)
+
+
+def _selected(everything: Records, select: list[str]) -> list[Record]:
+    names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
+    conditions = dict(word.split("=", 1) for word in select if word not in names)
+    kept = everything.where(**{key: value.split(",") for key, value in conditions.items()})
+    return [record for record in kept if not names or any(_fits(record, name) for name in names)]
+
+
+def _name(records: Iterable[Record], studies: dict[str, Rows]) -> None:
+    """Give the runs of a report their titles, variants, places in a table and numbers."""
+    records = list(records)
+    titles = {record.run: record.name for record in records}
+    by_run = {record.run: record for record in records if not record.is_reference}
+    # A run of several studies is a row of the one that holds most of these runs; rows of a study stay together.
+    held = {study: sum(run in by_run for _, run in rows) for study, rows in studies.items()}
+    for rank, study in enumerate(sorted(studies, key=lambda name: (held[name], name))):
+        for place, (title, run) in enumerate(studies[study]):
+            if run in by_run:
+                titles[run], by_run[run].place = title, (-rank, place)
+    scored = {titles[record.run] for record in records if not record.is_timing_only}
+    namesakes: dict[str, list[Record]] = {}
+    for record in records:
+        alone = record.is_timing_only and titles[record.run] in scored
+        namesakes.setdefault(titles[record.run] + (" (timed alone)" if alone else ""), []).append(record)
+    for title, members in namesakes.items():
+        several = comparison.differing(members) if len(members) > 1 else []
+        keys = ["seed"] if "seed" in several else several[:2]
+        for record in members:
+            record.title = " ".join([title, *(f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)])
+    used = Counter(record.title for record in records)
+    variants: dict[str, list[Record]] = {}
+    for record in records:
+        record.title += f" {record.run_id[:6]}" if used[record.title] > 1 else ""
+        variants.setdefault(without_seed(record.title), []).append(record)
+    for variant, members in variants.items():
+        apart = [key for key in comparison.differing(members) if key not in (*OF_THE_SEED, "device")]
+        for record in members:
+            record.variant = record.title if apart and len(members) > 1 else variant
+            record.facts["variant"] = record.variant
+    methods: set[str] = set()
+    for number, record in enumerate(Records(records)):
+        record.number, record.leads_its_method = number, record.method not in methods
+        methods.add(record.method)
 
 
 def _is_run(directory: Path) -> bool:
@@ -213,13 +311,4 @@ def _table_order(record: Record) -> tuple:
 
 
 def _same(value: Any, wanted: Any) -> bool:
-    return value == wanted or _as_text(value) == _as_text(wanted)
-
-
-def _as_text(value: Any) -> str:
-    """As it would be written on a command line: 1.0 is 1, True is true, None is null."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, tuple):
-        return "[" + ",".join(value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return value == wanted or as_text(value).replace(", ", ",") == as_text(wanted).replace(", ", ",")

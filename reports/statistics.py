@@ -1,21 +1,26 @@
-"""How sure a number is: intervals and tests over the people of a test set and over training seeds.
+"""Intervals and tests over the people of a test set and over training seeds.
 
-Test pairs of one person are alike, so a test set is resampled by identity (`reports.resampling`); a training seed is
-one draw of all that chance decides in training. Every function gives an `Estimate`; nothing is called better before it
-has passed `holm`. How often the intervals hold the truth is simulated in tests/reports/simulated_results.py.
+Test pairs of one person are alike, so a test set is resampled by identity (cluster bootstrap); a training seed is one
+draw of all that chance decides in training. Every function gives an `Estimate`; nothing is called better before it has
+passed `holm`. tests/reports/simulated_results.py simulates how often the intervals hold the truth.
 """
 
+import gc
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-
-from reports.resampling import Array, MeanOfPeople, mean_of_people, studentised_deviations
+from numpy.typing import ArrayLike, NDArray
 
 TAIL = 0.025  # what a 95 % interval leaves out at either end
+LEVEL = 0.05  # a difference is shown below this corrected p-value
 FEWEST_TO_RESAMPLE = 6  # with fewer people, too many resamples hold hardly any different ones
+RESAMPLES, SEED = 10_000, 0
+AT_ONCE = 1_000  # resamples in memory as floating point at a time
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,71 @@ class Estimate:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
+# The identity bootstrap.
+
+
+@dataclass(frozen=True)
+class MeanOfPeople:
+    """The mean over test pairs, and what each person contributes to it."""
+
+    mean: float
+    residuals: Array  # [people], sum of value minus mean over a person's pairs; they add up to 0
+    counts: Array  # [people], pairs
+
+    @property
+    def people(self) -> int:
+        return len(self.counts)
+
+    @property
+    def error(self) -> float:
+        """Cluster-robust standard error of the mean, NaN for a single person (Liang and Zeger 1986)."""
+        if self.people < 2:
+            return math.nan
+        return math.sqrt(self.people / (self.people - 1) * float((self.residuals**2).sum())) / float(self.counts.sum())
+
+
+def mean_of_people(values: ArrayLike, identities: ArrayLike) -> MeanOfPeople:
+    """values: [pairs], NaN where a pair was left out; identities: [pairs], numbers or names.
+
+    A person without any value is left out; where nobody is left, the mean is NaN.
+    """
+    values, identities = np.asarray(values, float), np.asarray(identities)
+    if values.ndim != 1 or values.shape != identities.shape:
+        raise ValueError(f"one identity for each value is needed, not {identities.shape} for {values.shape}")
+    kept = ~np.isnan(values)
+    if not kept.any():
+        return MeanOfPeople(math.nan, np.zeros(0), np.zeros(0))
+    _, place = np.unique(identities[kept], return_inverse=True)
+    mean = float(values[kept].mean())
+    return MeanOfPeople(mean, np.bincount(place, values[kept] - mean).astype(float), np.bincount(place).astype(float))
+
+
+@lru_cache(maxsize=4)
+def resampled_people(people: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.uint8]:
+    """How often each person is in each resample: [resamples, people], the same whenever it is asked for."""
+    chosen = np.random.default_rng(seed).integers(people, size=(resamples, people))
+    chosen += people * np.arange(resamples)[:, None]
+    return np.bincount(chosen.ravel(), minlength=resamples * people).reshape(resamples, people).astype(np.uint8)
+
+
+def studentised_deviations(found: MeanOfPeople, resamples: int = RESAMPLES) -> Array:
+    """Distance of each resample's mean from the whole's in the resample's own standard errors: [resamples].
+
+    The mean and its error are quotients of sums over people, so all resamples are one product of matrices. Infinite
+    where a resample holds a single person again and again.
+    """
+    people, residuals, counts = found.people, found.residuals, found.counts
+    totals = np.stack([counts, residuals, residuals**2, residuals * counts, counts**2], axis=1)  # [people, 5]
+    drawn = resampled_people(people, resamples)
+    parts = (drawn[at : at + AT_ONCE].astype(float) @ totals for at in range(0, resamples, AT_ONCE))
+    pairs, residual, squares, mixed, pairs_squared = np.concatenate(list(parts)).T
+    deviation = residual / pairs
+    spread = np.maximum(squares - 2 * deviation * mixed + deviation**2 * pairs_squared, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        studentised = deviation * pairs / np.sqrt(people / (people - 1) * spread)
+    return np.where(deviation == 0, 0.0, studentised)
+
+
 def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0) -> Estimate:
     """The mean over test pairs, with the people of the test set as what chance chose; p_value is of `null`.
 
@@ -44,22 +114,25 @@ def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0
     larger of the resamples' and the t test's: far out in its tails the former alone finds too much, and after Holm's
     correction for eight methods a difference where there is none in 6.5 % of studies of uneven, skewed people.
     """
-    return _of_people(mean_of_people(values, identities), null)
+    return _estimate_of_people(mean_of_people(values, identities), null)
 
 
-def _of_people(found: MeanOfPeople, null: float) -> Estimate:
+def _estimate_of_people(found: MeanOfPeople, null: float) -> Estimate:
     mean, error, people = found.mean, found.error, found.people
     if people < 2:
         return Estimate(mean, math.nan, math.nan, people, "identities")
+    by_t = _t_estimate(mean, error, people - 1, people, "identities", null)
     if people < FEWEST_TO_RESAMPLE or error <= 1e-12 * abs(mean):  # or all people have the same mean
-        return _t_estimate(mean, error, people - 1, people, "identities", null)
+        return by_t
     deviations = studentised_deviations(found)
     highest, lowest = np.quantile(deviations, [1 - TAIL, TAIL], method="inverted_cdf")
     seen = (mean - null) / error
     beyond = min((deviations >= seen).sum(), (deviations <= seen).sum())
-    of_t = _t_estimate(mean, error, people - 1, people, "identities", null).p_value
-    p_value = max(of_t or 0.0, min(1.0, 2 * (1 + float(beyond)) / (1 + len(deviations))))
-    return Estimate(mean, mean - highest * error, mean - lowest * error, people, "identities", p_value)
+    p_value = max(by_t.p_value or 0.0, min(1.0, 2 * (1 + float(beyond)) / (1 + len(deviations))))
+    return replace(by_t, low=mean - highest * error, high=mean - lowest * error, p_value=p_value)
+
+
+# Differences between two methods.
 
 
 def difference(first: ArrayLike, second: ArrayLike, identities: ArrayLike, seedless: bool = False) -> Estimate:
@@ -67,7 +140,7 @@ def difference(first: ArrayLike, second: ArrayLike, identities: ArrayLike, seedl
 
     first, second: [pairs] or [seeds, pairs]; the seeds of the two need not be the same. With several seeds of both,
     chance chose people and seeds: the variances add up, and a t interval has Satterthwaite's degrees of freedom.
-    Otherwise what is said holds for these trained networks. `seedless`: the second was not trained (copy_source), so
+    Otherwise the result holds for these trained networks only. `seedless`: the second was not trained (copy_source), so
     that its one row is all there is.
     """
     first, second = np.atleast_2d(np.asarray(first, float)), np.atleast_2d(np.asarray(second, float))
@@ -75,35 +148,12 @@ def difference(first: ArrayLike, second: ArrayLike, identities: ArrayLike, seedl
     found = mean_of_people(gain, identities)
     drawn = [first] if seedless else [first, second]
     if min(len(side) for side in drawn) < 2 or found.people < 2:
-        return _of_people(found, null=0.0)
+        return _estimate_of_people(found, null=0.0)
     parts = [(found.error**2, found.people - 1)]
     for side in drawn:
-        of_seeds = side[:, ~np.isnan(gain)].mean(1)  # [seeds]
-        parts.append((of_seeds.var(ddof=1) / len(side), len(side) - 1))
+        means = side[:, ~np.isnan(gain)].mean(1)  # [seeds]
+        parts.append((means.var(ddof=1) / len(side), len(side) - 1))
     return _combined(found.mean, parts, found.people, "identities and seeds")
-
-
-def share_of_pairs_improved(first: ArrayLike, second: ArrayLike, identities: ArrayLike) -> Estimate:
-    """On which share of the test pairs the first value is the higher one, ties by half; p_value is of one half.
-
-    Where all people agree, the far end of the interval is that of so many throws of a coin.
-    """
-    gain = np.asarray(first, float) - np.asarray(second, float)
-    found = mean_by_identity(np.where(np.isnan(gain), np.nan, (np.sign(gain) + 1) / 2), identities, null=0.5)
-    if found.estimate not in (0.0, 1.0) or found.n < 2:
-        return Estimate(found.estimate, max(found.low, 0.0), min(found.high, 1.0), found.n, found.over, found.p_value)
-    away = 1 - TAIL ** (1 / found.n)
-    low, high = (1 - away, 1.0) if found.estimate else (0.0, away)
-    return Estimate(found.estimate, low, high, found.n, found.over, min(1.0, 2 * 0.5**found.n))
-
-
-def mean_over_seeds(values: ArrayLike) -> Estimate:
-    """Mean and t interval over runs that differ in nothing but their seed: [seeds], NaN where a run has no value."""
-    values = _finite(values)
-    if len(values) < 2:
-        return Estimate(float(values.mean()) if len(values) else math.nan, math.nan, math.nan, len(values), "seeds")
-    error = sample_deviation(values) / math.sqrt(len(values))
-    return _t_estimate(float(values.mean()), error, len(values) - 1, len(values), "seeds", None)
 
 
 def difference_over_seeds(first: ArrayLike, second: ArrayLike, seedless: bool = False) -> Estimate:
@@ -122,29 +172,27 @@ def difference_over_seeds(first: ArrayLike, second: ArrayLike, seedless: bool = 
     return _combined(gap, [(side.var(ddof=1) / len(side), len(side) - 1) for side in drawn], n, "seeds")
 
 
-def interquartile_mean(values: ArrayLike) -> Estimate:
-    """Mean without the lowest and the highest quarter (Agarwal et al. 2021), with Tukey and McLaughlin's interval.
+def share_of_pairs_improved(first: ArrayLike, second: ArrayLike, identities: ArrayLike) -> Estimate:
+    """Share of the test pairs on which the first value is the higher one, ties by half; p_value is of one half.
 
-    A quarter is rounded down, so of up to three values none is left out.
+    first, second, identities: [pairs]. Where all people agree, the interval is Clopper and Pearson's of as many answers
+    as there are people.
     """
-    values = np.sort(_finite(values))
-    n, cut = len(values), len(values) // 4
-    if n < 2:
-        return mean_over_seeds(values)
-    middle = values[cut : n - cut]
-    winsorised = np.clip(values, middle[0], middle[-1])
-    error = sample_deviation(winsorised) * math.sqrt(n) / len(middle)
-    return _t_estimate(float(middle.mean()), error, len(middle) - 1, n, "seeds", None)
+    gain = np.asarray(first, float) - np.asarray(second, float)
+    found = mean_by_identity(np.where(np.isnan(gain), np.nan, (np.sign(gain) + 1) / 2), identities, null=0.5)
+    if found.estimate not in (0.0, 1.0) or found.n < 2:
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    low, high = _exact_interval(found.estimate, found.n)
+    return replace(found, low=low, high=high, p_value=min(1.0, 2 * 0.5**found.n))
 
 
 def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> Estimate:
-    """How likely a run of the first has a higher value than a run of the second, ties by half.
+    """Probability that a run of the first has a higher value than a run of the second, ties by half.
 
-    The interval is Newcombe's (2006, method 5), which does not collapse to a point where every run of one is better,
-    and holds one half unless the test of Mann and Whitney rejects it. Three seeds against three never do: p >= 0.1.
+    The p-value is that of Mann and Whitney's test. The interval is Clopper and Pearson's of min(runs) independent
+    comparisons, which is conservative: all pairs of runs tell at least as much as that many of them.
     """
-    from scipy.optimize import brentq
-    from scipy.stats import mannwhitneyu
+    from scipy import stats
 
     first, second = _finite(first), _finite(second)
     n = len(first) + len(second)
@@ -153,35 +201,50 @@ def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> Estimate:
     share = float((np.sign(first[:, None] - second[None, :]) + 1).mean() / 2)
     if min(len(first), len(second)) < 2:
         return Estimate(share, math.nan, math.nan, n, "seeds")
-
-    def beyond(p: float) -> float:
-        """Squared distance of p from the share, less the square of what chance allows when p is the truth."""
-        others = n / 2 - 1
-        variance = p * (1 - p) * (1 + others * (1 - p) / (2 - p) + others * p / (1 + p)) / (len(first) * len(second))
-        return (share - p) ** 2 - _normal_quantile() ** 2 * variance
-
-    beside = 1e-9  # at the share itself nothing is beyond, and a share of 0 or 1 would be taken for the end
-    low = brentq(beyond, 0.0, share - beside) if share > 0 else 0.0
-    high = brentq(beyond, share + beside, 1.0) if share < 1 else 1.0
-    test = mannwhitneyu(first, second, alternative="two-sided") if np.ptp([*first, *second]) > 0 else None
-    p_value = float(test.pvalue) if test else 1.0
-    if p_value >= 2 * TAIL:
-        low, high = min(low, 0.5), max(high, 0.5)
-    return Estimate(share, float(low), float(high), n, "seeds", p_value)
+    p_value = float(stats.mannwhitneyu(first, second).pvalue) if np.ptp([*first, *second]) > 0 else 1.0
+    return Estimate(share, *_exact_interval(share, min(len(first), len(second))), n, "seeds", p_value)
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:
     """p-values adjusted for having asked all these questions (Holm 1979); what was not tested stays None.
 
-    Calling those below 0.05 different is wrong about any of them in at most 5 % of studies.
+    Calling those below LEVEL different is wrong about any of them in at most 5 % of studies.
     """
-    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, place) in enumerate(tested):
-        largest = max(largest, min(1.0, p * (len(tested) - rank)))
-        adjusted[place] = largest
-    return adjusted
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [p for p in p_values if p is not None]
+    gc.freeze()  # multipletests collects garbage at every call: 0.1 s a metric without this
+    adjusted = iter(multipletests(tested, method="holm")[1].tolist() if tested else ())
+    gc.unfreeze()
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
+# Values over seeds.
+
+
+def mean_over_seeds(values: ArrayLike) -> Estimate:
+    """Mean and t interval over runs that differ in nothing but their seed: [seeds], NaN where a run has no value."""
+    values = _finite(values)
+    if len(values) < 2:
+        return Estimate(float(values.mean()) if len(values) else math.nan, math.nan, math.nan, len(values), "seeds")
+    error = sample_deviation(values) / math.sqrt(len(values))
+    return replace(_t_estimate(values.mean(), error, len(values) - 1, len(values), "seeds"), p_value=None)
+
+
+def interquartile_mean(values: ArrayLike) -> Estimate:
+    """Mean without the lowest and the highest quarter (Agarwal et al. 2021), with Tukey and McLaughlin's interval.
+
+    A quarter is rounded down, so of up to three values none is left out.
+    """
+    from scipy import stats
+
+    values = _finite(values)
+    n = len(values)
+    if n < 2:
+        return mean_over_seeds(values)
+    left_out = (n // 4 + 1e-9) / n  # a number of values, as the share that scipy asks for
+    low, high = stats.mstats.trimmed_mean_ci(values, limits=(left_out, left_out), alpha=2 * TAIL)
+    return Estimate(float(stats.trim_mean(values, left_out)), float(low), float(high), n, "seeds")
 
 
 def sample_deviation(values: ArrayLike) -> float:
@@ -195,24 +258,24 @@ def _combined(estimate: float, parts: list[tuple[Any, int]], n: int, over: str) 
     variance = sum(part for part, _ in parts)
     weight = sum(part**2 / freedom for part, freedom in parts)
     freedom = variance**2 / weight if weight else float(sum(freedom for _, freedom in parts))
-    return _t_estimate(float(estimate), math.sqrt(variance), freedom, n, over, 0.0)
+    return _t_estimate(estimate, math.sqrt(variance), freedom, n, over)
 
 
-def _t_estimate(estimate: float, error: float, freedom: float, n: int, over: str, null: float | None) -> Estimate:
-    from scipy.special import stdtr, stdtrit
+def _t_estimate(estimate: float, error: float, freedom: float, n: int, over: str, null: float = 0.0) -> Estimate:
+    from scipy import stats
 
-    half = float(stdtrit(freedom, 1 - TAIL)) * error
-    p_value = None
-    if null is not None:
-        distance = abs(estimate - null)
-        p_value = float(2 * stdtr(freedom, -distance / error)) if error > 0 else float(distance == 0)
-    return Estimate(estimate, estimate - half, estimate + half, n, over, p_value)
+    half = float(stats.t.ppf(1 - TAIL, freedom)) * error
+    distance = abs(estimate - null)
+    p_value = float(2 * stats.t.sf(distance / error, freedom)) if error > 0 else float(distance == 0)
+    return Estimate(float(estimate), float(estimate - half), float(estimate + half), n, over, p_value)
 
 
-def _normal_quantile() -> float:
-    from scipy.special import ndtri
+def _exact_interval(share: float, answers: int) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a share of independent answers."""
+    from statsmodels.stats.proportion import proportion_confint
 
-    return float(ndtri(1 - TAIL))
+    low, high = proportion_confint(share * answers, answers, alpha=2 * TAIL, method="beta")
+    return float(low), float(high)
 
 
 def _finite(values: ArrayLike) -> Array:

@@ -1,106 +1,112 @@
-"""The timing tables: what generating and training cost, a row for each scenario, those that failed with the reason."""
+"""What generating and training cost: tables of timing scenarios, quality against time, and ratios to PIDM beside the
+claims of the paper. Everything starts from the tidy table `Records.timings`, a row a scenario.
+
+Two latencies are compared only when their scenarios differ in the method alone; two qualities only under one protocol.
+"""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports.measures import as_text
-from reports.record import Record
+import pandas
+
+from reports.formats import DASH, as_text, count, duration, is_number, number
 from reports.records import Records
+from reports.run_directory import Record
+from xinggan.metrics import catalogue
 
-# A column each only where they differ.
-CIRCUMSTANCES = ("device", "precision", "mode", "height", "width", "sampler", "sampling_steps", "evaluations")
-TIMING_HEADS = (
-    "run",
-    "what",
-    "batch",
-    "median [ms] ↓",
-    "p5 [ms]",
-    "p95 [ms]",
-    "p99 [ms]",
-    "first call [ms]",
-    "images/s ↑",
-    "peak memory [MB] ↓",
-    "samples",
-    "halves differ by",
-)
-MEASURED = ("median_ms", "p5_ms", "p95_ms", "p99_ms", "first_call_ms", "images_per_second", "peak_memory_mb")
-WHEN_MEASURED = {"device_median_ms": "device median [ms] ↓", "joules_per_image": "energy [J/image] ↓"}
+# What must agree for two latencies to be compared; and what a table has a column for only where it differs.
+SAME = ["device", "precision", "mode", "batch", "height", "width"]
+CIRCUMSTANCES = ["device", "precision", "mode", "height", "width", "sampler", "sampling_steps", "evaluations"]
+MEASURED = {
+    **{"median_ms": "median [ms] ↓", "p5_ms": "p5 [ms]", "p95_ms": "p95 [ms]", "p99_ms": "p99 [ms]"},
+    **{"first_call_ms": "first call [ms]", "images_per_second": "images/s ↑", "peak_memory_mb": "peak memory [MB] ↓"},
+}
+MEASURED_ON_SOME = {"device_median_ms": "device median [ms] ↓", "joules_per_image": "energy [J/image] ↓"}
 DISTRIBUTIONS = 24  # scenarios that a figure of distributions has room for
-COST_HEADS = (
-    *("run", "parameters", "GMACs an image", "training time", "steps", "images/s while training ↑"),
-    "peak memory of training [MB] ↓",
-)
+QUALITIES = ("ssim", "lpips", "perceptual_embedded", "fid", "fd_embedded", "pckh_embedded")
+REFERENCE = "pidm"
+CLAIMANT = "xinggan"  # the name of XingGAN++'s runs, which differ in nothing from the defaults
+CLAIMED = {"training": 69.33, "inference": 18.04}  # of XingGAN++ over PIDM (TPAMI 2025, abstract)
 
 
-def timing_table(records: Records) -> tuple[list[str], list[list[str]], list[str]]:
-    """Heads, rows, and a sentence for each scenario that could not be timed."""
-    titles, telling = records.titles(), varying(records)
-    timed = [(record, row) for record in records for row in record.scenarios if is_timed(row)]
-    extra = [key for key in WHEN_MEASURED if any(when_measured(row, key) is not None for _, row in timed)]
-    rows = []
-    for record, row in timed:
-        named = [told(row.get(key)) for key in ("kind", "batch", *telling)]
-        measured = [number(row.get(key)) for key in MEASURED]
-        differ = row.get("halves_differ_by")
-        steadiness = [str(len(row.get("samples_ms") or ())), f"{differ:.1%}" if is_number(differ) else "–"]
-        further = [number(when_measured(row, key)) for key in extra]
-        rows.append([titles[record.run], *named, *measured, *steadiness, *further])
-    heads = [*TIMING_HEADS[:3], *(key.replace("_", " ") for key in telling), *TIMING_HEADS[3:]]
-    return [*heads, *(WHEN_MEASURED[key] for key in extra)], rows, failures(records)
+def timed(timings: pandas.DataFrame, kind: str) -> pandas.DataFrame:
+    return timings[timings["timed"].astype(bool) & (timings["kind"] == kind)]
 
 
-def failures(records: Records) -> list[str]:
+def own_sampler(timings: pandas.DataFrame) -> pandas.DataFrame:
+    """Timed inference scenarios with the method's own sampler and steps, as its scores were made."""
+    inference = timed(timings, "inference")
+    return inference[inference["sampling_steps"].isna()]
+
+
+# Scenarios.
+
+
+def varying(timings: pandas.DataFrame) -> list[str]:
+    """Those CIRCUMSTANCES that are not the same in all timed scenarios."""
+    rows = timings[timings["timed"].astype(bool)]
+    differ = [key for key in CIRCUMSTANCES if rows[key].dropna().astype(str).nunique() > 1]
+    partly = [key for key in ("sampler", "sampling_steps") if rows[key].notna().any() and rows[key].isna().any()]
+    return [key for key in CIRCUMSTANCES if key in differ or key in partly]
+
+
+def shared(timings: pandas.DataFrame) -> str:
+    """What is the same in all timed scenarios, such as `device cpu, precision fp32, mode eager`."""
+    row, apart = timings[timings["timed"].astype(bool)].iloc[0], varying(timings)
+    return ", ".join(
+        f"{key} {as_text(row[key])}" for key in CIRCUMSTANCES if pandas.notna(row[key]) and key not in apart
+    )
+
+
+def scenario_table(timings: pandas.DataFrame) -> pandas.DataFrame:
+    """A row of text for each timed scenario; a circumstance has a column only where it differs."""
+    rows = timings[timings["timed"].astype(bool)]
+    named = {"title": "run", "kind": "what", "batch": "batch"} | {
+        key: key.replace("_", " ") for key in varying(timings)
+    }
+    table = pandas.DataFrame({head: [_told(value) for value in rows[key]] for key, head in named.items()})
+    for key, head in MEASURED.items():
+        table[head] = [number(value) for value in rows[key]]
+    table["samples"] = [str(len(samples)) for samples in rows["samples_ms"]]
+    table["halves differ by"] = [f"{value:.1%}" if is_number(value) else DASH for value in rows["halves_differ_by"]]
+    for key, head in MEASURED_ON_SOME.items():
+        if any(map(is_number, rows[key])):
+            table[head] = [number(value) for value in rows[key]]
+    return table
+
+
+def failures(timings: pandas.DataFrame) -> list[str]:
     """A sentence for each reason and circumstances in which something was not timed, with the runs it holds for."""
-    titles = records.titles()
     runs: dict[tuple[str, str], list[str]] = {}
-    for record in records:
-        for row in record.scenarios:
-            if not is_timed(row):
-                keys = ("batch", "device", "precision", "mode", "sampler", "sampling_steps")
-                circumstances = (
-                    f"{key.replace('_', ' ')} {as_text(row[key])}" for key in keys if row.get(key) is not None
-                )
-                place = ", ".join([str(row.get("kind")), *circumstances])
-                reason = str(row.get("unavailable_because") or "the record gives no reason")
-                runs.setdefault((place, reason), []).append(titles[record.run])
+    keys = ("batch", "device", "precision", "mode", "sampler", "sampling_steps")
+    for row in timings[~timings["timed"].astype(bool)].to_dict("records"):
+        where = [f"{key.replace('_', ' ')} {as_text(row[key])}" for key in keys if pandas.notna(row[key])]
+        reason = row["unavailable_because"]
+        reason = reason if isinstance(reason, str) and reason else "the record gives no reason"
+        runs.setdefault((", ".join([str(row["kind"]), *where]), reason), []).append(row["title"])
     return [f"{', '.join(names)}, {place}: unavailable: {reason}" for (place, reason), names in runs.items()]
 
 
-def told(value: Any) -> str:
-    return "–" if value is None else as_text(value)
-
-
-def when_measured(scenario: dict[str, Any], key: str) -> float | None:
-    """A measurement that only some devices give."""
-    if key == "device_median_ms":
-        samples = [value for value in scenario.get("device_ms") or () if is_number(value)]
-        return median(samples) if samples else None
-    value = scenario.get(key)
-    return value if is_number(value) else None
-
-
-def noise(records: Records) -> list[str]:
+def noise(records: Sequence[Record]) -> list[str]:
     """What the records say about how noisy the machine was: a sentence each for quiet, noisy and unjudged runs."""
-    titles, quiet, noisy, unjudged, worst, limit = records.titles(), [], [], [], 0.0, 0.0
+    quiet, noisy, unjudged, worst, limit = [], [], [], 0.0, 0.0
     for record in records:
         verdict = record.timing.get("noise")
         if not isinstance(verdict, dict) or not all(is_number(verdict.get(key)) for key in ("limit", "judged")):
             continue
-        title, limit = titles[record.run], verdict["limit"]
+        limit = verdict["limit"]
         if not is_number(verdict.get("worst")):
-            unjudged.append(title)
+            unjudged.append(record.title)
         elif verdict.get("too_noisy"):
             reasons = []
-            if verdict.get("unsteady"):
-                reasons.append(
-                    f"{verdict['unsteady']} of {verdict['judged']} scenarios, by up to {verdict['worst']:.0%}"
-                )
+            if many := verdict.get("unsteady"):
+                reasons.append(f"{many} of {verdict['judged']} scenarios, by up to {verdict['worst']:.0%}")
             if is_number(drift := verdict.get("machine_differs_by")) and drift > limit:
                 reasons.append(f"the machine itself was {drift:.0%} slower at times")
-            noisy.append(f"{title} ({'; '.join(reasons)})")
+            noisy.append(f"{record.title} ({'; '.join(reasons)})")
         else:
-            quiet.append(title)
+            quiet.append(record.title)
             worst = max(worst, verdict["worst"])
     rounds = "the medians of the earlier and the later rounds"
     agree = f"in all scenarios {rounds} agree within {limit:.0%}, the worst differ by {worst:.1%}"
@@ -112,64 +118,57 @@ def noise(records: Records) -> list[str]:
     return [f"{says}: {', '.join(names)}" for says, names in told.items() if names]
 
 
-def distributions(records: Records) -> list[tuple[Record, dict[str, Any]]]:
-    """The scenarios whose samples are drawn: all, or where that is too many, those of the first precision and mode,
-    at each run's smallest batch and with its own sampler.
+def samples(timings: pandas.DataFrame) -> pandas.DataFrame:
+    """A row a raw sample: title, kind, scenario in words, ms.
+
+    All scenarios, or where that is more than DISTRIBUTIONS, those of the first precision and mode (fp32 and eager where
+    they were timed), at each run's smallest batch and with its own sampler.
     """
-    every = [(record, row) for record in records for row in record.scenarios if row.get("samples_ms")]
-    if len(every) <= DISTRIBUTIONS:
-        return every
-    plain = [(record, row) for record, row in every if row.get("sampling_steps") is None]
-    first = next(
-        (row for _, row in plain if row.get("mode") == "eager" and row.get("precision") == "fp32"), every[0][1]
-    )
-    same = [(r, row) for r, row in plain if all(row.get(key) == first.get(key) for key in ("precision", "mode"))]
-    smallest: dict[tuple, tuple[Record, dict[str, Any]]] = {}
-    for record, row in same:
-        key = (record.run, row.get("kind"))
-        if key not in smallest or (row.get("batch") or 0) < (smallest[key][1].get("batch") or 0):
-            smallest[key] = record, row
-    return list(smallest.values())
+    rows = timings[[bool(of) for of in timings["samples_ms"]]]
+    if len(rows) > DISTRIBUTIONS:
+        plain = rows[rows["sampling_steps"].isna()]
+        usual = plain[(plain["mode"] == "eager") & (plain["precision"] == "fp32")]
+        first = (usual if len(usual) else rows).iloc[0]
+        same = plain[(plain["precision"] == first["precision"]) & (plain["mode"] == first["mode"])]
+        rows = same.loc[sorted(same.sort_values("batch", kind="stable").drop_duplicates(["run", "kind"]).index)]
+    telling = [key for key in CIRCUMSTANCES if key not in ("height", "width", "evaluations") and _differs(rows[key])]
+    words = [
+        ", ".join([f"batch\u00a0{_told(row['batch'])}", *(as_text(row[k]) for k in telling if pandas.notna(row[k]))])
+        for row in rows.to_dict("records")
+    ]
+    rows = rows.assign(scenario=words, ms=rows["samples_ms"]).explode("ms", ignore_index=True)
+    rows = rows[[is_number(ms) for ms in rows["ms"]]]
+    return rows[["run", "title", "kind", "scenario", "ms"]].astype({"ms": float})
 
 
-def varying(records: Records) -> list[str]:
-    """Those circumstances that are not the same in all timed scenarios."""
-    timed = [scenario for record in records for scenario in record.scenarios if is_timed(scenario)]
-    found = {key: {str(row[key]) for row in timed if row.get(key) is not None} for key in CIRCUMSTANCES}
-    partly = {key for key in ("sampler", "sampling_steps") if any(row.get(key) is None for row in timed)}
-    return [key for key in CIRCUMSTANCES if len(found[key]) > 1 or (key in partly and found[key])]
+def _differs(column: pandas.Series) -> bool:
+    return column.astype(str).nunique() > 1
 
 
-def common_circumstances(records: Records) -> str:
-    """What is the same in all timed scenarios, such as `device cpu, precision fp32, mode eager`."""
-    scenario = next(scenario for record in records for scenario in record.scenarios if is_timed(scenario))
-    apart = varying(records)
-    return ", ".join(
-        f"{key} {as_text(scenario[key])}" for key in CIRCUMSTANCES if scenario.get(key) is not None and key not in apart
-    )
+def _told(value: Any) -> str:
+    return as_text(value) if isinstance(value, (list, tuple)) or pandas.notna(value) else DASH
 
 
-def is_timed(scenario: dict[str, Any]) -> bool:
-    return not scenario.get("unavailable_because") and is_number(scenario.get("median_ms"))
+# What training cost.
 
 
-def cost_rows(records: Records) -> list[list[str]]:
-    """Cells under COST_HEADS: the size of each network and what its training took."""
-    titles = records.titles()
+def cost_table(records: Records) -> pandas.DataFrame:
+    """The size of each network and what its training took, as text."""
     rows = []
     for record in records.methods:
-        macs = record.timing.get("macs_per_image")
-        trained = not record.is_timing_only
-        cells = [
-            count(record.timing.get("parameters")),
-            number(macs / 1e9) if isinstance(macs, (int, float)) else "–",
-            duration(training_seconds(record)) if trained else "not trained",
-            f"{count(record.step)} of {count(record.status.get('steps'))}" if trained else "–",
-            number(training_speed(record)),
-            number(training_memory_mb(record)) if trained else "–",
-        ]
-        rows.append([titles[record.run], *cells])
-    return rows
+        trained, macs = not record.is_timing_only, record.timing.get("macs_per_image")
+        rows.append(
+            {
+                "run": record.title,
+                "parameters": count(record.timing.get("parameters")),
+                "GMACs an image": number(macs / 1e9) if is_number(macs) else DASH,
+                "training time": duration(training_seconds(record)) if trained else "not trained",
+                "steps": f"{count(record.step)} of {count(record.status.get('steps'))}" if trained else DASH,
+                "images/s while training ↑": number(training_speed(record)),
+                "peak memory of training [MB] ↓": number(training_memory_mb(record)) if trained else DASH,
+            }
+        )
+    return pandas.DataFrame(rows)
 
 
 def training_seconds(record: Record) -> float | None:
@@ -179,46 +178,184 @@ def training_seconds(record: Record) -> float | None:
 
 def training_speed(record: Record) -> float | None:
     """Images a second while training, the median of what the history tells."""
-    speeds = [row["images_per_second"] for row in record.history if is_number(row.get("images_per_second"))]
-    return median(speeds) if speeds else None
+    speeds = sorted(row["images_per_second"] for row in record.history if is_number(row.get("images_per_second")))
+    return speeds[len(speeds) // 2] if speeds else None
 
 
 def training_memory_mb(record: Record) -> float | None:
     """Peak memory of the run's own training: the device's, or on a CPU the process's."""
-    training = [row for row in record.scenarios if row.get("kind") == "training" and is_timed(row)]
+    training = (row for row in record.scenarios if row.get("kind") == "training" and is_number(row.get("median_ms")))
     return max((row["peak_memory_mb"] for row in training if is_number(row.get("peak_memory_mb"))), default=None)
 
 
-def latency(record: Record) -> dict[str, Any] | None:
-    """The timed inference scenario of the smallest batch."""
-    timed = [row for row in record.scenarios if row.get("kind") == "inference" and is_timed(row)]
-    return min(timed, key=lambda row: row.get("batch") or 0, default=None)
+# Quality against time.
 
 
-def duration(seconds: Any) -> str:
-    """250 -> 4 min 10 s; a dash when nothing was recorded."""
-    if not is_number(seconds):
-        return "–"
-    minutes, left = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min {left:02d} s" if minutes else f"{seconds:.1f} s"
+def common_circumstances(timings: pandas.DataFrame) -> dict[str, Any] | None:
+    """What most of the runs were timed under (the keys SAME); of equals the smallest batch, eager, and fp32."""
+    plain = own_sampler(timings)
+    if plain.empty:
+        return None
+    found = plain.groupby(SAME, dropna=False)["run"].nunique().rename("runs").reset_index()
+    found = found.assign(compiled=found["mode"] != "eager", reduced=found["precision"] != "fp32")
+    order = ["runs", "batch", "compiled", "reduced", "device", "height"]
+    first = found.sort_values(order, ascending=[False, *[True] * 5], kind="stable").iloc[0]
+    return {key: first[key] for key in SAME}
 
 
-def number(value: Any) -> str:
-    """Three significant digits, never an exponent."""
-    if not is_number(value):
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+def latencies(timings: pandas.DataFrame) -> dict[str, float]:
+    """Run -> median milliseconds of a call, of the runs timed under `common_circumstances`."""
+    same = common_circumstances(timings)
+    if same is None:
+        return {}
+    rows = own_sampler(timings).merge(pandas.DataFrame([same]), on=SAME)
+    return dict(zip(rows["run"], rows["median_ms"], strict=True))
 
 
-def count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else "–"
+def quality_points(records: Records) -> pandas.DataFrame:
+    """metric, run, title, method, latency_ms, quality: a row a run, for each of QUALITIES that two runs or more have.
+
+    Where values stand under several protocols, those of the protocol that most runs have.
+    """
+    values = records.values.dropna(subset=["value"]) if len(records.values) else pandas.DataFrame()
+    taken, parts = latencies(records.timings), []
+    for metric in QUALITIES if len(values) and taken else ():
+        points = values[(values["metric"] == metric) & values["run"].isin(list(taken))]
+        points = points[points["protocol"] == points["protocol"].value_counts().idxmax()] if len(points) else points
+        if len(points) > 1:
+            parts.append(points.assign(latency_ms=points["run"].map(taken), quality=points["value"]))
+    found = pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=["run"])
+    columns = ["metric", "run", "title", "method", "latency_ms", "quality"]
+    return found.assign(method=found["run"].map({record.run: record.method for record in records})).reindex(
+        columns=columns
+    )
 
 
-def median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
+def pareto_front(points: pandas.DataFrame, higher_is_better: bool) -> pandas.DataFrame:
+    """The points that no other is at least as fast and as good as, and better in one; from the fastest to the best.
+
+    points: latency_ms, quality. Points that are equal in both stand on the front together. The new column `until_ms` is
+    the latency from which on another one is better (NaN: any).
+    """
+    gain = points["quality"] if higher_is_better else -points["quality"]
+    ordered = points.assign(gain=gain).sort_values(["latency_ms", "gain"], ascending=[True, False], kind="stable")
+    distinct = ordered.drop_duplicates(["latency_ms", "gain"])
+    front = distinct[distinct["gain"] > distinct["gain"].cummax().shift(fill_value=-math.inf)]
+    front = front.assign(until_ms=front["latency_ms"].shift(-1))[["latency_ms", "gain", "until_ms"]]
+    return ordered.merge(front, on=["latency_ms", "gain"]).drop(columns="gain")
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def front_table(records: Records) -> pandas.DataFrame:
+    """For each metric its front as text, with the speed-up over PIDM's run at PIDM's quality."""
+    rows = []
+    for metric, points in quality_points(records).groupby("metric", sort=False):
+        higher = bool(catalogue.higher_is_better(str(metric)))
+        reference = points[points["method"] == REFERENCE].head(1)
+        for point in pareto_front(points, higher).itertuples():
+            until = f" to {number(point.until_ms)} ms" if is_number(point.until_ms) else " and more"
+            matched = DASH
+            if len(reference) and point.method != REFERENCE:
+                matched = _matched(point, reference.iloc[0], higher)
+            rows.append(
+                {
+                    "metric": catalogue.heading(str(metric)),
+                    "run": point.title,
+                    "latency [ms] ↓": number(point.latency_ms),
+                    "value": f"{point.quality:.4f}",
+                    "best for whoever can wait": f"{number(point.latency_ms)} ms{until}",
+                    "PIDM at matched quality": matched,
+                }
+            )
+    return pandas.DataFrame(rows)
+
+
+def _matched(point: Any, reference: Any, higher: bool) -> str:
+    """`3.2 times faster` than the reference, or that the reference's quality is not reached."""
+    if (point.quality < reference.quality) if higher else (point.quality > reference.quality):
+        return "not reached"
+    factor = reference.latency_ms / point.latency_ms
+    return f"{number(factor)} times faster" if factor >= 1 else f"{number(1 / factor)} times slower"
+
+
+# Published schedules and ratios to PIDM.
+
+
+def ratios(timings: pandas.DataFrame) -> pandas.DataFrame:
+    """How many times faster than PIDM each run trains and samples, for each precision and mode that both were timed in.
+
+    title, name, precision, mode, hours, to_train, median_ms, evaluations, to_sample; NaN where training was not timed.
+    Sampling is compared at batch 1 with each method's own sampler; training by the hours that the published schedules
+    would take at the measured speed, since methods are published with different numbers of steps.
+    """
+    key = ["run", "precision", "mode"]
+    sampling = own_sampler(timings)
+    sampling = sampling[sampling["batch"] == 1].drop_duplicates(key)
+    training = timed(timings, "training").drop_duplicates(key)
+    training = training.assign(hours=[_hours(schedule) for schedule in training["schedule"]])[[*key, "hours"]]
+    rows = sampling.merge(training, on=key, how="left")
+    reference = timings.loc[timings["method"] == REFERENCE, "run"].head(1)
+    reference = rows.loc[rows["run"].isin(reference), ["precision", "mode", "hours", "median_ms"]]
+    rows = rows.merge(reference, on=["precision", "mode"], suffixes=("", "_of_reference"))
+    return rows.assign(
+        to_train=rows["hours_of_reference"] / rows["hours"],
+        to_sample=rows["median_ms_of_reference"] / rows["median_ms"],
+    )
+
+
+def ratio_table(timings: pandas.DataFrame) -> pandas.DataFrame:
+    """`ratios` as text, with the paper's claims beside the runs they are made for."""
+    return pandas.DataFrame(
+        {
+            "run": row.title,
+            "precision": row.precision,
+            "mode": row.mode,
+            "training [h] ↓": number(row.hours),
+            "times faster to train ↑": number(row.to_train),
+            "the paper's claim to train": f"{CLAIMED['training']:g}" if row.name == CLAIMANT else DASH,
+            "latency [ms] ↓": number(row.median_ms),
+            "network evaluations ↓": _told(row.evaluations),
+            "times faster to sample ↑": number(row.to_sample),
+            "the paper's claim to sample": f"{CLAIMED['inference']:g}" if row.name == CLAIMANT else DASH,
+        }
+        for row in ratios(timings).itertuples()
+    )
+
+
+def claim_sentence(timings: pandas.DataFrame) -> str | None:
+    """How XingGAN++ compares with PIDM in the first precision and mode that both were timed in, beside the claims."""
+    found = ratios(timings)
+    found = found[found["name"] == CLAIMANT]
+    if found.empty:
+        return None
+    row = found.iloc[0]
+    told = (
+        f"{row['title']} samples {number(row['to_sample'])} times as fast as PIDM (the paper: {CLAIMED['inference']})"
+    )
+    if is_number(row["to_train"]):
+        told += f", trains {number(row['to_train'])} times as fast by the published schedules"
+        told += f" (the paper: {CLAIMED['training']})"
+    return f"{told}, in {row['precision']}, {row['mode']}."
+
+
+def schedule_table(timings: pandas.DataFrame) -> pandas.DataFrame:
+    """What a training step costs, and the hours of the published schedule at that speed, as text."""
+    return pandas.DataFrame(
+        {
+            "run": row.title,
+            "precision": row.precision,
+            "mode": row.mode,
+            "step [ms] ↓": number(row.median_ms),
+            "images/s ↑": number(row.images_per_second),
+            "peak memory [MB] ↓": number(row.peak_memory_mb),
+            "published schedule": f"{row.schedule.get('steps', 0):,} steps of {row.schedule.get('batch')}",
+            "training [h] ↓": number(_hours(row.schedule)),
+        }
+        for row in timed(timings, "training").itertuples()
+        if isinstance(row.schedule, dict)
+    )
+
+
+def _hours(schedule: Any) -> float:
+    """Hours of the published schedule at the speed of a training scenario; NaN where the record has none."""
+    hours = schedule.get("hours") if isinstance(schedule, dict) else None
+    return hours if is_number(hours) and hours > 0 else math.nan

@@ -1,10 +1,11 @@
-"""Attention maps as pictures: where joints of the target looked in the source, a row a joint, a column a scale.
+"""Attention maps as pictures: where joints of the target attend in the source, a row a joint, a column a scale.
 
 The source lies in pale grey under the weights, whose colours run from light to dark, so that they can be read in print
 and without seeing hues; the joint has a ring in the target and, where the source shows it, a cross there.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,14 +24,58 @@ from reports.grids import (
     picture_rows,
     wrapped,
 )
-from reports.record import Record
+from reports.records import without_seed
+from reports.run_directory import Record
 from xinggan.data.poses import JOINTS
-from xinggan.model.attention_maps import FILE_NAME, AttentionMaps, read_attention
+from xinggan.model.attention_maps import BRANCHES, FILE_NAME, AttentionMaps, read_attention
 
-ON_WIDE, ON_NARROW = replace(WIDE, cell_width=64, font_size=12), replace(NARROW, cell_width=44, font_size=11)
+LOOKS = replace(WIDE, cell_width=64, font_size=12), replace(NARROW, cell_width=44, font_size=11)
 COLOURS, PALE = "YlOrBr", 0.4  # matplotlib's name of the colours; how much contrast the source keeps
+DRAWN = 3  # runs whose attention maps are on the page, each another variant
 ROUNDING = 2**-10  # of float16: weights that are equal but for it are not told apart
 MARK, HALO = "#0072B2", "#ffffff"
+HOW_TO_READ = (
+    "Each row is a joint of a target, ringed there. Its attention lies on the source, drawn in grey, in a column for "
+    "each scale; the cross is the same joint in the source, where it is visible. Under a map stands the scale's share "
+    "of the joint's attention; places with less than an equal share stay grey. In SA the appearance code at the ring "
+    "takes up appearance from the coloured places; in AS the shape code at the ring is compared with the appearance "
+    "code there. The first block meets the source as it is; from block to block the appearance code moves towards the "
+    "target pose, so in the last block a place need no longer hold what the source shows there."
+)
+
+
+def with_maps(records: Sequence[Record]) -> tuple[list[tuple[Record, AttentionMaps]], list[str], dict[str, list[str]]]:
+    """The first run with maps of each of the first DRAWN variants; titles of the others; reason -> titles without.
+
+    A run needs the images of its example pairs, on which the maps are drawn.
+    """
+    drawn: dict[str, tuple[Record, AttentionMaps]] = {}
+    others, without = [], {}  # type: ignore[var-annotated]
+    for record in records:
+        maps = kept_maps(record)
+        if not isinstance(maps, str) and not any(_row_images(record, maps, query) for query in range(len(maps.joint))):
+            maps = "its example images are not there"
+        variant = without_seed(record.title)
+        if isinstance(maps, str):
+            without.setdefault(maps, []).append(record.title)
+        elif variant in drawn or len(drawn) == DRAWN:
+            others.append(record.title)
+        else:
+            drawn[variant] = record, maps
+    return list(drawn.values()), others, without
+
+
+def caption(record: Record, maps: AttentionMaps, block: int) -> str:
+    """What the picture of one block (its number) shows."""
+    branches = " and ".join(f"{name} ({BRANCHES[name]})" for name in maps.branches.tolist())
+    return (
+        f"Where joints of the target attend in the source: {record.title}, block {block} ({which(maps, block)}), "
+        f"{branches}. Colour: the weight of a key in equal shares; grey: less than one."
+    )
+
+
+def which(maps: AttentionMaps, block: int) -> str:
+    return "the last" if block == maps.blocks.max() else "the first"
 
 
 def kept_maps(record: Record) -> AttentionMaps | str:
@@ -102,10 +147,10 @@ def _row(
     record: Record, maps: AttentionMaps, query: int, block: int, branches: list[int], top: int, look: GridLook
 ) -> list[Image.Image | None]:
     """Target, source, and for each branch and scale the source under its weights; empty where an image is missing."""
-    number = f"{maps.pair[query]:02d}"
-    target, source = (open_image(example_path(record, number, kind)) for kind in ("target", "source"))
-    if target is None or source is None:
+    images = _row_images(record, maps, query)
+    if images is None:
         return []
+    target, source = images
     size, keys = enlarged(source, look), maps.weights.shape[-1]
     at, source_at = ((place + 0.5) * size[0] / source.width for place in (maps.target[query], maps.source[query]))
     target, source = (image.resize(size, Image.Resampling.NEAREST) for image in (target, source))
@@ -119,6 +164,13 @@ def _row(
             picture = _marked(picture, source_at, "cross", look) if visible else picture
             cells.append((picture, f"{weights.sum():.0%}" if len(maps.grids) > 1 else ""))
     return [_noted(picture, note, look) for picture, note in cells]
+
+
+def _row_images(record: Record, maps: AttentionMaps, query: int) -> tuple[Image.Image, Image.Image] | None:
+    """Target and source of a query's example pair; None where one of them is not there."""
+    number = f"{maps.pair[query]:02d}"
+    target, source = (open_image(example_path(record, number, kind)) for kind in ("target", "source"))
+    return (target, source) if target is not None and source is not None else None
 
 
 def _marked(image: Image.Image, at: np.ndarray, mark: str, look: GridLook) -> Image.Image:

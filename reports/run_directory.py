@@ -1,55 +1,50 @@
 """One run directory, read without torch and without trust: a run may be unfinished, failed, copied in part or damaged.
 
-Whatever can be read is there as plain data; whatever cannot is a sentence in `Record.problems`. `config.yaml` and
-`status.json` are read at once, the larger files when somebody asks for them.
+What can be read is there as plain data; what cannot is a sentence in `Record.problems`. `config.yaml` and `status.json`
+are read at once, the larger files when somebody asks for them.
 """
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas
 import yaml
 
-if TYPE_CHECKING:
-    import pandas
+from reports.formats import is_number
+from xinggan.metrics.values import MetricValue
 
 FLOORS = ("copy_source", "mean_image")  # trivial methods: who does not beat them has learnt nothing
 REFERENCES = (*FLOORS, "vae_roundtrip", "ground_truth")  # no rivals: floors, and two that look at the target image
-STATES = ("running", "finished", "failed", "preempted")
+STATES = ("running", "finished", "failed", "preempted", "unknown")
+DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest", "variant")  # facts
+PAIR_COLUMNS = ["pair", "pair_id", "identity", "value"]
 _HASH_AT_END = re.compile(r"-([0-9a-f]{12})$")
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One metric of one run with the protocol it was computed under; `value` is None when there is a reason why not."""
-
-    metric: str
-    value: float | None
-    protocol: dict[str, Any]
-    n: int | None
-    unavailable_because: str | None
-
-    @property
-    def protocol_key(self) -> str:
-        """The protocol as text: two values are comparable only when these are equal."""
-        return json.dumps(self.protocol, sort_keys=True, default=str)
-
-
 @dataclass
 class Record:
-    """A run directory; every attribute is safe to ask for, whatever state the directory is in."""
+    """A run directory; every attribute is safe to ask for, whatever state the directory is in.
+
+    `reports.records.load_records` gives it the title, the variant and the number that it has in a report.
+    """
 
     directory: Path
     config: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
-    _unreadable: dict[str, str] = field(default_factory=dict, repr=False)
-    title: str | None = None  # of the study's row that the run is
-    place: tuple[int, int] | None = None  # of the study among the studies, and of the row in it
+    title: str = ""  # distinct among the runs of the report
+    variant: str = ""  # the title without the seed, where runs differ in nothing but their seed
+    place: tuple[int, int] | None = None  # of the study among the studies, and of the run's row in it
+    number: int = 0  # among the runs of the report
+    leads_its_method: bool = True  # whether it is the first run of its method
+    _unreadable: dict[str, str] = field(default_factory=dict, repr=False)  # file -> why
+
+    def __post_init__(self) -> None:
+        self.title = self.title or self.name
 
     @property
     def run(self) -> str:
@@ -67,7 +62,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """What the run is called in tables and figures, such as `xinggan scale=single`."""
+        """Method and what is not as its preset says, such as `xinggan scale=single`."""
         return str(self.config.get("name") or self.status.get("name") or self.label)
 
     @property
@@ -85,9 +80,21 @@ class Record:
         return self.status.get("measures") == "timing"
 
     @property
+    def is_scored(self) -> bool:
+        return any(row.value is not None for row in self.measurements)
+
+    @property
     def state(self) -> str:
         state = self.status.get("state")
         return state if state in STATES else "unknown"
+
+    @property
+    def state_sentence(self) -> str:
+        """The state, how far the run has come, and the last line of its error."""
+        steps = self.status.get("steps")
+        reached = f" at step {self.step} of {steps}" if self.step is not None and steps is not None else ""
+        error = str(self.status.get("error") or "").strip().splitlines()
+        return f"{self.state}{reached}" + (f": {error[-1]}" if error else "")
 
     @property
     def dataset(self) -> str:
@@ -103,9 +110,8 @@ class Record:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """Everything a query may ask about: what is derived above, then the configuration with dotted keys."""
-        derived = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest")
-        return {**flatten(self.config), **{key: getattr(self, key) for key in derived}}
+        """Everything a query may ask about: the configuration with dotted keys, and DERIVED."""
+        return {**flatten(self.config), **{key: getattr(self, key) for key in DERIVED}}
 
     @property
     def step(self) -> int | None:
@@ -128,7 +134,7 @@ class Record:
         return [row for row in scenarios if isinstance(row, dict)] if isinstance(scenarios, list) else []
 
     @cached_property
-    def measurements(self) -> list[Measurement]:
+    def measurements(self) -> list[MetricValue]:
         return [found for row in self._read_json("metrics.json", list) if (found := self._measurement(row))]
 
     @cached_property
@@ -147,41 +153,21 @@ class Record:
                 self._unreadable["history.jsonl"] = f"line {number} is not a history entry ({error!r})"
         return lines
 
-    @cached_property
-    def per_image(self) -> "pandas.DataFrame":
-        """One row a test pair and metric (pair, pair_id, identity, metric, value); empty when there is no such file."""
-        import pandas
-
-        try:
-            return pandas.read_parquet(self.directory / "per_image.parquet")
-        except FileNotFoundError:
-            pass
-        except Exception as error:  # pyarrow raises types of its own for a damaged file
-            self._unreadable["per_image.parquet"] = f"not a parquet file ({error})"
-        return pandas.DataFrame({"pair": [], "pair_id": [], "identity": [], "metric": [], "value": []})
-
-    def per_image_of(self, metric: str) -> "pandas.DataFrame":
-        """The rows of one metric (pair, pair_id, identity, value); no others are read."""
-        import pandas
-
-        columns = ["pair", "pair_id", "identity", "value"]
-        if "per_image" in self.__dict__ and {"metric", *columns} <= set(self.per_image.columns):
-            return self._by_metric.get(metric, self.per_image.iloc[:0])[columns]
-        try:
-            from pyarrow import compute, parquet
-
-            table = parquet.ParquetFile(self.directory / "per_image.parquet").read(columns=[*columns, "metric"])
-            return table.filter(compute.equal(table["metric"], metric)).select(columns).to_pandas()
-        except FileNotFoundError:
-            pass
-        except Exception as error:  # pyarrow raises types of its own for a damaged file
-            self._unreadable["per_image.parquet"] = f"not a parquet file with {', '.join(columns)} ({error})"
-        return pandas.DataFrame({column: [] for column in columns})
+    def per_image(self, metric: str) -> pandas.DataFrame:
+        """One metric of every test pair (pair, pair_id, identity, value) by pair; empty when the run kept none."""
+        return self._by_metric.get(metric, pandas.DataFrame({column: [] for column in PAIR_COLUMNS}))
 
     @cached_property
-    def _by_metric(self) -> "dict[str, pandas.DataFrame]":
-        """Rows of each metric, once the whole file is in memory."""
-        return {str(metric): rows.reset_index(drop=True) for metric, rows in self.per_image.groupby("metric")}
+    def _by_metric(self) -> dict[str, pandas.DataFrame]:
+        try:
+            frame = pandas.read_parquet(self.directory / "per_image.parquet", columns=[*PAIR_COLUMNS, "metric"])
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # pyarrow raises types of its own for a damaged file
+            self._unreadable["per_image.parquet"] = f"not a parquet file with {', '.join(PAIR_COLUMNS)} ({error})"
+            return {}
+        frame = frame.sort_values("pair", kind="stable").drop_duplicates(["metric", "pair"])
+        return {str(of): rows[PAIR_COLUMNS].reset_index(drop=True) for of, rows in frame.groupby("metric")}
 
     @cached_property
     def examples(self) -> list[str]:
@@ -193,34 +179,26 @@ class Record:
     def problems(self) -> list[str]:
         """What is missing or unreadable, a sentence each; empty for a finished run with all its files."""
         expected = ["config.yaml", "status.json", "environment.json"]
-        if not self.is_timing_only:
-            expected += ["metrics.json", "generated"]
-        if not self.is_reference:
-            expected.append("timing.json")
-        if self.config.get("training"):
-            expected.append("history.jsonl")
+        expected += [] if self.is_timing_only else ["metrics.json", "generated"]
+        expected += [] if self.is_reference else ["timing.json"]
+        expected += ["history.jsonl"] if self.config.get("training") else []
         missing = [f"{name}: not there" for name in expected if not (self.directory / name).exists()]
-        _ = (
-            self.environment,
-            self.timing,
-            self.measurements,
-            self.history,
-            self.per_image,
-        )  # reading finds what is unreadable
+        for name in ("environment", "timing", "measurements", "history", "_by_metric"):
+            getattr(self, name)  # reading finds what is unreadable
         return missing + [f"{name}: {why}" for name, why in self._unreadable.items()]
 
-    def _measurement(self, row: Any) -> Measurement | None:
+    def _measurement(self, row: Any) -> MetricValue | None:
         if not isinstance(row, dict) or "metric" not in row:
             self._unreadable["metrics.json"] = f"an entry without a metric's name: {str(row)[:80]}"
             return None
         value, reason = row.get("value"), row.get("unavailable_because")
         if value is None:
             reason = reason or "the record gives no reason"
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        elif not is_number(value):
             value, reason = None, f"the recorded value is {value!r}, not a finite number"
         protocol = row.get("protocol")
         protocol = protocol if isinstance(protocol, dict) else {"name": str(protocol or "not recorded")}
-        return Measurement(str(row["metric"]), value, protocol, row.get("n"), reason)
+        return MetricValue(str(row["metric"]), value, protocol, row.get("n"), reason)  # type: ignore[arg-type]
 
     def _read_json(self, name: str, kind: type) -> Any:
         try:
@@ -238,39 +216,24 @@ class Record:
 
 def read_record(directory: Path) -> Record:
     """Read configuration and status of one run directory; never raises for what is in it."""
-    record = Record(directory)
-    record.status = record._read_json("status.json", dict)
+    config, unreadable = {}, {}
     try:
-        config = parse_config((directory / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.load((directory / "config.yaml").read_text(encoding="utf-8"), Loader=_YAML_LOADER)
     except OSError:
         pass
     except (yaml.YAMLError, ValueError) as error:
-        record._unreadable["config.yaml"] = f"not readable as YAML ({' '.join(str(error).split())})"
-    else:
-        if isinstance(config, dict):
-            record.config = config
-        else:
-            record._unreadable["config.yaml"] = "holds no mapping of keys to values"
+        unreadable["config.yaml"] = f"not readable as YAML ({' '.join(str(error).split())})"
+    if not isinstance(config, dict):
+        config, unreadable["config.yaml"] = {}, "holds no mapping of keys to values"
+    record = Record(directory, config, _unreadable=unreadable)
+    record.status = record._read_json("status.json", dict)
+    record.title = record.name
     return record
 
 
-def parse_config(text: str) -> Any:
-    """What `yaml.safe_load` gives, for reading only: runs of a sweep share most of their text, so each top-level block
-    is parsed once and its values are shared.
-    """
-    blocks = re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE)
-    try:
-        parsed = [_parse_block(block) for block in blocks]
-    except yaml.YAMLError:  # an anchor, or a value that goes on in the first column: not parts that stand alone
-        return yaml.load(text, Loader=_YAML_LOADER)
-    if blocks[0].strip() or len(blocks) == 1 or not all(isinstance(block, dict) for block in parsed[1:]):
-        return yaml.load(text, Loader=_YAML_LOADER)
-    return {key: value for block in parsed[1:] for key, value in block.items()}
-
-
-@lru_cache(maxsize=4096)
-def _parse_block(block: str) -> Any:
-    return yaml.load(block, Loader=_YAML_LOADER)
+def protocol_key(measurement: MetricValue) -> str:
+    """The protocol as text: two values are comparable only when these are equal."""
+    return json.dumps(measurement.protocol, sort_keys=True, default=str)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
