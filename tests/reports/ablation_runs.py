@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.record import Measurement, Record
+from reports.run_directory import Record
+from xinggan.metrics.values import MetricValue
 
 PROTOCOL = {"name": "clean"}
 FULL = {"scale": "multi", "attention": "enhanced", "fusion": "dense"}
@@ -31,7 +32,7 @@ def recorded(seed=0, digest="d1", training=None, measured=True, **switches) -> R
     config["training"] = {"steps": 100, "batch": 8, "log_every": 10} | (training or {})
     label = "-".join([*map(str, switches.values()), str(seed), digest, *map(str, (training or {}).values())])
     record = Record(Path(f"runs/{label}"), config, {"state": "finished", "dataset_digest": digest})
-    record.__dict__["measurements"] = [Measurement("ssim", 0.5, {"name": "clean"}, 10, None)] if measured else []
+    record.__dict__["measurements"] = [MetricValue("ssim", 0.5, {"name": "clean"}, 10, None)] if measured else []
     return record
 
 

@@ -1,19 +1,19 @@
 """Queries over run records answer what the files say, and damaged files are named instead of raised."""
 
+import io
 import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from ablation_runs import list_study
 
-from reports.record import parse_config, read_record
+from reports.run_directory import read_record
 from reports.records import NothingFound, Records, load_records
-from reports.style import looks
+from reports.figures import looks
 
 
 def test_query_groups_values_as_by_hand(fabricate):
@@ -54,7 +54,7 @@ def test_values_of_different_protocols_have_no_common_mean(fabricate):
     rows[0]["protocol"]["name"] = "pose-transfer"
     other.write_text(json.dumps(rows))
     records = load_records(fabricate.folder)
-    with pytest.raises(ValueError, match="2 protocols"):
+    with pytest.raises(ValueError, match="2 different protocols"):
         records.metric("ssim").by("scale")
     assert records.metric("ssim", protocol="pose-transfer").by("scale")["n"].item() == 1
     assert records.metric("ssim", protocol={"library": "batched torch"}).found
@@ -125,10 +125,10 @@ def test_history_cut_short_by_a_crash_keeps_the_whole_lines(fabricate):
 
 def test_damaged_per_image_file_gives_an_empty_table(fabricate):
     directory = fabricate.run()
-    assert list(read_record(directory).per_image.metric.unique()) == ["ssim"]
+    assert len(read_record(directory).per_image("ssim")) == 48
     (directory / "per_image.parquet").write_bytes(b"PAR1")
     record = read_record(directory)
-    assert record.per_image.empty and "per_image.parquet" in " ".join(record.problems)
+    assert record.per_image("ssim").empty and "per_image.parquet" in " ".join(record.problems)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.4", True])
@@ -168,33 +168,51 @@ def test_part_of_a_report_keeps_titles_and_looks(fabricate):
         assert looks(part).items() <= looks(whole).items()
 
 
-plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12)
-trees = st.recursive(
-    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
-)
+@pytest.fixture
+def tables(fabricate):
+    """Two runs and their records."""
+    runs = [fabricate.run(), fabricate.run("patn", "patn", state="failed")]
+    return runs, load_records(fabricate.folder)
 
 
-@settings(deadline=None)
-@given(st.dictionaries(st.text(max_size=8), trees, max_size=6), st.booleans())
-def test_configuration_parsed_by_blocks_equals_a_whole_yaml_parse(tree, flow):
-    text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=flow, allow_unicode=True)
-    assert parse_config(text) == yaml.safe_load(text)
+def test_tidy_tables_hold_every_row_of_the_files(tables):
+    runs, records = tables
+    good = next(record for record in records if record.run == runs[0].name)
+    assert list(records.runs.index) == [record.run for record in records]
+    assert records.runs.loc[good.run, ["name", "state", "scale", "training.steps"]].tolist() == [
+        *("xinggan scale=single", "finished", "single", 400)
+    ]
+    assert len(records.values) == len(json.loads((runs[0] / "metrics.json").read_text()))
+    assert records.values.set_index("metric").loc["ssim", ["value", "better", "n"]].tolist() == [0.41, "higher", 48]
+    timed = json.loads((runs[0] / "timing.json").read_text())["scenarios"]
+    assert records.timings["timed"].tolist() == [row["unavailable_because"] is None for row in timed]
+    assert len(records.per_image("ssim", "l1")) == 48
+    entries = [json.loads(line) for run in runs for line in (run / "history.jsonl").read_text().splitlines()]
+    assert len(records.history) == sum(len(row.get("losses") or row["evaluation"]) for row in entries)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: &x {b: 1}\nc: *x\n",
-        "a:\n- 1\n- b: 2\nc: 3\n",
-        "a: |\n  x\n  y\nb: >\n  z\n",
-        "# note\na: 1\n",
-        "- 1\n",
-        "",
-        "---\na: 1\n",
-    ],
-)
-def test_unusual_yaml_is_parsed_as_a_whole(text):
-    assert parse_config(text) == yaml.safe_load(text)
+def test_values_as_csv_hold_protocol_and_reason(tables):
+    _, records = tables
+    read = pd.read_csv(io.StringIO(records.values.to_csv(index=False)))
+    assert json.loads(read[read.metric == "ssim"].protocol.iloc[0])["name"] == "clean"
+    assert read[read.metric == "fid"].unavailable_because.str.contains("inception").all()
+
+
+def test_step_recorded_again_after_a_resume_replaces_the_first(fabricate):
+    directory = fabricate.run(steps=20)
+    with (directory / "history.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 20, "losses": {"l1": 0.125}}) + "\n")
+    history = load_records(fabricate.folder).history.query("name == 'l1'")
+    assert history["step"].tolist() == [10, 20] and history["value"].iloc[-1] == 0.125
+
+
+def test_runs_are_called_and_ordered_as_the_rows_of_their_study(fabricate):
+    first, second = fabricate.run("b", "xinggan scale=multi"), fabricate.run("a", "xinggan")
+    timed = fabricate.run("c", "patn")
+    list_study(fabricate.folder, "components", [("both branches", first.name), ("+ fusion", second.name)])
+    list_study(fabricate.folder, "efficiency", [("PATN", timed.name)])
+    (fabricate.folder / "studies" / "damaged.json").write_text("{")
+    assert list(load_records(fabricate.folder).titles().values()) == ["both branches", "+ fusion", "PATN"]
 
 
 def test_reports_never_import_torch():

@@ -7,8 +7,9 @@ from ablation_runs import write_values
 
 from reports import statistics
 from reports.records import load_records
-from reports.standings import interval, p_text, standings
-from reports.tables import metric_tables, with_certainty
+from reports.comparison import rankings
+from reports.formats import interval, p_text
+from reports.scores import metric_tables, with_intervals
 
 PEOPLE, PAIRS = 10, 40
 
@@ -29,7 +30,7 @@ def scored(fabricate, name, seed=0, **means):
 
 
 def by_metric(records):
-    return {standing.metric: standing for standing in standings(records)}
+    return {rank.metric: rank for metric in records.metrics() for rank in rankings(records.metric(metric))}
 
 
 def test_best_is_the_highest_or_the_lowest_as_the_metric_says(fabricate):
@@ -56,16 +57,15 @@ def test_bold_is_who_is_better_than_every_other_by_a_test(fabricate, second, cle
     records = load_records(fabricate.folder)
     found = by_metric(records)["ssim"]
     assert found.best == "patn" and found.is_clear is clear
-    (table,), _ = metric_tables(records)
-    with_certainty(table, {found.key: found}, records.titles())
-    assert table.best == ({("patn", 0)} if clear else set())
-    assert ("<strong>" in table.as_html()) is clear and ("**" in table.as_markdown()) is clear
+    (table,) = metric_tables(with_intervals(records, [found]), [found], list(records.titles().values()))
+    bold = {(row, column) for row, column in zip(*table.bold.nonzero(), strict=True)}
+    assert bold == ({(list(table.cells["run"]).index("patn"), 1)} if clear else set())
 
 
 def test_distances_are_paired_by_test_pair_and_corrected_for_all_comparisons(fabricate):
     runs = {name: scored(fabricate, name, ssim=ssim) for name, ssim in (("a", 0.5), ("bb", 0.496), ("ccc", 0.494))}
     records = load_records(fabricate.folder)
-    values = {record.name: record.per_image_of("ssim")["value"].to_numpy() for record in records}
+    values = {record.name: record.per_image("ssim")["value"].to_numpy() for record in records}
     assert set(values) == set(runs)
     alone = {b: statistics.difference(values[b], values["a"], np.arange(PAIRS) % PEOPLE) for b in ("bb", "ccc")}
     behind = by_metric(records)["ssim"].behind
@@ -101,7 +101,7 @@ def test_protocols_stand_apart(fabricate):
         directory = scored(fabricate, name, ssim=0.5)
         if name == "pidm":
             (directory / "metrics.json").write_text((directory / "metrics.json").read_text().replace("clean", "gfla"))
-    found = standings(load_records(fabricate.folder))
+    found = rankings(load_records(fabricate.folder).metric("ssim"))
     assert [(one.best, len(one.by_variant)) for one in found] == [("patn", 1), ("pidm", 1)]
     assert all(one.behind is None for one in found)
 
@@ -109,7 +109,7 @@ def test_protocols_stand_apart(fabricate):
 def test_metric_without_a_direction_has_no_best(fabricate):
     for name in ("patn", "pidm"):
         scored(fabricate, name, novelty=0.5)
-    (found,) = standings(load_records(fabricate.folder))
+    (found,) = rankings(load_records(fabricate.folder).metric("novelty"))
     assert found.best is None and found.behind is None and len(found.by_run) == 2
 
 
@@ -121,5 +121,5 @@ def test_p_values_read_as_people_write_them(p_value, text):
 
 
 def test_interval_without_an_end_is_nothing():
-    assert interval(0.51249, 0.6, 3) == "[0.512, 0.600]"
-    assert interval(float("nan"), 0.6, 3) == ""
+    assert interval(0.51249, 0.6, ".3f") == "[0.512, 0.600]"
+    assert interval(float("nan"), 0.6, ".3f") == ""

@@ -62,7 +62,7 @@ def test_values_of_different_data_have_no_common_mean(fabricate):
     fabricate.run()
     fabricate.run(digest="e2" * 32, seed=1)
     values = load_records(fabricate.folder).metric("ssim")
-    with pytest.raises(ValueError, match=r"2 data sets.*dataset_digest"):
+    with pytest.raises(ValueError, match=r"2 different data sets.*dataset_digest"):
         values.by("scale")
     assert list(values.by("dataset_digest")["n"]) == [1, 1]
 
