@@ -116,7 +116,8 @@ def _quality(found: Ranking) -> str:
     first = f"{found.best} has the best {catalogue.title(found.metric)}, {value} ({better} is better)"
     closest = behind["difference"].abs().idxmin()
     other = behind.loc[closest]
-    between = interval(*sorted((abs(other["low"]), abs(other["high"]))), ".3f")
+    nearest, farthest = sorted((abs(other["low"]), abs(other["high"])))
+    between = interval(nearest, farthest, ".3f")
     distance = f"{abs(other['difference']):.3f} {'' if other['low'] < 0 < other['high'] else between}".strip()
     if not math.isfinite(other["p_holm"]):
         return f"{first}; {closest} is {distance} behind, which one trained network of each cannot put to a test."

@@ -17,7 +17,7 @@ import numpy as np
 import pandas
 
 from reports import statistics
-from reports.run_directory import DERIVED, Record, protocol_key
+from reports.run_directory import DERIVED, Record
 from xinggan.metrics.catalogue import higher_is_better
 from xinggan.metrics.values import MetricValue
 
@@ -217,7 +217,7 @@ def by_pair(records: Sequence[Record], metric: str) -> tuple[np.ndarray, np.ndar
 
 def _no_common_mean(values: list[tuple[Record, MetricValue]]) -> str | None:
     """Why values of these runs are not averaged or compared: they are of different protocols or test sets."""
-    protocols = {protocol_key(measurement): measurement.protocol for _, measurement in values}
+    protocols = {measurement.protocol_key: measurement.protocol for _, measurement in values}
     if len(protocols) > 1:
         names = sorted({str(protocol.get("name")) for protocol in protocols.values()})
         return (
@@ -282,7 +282,7 @@ class Ranking:
     """One metric under one protocol on one test set."""
 
     metric: str
-    protocol: str  # as text, see protocol_key
+    protocol: str  # as text, see MetricValue.protocol_key
     by_run: pandas.DataFrame  # value, low, high ... of each run, over people
     by_variant: pandas.DataFrame  # of each method's variant, over seeds where there are several
     best: str | None  # variant; None where nothing is scored or the metric has no direction
@@ -301,8 +301,8 @@ def rankings(values: MetricValues) -> list[Ranking]:
     """
     found = [(record, row) for record, row in values.found if row.value is not None]
     ranked = []
-    for protocol in sorted({protocol_key(row) for _, row in found}):
-        own = [(record, row) for record, row in found if protocol_key(row) == protocol]
+    for protocol in sorted({row.protocol_key for _, row in found}):
+        own = [(record, row) for record, row in found if row.protocol_key == protocol]
         rivals = [(record, row) for record, row in own if not record.is_reference]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # runs alone in their group differ in nothing

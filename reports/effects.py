@@ -16,7 +16,7 @@ import pandas
 from reports.comparison import OF_THE_SEED, Group, tested_differences
 from reports.formats import DASH, as_text, count, decimals_for, interval, is_number, joined, number, p_text, signed
 from reports.records import Records, Rows, without_seed
-from reports.run_directory import Record, protocol_key, read_record
+from reports.run_directory import Record, read_record
 from reports.timing import latencies, training_speed
 from xinggan.metrics import catalogue
 
@@ -198,9 +198,9 @@ def effects(contrasts: Sequence[Contrast]) -> pandas.DataFrame:
     runs, rows = runs_of(contrasts), []
     for metric in runs.main_metrics():
         measured = {record.run: row for record, row in runs.metric(metric).found if row.value is not None}
-        protocols = [protocol_key(row) for row in measured.values()]
+        protocols = [row.protocol_key for row in measured.values()]
         usual = max(protocols, key=protocols.count)
-        values = {run: row for run, row in measured.items() if protocol_key(row) == usual}
+        values = {run: row for run, row in measured.items() if row.protocol_key == usual}
 
         def side(records: Sequence[Record], values: dict = values) -> Group:
             return Group([(record, values[record.run]) for record in records if record.run in values])
@@ -254,7 +254,7 @@ def summary(contrasts: Sequence[Contrast], found: pandas.DataFrame) -> tuple[pan
     return pandas.DataFrame(rows), pandas.DataFrame(bold)
 
 
-def test_table(found: pandas.DataFrame, metric: str) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+def evidence_table(found: pandas.DataFrame, metric: str) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Everything behind the effects under one metric, a row a contrast, as text; and which cells are bold."""
     own, decimals = found[found["metric"] == metric], _decimals(found, metric)
     rows = [

@@ -9,7 +9,6 @@ import json
 import math
 import textwrap
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +132,6 @@ def _generated(runs: list[Record], run: Record, number: str) -> Image.Image | No
     return open_image(example_path(run, number, "generated"))
 
 
-@lru_cache(maxsize=4096)
 def _digest(path: Path) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NARROW_PAGE_PX = 640
-_TEX = {
+_TEX: Any = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}"},
     **{">": "\\textgreater{}", "|": "\\textbar{}", "↑": "$\\uparrow$", "↓": "$\\downarrow$", "–": "--"},
@@ -205,10 +205,10 @@ def figure(draw: "Callable[..., Figure | None]", *data: Any, output: Path | str,
             return Shown()
         drawn = save_figure(wide, output, name)
         small = _drawn(narrow, "svg")
-    sources = [_data("image/svg+xml", drawn), _data("image/svg+xml", small)]
+    image = _picture(_data("image/svg+xml", drawn), _data("image/svg+xml", small), caption)
     links = _links(f"figures/{name}", ("svg", "pdf"))
     told = "<figure>{}<figcaption>{} {}</figcaption></figure>"
-    return Shown(Markup(told).format(_picture(*sources, caption), caption, links))
+    return Shown(Markup(told).format(image, caption, links))
 
 
 def save_figure(figure: "Figure", output: Path | str, name: str) -> bytes:
@@ -236,12 +236,12 @@ def pictures(
         return Shown()
     drawn = _png(wide)
     write_atomically(Path(output) / "figures" / f"{name}.png", drawn)
-    sources = [_data("image/png", png, image.size) for png, image in ((drawn, wide), (_png(narrow), narrow))]
+    large, small = (_data("image/png", png, image.size) for png, image in ((drawn, wide), (_png(narrow), narrow)))
     return Shown(
         Markup(
             '<figure><div class="scroll" tabindex="0" role="region" aria-label="{0}">{1}</div>'
             "<figcaption>{0} {2}</figcaption></figure>"
-        ).format(caption, _picture(*sources, caption), _links(f"figures/{name}", ("png",)))
+        ).format(caption, _picture(large, small, caption), _links(f"figures/{name}", ("png",)))
     )
 
 

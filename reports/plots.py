@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import timing
 from reports.figures import (
+    SETTINGS,
     Look,
     logarithmic_if_wide,
     looks,
@@ -34,6 +36,7 @@ VERDICTS = {  # colour and marker say the same, so that nothing depends on seein
 }
 
 
+@rc_context(SETTINGS)
 def metric_dots(values: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
     """One panel a metric and protocol, one dot a run, its interval as a line.
 
@@ -79,6 +82,7 @@ def _name_at_edge(axes: Axes, value: float, row: int, to_the_right: bool) -> Non
     axes.text(at, row, text, transform=axes.get_yaxis_transform(), ha=side, va="center", fontsize=9, color="#444444")
 
 
+@rc_context(SETTINGS)
 def violins(pairs: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
     """One panel a metric, one violin a run with its median. pairs: title, metric, value, a row a test pair.
 
@@ -97,7 +101,7 @@ def violins(pairs: pandas.DataFrame, style: dict[str, Look], inches: float) -> F
         for title, values in part.groupby("title")["value"]:
             place, colour = titles.index(title), style[title].colour
             drawn = axes.violinplot(values, [place], orientation="horizontal", widths=0.85, showextrema=False)
-            for body in drawn["bodies"]:  # type: ignore[attr-defined]
+            for body in drawn["bodies"]:
                 body.set(facecolor=colour, alpha=0.45, edgecolor=colour)
             axes.plot([values.median()] * 2, [place - 0.3, place + 0.3], color="#1a1a1a", linewidth=1.8)
         axes.set(title=metric_title(metric))
@@ -105,6 +109,7 @@ def violins(pairs: pandas.DataFrame, style: dict[str, Look], inches: float) -> F
     return figure
 
 
+@rc_context(SETTINGS)
 def forest(effects: pandas.DataFrame, inches: float) -> Figure | None:
     """One panel a metric, one line a contrast with its 95 % interval beside zero (`reports.effects.effects`)."""
     if effects.empty:
@@ -131,6 +136,7 @@ def forest(effects: pandas.DataFrame, inches: float) -> Figure | None:
     return with_legend(figure, told, inches)
 
 
+@rc_context(SETTINGS)
 def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
     """Every raw sample as a dot, p5 to p95 as a line, the median as a bar; a panel for inference, one for training.
 
@@ -167,6 +173,7 @@ def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) 
     return figure
 
 
+@rc_context(SETTINGS)
 def throughput(timings: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
     """Images a second by batch, one panel for each precision and mode, one line a run; runs with one batch are dots."""
     timed = timing.own_sampler(timings)
@@ -190,6 +197,7 @@ def throughput(timings: pandas.DataFrame, style: dict[str, Look], inches: float)
     return with_legend(figure, _only(style, timed["title"]), inches)
 
 
+@rc_context(SETTINGS)
 def quality_against_time(records: Records, inches: float) -> Figure | None:
     """One panel a metric, one marker a run at its latency; the line is the best that each latency can buy."""
     points, same, style = timing.quality_points(records), timing.common_circumstances(records.timings), looks(records)

@@ -20,7 +20,7 @@ import pandas
 from reports import comparison
 from reports.comparison import OF_THE_SEED, MetricValues, resolve_key
 from reports.formats import as_text, is_number
-from reports.run_directory import DERIVED, REFERENCES, Record, protocol_key, read_record
+from reports.run_directory import DERIVED, REFERENCES, Record, read_record
 from xinggan.metrics import catalogue
 
 # Of each question (structure, perception, distribution, pose) the first metric that the runs have answers it.
@@ -148,7 +148,7 @@ class Records(Sequence[Record]):
             (
                 *(record.run, record.title, record.state, record.facts.get("seed"), record.dataset),
                 *(record.dataset_digest, row.metric, row.value, catalogue.unit(row.metric)),
-                *(better[catalogue.higher_is_better(row.metric)], row.n, protocol_key(row), row.unavailable_because),
+                *(better[catalogue.higher_is_better(row.metric)], row.n, row.protocol_key, row.unavailable_because),
             )
             for record in self
             for row in record.measurements

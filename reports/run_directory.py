@@ -198,7 +198,7 @@ class Record:
             value, reason = None, f"the recorded value is {value!r}, not a finite number"
         protocol = row.get("protocol")
         protocol = protocol if isinstance(protocol, dict) else {"name": str(protocol or "not recorded")}
-        return MetricValue(str(row["metric"]), value, protocol, row.get("n"), reason)  # type: ignore[arg-type]
+        return MetricValue(str(row["metric"]), value, protocol, row.get("n"), reason)
 
     def _read_json(self, name: str, kind: type) -> Any:
         try:
@@ -229,11 +229,6 @@ def read_record(directory: Path) -> Record:
     record.status = record._read_json("status.json", dict)
     record.title = record.name
     return record
-
-
-def protocol_key(measurement: MetricValue) -> str:
-    """The protocol as text: two values are comparable only when these are equal."""
-    return json.dumps(measurement.protocol, sort_keys=True, default=str)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -124,7 +124,7 @@ def samples(timings: pandas.DataFrame) -> pandas.DataFrame:
     All scenarios, or where that is more than DISTRIBUTIONS, those of the first precision and mode (fp32 and eager where
     they were timed), at each run's smallest batch and with its own sampler.
     """
-    rows = timings[[bool(of) for of in timings["samples_ms"]]]
+    rows = timings[timings["samples_ms"].map(lambda ms: isinstance(ms, list) and bool(ms)).astype(bool)]
     if len(rows) > DISTRIBUTIONS:
         plain = rows[rows["sampling_steps"].isna()]
         usual = plain[(plain["mode"] == "eager") & (plain["precision"] == "fp32")]
@@ -137,12 +137,12 @@ def samples(timings: pandas.DataFrame) -> pandas.DataFrame:
         for row in rows.to_dict("records")
     ]
     rows = rows.assign(scenario=words, ms=rows["samples_ms"]).explode("ms", ignore_index=True)
-    rows = rows[[is_number(ms) for ms in rows["ms"]]]
+    rows = rows[rows["ms"].map(is_number).astype(bool)]
     return rows[["run", "title", "kind", "scenario", "ms"]].astype({"ms": float})
 
 
 def _differs(column: pandas.Series) -> bool:
-    return column.astype(str).nunique() > 1
+    return column.map(str).nunique() > 1
 
 
 def _told(value: Any) -> str:

@@ -8,9 +8,9 @@ import re
 MACROS = {
     **{f"\\{sign}": sign for sign in "&%$#_{}"},
     **{"\\textbackslash{}": "\\", "\\textasciitilde{}": "~", "\\textasciicircum{}": "^", "\\textless{}": "<"},
-    **{"\\textgreater{}": ">", "\\textbar{}": "|", "$\\uparrow$": "↑", "$\\downarrow$": "↓", "--": "–", "{}": ""},
+    **{"\\textgreater{}": ">", "\\textbar{}": "|", "$\\uparrow$": "↑", "$\\downarrow$": "↓", "--": "–"},
     **{"$-$": "−", "$\\times$": "×", "$\\geq$": "≥", "$\\cdot$": "·", "$\\to$": "→", "$\\leftarrow$": "←"},
-    **{"~": "\u00a0"},
+    **{"{[}": "[", "{*}": "*"},
 }
 MACRO = re.compile("|".join(map(re.escape, sorted(MACROS, key=len, reverse=True))))
 
@@ -21,16 +21,15 @@ def read_csv(text: str) -> list[list[str]]:
 
 def read_markdown(text: str) -> list[list[str]]:
     """As GitHub does: cells part at a bar without a backslash, which stands for the sign after it."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [re.findall(r"((?:\\.|[^|\\])*)\|", line[1:]) for line in lines if not line.startswith("|---")]
+    lines = [line for line in text.splitlines() if line.startswith("|") and not re.match(r"\|[:-]-+:?\|", line)]
+    cells = [re.findall(r"((?:\\.|[^|\\])*)\|", line[1:]) for line in lines]
     return [[html.unescape(re.sub(r"\\(.)", r"\1", cell)).strip(" ") for cell in row] for row in cells]
 
 
 def read_latex(text: str) -> list[list[str]]:
-    """Small print below a value follows it."""
+    """Small print follows its value."""
     rows = [line.removesuffix(" \\\\") for line in text.splitlines() if line.endswith(" \\\\")]
-    stacked = re.compile(r"\\begin\{tabular\}\[t\]\{@\{\}[lr]@\{\}\}(.*?)\\\\\{\\scriptsize (.*?)\}\\end\{tabular\}")
-    rows = [stacked.sub(r"\1 \2", row) for row in rows]
+    rows = [re.sub(r"\{\\scriptsize ((?:[^{}]|\\[{}]|\{[^{}]*\})*)\}", r"\1", row) for row in rows]
     return [[MACRO.sub(lambda m: MACROS[m[0]], cell) for cell in re.split(r" (?<!\\)& ", row)] for row in rows]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ablation_runs import write_values
 
-from reports.answer import how_sure, sentences
+from reports.answer import certainty, compared, headlines, is_single, sentences
 from reports.records import load_records
 
 PEOPLE, PAIRS = 10, 40
@@ -53,12 +53,30 @@ def test_tie_is_called_chance_and_lower_wins_where_lower_is_better(fabricate, me
     assert re.search(r"but patn is only 0\.000 behind, which may be chance \(p = \d\.\d{3}\)\.$", told), told
 
 
-def test_single_method_has_nobody_to_be_better_than(fabricate):
+def test_nothing_is_said_of_a_metric_that_one_method_alone_has(fabricate):
     scored(fabricate, "patn", ssim=0.5)
     scored(fabricate, "ground_truth", ssim=1.0)
-    (told,) = answer(fabricate)
-    assert told.startswith("patn reaches SSIM 0.500 [")
-    assert told.endswith("no other method has a value to compare it with.")
+    assert answer(fabricate) == []
+
+
+def test_single_scored_run_is_told_what_it_is_compared_with_and_shows_its_headlines(fabricate):
+    fabricate.run()
+    alone = compared(load_records(fabricate.folder))
+    assert "1 run of xinggan on synthetic 64x32: 1 finished. It is compared with nothing; `python -m" in alone
+    fabricate.references()
+    records = load_records(fabricate.folder)
+    assert is_single(records)
+    assert "with copy_source, mean_image and ground_truth, which are not trained; `python -m" in compared(records)
+    shown = headlines(records).striptags()
+    assert "0.410copy source 0.310mean image 0.340clean, n = 48" in shown and "Latency [ms] ↓" in shown
+
+
+def test_what_failed_is_named_with_the_reason_as_text(fabricate):
+    fabricate.run(state="failed")
+    fabricate.run("patn", "patn")
+    shown = compared(load_records(fabricate.folder))
+    assert "xinggan scale=single failed at step 120 of 400: FloatingPointError: &lt;b&gt;loss&lt;/b&gt; is nan" in shown
+    assert "patn failed" not in shown and "1 record is incomplete" in shown
 
 
 def test_metric_of_a_whole_set_with_one_network_each_is_not_put_to_a_test(fabricate):
@@ -86,7 +104,7 @@ def test_speed_against_pidm_stands_beside_the_papers_claim(fabricate):
 
 def test_runs_that_were_only_timed_are_not_called_trained(fabricate):
     (scored(fabricate, "patn", median_ms=5.0, ssim=0.3) / "metrics.json").write_text("[]")
-    assert how_sure(load_records(fabricate.folder)).startswith("Times are medians")
+    assert certainty(load_records(fabricate.folder)).startswith("Times are medians")
 
 
 def test_nothing_scored_is_no_answer(fabricate):
@@ -96,6 +114,6 @@ def test_nothing_scored_is_no_answer(fabricate):
 
 def test_trained_once_is_said(fabricate):
     scored(fabricate, "patn", ssim=0.5)
-    assert "trained once" in how_sure(load_records(fabricate.folder))
+    assert "trained once" in certainty(load_records(fabricate.folder))
     scored(fabricate, "patn", seed=1, ssim=0.5)
-    assert "interval is over these" in how_sure(load_records(fabricate.folder))
+    assert "interval is over these" in certainty(load_records(fabricate.folder))

@@ -1,4 +1,4 @@
-"""The built pages are whole, safe, offline and says what is missing; mistakes answer with exit status 2."""
+"""The built pages are whole, safe, offline and say what is missing; mistakes answer with exit status 2."""
 
 import base64
 import json
@@ -8,11 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ablation_runs import list_study
 
-from reports.build import NOTEBOOKS, PAGES, build_report, file_of, main
-from reports.notebook import NotebookFailed, PageHead, run_notebooks, to_html
-from reports.pages import gallery, overview, quality, timing, training
-from reports.records import load_records
+from reports.build import (
+    NOTEBOOKS,
+    PAGES,
+    NotebookFailed,
+    PageHead,
+    build_report,
+    file_of,
+    main,
+    run_notebooks,
+    to_html,
+)
 
 EVIL = "xinggan <script>alert(1)</script> & \"quoted\" '<b>'"
 VOID = {"meta", "img", "br", "source", "link", "hr", "input"}
@@ -47,43 +55,71 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+def pages_of(report: Path) -> dict[str, str]:
+    """Page -> its HTML, of those that are there."""
+    files = {name: report / file_of(name) for name in PAGES}
+    return {name: file.read_text(encoding="utf-8") for name, file in files.items() if file.is_file()}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, fabricator):
-    """A report over a good run, one without metrics, a failed one with markup in its name, and the references."""
+    """A sweep in the middle: runs with different metrics, one without, a failed one with markup in its name, one in
+    training, one stopped, one that has not begun, and the references.
+    """
     folder = tmp_path_factory.mktemp("site")
     fabricate = fabricator(folder / "runs")
-    fabricate.run()
-    fabricate.run("xinggan", "xinggan", metrics=None, scale="multi")
-    fabricate.run("evil", EVIL, state="failed")
+    titled = {
+        "xinggan scale=single": fabricate.run(),
+        "second": fabricate.run("pidm", "pidm"),
+        "unscored": fabricate.run("xinggan", "xinggan", metrics=None, scale="multi"),
+        EVIL: fabricate.run("evil", EVIL, state="failed"),
+        "in training": fabricate.run("gfla", "gfla", state="running"),
+        "stopped": fabricate.run("cfld", "cfld", state="preempted"),
+    }
+    (titled["in training"] / "environment.json").unlink()
+    metrics = titled["second"] / "metrics.json"
+    others = [row for row in json.loads(metrics.read_text()) if row["metric"] == "l1"]
+    others.append({**others[0], "metric": "psnr", "value": 14.0, "protocol": {"name": "gfla"}})
+    metrics.write_text(json.dumps(others))
+    (titled["second"] / "per_image.parquet").unlink()
     fabricate.references()
+    rows = [(title, run.name) for title, run in titled.items()] + [("not begun", "pg2-0123456789ab")]
+    list_study(folder / "runs", "comparison", rows)
+    (folder / "report").mkdir()
     path = build_report(folder / "runs", folder / "report")
-    texts = {name: (path.parent / file_of(name)).read_text(encoding="utf-8") for name in PAGES}
-    return SimpleNamespace(path=path, folder=folder / "report", texts=texts, pages={n: Page(texts[n]) for n in PAGES})
+    texts = pages_of(path.parent)
+    return SimpleNamespace(path=path, folder=folder / "report", texts=texts, pages={n: Page(texts[n]) for n in texts})
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_every_page_is_well_formed_and_leads_to_every_other(built, name):
-    assert built.path == built.folder / "index.html"
-    page = built.pages[name]
-    assert page.open == []
-    links = [attributes["href"] for attributes in page.all("a")]
-    assert [file_of(other) for other in PAGES] == links[: len(PAGES)]
-    current = [attributes["href"] for attributes in page.all("a") if attributes.get("aria-current") == "page"]
-    assert current == [file_of(name)]
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
+def test_every_page_is_well_formed_and_leads_to_every_other(built):
+    assert built.path == built.folder / "index.html" and list(built.pages) == list(PAGES)
+    for name, page in built.pages.items():
+        assert page.open == []
+        links = [attributes["href"] for attributes in page.all("a")]
+        assert [file_of(other) for other in PAGES] == links[: len(PAGES)]
+        current = [attributes["href"] for attributes in page.all("a") if attributes.get("aria-current") == "page"]
+        assert current == [file_of(name)]
+        ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+        assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("overview", ("3 runs of xinggan on synthetic 64x32", "copy_source", "records are incomplete")),
-        ("quality", ("xinggan scale=single", "0.4100", "copy_source", "clean", "n = 48", "weights-inception")),
-        ("training", ("Size and training", "1,234,567")),
+        (
+            "overview",
+            ("6 runs of cfld, gfla, pidm, xinggan on synthetic 64x32: 1 running, 3 finished, 1 failed, 1 pre",),
+        ),
+        ("overview", ("copy_source", "records are incomplete", "failed at step 120 of 400")),
+        ("quality", ("xinggan scale=single", "0.4100", "copy_source", "clean, n = 48")),
+        ("quality", ("not computed by this run", "14.000", "FID: unavailable: weights-inception")),
+        ("ablation", ("not begun: never ran", "unscored: finished, but not scored")),
+        ("training", ("Size and training", "1,234,567", "failed: FloatingPointError: <b>loss</b> is nan")),
         ("timing", ("Timing scenarios: device cpu", "no bf16 here")),
         ("gallery", ("Test pairs of synthetic 64x32",)),
         ("data", ("people_test", "is not on this machine")),
-        ("provenance", ("0123456789", "a processor", "learning_rate")),
+        ("provenance", ("0123456789", "a processor", "learning_rate", "metrics.json: not there")),
+        ("provenance", ("running at step 120 of 400", "preempted at step 120 of 400", "environment.json: not there")),
     ],
 )
 def test_every_page_tells_what_the_records_hold(built, name, told):
@@ -91,20 +127,19 @@ def test_every_page_tells_what_the_records_hold(built, name, told):
         assert words in built.pages[name].text
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_pages_load_nothing_and_run_nothing(built, name):
-    page = built.pages[name]
-    assert not page.all("script") and not page.all("link") and not page.all("iframe")
-    for _, attributes in page.tags:
-        for source in ("src", "srcset"):
-            assert attributes.get(source, "data:").startswith("data:")
-        assert not any(attribute.startswith("on") for attribute in attributes)
-    for attributes in page.all("a"):
-        file = attributes["href"].split("#")[0]
-        assert not file.startswith("/") and (not file or (built.folder / file).is_file())
-    assert not re.search(r"url\(|@import", built.texts[name])
-    policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
-    assert policy.startswith("default-src 'none'")
+def test_pages_load_nothing_and_run_nothing(built):
+    for name, page in built.pages.items():
+        assert not page.all("script") and not page.all("link") and not page.all("iframe")
+        for _, attributes in page.tags:
+            for source in ("src", "srcset"):
+                assert attributes.get(source, "data:").startswith("data:")
+            assert not any(attribute.startswith("on") for attribute in attributes)
+        for attributes in page.all("a"):
+            file = attributes["href"].split("#")[0]
+            assert not file.startswith("/") and (not file or (built.folder / file).is_file())
+        assert not re.search(r"url\(|@import", built.texts[name])
+        policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+        assert policy.startswith("default-src 'none'")
 
 
 def test_names_and_errors_with_markup_are_text(built):
@@ -116,11 +151,10 @@ def test_names_and_errors_with_markup_are_text(built):
 def test_pictures_are_whole_and_drawn_for_wide_and_narrow_pages(built):
     for page in built.pages.values():
         sources, images = page.all("source"), page.all("img")
-        assert len(sources) == len(images)
+        assert len(sources) == len(images) and all(image["alt"] for image in images)
         for uri in [source["srcset"] for source in sources] + [image["src"] for image in images]:
             kind, content = uri.removeprefix("data:").split(";base64,")
             assert base64.b64decode(content).startswith({"image/png": b"\x89PNG", "image/svg+xml": b"<?xml"}[kind])
-        assert all(image["alt"] for image in images)
     kept = {path.name for path in (built.folder / "figures").iterdir()}
     drawn = {"metrics-1", "learning-curves", "evaluations", "timing", "throughput"}
     assert {f"{name}.{kind}" for name in drawn for kind in ("svg", "pdf")} | {"samples-1.png"} <= kept
@@ -128,33 +162,22 @@ def test_pictures_are_whole_and_drawn_for_wide_and_narrow_pages(built):
     assert not list(built.folder.rglob("*.part"))
 
 
-def test_what_is_missing_is_told(built):
-    missing = built.pages["provenance"].text
-    assert "failed at step 120 of 400: FloatingPointError" in missing
-    assert "metrics.json: not there" in missing
-
-
-def test_single_scored_run_shows_its_headlines_beside_the_references(fabricate):
-    fabricate.run()
-    fabricate.references()
-    shown = Page(overview.compared(load_records(fabricate.folder))._repr_html_())
-    assert "1 run of xinggan on synthetic 64x32: 1 finished. References: copy_source" in shown.text
-    assert "0.410copy source 0.310mean image 0.340clean, n = 48" in shown.text
-
-
-def test_chapters_about_nothing_say_so(fabricate):
-    directory = fabricate.run(state="failed")
-    (directory / "history.jsonl").unlink()
-    records, output = load_records(directory), directory / "report"
-    for chapter in (gallery.samples, quality.metrics, training.curves, timing.latencies):
-        assert re.search(r"No run has (kept|been|a)", chapter(records, output)._repr_html_())
-
-
-def test_figures_of_the_same_records_are_the_same_bytes(fabricate, tmp_path):
-    fabricate.run(steps=50)
-    records = load_records(fabricate.folder)
-    drawn = [training.curves(records, tmp_path / name)._repr_html_() for name in ("first", "second")]
-    assert drawn[0] == drawn[1]
+def test_single_run_opens_with_its_pictures_and_says_once_that_nothing_is_compared(fabricate, tmp_path):
+    run = fabricate.run()
+    fabricate.run("patn", "patn")
+    stale = tmp_path / "report" / "ablation.html"
+    stale.parent.mkdir()
+    stale.write_text("of an earlier report")
+    assert main(["--runs", str(run), "--out", str(stale.parent)]) == 0
+    texts = pages_of(stale.parent)
+    first = Page(texts["overview"])
+    body = texts["overview"].split("<main>")[1]
+    assert body.index("<img") < body.index('<p class="lead"')
+    assert first.text.count("ompared with") == 1 and "It is compared with nothing" in first.text
+    assert "patn" not in " ".join(Page(text).text for text in texts.values())
+    assert "ablation" not in texts, "a page about nothing is left out"
+    assert "ablation.html" not in {link["href"] for link in first.all("a")}
+    assert "Comparisons" not in Page(texts["quality"]).text and "User study" not in Page(texts["quality"]).text
 
 
 @pytest.mark.parametrize(
@@ -165,33 +188,18 @@ def test_figures_of_the_same_records_are_the_same_bytes(fabricate, tmp_path):
         (["--runs", "runs", "--select", "pidm*"], "none of the 1 runs"),
         (["--runs", "runs", "--select", "sclae=single"], "'sclae' is in no record; keys like it: scale"),
         (["--runs", "runs", "--out", "file"], "is a file"),
+        (["--answers", "a.json"], "--answers and --key belong together"),
+        (["--key", "k.json"], "--answers and --key belong together"),
+        (["--runs", "runs", "--answers", "a.json", "--key", "file"], "is not the key of a study"),
     ],
 )
-def test_nothing_to_report_is_said_and_exits_2(fabricate, monkeypatch, capsys, arguments, told):
+def test_nothing_to_report_is_said_before_any_work_and_exits_2(fabricate, monkeypatch, capsys, arguments, told):
     fabricate.run()
     monkeypatch.chdir(fabricate.folder.parent)
     Path("empty").mkdir()
     Path("file").touch()
     assert main(arguments) == 2
-    assert told in capsys.readouterr().err
-
-
-def test_first_page_names_what_failed_and_why(fabricate):
-    failed = fabricate.run(state="failed")
-    fabricate.run("patn", "patn")
-    records = load_records(fabricate.folder)
-    shown = overview.compared(records)._repr_html_()
-    (title,) = (title for run, title in records.titles().items() if run == failed.name)
-    assert f"{title} failed at step 120 of 400: FloatingPointError: &lt;b&gt;loss&lt;/b&gt; is nan" in shown
-    assert "patn failed" not in shown
-
-
-def test_latent_methods_autoencoder_is_a_reference_and_wins_nothing(fabricate):
-    for name in ("patn", "vae_roundtrip"):
-        fabricate.run(name, name)
-    records = load_records(fabricate.folder)
-    assert [record.method for record in records.methods] == ["patn"]
-    assert [record.method for record in records.references] == ["vae_roundtrip"]
+    assert told in capsys.readouterr().err and not Path("report").exists()
 
 
 def test_failing_cell_is_named_with_its_error(tmp_path):
@@ -199,17 +207,24 @@ def test_failing_cell_is_named_with_its_error(tmp_path):
     notebook = tmp_path / "broken.ipynb"
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     with pytest.raises(NotebookFailed, match=r"broken\.ipynb.*ZeroDivisionError"):
-        run_notebooks([notebook], {}, progress=False)
+        run_notebooks([notebook], {})
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_notebooks_are_kept_without_outputs_and_without_logic(name):
-    cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert code[0]["metadata"]["tags"] == ["parameters"]
-    for cell in code:
-        assert not cell["outputs"] and cell["execution_count"] is None and len(cell["source"]) <= 8
-        assert not re.search(r"^\s*(def|for|if|while|class)\b", "".join(cell["source"]), re.MULTILINE)
+def test_example_notebook_runs_and_writes_its_figure(fabricate, tmp_path):
+    for scale in ("single", "multi"):
+        fabricate.run(name=f"xinggan scale={scale}", scale=scale)
+    parameters = {"runs": str(fabricate.folder), "keys": ["scale"], "output": str(tmp_path)}
+    (notebook,) = run_notebooks([NOTEBOOKS / "your_own_figure.ipynb"], parameters)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"ssim-by-scale.pdf", "ssim-by-scale.svg"}
+    kinds = [kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    assert kinds.count("image/png") == 2 and kinds.count("text/html") == 2
+
+
+def test_notebooks_are_kept_without_outputs_and_begin_with_their_parameters():
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        assert code[0]["metadata"]["tags"] == ["parameters"]
+        assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
 
 
 def test_code_is_hidden_unless_asked_for():
@@ -217,6 +232,6 @@ def test_code_is_hidden_unless_asked_for():
 
     notebook = nbformat.read(NOTEBOOKS / "overview.ipynb", as_version=4)
     head = PageHead("<t>", "s & s", "index.html", (("index.html", "<t>"),))
-    assert "opened(" not in Page(to_html(notebook, head)).text
+    assert "load_records(" not in Page(to_html(notebook, head)).text
     shown = Page(to_html(notebook, head, show_code=True)).text
-    assert "opened(" in shown and "<t>" in shown and "s & s" in shown
+    assert "load_records(" in shown and "<t>" in shown and "s & s" in shown

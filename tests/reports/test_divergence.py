@@ -1,4 +1,4 @@
-"""Trainings that came apart, exploded or stopped are named with their step; others are not."""
+"""Trainings that diverged, exploded or stopped are named with their step; others are not."""
 
 import json
 import statistics
@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from reports.divergence import EXPLODED, FEWEST, HEADS, WINDOW, divergence_rows
-from reports.pages import training
+from reports.divergence import COLUMNS, EXPLODED, FEWEST, WINDOW, divergence_table, trained
 from reports.records import load_records
 from xinggan.distributed import Processes
 from xinggan.training.loop import Divergence, _mean_losses
 
-STEP, WHAT = HEADS.index("step"), HEADS.index("what happened")
+STEP, WHAT = COLUMNS.index("step"), COLUMNS.index("what happened")
 
 
 def write_history(directory, losses: dict[str, list[float]]) -> None:
@@ -28,7 +27,7 @@ def write_history(directory, losses: dict[str, list[float]]) -> None:
 
 
 def rows_of(fabricate) -> list[list[str]]:
-    return divergence_rows(load_records(fabricate.folder))
+    return divergence_table(load_records(fabricate.folder)).to_numpy().tolist()
 
 
 def falling(lines: int = 40, seed: int = 0) -> list[float]:
@@ -48,7 +47,7 @@ def test_what_the_trainer_raises_is_found_with_loss_and_step(fabricate):
     status = json.loads((directory / "status.json").read_text())
     (directory / "status.json").write_text(json.dumps(status | {"error": raised}))
     (row,) = rows_of(fabricate)
-    assert row[1:4] == ["came apart: l1 became nan", "7", "400"]
+    assert row[1:4] == ["diverged: l1 became nan", "7", "400"]
 
 
 def test_other_failures_and_interruptions_are_named_with_the_step_they_reached(fabricate):
@@ -103,22 +102,11 @@ def test_steady_trainings_and_short_ones_are_not_called_exploded(fabricate):
 def test_value_that_is_not_finite_in_a_history_is_found_even_if_the_run_went_on(fabricate):
     write_history(fabricate.run(), {"l1": [1.0, 0.9, float("nan"), 0.8], "perceptual": [1.0] * 4})
     (row,) = rows_of(fabricate)
-    assert row[1:3] == ["came apart: l1 became nan", "30"]
+    assert row[1:3] == ["diverged: l1 became nan", "30"]
 
 
-def test_page_says_that_none_came_apart_or_shows_which_did(fabricate, tmp_path):
-    fabricate.run()
+def test_references_are_not_trained(fabricate):
+    run = fabricate.run()
     fabricate.references()
-    records = load_records(fabricate.folder)
-    assert "None of 1 trainings came apart or stopped" in training.divergence(records, tmp_path)._repr_html_()
-    assert "No run has been trained" in training.divergence(records.references, tmp_path)._repr_html_()
-    fabricate.run("patn", "patn", state="failed")
-    shown = training.divergence(load_records(fabricate.folder), tmp_path)._repr_html_()
-    assert "What came apart or stopped" in shown and "&lt;b&gt;loss&lt;/b&gt; is nan" in shown
-    assert (tmp_path / "tables" / "divergence.csv").is_file()
-
-
-def test_cost_tells_the_peak_memory_of_training(fabricate, tmp_path):
-    fabricate.run()
-    shown = training.cost(load_records(fabricate.folder), tmp_path)._repr_html_()
-    assert "peak memory of training [MB] ↓" in shown and "<td>512</td>" in shown
+    assert [record.run for record in trained(load_records(fabricate.folder))] == [run.name]
+    assert rows_of(fabricate) == []

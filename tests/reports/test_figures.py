@@ -1,14 +1,14 @@
 """Figures draw what the records hold, with units, directions and one look for each run."""
 
-import json
-
 import numpy as np
 import pytest
+from ablation_runs import write_values
 
-from reports import figures
+from reports import figures, plots, timing
+from reports.comparison import rankings
+from reports.figures import METHOD_COLOURS, NARROW_INCHES, WIDE_INCHES, looks
 from reports.records import load_records
-from reports.style import METHOD_COLOURS, NARROW_INCHES, WIDE_INCHES, looks
-from reports.timing_figures import throughput
+from reports.scores import with_intervals
 
 
 @pytest.fixture
@@ -20,30 +20,31 @@ def records(fabricate):
     return load_records(fabricate.folder)
 
 
-def test_learning_curves_hold_every_recorded_loss(records):
-    figure = figures.learning_curves(records)
-    drawn = {axes.get_title("left"): axes.get_lines() for axes in figure.axes if axes.get_title("left")}
-    assert list(drawn) == ["l1", "adversarial appearance", "adversarial shape", "perceptual"]
+def dots(records, inches=WIDE_INCHES):
+    ranked = [rank for metric in records.metrics() for rank in rankings(records.metric(metric))]
+    values = with_intervals(records, ranked).dropna(subset=["value"])
+    return plots.metric_dots(values, looks(records), inches)
+
+
+def titled(figure):
+    return [axes for axes in figure.axes if axes.axison]
+
+
+def test_curves_hold_every_recorded_loss(records):
+    losses = records.history.query("entry == 'losses'")
+    figure, panels = figures.curves(losses, looks(records), WIDE_INCHES)
+    assert list(panels) == ["l1", "adversarial_appearance", "adversarial_shape", "perceptual"]
     short = next(record for record in records if record.state == "failed")
     expected = [(row["step"], row["losses"]["l1"]) for row in short.history if "losses" in row]
-    assert any(np.array_equal(line.get_xydata(), expected) for line in drawn["l1"])
-    assert {len(line.get_xdata()) for line in drawn["l1"]} == {12, 40, 120}
+    lines = panels["l1"].get_lines()
+    assert any(np.array_equal(line.get_xydata(), expected) for line in lines)
+    assert {len(line.get_xdata()) for line in lines} == {12, 40, 120}
     named = [text.get_text() for text in figure.legends[0].get_texts()]
     assert named == ["patn", "xinggan", "xinggan scale=single"]
 
 
-def test_step_recorded_again_after_a_resume_replaces_the_first(fabricate):
-    directory = fabricate.run(steps=20)
-    with (directory / "history.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 20, "losses": {"l1": 0.125}}) + "\n")
-    found = figures.series(load_records(fabricate.folder), "losses")
-    assert list(found[directory.name, "l1"]) == [10, 20]
-    assert found[directory.name, "l1"][20] == 0.125
-
-
-def test_timing_figure_marks_the_percentiles_of_the_samples(records):
-    figure = figures.timing_distributions(records)
-    inference = figure.axes[0]
+def test_latencies_mark_the_percentiles_of_the_samples(records):
+    inference = plots.latencies(timing.samples(records.timings), looks(records), WIDE_INCHES).axes[0]
     samples = [row["samples_ms"] for record in records for row in record.scenarios if row["kind"] == "inference"]
     expected = [np.percentile(timed, [5, 50, 95]) for timed in samples if timed]
     lines = [line.get_xdata() for line in inference.get_lines()]
@@ -56,23 +57,23 @@ def test_timing_figure_marks_the_percentiles_of_the_samples(records):
 
 @pytest.mark.parametrize("inches", [WIDE_INCHES, NARROW_INCHES])
 def test_every_axis_has_its_quantity_and_metrics_their_direction(records, inches):
-    for draw in (figures.learning_curves, figures.evaluation_curves, figures.metric_dots, figures.timing_distributions):
-        figure = draw(records, inches)
+    style, timings = looks(records), records.timings
+    latencies = plots.latencies(timing.samples(timings), style, inches)
+    for figure in (dots(records, inches), latencies, plots.throughput(timings, style, inches)):
         assert figure.get_figwidth() == inches
-        for axes in figure.axes:
-            assert not axes.axison or (axes.get_xlabel() and axes.get_title("left"))
-    dots = {axes.get_title("left"): axes.get_xlabel() for axes in figures.metric_dots(records, inches).axes}
-    assert dots == {
+        assert all(axes.get_xlabel() and axes.get_title("left") for axes in titled(figure))
+    assert {axes.get_title("left"): axes.get_xlabel() for axes in titled(dots(records, inches))} == {
         "SSIM ↑": "higher is better →",
         "L1 ↓": "← lower is better",
         "PCKh (embedded) ↑": "higher is better →",
     }
-    assert "ms" in figures.timing_distributions(records, inches).axes[0].get_xlabel()
+    assert "ms" in latencies.axes[0].get_xlabel()
 
 
 def test_metric_dots_stand_at_the_values_and_a_far_ground_truth_at_the_edge(records):
-    ssim = figures.metric_dots(records).axes[0]
-    assert sorted(line.get_xdata()[0] for line in ssim.get_lines()) == [0.31, 0.34, 0.41, 0.44]
+    ssim = dots(records).axes[0]
+    shown = [line.get_xdata()[0] for line in ssim.get_lines() if line.get_marker() != "None"]
+    assert sorted(shown) == [0.31, 0.34, 0.41, 0.44]
     assert [text.get_text() for text in ssim.texts] == ["1 →"]
     assert ssim.get_xlim()[1] < 0.6
     labels = [label.get_text() for label in ssim.get_yticklabels()]
@@ -80,8 +81,7 @@ def test_metric_dots_stand_at_the_values_and_a_far_ground_truth_at_the_edge(reco
 
 
 def test_method_has_the_same_colour_in_every_report_and_runs_of_one_report_differ(fabricate, records):
-    assert looks(records.where(method="patn"))[records[0].run].colour == METHOD_COLOURS["patn"]
-    assert looks(records)[records[0].run].colour == METHOD_COLOURS["patn"]
+    assert looks(records.where(method="patn"))["patn"].colour == METHOD_COLOURS["patn"] == looks(records)["patn"].colour
     for seed in range(30):
         fabricate.run(seed=seed, steps=10)
     many = looks(load_records(fabricate.folder))
@@ -91,7 +91,8 @@ def test_method_has_the_same_colour_in_every_report_and_runs_of_one_report_diffe
 @pytest.mark.parametrize("inches", [WIDE_INCHES, NARROW_INCHES])
 def test_panels_keep_their_size_however_many_runs_the_legend_names(fabricate, inches):
     def panel_inches() -> float:
-        figure = throughput(load_records(fabricate.folder), inches)
+        records = load_records(fabricate.folder)
+        figure = plots.throughput(records.timings, looks(records), inches)
         figure.draw_without_rendering()
         return figure.axes[0].get_window_extent().height / figure.dpi
 
@@ -102,11 +103,26 @@ def test_panels_keep_their_size_however_many_runs_the_legend_names(fabricate, in
     assert panel_inches() > 0.9 * alone
 
 
+def test_each_run_has_a_violin_with_its_median_and_constant_values_have_none(fabricate):
+    rng = np.random.default_rng(0)
+    written = {name: rng.uniform(0.2, 0.6, 40) for name in ("patn", "pidm")}
+    for name, values in written.items():
+        write_values(fabricate.run(name, name), {"ssim": values, "pckh": np.zeros(40)}, people=8)
+    records = load_records(fabricate.folder)
+    (axes,) = titled(plots.violins(records.per_image("ssim", "pckh"), looks(records), WIDE_INCHES))
+    assert axes.get_title("left") == "SSIM ↑" and axes.get_xlabel() == "higher is better →"
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(written)
+    assert [line.get_xdata()[0] for line in axes.get_lines()] == pytest.approx([*map(np.median, written.values())])
+    for violin, values in zip(axes.collections, written.values(), strict=True):
+        drawn = violin.get_paths()[0].vertices[:, 0]
+        assert (drawn.min(), drawn.max()) == pytest.approx((values.min(), values.max()))
+
+
 def test_nothing_recorded_gives_no_figure(fabricate):
-    for file in ("history.jsonl", "metrics.json", "timing.json"):
-        (fabricate.run() / file).unlink()
     directory = fabricate.run(state="failed", metrics=None)
-    (directory / "history.jsonl").unlink()
-    nothing = load_records(directory)
-    for draw in (figures.learning_curves, figures.evaluation_curves, figures.metric_dots, figures.timing_distributions):
-        assert draw(nothing) is None
+    records = load_records(directory)
+    style, timings = looks(records), records.timings
+    assert plots.metric_dots(with_intervals(records, []), style, WIDE_INCHES) is None
+    assert plots.violins(records.per_image("ssim"), style, WIDE_INCHES) is None
+    assert plots.latencies(timing.samples(timings), style, WIDE_INCHES) is None
+    assert plots.throughput(timings, style, WIDE_INCHES) is None

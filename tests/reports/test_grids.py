@@ -1,16 +1,21 @@
-"""The sample grid shows the recorded pixels, each in its place, and leaves a grey cell where there is no such image."""
+"""Grids show the recorded pixels, each in its place, with a grey cell where there is no such image; cases are the pairs
+with the extreme values.
+"""
 
 import numpy as np
+import pytest
+from ablation_runs import write_values
 from PIL import Image
+from study_runs import COLOURS, painted_runs
 
-from reports.grids import GridLook, sample_grid
+from reports.grids import CASES, NARROW, WIDE, GridLook, cases, sample_grid
 from reports.records import load_records
 
 GAP = 6
 SMALL = GridLook(page_width=200, cell_width=32, font_size=8, gap=GAP, density=1)
 
 
-def cells(grid: Image.Image, rows: int, columns: int, size: tuple[int, int]) -> np.ndarray:
+def cut(grid: Image.Image, rows: int, columns: int, size: tuple[int, int]) -> np.ndarray:
     """[rows, columns, height, width, 3] cut from the grid's lower left, without gaps; the divider follows column 4."""
     width, height = size
     pixels = np.asarray(grid)
@@ -28,7 +33,7 @@ def test_each_cell_is_the_recorded_image(fabricate):
     first, second = fabricate.run(), fabricate.run("patn", "patn")
     fabricate.references()
     grid = sample_grid(load_records(fabricate.folder), rows=3, look=SMALL)
-    found = cells(grid, 3, 6, (32, 64))
+    found = cut(grid, 3, 6, (32, 64))
     order = [(first, kind) for kind in ("source", "source_pose", "target_pose", "target")]
     order += [(second, "generated"), (first, "generated")]  # runs by name
     for row in range(3):
@@ -64,7 +69,7 @@ def test_missing_damaged_and_foreign_examples_are_grey(fabricate):
     (second / "01_generated.png").write_bytes(b"no image")
     (second / "02_source.png").write_bytes((first / "05_source.png").read_bytes())
     grid = sample_grid(load_records(fabricate.folder), rows=4, look=SMALL)
-    found = cells(grid, 4, 6, (32, 64))
+    found = cut(grid, 4, 6, (32, 64))
     grey = [bool((found[row, 5] == found[row, 5, 0, 0]).all()) for row in range(4)]
     assert grey == [True, True, True, False]
     assert not any((found[row, 4] == found[row, 4, 0, 0]).all() for row in range(4))
@@ -74,3 +79,55 @@ def test_no_examples_give_no_grid(fabricate):
     fabricate.run(state="failed")
     fabricate.references()
     assert sample_grid(load_records(fabricate.folder)) is None
+
+
+PAIRS = 40
+
+
+@pytest.fixture
+def painted(tmp_path, fabricator):
+    """Runs whose generated image of pair p is their own colour with p added to the blue; alder is the better one."""
+    runs = painted_runs(tmp_path, fabricator)
+    rng = np.random.default_rng(0)
+    values = {run.name: rng.permutation(np.linspace(0.3, 0.4, PAIRS)) for run in runs}
+    return runs, values
+
+
+def shown_pairs(picture, colour) -> set[int]:
+    """Pairs whose image in this colour is in the picture."""
+    pixels = np.asarray(picture).reshape(-1, 3)
+    blue = pixels[(pixels[:, :2] == colour[:2]).all(axis=1), 2].astype(int)
+    pairs, counts = np.unique(blue - colour[2], return_counts=True)
+    painted = (pairs >= 0) & (pairs < PAIRS) & (counts >= 100)  # neither the skeletons nor stray pixels of a person
+    return set(pairs[painted].tolist())
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("ssim", 1), ("perceptual_embedded", -1)])
+def test_cases_are_the_best_runs_extreme_pairs(painted, metric, sign):
+    runs, values = painted
+    for run, ahead in zip(runs, (0.2, 0.0), strict=True):
+        write_values(run, {metric: 0.5 + sign * (values[run.name] + ahead - 0.5)}, people=12)
+    records = load_records(runs[0].parent)
+    best_first = np.argsort(-values[runs[0].name])
+    for kind, expected in (("best", best_first), ("worst", best_first[::-1])):
+        found = cases(records, kind)
+        assert "alder" in found.caption and kind in found.caption
+        for colour in COLOURS.values():
+            assert shown_pairs(found.picture(WIDE), colour) == set(expected[:CASES])
+        assert shown_pairs(found.picture(NARROW), COLOURS["alder"]) == set(expected[:CASES])
+
+
+def test_image_that_is_not_the_one_scored_is_not_shown(painted):
+    runs, values = painted
+    for run in runs:
+        write_values(run, {"ssim": values[run.name]}, people=12)
+    records = load_records(runs[0].parent)
+    assert cases(records, "best") is not None
+    for path in (runs[1] / "generated").glob("*.png"):
+        path.write_bytes(path.read_bytes() + b"\0")
+    assert cases(records, "best") is None
+
+
+def test_runs_without_pictures_or_scores_have_no_cases(fabricate):
+    fabricate.run()
+    assert cases(load_records(fabricate.folder), "best") is None

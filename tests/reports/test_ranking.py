@@ -6,9 +6,9 @@ import scipy.stats
 from ablation_runs import write_values
 
 from reports import statistics
-from reports.records import load_records
 from reports.comparison import rankings
 from reports.formats import interval, p_text
+from reports.records import load_records
 from reports.scores import metric_tables, with_intervals
 
 PEOPLE, PAIRS = 10, 40

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from ablation_runs import list_study
 
-from reports.run_directory import read_record
-from reports.records import NothingFound, Records, load_records
 from reports.figures import looks
+from reports.records import NothingFound, Records, load_records
+from reports.run_directory import read_record
 
 
 def test_query_groups_values_as_by_hand(fabricate):

@@ -25,7 +25,6 @@ from simulated_results import (
     two_methods,
     two_networks,
 )
-
 from statsmodels.regression.linear_model import OLS
 
 from reports import statistics

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.attention_pictures import attention_picture, colour_bar, highest, kept_maps, overlaid
+from reports.attention import (
+    DRAWN,
+    attention_picture,
+    caption,
+    colour_bar,
+    highest,
+    kept_maps,
+    overlaid,
+    which,
+    with_maps,
+)
 from reports.grids import GridLook
-from reports.pages.gallery import DRAWN, attention
 from reports.records import load_records
 from xinggan.model.attention_maps import FILE_NAME, AttentionMaps, write_attention
 
@@ -31,7 +40,7 @@ def some_maps(weights=None, pairs=(0, 0, 1)):
     )
 
 
-def with_maps(run, maps=None):
+def written(run, maps=None):
     write_attention(run / "generated" / "examples" / FILE_NAME, maps or some_maps())
     return run
 
@@ -144,35 +153,34 @@ def test_a_run_without_maps_says_why(fabricate, method, state, told):
     fabricate.run(method=method, state=state)
     records = load_records(fabricate.folder)
     assert told in kept_maps(records[0])
-    shown = attention(records, fabricate.folder.parent / "report")._repr_html_()
-    assert told in shown
-    assert "No run has kept attention maps" in shown
+    assert with_maps(records) == ([], [], {kept_maps(records[0]): [records[0].title]})
 
 
-def test_a_damaged_file_is_named_and_leaves_the_page_whole(fabricate):
+def test_a_damaged_file_is_named(fabricate):
     run = fabricate.run("evil", "xinggan <script>")
     (run / "generated" / "examples" / FILE_NAME).write_bytes(b"no archive")
-    shown = attention(load_records(fabricate.folder), fabricate.folder.parent / "report")._repr_html_()
-    assert "attention.npz holds no attention maps" in shown
-    assert ": xinggan &lt;script&gt;</li>" in shown
-    assert "<script>" not in shown
+    drawn, _, without = with_maps(load_records(fabricate.folder))
+    ((why, titles),) = without.items()
+    assert not drawn and "attention.npz holds no attention maps" in why and titles == ["xinggan <script>"]
 
 
 def test_the_first_variants_are_drawn_and_the_others_named(fabricate):
     for number in range(DRAWN + 2):
-        with_maps(fabricate.run(f"run-{number}", f"xinggan blocks={number}"))
-    with_maps(fabricate.run("again", "xinggan blocks=0 seed=1", seed=1))
-    output = fabricate.folder.parent / "report"
-    shown = attention(load_records(fabricate.folder), output)._repr_html_()
-    assert shown.count("block 3 (the last), SA (shape-guided appearance) and AS (appearance-guided shape)") >= DRAWN
-    assert shown.count("<summary>The same in block 1 (the first)</summary>") == DRAWN
-    assert "Not drawn: 3 more with attention maps" in shown
-    kept = {path.name for path in (output / "figures").iterdir()}
-    assert kept == {f"attention-{number}-block-{block}.png" for number in (1, 2, 3) for block in (1, 3)}
+        written(fabricate.run(f"run-{number}", f"xinggan blocks={number}"))
+    written(fabricate.run("again", "xinggan blocks=0 seed=1", seed=1))
+    drawn, others, without = with_maps(load_records(fabricate.folder))
+    assert [record.title for record, _ in drawn] == [f"xinggan blocks={number}" for number in range(DRAWN)]
+    assert len(others) == 3 and not without
+    record, maps = drawn[0]
+    assert [which(maps, block) for block in (1, 3)] == ["the first", "the last"]
+    assert "block 3 (the last), SA (shape-guided appearance) and AS (appearance-guided shape)" in caption(
+        record, maps, 3
+    )
 
 
 def test_a_run_whose_images_are_gone_is_left_out_without_an_error(fabricate):
-    run = with_maps(fabricate.run())
+    run = written(fabricate.run())
     for path in (run / "generated" / "examples").glob("*.png"):
         path.unlink()
-    assert "No run has kept" in attention(load_records(fabricate.folder), fabricate.folder)._repr_html_()
+    drawn, _, without = with_maps(load_records(fabricate.folder))
+    assert not drawn and list(without) == ["its example images are not there"]
