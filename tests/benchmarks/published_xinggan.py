@@ -38,7 +38,7 @@ class PublishedAttention(nn.Module):
         self.query, self.key, self.value = map(as_convolution, (attention.query, attention.key, attention.value))
         self.gamma = attention.gamma
 
-    def forward(self, updated: Tensor, _: Tensor, guide_tokens: Tensor) -> Tensor:
+    def forward(self, updated: Tensor, _: Tensor, guide_tokens: Tensor, __: object) -> Tensor:
         """updated: [B, C, h, w]; guide_tokens: [B, N, C]. Returns the updated code, [B, C, h, w]."""
         guide = guide_tokens.transpose(1, 2).unflatten(2, updated.shape[2:])
         queries = self.query(updated).flatten(2).transpose(1, 2)  # [B, N, c]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from xinggan.model.attention import CrossAttention, EnhancedAttention, bin_sinusoids, region_grids, regions, tokens
+from xinggan.model.attention import CrossAttention, EnhancedAttention, cell_sinusoids, region_grids, regions, tokens
 from xinggan.model.generator import XingGenerator
 from xinggan.model.switches import Attention, Scale, XingGANSettings
 
@@ -23,26 +23,26 @@ def randomised(module):
 
 
 def cross_attention(scale="single", pyramid=PYRAMID, attention="plain"):
-    settings = XingGANSettings(scale=Scale(scale), pyramid=pyramid, attention=Attention(attention))
-    return randomised(CrossAttention(16, settings))
+    return randomised(CrossAttention(16, Attention(attention))), region_grids(8, 4, Scale(scale), pyramid)
 
 
-def of(attention, updated, guide):
+def update(attention, updated, guide, grids):
     """The module on codes, as a crossing block calls it."""
-    return attention(updated, *(regions(c, attention.scale, attention.pyramid) for c in (updated, guide)))
+    return attention(updated, regions(updated, grids), regions(guide, grids), grids)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 16), (64, 44), (16, 8), (9, 23), (12, 12)])
 def test_regions_of_a_pyramid_are_means_over_the_bins_of_each_grid(height, width):
     x = code(height, width, channels=3)
     expected = []
-    for rows, columns in region_grids(height, width, Scale.multi, PYRAMID):
+    grids = region_grids(height, width, Scale.multi, PYRAMID)
+    for rows, columns in grids:
         for i in range(rows):
             for j in range(columns):
                 top, bottom = i * height // rows, -(-(i + 1) * height // rows)
                 left, right = j * width // columns, -(-(j + 1) * width // columns)
                 expected.append(x[:, :, top:bottom, left:right].mean(dim=(2, 3)))
-    torch.testing.assert_close(regions(x, Scale.multi, PYRAMID), torch.stack(expected, dim=1), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(regions(x, grids), torch.stack(expected, dim=1), atol=1e-6, rtol=1e-5)
 
 
 def test_grids_on_market_1501_are_those_of_the_method_page():
@@ -51,14 +51,15 @@ def test_grids_on_market_1501_are_those_of_the_method_page():
 
 
 def test_sinusoids_tell_each_key_its_centre_and_scale():
-    found = bin_sinusoids(((2, 1), (4, 2)), torch.device("cpu"))
+    found = cell_sinusoids(((2, 1), (4, 2)), torch.device("cpu"))
     y, x, rows, columns = torch.tensor([[0.25, 0.5, 1, 0], [0.75, 0.5, 1, 0], [0.125, 0.25, 2, 1]]).T
     angles = torch.pi * torch.stack([y, 4 * y, x, 4 * x, rows, 4 * rows, columns, 4 * columns], dim=1)
     torch.testing.assert_close(found[:3], torch.cat([angles.sin(), angles.cos()], dim=1), atol=1e-5, rtol=0)
 
 
 def test_single_scale_attention_equals_the_published_formula_position_by_position():
-    x, y, attention = code(seed=1), code(seed=2), cross_attention()
+    x, y = code(seed=1), code(seed=2)
+    attention, grids = cross_attention()
     expected = x.clone()
     for b in range(2):
         for n in range(32):
@@ -68,28 +69,29 @@ def test_single_scale_attention_equals_the_published_formula_position_by_positio
             values = torch.stack([attention.value(x[b, :, k // 4, k % 4]) for k in range(32)])
             weights = torch.softmax(keys @ query, dim=0)
             expected[b, :, i, j] += attention.gamma * (weights @ values)
-    torch.testing.assert_close(of(attention, x, y), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(update(attention, x, y, grids), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_multi_scale_values_come_from_the_same_bin_of_the_updated_code_as_the_keys_of_the_guide():
-    x, y, attention = code(seed=1), code(seed=2), cross_attention("multi", (1, 3))
+    x, y = code(seed=1), code(seed=2)
+    attention, grids = cross_attention("multi", (1, 3))
     # The other order of the definition: project every position, then average keys and values.
     projected = (
         layer(tokens(c)).transpose(1, 2).unflatten(2, (8, 4)) for layer, c in ((attention.key, y), (attention.value, x))
     )
-    keys, values = (regions(p, Scale.multi, (1, 3)) for p in projected)
+    keys, values = (regions(p, grids) for p in projected)
     weights = torch.softmax(attention.query(tokens(x)) @ keys.transpose(1, 2), dim=-1)
     expected = x + attention.gamma * (weights @ values).transpose(1, 2).unflatten(2, (8, 4))
-    torch.testing.assert_close(of(attention, x, y), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(update(attention, x, y, grids), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("scale", "pyramid"), SCALES)
 def test_enhanced_attention_with_gamma_zero_equals_plain_attention(scale, pyramid):
     x, y = code(seed=1), code(seed=2)
-    enhanced, plain = cross_attention(scale, pyramid, "enhanced"), cross_attention(scale, pyramid)
-    enhanced.enhance.gamma.data.zero_()
+    (enhanced, grids), (plain, _) = cross_attention(scale, pyramid, "enhanced"), cross_attention(scale, pyramid)
+    enhanced.enhanced.gamma.data.zero_()
     plain.load_state_dict(enhanced.state_dict(), strict=False)
-    torch.testing.assert_close(of(enhanced, x, y), of(plain, x, y), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(update(enhanced, x, y, grids), update(plain, x, y, grids), atol=1e-6, rtol=1e-6)
 
 
 def test_enhanced_attention_equals_its_definition_key_by_key():
@@ -97,11 +99,11 @@ def test_enhanced_attention_equals_its_definition_key_by_key():
     correlation = torch.randn(2, 32, 10, generator=torch.Generator().manual_seed(3)) + 0.5  # N = 8 x 4, S = 10
     module = randomised(EnhancedAttention())
     refined = module(correlation, (8, 4), grids)
-    position = module.position(bin_sinusoids(grids, correlation.device))
+    position = module.position(cell_sinusoids(grids, correlation.device))
     for b in range(2):
         columns = [correlation[b, :, j] for j in range(10)]
         pooled = [F.adaptive_avg_pool2d(column.view(1, 1, 8, 4), 8).flatten() for column in columns]
-        descriptors = [module.norm(module.describe(grid)) + position[j] for j, grid in enumerate(pooled)]
+        descriptors = [module.norm(module.descriptor(grid)) + position[j] for j, grid in enumerate(pooled)]
         values = [(column - column.mean()) / (column.var(unbiased=False) + 1e-5).sqrt() for column in columns]
         for j in range(10):
             scores = torch.stack([module.query(descriptors[j]) @ module.key(d) for d in descriptors]) / 8
@@ -111,8 +113,8 @@ def test_enhanced_attention_equals_its_definition_key_by_key():
 
 @pytest.mark.parametrize(("scale", "pyramid"), SCALES)
 def test_attention_rows_are_distributions(scale, pyramid):
-    attention = cross_attention(scale, pyramid, "enhanced")
-    weights = attention.weights(code(seed=1), regions(code(seed=2), attention.scale, pyramid))
+    attention, grids = cross_attention(scale, pyramid, "enhanced")
+    weights = attention.weights(code(seed=1), regions(code(seed=2), grids), grids)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 32))
     assert (weights >= 0).all()
 

@@ -10,7 +10,7 @@ from baselines.gan.patn import PATN
 from baselines.gan.settings import PATNSettings
 from xinggan.data.poses import JOINTS
 from xinggan.model.attention import CrossAttention
-from xinggan.model.attention_maps import attention_maps, looked_from, positions
+from xinggan.model.attention_maps import attention_maps, code_positions, query_joints
 from xinggan.model.generator import XingGAN
 from xinggan.model.switches import Attention, Branches, LossWeights, Norm, Scale, XingGANSettings
 
@@ -46,8 +46,8 @@ def test_maps_hold_the_weights_that_the_images_were_made_with(batch, scale, atte
     used = []  # by the images, of all positions: of each block, then of each branch
 
     def hook(module, given):
-        updated, _, guide_regions = given
-        used.append(module.weights(updated, guide_regions))
+        updated, _, guide_regions, grids = given
+        used.append(module.weights(updated, guide_regions, grids))
 
     for module in method.modules():
         if isinstance(module, CrossAttention):
@@ -55,7 +55,7 @@ def test_maps_hold_the_weights_that_the_images_were_made_with(batch, scale, atte
     method.eval()
     method.generate(batch.source_image, batch.source_pose, batch.target_pose, torch.zeros(3, dtype=torch.int64))
     assert maps.weights.max() > 2 / maps.weights.shape[-1], "the test would not tell a wrong map from equal weights"
-    at = positions(maps.target, 16)
+    at = code_positions(maps.target, 16)
     for place, branch in itertools.product(range(2), range(len(maps.branches))):
         block = maps.blocks[place] - 1
         expected = used[block * len(maps.branches) + branch][maps.pair, at]
@@ -64,7 +64,7 @@ def test_maps_hold_the_weights_that_the_images_were_made_with(batch, scale, atte
                                atol=2e-3, rtol=0)  # fmt: skip
 
 
-def test_looking_changes_neither_the_images_nor_the_method(batch):
+def test_making_maps_changes_neither_the_images_nor_the_method(batch):
     method = method_of().train()
     state = {name: tensor.clone() for name, tensor in method.state_dict().items()}
     first, second = method_of().eval(), method_of().eval()
@@ -83,12 +83,12 @@ def test_methods_without_this_attention_and_targets_without_joints_have_no_maps(
     assert attention_maps(method_of(), batch) is None
 
 
-def test_one_joint_of_each_group_is_looked_from_if_the_target_shows_it():
+def test_one_joint_of_each_group_is_a_query_if_the_target_shows_it():
     def pose(*visible):
         return np.array([(8, 8, 1) if joint in visible else (-1, -1, 0) for joint in JOINTS], dtype=np.float32)
 
     everything = pose(*JOINTS)
-    names = lambda *poses: [JOINTS[joint] for joint in looked_from(*poses, 32, 16)]  # noqa: E731
+    names = lambda *poses: [JOINTS[joint] for joint in query_joints(*poses, 32, 16)]  # noqa: E731
     assert names(everything, everything) == ["nose", "right shoulder", "right hip", "right ankle"]
     assert names(everything, pose("neck", "left hip", "left ankle")) == [
         "neck", "right shoulder", "left hip", "left ankle",
@@ -104,4 +104,4 @@ def test_positions_are_those_whose_four_by_four_pixels_hold_the_joint(height, wi
     number = np.arange(height * width // 16).reshape(height // 4, width // 4).repeat(4, axis=0).repeat(4, axis=1)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, width, 50), rng.integers(0, height, 50)
-    assert positions(np.stack([x, y], axis=1).astype(np.float32), width).tolist() == number[y, x].tolist()
+    assert code_positions(np.stack([x, y], axis=1).astype(np.float32), width).tolist() == number[y, x].tolist()

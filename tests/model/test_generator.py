@@ -129,7 +129,8 @@ def test_discriminator_reproduces_the_published_scores(shared, kind):
     dataset, looked_at = kind.split("_")
     weights = golden_weights(state_shapes(shared, f"xing_discriminator_{kind}_state.json"))
     norm = Norm.batch if dataset == "market" else Norm.instance
-    discriminator = Discriminator(APPEARANCE_INPUTS if looked_at == "appearance" else SHAPE_INPUTS, norm=norm).eval()
+    inputs_of = {"appearance": APPEARANCE_INPUTS, "shape": SHAPE_INPUTS}
+    discriminator = Discriminator(inputs_of[looked_at], width=64, norm=norm, dropout=0.5).eval()
     own = [name for name in discriminator.state_dict() if not name.endswith("num_batches_tracked")]
     discriminator.load_state_dict(dict(zip(own, weights.values(), strict=True)), strict=False)
     image = (

@@ -1,4 +1,4 @@
-"""Adversarial training as PATN published it and XingGAN took it over: one procedure for several generators.
+"""Adversarial training as in PATN and XingGAN: one procedure for several generators.
 
 Generator, appearance and shape discriminator are updated in this order, on the losses of XingGAN's section 3.5 (ECCV
 2020) and PATN's section 3.3 (CVPR 2019). XingGAN, PATN and BiGraphGAN differ in their generator and loss weights.
@@ -37,7 +37,7 @@ class PoseTransferGAN(Method):
                 if s.discriminators in (Discriminators.both, Discriminators.shape):
                     self.discriminators["shape"] = Discriminator(SHAPE_INPUTS, s.width, s.norm, s.dropout)
         self.pools = nn.ModuleDict({name: HistoryPool(s.history) for name in self.discriminators})
-        # In a list, so that the frozen network's weights stay out of this method's checkpoints.
+        # In a list, so that the frozen network is no submodule and stays out of this method's checkpoints.
         self._perceptual = [PerceptualLoss(s.losses.perceptual_network)] if s.losses.perceptual else []
         self.networks = {str(s.losses.perceptual_network): loss.sha256 for loss in self._perceptual}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -46,7 +46,7 @@ class PoseTransferGAN(Method):
             self.optimisers[name] = adam(discriminator.parameters(), s.learning_rate)
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """Generator first, then each discriminator on this batch's images (or older ones from its pool)."""
+        """Update the generator, then each discriminator on this batch's images or older ones from its pool."""
         source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)  # [B, 3, H, W]
         source_maps, target_maps = self.pose_maps(batch.source_pose, source), self.pose_maps(batch.target_pose, source)
         conditions = {"appearance": source, "shape": target_maps}
@@ -65,8 +65,8 @@ class PoseTransferGAN(Method):
                 real_scores = discriminator(torch.cat([target, conditions[name]], dim=1))
                 fake_scores = discriminator(fake)
                 kind = self.settings.losses.adversarial_kind
-                wrong = adversarial_loss(real_scores, True, kind) + adversarial_loss(fake_scores, False, kind)
-                loss = self.settings.losses.adversarial * wrong / 2
+                both = adversarial_loss(real_scores, True, kind) + adversarial_loss(fake_scores, False, kind)
+                loss = self.settings.losses.adversarial * both / 2  # the mean of real and fake
             terms[f"gradient_{name}"] = self.update(name, loss)
             terms[f"discriminator_{name}"] = loss
         return {name: term.detach() for name, term in terms.items()}
@@ -80,12 +80,12 @@ class PoseTransferGAN(Method):
             terms["perceptual"] = weights.perceptual * self._perceptual[0](generated, target)
         for name, discriminator in self.discriminators.items():
             scores = discriminator(torch.cat([generated, conditions[name]], dim=1))
-            fooled = adversarial_loss(scores, True, weights.adversarial_kind)
-            terms[f"adversarial_{name}"] = weights.adversarial * fooled / len(self.discriminators)
+            loss = adversarial_loss(scores, True, weights.adversarial_kind)
+            terms[f"adversarial_{name}"] = weights.adversarial * loss / len(self.discriminators)
         return terms
 
     def _from_history(self, name: str, fake: Tensor) -> Tensor:
-        """The pool sees the global batch, so that several processes hold the same pool as one would."""
+        """Exchange the global batch with the pool, as one process alone would; return this process's rows."""
         pool: HistoryPool = self.pools[name]  # type: ignore[assignment]
         return self.processes.own_rows(pool.exchange(self.processes.gather(fake)))
 
@@ -103,5 +103,5 @@ class PoseTransferGAN(Method):
 
     def _apply(self, change, recurse: bool = True):
         for loss in self._perceptual:
-            loss._apply(change)  # moves to a device with the rest
+            loss._apply(change)  # the unregistered network moves too
         return super()._apply(change, recurse)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xinggan.model.switches import Attention, Scale, XingGANSettings
+from xinggan.model.switches import Attention, Scale
 
 DESCRIPTOR_GRID = 8  # EA averages a correlation vector to 8 x 8 before describing it, so it fits any resolution
 DESCRIPTOR_CHANNELS = 64  # d, chosen here
@@ -22,15 +22,15 @@ Grid = tuple[int, int]  # rows, columns
 
 
 def tokens(code: Tensor) -> Tensor:
-    """One row a position: [B, C, h, w] -> [B, N, C], a view of a code in channels-last memory."""
+    """One row per position: [B, C, h, w] -> [B, N, C]. No copy where the code's memory is channels-last."""
     return code.flatten(2).transpose(1, 2)
 
 
 def region_grids(height: int, width: int, scale: Scale, pyramid: Sequence[int]) -> tuple[Grid, ...]:
     """The grids whose cells are the S regions of a code of `height` x `width` positions.
 
-    `single`: the positions themselves. `multi`: one grid for each number of `pyramid`, with so many bins along the
-    shorter side and proportionally more along the longer one.
+    `single`: one grid, of the positions themselves. `multi`: one grid for each number of `pyramid`, which has so many
+    bins along the shorter side and proportionally more along the longer one.
     """
     if scale == Scale.single:
         return ((height, width),)
@@ -38,12 +38,10 @@ def region_grids(height: int, width: int, scale: Scale, pyramid: Sequence[int]) 
     return tuple((round(bins * height / short), round(bins * width / short)) for bins in pyramid)
 
 
-def regions(code: Tensor, scale: Scale, pyramid: Sequence[int]) -> Tensor:
-    """What can be attended to in a code [B, C, h, w]: its positions, or the averages over all bins; [B, S, C]."""
-    if scale == Scale.single:
+def regions(code: Tensor, grids: tuple[Grid, ...]) -> Tensor:
+    """Regions of a code [B, C, h, w]: averages over the cells of all grids, [B, S, C]; of a single scale positions."""
+    if grids == (code.shape[2:],):
         return tokens(code)
-    height, width = code.shape[-2:]
-    grids = region_grids(height, width, scale, pyramid)
     return torch.cat([tokens(F.adaptive_avg_pool2d(code, grid)) for grid in grids], dim=1)
 
 
@@ -55,88 +53,87 @@ class CrossAttention(nn.Module):
     the updated code.
     """
 
-    def __init__(self, channels: int, settings: XingGANSettings):
+    def __init__(self, channels: int, attention: Attention):
         super().__init__()
-        self.scale, self.pyramid = settings.scale, tuple(settings.pyramid)
         self.query = nn.Linear(channels, channels // 8)  # the papers' 1x1 convolutions, applied to rows of positions
         self.key = nn.Linear(channels, channels // 8)
         self.value = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
-        self.enhance = EnhancedAttention() if settings.attention == Attention.enhanced else None
+        self.enhanced = EnhancedAttention() if attention == Attention.enhanced else None
 
-    def forward(self, updated: Tensor, updated_regions: Tensor, guide_regions: Tensor) -> Tensor:
-        """updated: [B, C, h, w]; regions of the updated and of the guiding code: [B, S, C] each, see `regions`.
+    def forward(
+        self, updated: Tensor, updated_regions: Tensor, guide_regions: Tensor, grids: tuple[Grid, ...]
+    ) -> Tensor:
+        """updated: [B, C, h, w]; regions of the updated and of the guiding code: [B, S, C] each, cells of `grids`.
 
         Returns the updated code, [B, C, h, w].
         """
-        weights = self.weights(updated, guide_regions)  # A [B, N, S]
-        values = self.gamma * self.value(updated_regions)  # [B, S, C]
-        attended = weights @ values.to(weights.dtype)  # [B, N, C]
-        return updated + attended.transpose(1, 2).unflatten(2, updated.shape[-2:])
+        weights = self.weights(updated, guide_regions, grids)  # A [B, N, S]
+        values = self.gamma * self.value(updated_regions)  # [B, S, C]; gamma here, since S is at most N
+        attended = weights @ values.to(weights.dtype)  # [B, N, C]; under autocast gamma has made float32 of the values
+        return updated + attended.transpose(1, 2).unflatten(2, updated.shape[2:])
 
-    def weights(self, updated: Tensor, guide_regions: Tensor) -> Tensor:
-        """Where each position of the updated code looks: A [B, N, S], rows sum to one. Arguments as of `forward`."""
+    def weights(self, updated: Tensor, guide_regions: Tensor, grids: tuple[Grid, ...]) -> Tensor:
+        """Attention weights A [B, N, S] of each position of the updated code; rows sum to one. As of `forward`."""
         queries = self.query(tokens(updated))  # [B, N, c]
         keys = self.key(guide_regions)  # [B, S, c]
         correlation = queries @ keys.transpose(1, 2)  # M [B, N, S]
-        if self.enhance is not None:
-            height, width = updated.shape[-2:]
-            grids = region_grids(height, width, self.scale, self.pyramid)
-            correlation = self.enhance(correlation, (height, width), grids)  # M'
+        if self.enhanced is not None:
+            correlation = self.enhanced(correlation, updated.shape[2:], grids)  # M'
         return torch.softmax(correlation, dim=-1)
 
 
 class EnhancedAttention(nn.Module):
-    """Refines the correlation matrix by letting its columns, one correlation vector a key, attend to one another (EA).
+    """Refines the correlation matrix: its columns, one correlation vector per key, attend to one another (EA).
 
     M' = M + gamma_EA * (softmax(Q K^T / sqrt(d)) LayerNorm(M^T))^T. Q and K project a descriptor of each correlation
     vector: LayerNorm(W vector averaged to 8 x 8) + an embedding of the key's position and scale. gamma_EA starts at 0.
 
-    Chosen here, since XingGAN++ is known through its abstract: AiATrack describes a vector by all its N numbers, so
-    that a module fits one resolution, scales its values by learned weights, and adds the result in full.
+    Chosen here, since XingGAN++ is known through its abstract. Unlike AiATrack's module, the descriptor is pooled, so
+    that it fits any resolution, the values have no learned output weight, and the result is scaled by gamma_EA.
     """
 
     def __init__(self, channels: int = DESCRIPTOR_CHANNELS):
         super().__init__()
-        self.describe = nn.Linear(DESCRIPTOR_GRID**2, channels)
+        self.descriptor = nn.Linear(DESCRIPTOR_GRID**2, channels)
         self.norm = nn.LayerNorm(channels)
-        self.position = nn.Linear(16, channels)
+        self.position = nn.Linear(4 * 2 * 2, channels)  # coordinates x frequencies x (sine, cosine)
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def forward(self, correlation: Tensor, code: Grid, grids: tuple[Grid, ...]) -> Tensor:
-        """correlation: M [B, N, S]; code: h and w, N = h w; grids: of the S keys. Returns M' [B, N, S]."""
+    def forward(self, correlation: Tensor, size: Grid, grids: tuple[Grid, ...]) -> Tensor:
+        """correlation: M [B, N, S]; size: h and w of the code, N = h w; grids: those of the S keys. Returns M'."""
         vectors = correlation.transpose(1, 2)  # [B, S, N]
-        pooled = F.adaptive_avg_pool2d(vectors.unflatten(2, code), DESCRIPTOR_GRID).flatten(2)  # [B, S, 64]
-        position = self.position(bin_sinusoids(grids, correlation.device))  # [S, d]
-        descriptors = self.norm(self.describe(pooled)) + position  # [B, S, d]
+        pooled = F.adaptive_avg_pool2d(vectors.unflatten(2, size), DESCRIPTOR_GRID).flatten(2)  # [B, S, 64]
+        position = self.position(cell_sinusoids(grids, correlation.device))  # [S, d]
+        descriptors = self.norm(self.descriptor(pooled)) + position  # [B, S, d]
         queries, keys = self.query(descriptors), self.key(descriptors)  # [B, S, d]
         inner = torch.softmax(queries @ keys.transpose(1, 2) / queries.shape[2] ** 0.5, dim=-1)  # [B, S, S]
-        agreed = inner @ F.layer_norm(vectors, vectors.shape[2:]).to(inner.dtype)  # [B, S, N]
-        return correlation + self.gamma.to(agreed.dtype) * agreed.transpose(1, 2)
+        change = inner @ F.layer_norm(vectors, vectors.shape[2:]).to(inner.dtype)  # [B, S, N]
+        return correlation + self.gamma.to(change.dtype) * change.transpose(1, 2)
 
 
-def bin_sinusoids(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
-    """Position and scale of every cell of `grids`, [S, 16]: a constant, made once outside of a compiled graph.
+def cell_sinusoids(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
+    """Position and size of every cell of `grids` as sinusoids, [S, 16]; cached, except under torch.compile.
 
     Sine and cosine, at the frequencies pi and 4 pi, of a cell's centre y, x in [0, 1] and the log2 of its grid's rows
     and columns.
     """
-    return (_sinusoids if torch.compiler.is_compiling() else _kept_sinusoids)(grids, device)
+    return (_sinusoids if torch.compiler.is_compiling() else _cached_sinusoids)(grids, device)
 
 
 def _sinusoids(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
-    places = []
+    cells = []
     for rows, columns in grids:
         y = (torch.arange(rows, device=device) + 0.5) / rows
         x = (torch.arange(columns, device=device) + 0.5) / columns
         size = [torch.full((rows * columns, 1), log2(count), device=device) for count in (rows, columns)]
-        places.append(torch.cat([torch.cartesian_prod(y, x), *size], dim=1))  # [rows * columns, 4]
-    place = torch.pi * torch.cat(places)  # [S, 4]
-    angles = torch.stack([place, 4 * place], dim=2).flatten(1)  # [S, 8]
+        cells.append(torch.cat([torch.cartesian_prod(y, x), *size], dim=1))  # [rows * columns, 4]
+    coordinates = torch.pi * torch.cat(cells)  # [S, 4]
+    angles = torch.stack([coordinates, 4 * coordinates], dim=2).flatten(1)  # [S, 8]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-# What a call without gradients made first must serve training too.
-_kept_sinusoids = lru_cache(maxsize=32)(torch.inference_mode(False)(_sinusoids))
+# inference_mode(False): a tensor that inference made could not be used in training later.
+_cached_sinusoids = lru_cache(maxsize=32)(torch.inference_mode(False)(_sinusoids))

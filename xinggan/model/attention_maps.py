@@ -1,8 +1,8 @@
-"""Where joints of the target looked in the source: weights of the crossing blocks' attention for a few positions.
+"""Attention weights of the crossing blocks at a few joints of the target, kept in a run's record.
 
-Both branches meet the source in the appearance code (XingGAN, ECCV 2020, eq. 1 to 6): SA takes up the appearance code's
-values at the places it weighs, AS compares the shape code with the appearance code there. A run keeps the maps of a few
-example pairs as one NPZ of plain arrays, a few tens of kB; the report draws them. Reading and writing need no torch.
+In both branches the source comes in through the appearance code (XingGAN, ECCV 2020, eq. 1 to 6): in SA it gives the
+queries and values, in AS the keys. A run keeps the maps of a few example pairs as one NPZ of plain arrays, a few tens
+of kB, which the report draws. Reading and writing need no torch.
 """
 
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "attention.npz"  # in the run's folder generated/examples
 LARGEST_BYTES = 2**28  # of the arrays together; DeepFashion's at a single scale are below 2 MB
-KINDS = {"weights": "f", "branches": "U", "blocks": "i", "grids": "i", "pair": "i", "joint": "i"}  # numpy's kinds
+KINDS = {"weights": "f", "branches": "U", "blocks": "i", "grids": "i", "pair": "i", "joint": "i"}  # of numpy's types
 KINDS |= {"target": "f", "source": "f"}
 BRANCHES = {"SA": "shape-guided appearance", "AS": "appearance-guided shape"}
 
@@ -56,7 +56,7 @@ class AttentionMaps:
 def attention_maps(method: Any, batch: "PosePair") -> AttentionMaps | None:
     """Weights of the first and the last block from up to four joints of each target; `batch` on the `Method`'s device.
 
-    None for methods without this attention (attention=none among them), and where no target shows a joint. The method
+    None for methods without this attention (attention=none among them), and if no target shows a joint. The generator
     is left in the mode it was in.
     """
     import torch
@@ -71,20 +71,20 @@ def attention_maps(method: Any, batch: "PosePair") -> AttentionMaps | None:
         return None
     height, width = batch.source_image.shape[-2:]
     sources, targets = batch.source_pose.cpu().numpy(), batch.target_pose.cpu().numpy()  # [B, 18, 3] each
-    joints = [looked_from(target, source, height, width) for target, source in zip(targets, sources, strict=True)]
+    joints = [query_joints(target, source, height, width) for target, source in zip(targets, sources, strict=True)]
     if not any(joints):
         return None
-    training = method.training
-    method.eval()
+    training = generator.training
+    generator.eval()
     with torch.no_grad(), method.autocast():
         image = images_to_float(batch.source_image)
         source_maps, target_maps = (method.pose_maps(poses, image) for poses in (batch.source_pose, batch.target_pose))
         weights = block_weights(generator, image, source_maps, target_maps)
-    method.train(training)
+    generator.train(training)
 
     pair = np.repeat(np.arange(len(joints), dtype=np.int16), [len(of_pair) for of_pair in joints])
     joint = np.concatenate(joints).astype(np.int16)
-    at = positions(targets[pair, joint], width)
+    at = code_positions(targets[pair, joint], width)
     branches, blocks = list(next(iter(weights.values()))), list(weights)
     rows = [[weights[block][branch][pair, at] for block in blocks] for branch in branches]  # [Q, S] each
     grids = region_grids(height // STRIDE, width // STRIDE, generator.settings.scale, generator.settings.pyramid)
@@ -107,27 +107,17 @@ def block_weights(
 
     source: [B, 3, H, W] in [-1, 1]; pose maps: [B, 18, H, W].
     """
-    from xinggan.model.attention import regions
-
     appearance, shape = generator.encode(source, source_maps, target_maps)
     found: dict[int, dict[str, Tensor]] = {}
     blocks: list[Any] = list(generator.blocks)
     for number, block in enumerate(blocks, start=1):
         if number in (1, len(blocks)):
-            x, y = block.appearance(appearance), block.shape(shape)
-            sa, as_ = block.attentions
-            pairs = {"SA": (sa, x, y), "AS": (as_, y, x)}
-            scale, pyramid = generator.settings.scale, generator.settings.pyramid
-            found[number] = {
-                branch: attention.weights(updated, regions(guide, scale, pyramid)).float()
-                for branch, (attention, updated, guide) in pairs.items()
-                if attention is not None
-            }
+            found[number] = {branch: a.float() for branch, a in block.attention_weights(appearance, shape).items()}
         appearance, shape = block(appearance, shape)
     return found
 
 
-def looked_from(target: np.ndarray, source: np.ndarray, height: int, width: int) -> list[int]:
+def query_joints(target: np.ndarray, source: np.ndarray, height: int, width: int) -> list[int]:
     """Joints of the target pose [18, 3], one a group of GROUPS as far as the image of height x width shows one."""
     x, y = np.floor(target[:, :2] + 0.5).T
     shown = (target[:, 2] > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -138,7 +128,7 @@ def looked_from(target: np.ndarray, source: np.ndarray, height: int, width: int)
     return chosen
 
 
-def positions(pixels: np.ndarray, width: int) -> np.ndarray:
+def code_positions(pixels: np.ndarray, width: int) -> np.ndarray:
     """x and y of pixels [Q, 2 or 3] in images of `width` -> the position of a flattened code that covers each, [Q]."""
     x, y = (np.floor(pixels[:, :2] + 0.5).astype(np.int64) // STRIDE).T
     return y * (width // STRIDE) + x

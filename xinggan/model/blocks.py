@@ -1,7 +1,7 @@
 """What generators and discriminators are built of: padding, normalisation, dropout, encoders, convolution blocks.
 
 The layers of XingGAN's published code (ECCV 2020, sections 3.1 and 3.2) in the published order, which PATN shares.
-Convolutions that a norm follows have a bias only with InstanceNorm.
+Convolutions have a bias only with InstanceNorm.
 """
 
 import torch
@@ -82,7 +82,7 @@ class Encoder(nn.Sequential):
 
 
 class ConvBlock(nn.Sequential):
-    """Two 3x3 convolutions with dropout between; the shape stream goes without the last norm."""
+    """Two 3x3 convolutions with dropout between; `last_norm=False` leaves out the last norm (shape stream)."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, dropout: float, last_norm: bool):
         layers = [*reflected_convolution(norm, inputs, inputs), normalisation(norm, inputs), nn.ReLU(True)]

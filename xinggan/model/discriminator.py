@@ -27,6 +27,6 @@ class Discriminator(nn.Sequential):
     The published discriminators have no last convolution: each of the 256 channels is a score.
     """
 
-    def __init__(self, inputs: int, width: int = 64, norm: str = "batch", dropout: float = 0.5, blocks: int = 3):
-        residual = [ResidualBlock(4 * width, norm, dropout) for _ in range(blocks)]
+    def __init__(self, inputs: int, width: int, norm: str, dropout: float):
+        residual = [ResidualBlock(4 * width, norm, dropout) for _ in range(3)]
         super().__init__(Encoder(inputs, width, norm), *residual)

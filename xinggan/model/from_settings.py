@@ -1,9 +1,9 @@
-"""Methods rebuilt from plain values such as a run record's config.yaml, and the folders where methods of one's own lie.
+"""Methods rebuilt from plain values such as a run record's config.yaml, and the folders of users' own methods.
 
 A record may come from elsewhere, so it is read as data: `_target_` names a class of the suite or of a folder in use,
 `_settings_` the dataclass of its settings, and nothing else is imported or called. Importing this loads no torch.
 
-Methods outside the suite lie in a folder with one Python and one yaml file for each. Commands take such folders as
+Methods outside the suite stand in a folder with one Python and one yaml file for each. Commands take such folders as
 `--methods FOLDER` and pass them on to the processes they start in XINGGAN_METHODS.
 """
 
@@ -29,7 +29,7 @@ def use_methods(folder: Path) -> None:
 
 
 def method_folders() -> list[Path]:
-    """The folders in use, importable from."""
+    """The folders in use, after adding them to the import path."""
     folders = [Path(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
     sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
     return folders
@@ -108,7 +108,7 @@ def read_settings(kind: type, values: dict[str, Any], where: str) -> Any:
 
 
 def _named(name: str, where: str, key: str) -> type:
-    """The class defined under this very name, not one that the module imports."""
+    """The class that is defined in the module named, not one that the module imports."""
     module, _, attribute = name.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), attribute)

@@ -1,7 +1,7 @@
-"""How the appearance and shape codes become one image: dense co-attention fusion, co-attention fusion, plain decoding.
+"""Fusion of the appearance and shape codes into one image: dense co-attention fusion, co-attention fusion, decoding.
 
-Co-attention fusion is XingGAN's (ECCV 2020, section 3.3): both codes propose RGB candidates, attention maps weigh
-them, and the source image itself is the last candidate. XingGAN++ feeds it with every stage's codes (dense).
+Co-attention fusion is XingGAN's (ECCV 2020, section 3.3): each code is decoded to RGB candidates, attention maps
+weigh them, and the source image itself is the last candidate. XingGAN++ takes every stage's codes (dense).
 """
 
 import torch
@@ -21,7 +21,7 @@ def upsampling(norm: str, inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def pointwise(norm: str, inputs: int, outputs: int) -> nn.Sequential:
-    """A 1x1 convolution, norm, ReLU."""
+    """A 1x1 convolution, norm, ReLU; a bias only with InstanceNorm, as published."""
     convolution = nn.Conv2d(inputs, outputs, 1, bias=norm == Norm.instance)
     return nn.Sequential(convolution, normalisation(norm, outputs), nn.ReLU(True))
 
@@ -35,7 +35,7 @@ class ImageDecoder(nn.Sequential):
 
 
 class AttentionHead(nn.Sequential):
-    """Code [B, inputs, h, w] -> one weight map a candidate and one for the source image, summing to 1 at each pixel."""
+    """Code [B, inputs, h, w] -> one weight map per candidate and one for the source, adding up to 1 at each pixel."""
 
     def __init__(self, inputs: int, width: int, norm: str, maps: int):
         last = [nn.Conv2d(2 * width, maps, 1, bias=norm == Norm.instance), nn.Softmax(dim=1)]
@@ -89,12 +89,12 @@ class CoAttentionFusion(nn.Module):
             candidates.append(self.appearance(appearance))  # [B, 3K, H, W]
         if self.shape is not None and self.shape_projection is not None:
             candidates.append(self.shape(self.shape_projection(shape)))  # [B, 3K, H, W]
-        attention = self.attention(joined_codes(stages[-1], self.branches))  # [B, 2K + 1, H, W]
+        attention = self.attention(joined_codes(stages[-1], self.branches))  # [B, all candidates + 1, H, W]
         return weighted_sum(torch.cat(candidates, dim=1), source, attention)
 
 
 class DenseFusion(nn.Module):
-    """Co-attention fusion of all stages, each compressed to `width` channels and all concatenated (XingGAN++).
+    """Co-attention fusion of all stages, each compressed to a growth of `width` channels and concatenated (XingGAN++).
 
     With one branch alone, only that branch's code of each stage is compressed. One decoder proposes the candidates of
     all branches from the shared concatenation (chosen here: two decoders would see the same input).

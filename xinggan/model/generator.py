@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import PoseTransferGAN
-from xinggan.model.attention import CrossAttention, regions
+from xinggan.model.attention import CrossAttention, region_grids, regions
 from xinggan.model.blocks import ConvBlock, Encoder, check_resolution
 from xinggan.model.fusion import FUSIONS
 from xinggan.model.switches import Attention, Branches, XingGANSettings
@@ -14,23 +14,21 @@ from xinggan.model.switches import Attention, Branches, XingGANSettings
 class CrossingBlock(nn.Module):
     """One stage: both codes are convolved, then each attends to the other (SA and AS; XingGAN, eq. 1 to 6).
 
-    `branches=appearance` has SA alone and `branches=shape` AS alone; the code without attention is passed on as
-    convolved, so either branch still sees both inputs (chosen here: the paper's figure leaves it open).
+    `branches=appearance` has SA alone, `branches=shape` AS alone. The code without attention is passed on as convolved,
+    so that either branch still sees both inputs (chosen here: the paper's figure leaves it open).
     """
 
     def __init__(self, settings: XingGANSettings, first: bool):
         super().__init__()
         s, channels = settings, 4 * settings.width
+        self.scale, self.pyramid = s.scale, tuple(s.pyramid)
         self.appearance = ConvBlock(channels, channels, s.norm, s.dropout, last_norm=True)
         self.shape = ConvBlock(channels if first else 2 * channels, channels, s.norm, s.dropout, last_norm=False)
-        self.scale, self.pyramid = s.scale, tuple(s.pyramid)
-        self.attends = s.attention != Attention.none
-        self.tied = self.attends and s.branches == Branches.both and s.tie_projections  # SA's projections serve AS too
-        self.shape_guided = self.appearance_guided = None
-        if self.attends and s.branches != Branches.shape:
-            self.shape_guided = CrossAttention(channels, s)
-        if self.attends and s.branches != Branches.appearance and not self.tied:
-            self.appearance_guided = CrossAttention(channels, s)
+        has_sa = s.attention != Attention.none and s.branches != Branches.shape
+        has_as = s.attention != Attention.none and s.branches != Branches.appearance
+        self.tied = has_sa and has_as and s.tie_projections  # one module serves SA and AS
+        self.shape_guided = CrossAttention(channels, s.attention) if has_sa else None
+        self.appearance_guided = CrossAttention(channels, s.attention) if has_as and not self.tied else None
 
     def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
         """appearance: F_I [B, C, h, w]; shape: F_P [B, 2C, h, w], in the first block [B, C, h, w].
@@ -39,14 +37,27 @@ class CrossingBlock(nn.Module):
         """
         x, y = self.appearance(appearance), self.shape(shape)  # [B, C, h, w] each
         x_new, y_new = x, y
-        if self.attends:
-            x_regions, y_regions = (regions(code, self.scale, self.pyramid) for code in (x, y))  # [B, S, C] each
-            sa, as_ = self.attentions
-            if sa is not None:
-                x_new = sa(x, x_regions, y_regions)
-            if as_ is not None:  # it is guided by the x from before SA
-                y_new = as_(y, y_regions, x_regions)
+        sa, as_ = self.attentions
+        if sa or as_:
+            grids = region_grids(x.shape[2], x.shape[3], self.scale, self.pyramid)
+            x_regions, y_regions = regions(x, grids), regions(y, grids)  # [B, S, C] each
+            if sa:
+                x_new = sa(x, x_regions, y_regions, grids)
+            if as_:
+                y_new = as_(y, y_regions, x_regions, grids)  # guided by x, as it was before SA
         return x_new, torch.cat([x_new, y_new], dim=1)
+
+    def attention_weights(self, appearance: Tensor, shape: Tensor) -> dict[str, Tensor]:
+        """A [B, N, S] of the branches that the block has, "SA" and "AS"; arguments as of `forward`."""
+        x, y = self.appearance(appearance), self.shape(shape)
+        grids = region_grids(x.shape[2], x.shape[3], self.scale, self.pyramid)
+        sa, as_ = self.attentions
+        found = {}
+        if sa:
+            found["SA"] = sa.weights(x, regions(y, grids), grids)
+        if as_:
+            found["AS"] = as_.weights(y, regions(x, grids), grids)
+        return found
 
     @property
     def attentions(self) -> tuple[CrossAttention | None, CrossAttention | None]:
@@ -85,7 +96,7 @@ class XingGenerator(nn.Module):
 
 
 class XingGAN(PoseTransferGAN):
-    """XingGAN++ as the defaults stand; the settings switch its components (see `xinggan.model.switches`)."""
+    """XingGAN++ with the default settings; they switch its components (see `xinggan.model.switches`)."""
 
     checkpointed = (*PoseTransferGAN.checkpointed, CrossingBlock)
 

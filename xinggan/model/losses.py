@@ -11,7 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def adversarial_loss(scores: Tensor, real: bool, kind: str = AdversarialLoss.bce) -> Tensor:
-    """Mean binary cross-entropy of the scores (logits) or least squares to the label; real is 1, fake 0. Returns []."""
+    """Mean binary cross-entropy of the scores (logits) or least squares to the label, 1 real, 0 fake; a scalar."""
     scores = scores.float()
     target = torch.full_like(scores, float(real))
     if kind == AdversarialLoss.bce:
@@ -41,10 +41,10 @@ class PerceptualLoss(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, generated: Tensor, target: Tensor) -> Tensor:
-        """generated, target: [B, 3, H, W] in [-1, 1]. Returns []."""
+        """generated, target: [B, 3, H, W] in [-1, 1]. Returns a scalar."""
         with torch.no_grad():
-            wanted = self.features(target)
-        return F.l1_loss(self.features(generated).float(), wanted.float())
+            target_features = self.features(target)
+        return F.l1_loss(self.features(generated).float(), target_features.float())
 
 
 def _vgg19_relu1_2() -> tuple[nn.Module, str]:
@@ -82,7 +82,7 @@ class _ImageNetNormalisation(nn.Module):
 
 
 class HistoryPool(nn.Module):
-    """The last generated images, of which a discriminator sees half the time an old one (as CycleGAN, PATN, XingGAN).
+    """Pool of past generated images for a discriminator (as in CycleGAN, PATN, XingGAN).
 
     Once `capacity` images are held, each new image is with probability 1/2 swapped for a random old one. Draws depend
     on torch's global generator; the images are buffers, so they are in checkpoints.
@@ -117,5 +117,6 @@ class HistoryPool(nn.Module):
         return torch.stack(returned)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        self.images = torch.empty_like(state_dict[prefix + "images"])  # the pool grows, so its saved shape counts
+        if (saved := state_dict.get(prefix + "images")) is not None:
+            self.images = self.images.new_empty(saved.shape)  # the pool grows, so the saved shape counts
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,4 +1,4 @@
-"""`Method`, what the trainer, the metrics and the timing know of any way to generate a person in a pose.
+"""`Method`, the interface between ways to generate a person in a pose and the trainer, the metrics and the timing.
 
 A new method is a subclass in one Python file and one yaml file that names it; `xinggan.model.adversarial` is the
 fullest example, `baselines.trivial` the shortest.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Method(nn.Module):
-    """A method is a module with its own training step and a deterministic `generate`.
+    """A method is a module with its own training step and a `generate` that is deterministic in eval mode.
 
     `optimisers` (name -> optimiser) belong to the method, their learning rates follow the trainer's schedule.
     `averaged` names the submodules that `generate` uses: their exponential moving average is what is evaluated.
@@ -34,17 +34,24 @@ class Method(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
-        self.networks: dict[str, str] = {}  # frozen networks that training looks through: SHA-256 of their weights
-        self.planned_steps = 0  # of the training as a whole, said by the trainer: for methods that train in stages
-        self.train_split: PackedSplit | None = None  # likewise, also when training is resumed
+        self.networks: dict[str, str] = {}  # frozen networks that training uses: SHA-256 of their weights
+        self.planned_steps = 0  # set by the trainer, for methods that train in stages
+        self.train_split: PackedSplit | None = None  # set by the trainer, also when training is resumed
         self.precision = "fp32"
-        self.processes = Processes()
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that train together, of which this is one."""
+        return Processes.current
 
     def begin(self, train: "PackedSplit") -> None:
-        """Called once before the first step, for what is learnt from the training split as a whole."""
+        """Learn from the training split as a whole; called once before the first step."""
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """Forward, backward and optimiser updates for a batch on the device. Returns losses by name, detached, []."""
+        """Forward, backward and optimiser updates for a batch on the device.
+
+        Returns losses and gradient norms by name, detached scalars.
+        """
         raise NotImplementedError(f"{type(self).__name__} is not trained")
 
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
@@ -55,7 +62,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def generate_pairs(self, batch: PosePair, seeds: Tensor) -> Tensor:
-        """`generate` for a batch; only a reference such as the ground truth looks at more than `generate` is given."""
+        """`generate` for a batch; overridden by a reference such as the ground truth, which needs more of the batch."""
         return self.generate(batch.source_image, batch.source_pose, batch.target_pose, seeds)
 
     def autocast(self) -> AbstractContextManager:
@@ -75,7 +82,7 @@ class Method(nn.Module):
         self.processes.average_gradients(parameters)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         chosen.step()
-        chosen.zero_grad(set_to_none=True)  # at once: what comes next may need the memory
+        chosen.zero_grad(set_to_none=True)  # frees the gradients' memory
         return norm
 
     def checkpoint_activations(self) -> None:
@@ -90,7 +97,7 @@ class Method(nn.Module):
         for module in self.modules():
             if isinstance(module, self.checkpointed) and module not in inside:
                 inside.update(module.modules())
-                module.forward = partial(_recomputed, module, module.forward)
+                module.forward = partial(_checkpointed_forward, module, module.forward)
 
     def scale_learning_rates(self, factor: float) -> None:
         """Set every learning rate to its initial value times `factor`."""
@@ -99,7 +106,7 @@ class Method(nn.Module):
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def training_state(self) -> dict:
-        """What must be saved beside the weights to continue exactly: the optimisers' moments."""
+        """State to save beside the weights so that training continues exactly: the optimisers' moments."""
         return {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
 
     def load_training_state(self, state: dict) -> None:
@@ -108,21 +115,17 @@ class Method(nn.Module):
             optimiser.load_state_dict(state[name])
 
 
-def _recomputed(module: nn.Module, forward, *inputs, **named):
+def _checkpointed_forward(module: nn.Module, forward, *inputs, **named):
     """forward(*inputs), whose activations are dropped and computed again for the gradient."""
     if not (module.training and torch.is_grad_enabled()):
         return forward(*inputs, **named)
-    contexts = partial(_contexts, module)
+    contexts = lambda: (nullcontext(), _frozen_statistics(module))  # noqa: E731  # of the first and the second time
     return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **named)
 
 
-def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    return nullcontext(), _statistics_kept(module)
-
-
 @contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Within it BatchNorm uses the batch's statistics as in training, but does not update its running ones."""
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Context in which BatchNorm normalises as in training, but does not update its running statistics."""
     norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,6 +1,6 @@
 """Checkpoints of the published code as methods: read as data, checked name by name, generating without training.
 
-XingGAN's code grew out of PATN's: both name encoders and blocks alike, and `stream1` is the image's, `stream2` the
+XingGAN's code is based on PATN's: both name encoders and blocks alike, and `stream1` is the image's, `stream2` the
 pose's. The state dicts differ between Market-1501 (BatchNorm) and DeepFashion (InstanceNorm, convolutions with bias).
 """
 
@@ -20,7 +20,7 @@ from xinggan.model.generator import XingGenerator
 from xinggan.model.method import Method
 from xinggan.model.switches import Norm, PublishedSettings, xinggan
 
-# Published module names -> ours; the layers of a sequence have the same numbers.
+# Published module names -> ours; layers of a sequence keep their numbers. Each pattern ends at a dot.
 STREAMS = {
     r"stream1_down": "appearance_encoder",
     r"stream2_down": "shape_encoder",
@@ -34,8 +34,8 @@ XINGGAN = STREAMS | {
     r"x2_con": "fusion.shape_projection.0",
     r"x2_norm": "fusion.shape_projection.1",
     r"stream2_up": "fusion.shape",
-    r"atte_con(?=\.)": "fusion.attention.0",
-    r"atte_norm(?=\.)": "fusion.attention.1",
+    "atte_con": "fusion.attention.0",
+    "atte_norm": "fusion.attention.1",
     r"atte_con1": "fusion.attention.3",
     r"atte_norm1": "fusion.attention.4",
     r"atte_con2": "fusion.attention.6",
@@ -45,17 +45,20 @@ Generator = TypeVar("Generator", bound=nn.Module)
 
 
 class PublishedMismatch(ValueError):
-    """A file that is not the published generator it should be; the message names every tensor that does not fit."""
+    """A file that is not the published generator asked for; the message names every tensor that does not fit."""
 
 
 def read_published(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint by name, read as data. Raises PublishedMismatch for any other file."""
+    """The tensors of a published checkpoint by name, read as data.
+
+    Raises PublishedMismatch for any other file, and OSError for one that cannot be read.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except OSError:
         raise
     except Exception as error:
-        reason = str(error).split(". ")[0] or type(error).__name__  # what follows is advice to load it unsafely
+        reason = str(error).split(". ")[0] or type(error).__name__  # PyTorch's advice to load it unsafely is dropped
         raise PublishedMismatch(f"{path}: not a PyTorch state dict that is safe to load ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise PublishedMismatch(f"{path}: accepted is a state dict, names to tensors")
@@ -63,7 +66,10 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
 
 
 def norm_of(state: dict[str, Tensor]) -> Norm:
-    """BatchNorm has weights. (Running statistics tell nothing: before version 0.4, PyTorch's InstanceNorm had them.)"""
+    """The norm of a published state dict: BatchNorm has weights.
+
+    Running statistics tell nothing: before version 0.4, PyTorch's InstanceNorm had them too.
+    """
     return Norm.batch if any(name.endswith("stream1_down.2.weight") for name in state) else Norm.instance
 
 
@@ -76,24 +82,21 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
     """
     own_state = generator.state_dict()
     fitting = {name: tensor for name, tensor in own_state.items() if name.endswith("num_batches_tracked")}
-    unexpected, shapes, given = list[str](), list[str](), set[str]()
+    unexpected: list[str] = []
+    shapes: list[str] = []
+    given: set[str] = set()
     for name, tensor in state.items():
         own = _our_name(name.removeprefix("module.").removeprefix("model."), modules)
-        if own is None or own not in own_state:
-            if own is None or not _is_statistic_of_instance_norm(generator, own):
+        if own not in own_state:
+            if not _is_statistic_of_instance_norm(generator, own):
                 unexpected.append(name)
             continue
         if own in given:
             unexpected.append(f"{name} (there already under another prefix)")
         given.add(own)
-        wanted = own_state[own].shape
-        if tensor.dim() == 4 and tensor.shape[2:] == (1, 1) and name.endswith(("x2_con.weight", "atte_con2.weight")):
-            tensor = tensor.transpose(0, 1)  # transposed 1x1 convolutions are convolutions here
-        if tensor.dim() == 4 and len(wanted) == 2 and tensor.shape[2:] == (1, 1):
-            tensor = tensor.flatten(1)  # and the 1x1 convolutions of the attention linear layers
-        if tensor.shape != wanted:
-            shapes.append(f"{own} {tuple(tensor.shape)} instead of {tuple(wanted)}")
-        fitting[own] = tensor
+        fitting[own] = _our_layout(name, tensor, own_state[own].dim())
+        if fitting[own].shape != own_state[own].shape:
+            shapes.append(f"{own} {tuple(fitting[own].shape)} instead of {tuple(own_state[own].shape)}")
     missing = sorted(own_state.keys() - fitting.keys())
     found = {"missing (our names)": missing, "unexpected": unexpected, "mis-shaped": shapes}
     if any(found.values()):
@@ -104,16 +107,23 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
     return generator.eval()
 
 
-def _our_name(published: str, modules: dict[str, str]) -> str | None:
-    """Our name of a published tensor; None where no pattern fits."""
+def _our_name(published: str, modules: dict[str, str]) -> str:
+    """Our name of a published tensor; "" where no pattern fits."""
     for pattern, own in modules.items():
         if match := re.match(rf"{pattern}(?=\.)", published):
             return match.expand(own) + published[match.end() :]
-    return None
+    return ""
 
 
-def _is_statistic_of_instance_norm(generator: nn.Module, name: str) -> bool:
-    module, _, kind = name.rpartition(".")
+def _our_layout(published: str, tensor: Tensor, dimensions: int) -> Tensor:
+    """Transposed 1x1 convolutions are convolutions here, the attention's 1x1 convolutions linear layers."""
+    if tensor.dim() == 4 and published.endswith(("x2_con.weight", "atte_con2.weight")):
+        return tensor.transpose(0, 1)
+    return tensor.flatten(1) if (tensor.dim(), dimensions) == (4, 2) else tensor
+
+
+def _is_statistic_of_instance_norm(generator: nn.Module, own: str) -> bool:
+    module, _, kind = own.rpartition(".")
     try:
         owner = generator.get_submodule(module)
     except AttributeError:
@@ -132,7 +142,7 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Xing
 
 
 class PublishedGenerator(Method):
-    """The generator of a published checkpoint as a method that is not trained; a subclass says how to `read` a file."""
+    """The generator of a published checkpoint as a method that is not trained; a subclass gives `read`, its loader."""
 
     averaged = ("generator",)
     read: Callable[[str], nn.Module]  # a static method
@@ -145,7 +155,7 @@ class PublishedGenerator(Method):
         super().__init__()
         path, sha256 = settings.path, settings.sha256
         if sha256 is not None and (found := sha256_of(Path(path))) != sha256:
-            raise ValueError(f"{path}: the file has changed, its SHA-256 is {found} and was {sha256}")
+            raise ValueError(f"{path}: the file has changed, its SHA-256 is {found}, expected is {sha256}")
         self.generator = self.read(path)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -13,14 +13,14 @@ from xinggan.data.settings import PoseMap
 
 
 class Scale(StrEnum):
-    """Over which regions of the guiding code a query attends."""
+    """The regions of the guiding code that a query attends to."""
 
     multi = "multi"  # the bins of a pyramid of grids (MSA, MAS)
     single = "single"  # all positions (SA, AS)
 
 
 class Attention(StrEnum):
-    """What refines the correlation matrix before its softmax."""
+    """The refinement of the correlation matrix before its softmax."""
 
     enhanced = "enhanced"  # an inner attention between correlation vectors (EA)
     plain = "plain"  # nothing
@@ -28,7 +28,7 @@ class Attention(StrEnum):
 
 
 class Fusion(StrEnum):
-    """How the two codes become one image."""
+    """The fusion of the two codes into one image."""
 
     dense = "dense"  # candidates and attention maps from every stage's codes
     coattention = "coattention"  # candidates and attention maps from the last stage
@@ -36,7 +36,7 @@ class Fusion(StrEnum):
 
 
 class Branches(StrEnum):
-    """Which generation branches exist."""
+    """The generation branches that exist."""
 
     both = "both"
     appearance = "appearance"  # shape-guided appearance (SA) alone
@@ -44,7 +44,7 @@ class Branches(StrEnum):
 
 
 class Discriminators(StrEnum):
-    """Which discriminators the generator is trained against."""
+    """The discriminators that the generator is trained against."""
 
     both = "both"
     appearance = "appearance"  # generated beside source image
@@ -84,7 +84,9 @@ class LossWeights:
     perceptual_network: PerceptualNetwork = PerceptualNetwork.embedded
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a weight that is negative or not finite."""
+        """Raise ValueError for a weight that is negative or not finite, and for an unknown kind."""
+        self.adversarial_kind = AdversarialLoss(self.adversarial_kind)
+        self.perceptual_network = PerceptualNetwork(self.perceptual_network)
         refuse(
             f"losses.{key}={getattr(self, key):g}: accepted is 0 (the term is left out) or more"
             for key in ("adversarial", "l1", "perceptual")
@@ -94,49 +96,50 @@ class LossWeights:
 
 @dataclass(kw_only=True)
 class Settings:
-    """Settings of a method; making them refuses what does not fit, all of it in one message."""
+    """Settings of a method, checked when they are made."""
 
     seed: int = 0  # of the initial weights
 
     def __post_init__(self) -> None:
-        """Raise ValueError naming every setting that is out of range or has nothing to act on."""
+        """Raise ValueError naming every setting that is out of range or does not fit the others."""
         refuse(self.reasons())
         for key, kind in self._choices().items():
-            setattr(self, key, kind(getattr(self, key)))  # a word becomes the choice that it stands for
+            setattr(self, key, kind(getattr(self, key)))  # from the word
 
     def reasons(self) -> list[str]:
-        """What is wrong with the settings, a sentence each."""
-        kinds = self._choices().items()
-        return self.misfits(
-            **{key: (getattr(self, key) in list(kind), f"are {', '.join(kind)}") for key, kind in kinds}
-        )
+        """One sentence for each setting that is wrong; a subclass extends the list."""
+        found = []
+        for key, kind in self._choices().items():
+            found += self.misfits(**{key: (getattr(self, key) in list(kind), f"are {', '.join(kind)}")})
+        return found
 
     def _choices(self) -> dict[str, type[StrEnum]]:
         """The enumeration of each key that takes one."""
-        return {field.name: type(field.default) for field in fields(self) if isinstance(field.default, StrEnum)}
+        return {each.name: type(each.default) for each in fields(self) if isinstance(each.default, StrEnum)}
 
     def misfits(self, **checks: tuple[bool, str]) -> list[str]:
         """A sentence for each key whose check is false. checks: key -> (whether it fits, "is 0 or more")."""
-        return [f"{key}={getattr(self, key)}: accepted {said}" for key, (fits, said) in checks.items() if not fits]
+        wrong = {key: accepted for key, (fits, accepted) in checks.items() if not fits}
+        return [f"{key}={getattr(self, key)}: accepted {accepted}" for key, accepted in wrong.items()]
 
 
 @dataclass(kw_only=True)
 class MethodSettings(Settings):
-    """What every trained method has: the learning rate, and how a pose becomes maps."""
+    """Settings of every trained method: the learning rate, and how a pose becomes maps."""
 
     learning_rate: float = 2e-4  # of Adam
     pose_map: PoseMap = PoseMap.gaussian
     pose_sigma: float = 6.0  # of a joint's Gaussian, pixels
 
     def reasons(self) -> list[str]:
-        """As of `Settings`."""
+        """Extended by what has to be positive."""
         positive = {key: (0 < getattr(self, key) < inf, "is more than 0") for key in ("learning_rate", "pose_sigma")}
         return [*super().reasons(), *self.misfits(**positive)]
 
 
 @dataclass(kw_only=True)
 class TransferSettings(MethodSettings):
-    """What XingGAN, PATN and BiGraphGAN have in common: encoders, blocks, discriminators, losses, optimisation.
+    """Settings that XingGAN, PATN and BiGraphGAN have in common: encoders, blocks, discriminators, losses.
 
     Adam has the betas (0.5, 0.999).
     """
@@ -150,7 +153,7 @@ class TransferSettings(MethodSettings):
     history: int = 50  # generated images in each discriminator's pool
 
     def reasons(self) -> list[str]:
-        """As of `MethodSettings`, with losses that leave nothing to train for."""
+        """Extended by ranges, and by losses that leave nothing to train for."""
         found = super().reasons() + self.misfits(
             blocks=(1 <= self.blocks <= 64, "are 1 to 64"),
             width=(self.width >= 4 and self.width % 2 == 0, "are even numbers from 4"),
@@ -165,7 +168,7 @@ class TransferSettings(MethodSettings):
 
 @dataclass(kw_only=True)
 class XingGANSettings(TransferSettings):
-    """Every switch of XingGAN++; see `xinggan` for the settings of XingGAN."""
+    """Settings of XingGAN++; `xinggan` gives those of XingGAN."""
 
     scale: Scale = Scale.multi
     attention: Attention = Attention.enhanced
@@ -173,19 +176,20 @@ class XingGANSettings(TransferSettings):
     branches: Branches = Branches.both
     pyramid: tuple[int, ...] = (1, 3, 6, 8)  # bins along the shorter side of each of the pyramid's grids
     candidates: int = 10  # RGB candidates a branch
-    tie_projections: bool = True  # SA and AS share query, key, value and gamma, as in the published code
+    tie_projections: bool = True  # SA and AS share query, key, value, gamma and EA, as in the published code
 
     def reasons(self) -> list[str]:
-        """As of `TransferSettings`, with the switches that do not fit together."""
-        found, without = super().reasons(), self.attention == Attention.none
-        if without and self.scale == Scale.single:
+        """Extended by switches that do not fit together."""
+        found = super().reasons()
+        no_attention = self.attention == Attention.none
+        if no_attention and self.scale == Scale.single:
             found.append("scale=single has nothing to act on when attention=none: leave scale out, or choose attention")
-        if without and not self.tie_projections:
+        if no_attention and not self.tie_projections:
             found.append("tie_projections=false has nothing to act on when attention=none")
         if self.branches != Branches.both and not self.tie_projections:
             only = f"branches={self.branches}: there is one attention"
             found.append(f"tie_projections=false has nothing to act on when {only}")
-        if without and self.branches == Branches.appearance:
+        if no_attention and self.branches == Branches.appearance:
             found.append("attention=none with branches=appearance: the target pose would never reach the image")
         if self.candidates < 1:
             found.append(f"candidates={self.candidates}: accepted is 1 or more")

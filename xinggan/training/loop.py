@@ -52,7 +52,7 @@ def train(
     Writes `checkpoint/`, `history.jsonl` and `samples/`. Raises `Divergence` at a non-finite loss, before anything of
     that step is saved.
     """
-    processes = method.processes = processes or Processes()
+    processes = processes or Processes()
     method.planned_steps, method.train_split = settings.steps, data.train
     stop = stop or StopRequest()
     pairs = len(data.train)
@@ -67,7 +67,8 @@ def train(
         method.load_training_state(state["training"])
         average.load_state(state["average"])
     else:
-        method.begin(data.train)
+        with processes.active():
+            method.begin(data.train)
     history = History(folder / "history.jsonl", start, writes=processes.first)
 
     def save(step: int) -> None:
