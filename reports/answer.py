@@ -5,7 +5,7 @@ what it costs.
 import math
 from collections.abc import Sequence
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports import page
 from reports.comparison import Ranking, rankings
@@ -35,7 +35,8 @@ def compared(records: Records) -> page.Shown:
     sentence = f"{plural(len(runs), 'run')} of {methods} on {datasets}{': ' if told else ''}{told}."
     if is_single(records):
         others = f"with {references}, which are not trained" if references else "with nothing"
-        sentence += f" It is compared {others}; `{COMPARE}` trains other methods to compare it with."
+        told = Markup(" It is compared {}; <code>{}</code> trains other methods to compare it with.")
+        sentence = escape(sentence) + told.format(others, COMPARE)
     elif references:
         sentence += f" References: {references}."
     parts = [page.paragraph(sentence, "lead")]

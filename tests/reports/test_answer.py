@@ -62,11 +62,11 @@ def test_nothing_is_said_of_a_metric_that_one_method_alone_has(fabricate):
 def test_single_scored_run_is_told_what_it_is_compared_with_and_shows_its_headlines(fabricate):
     fabricate.run()
     alone = compared(load_records(fabricate.folder))
-    assert "1 run of xinggan on synthetic 64x32: 1 finished. It is compared with nothing; `python -m" in alone
+    assert "1 run of xinggan on synthetic 64x32: 1 finished. It is compared with nothing; <code>python -m" in alone
     fabricate.references()
     records = load_records(fabricate.folder)
     assert is_single(records)
-    assert "with copy_source, mean_image and ground_truth, which are not trained; `python -m" in compared(records)
+    assert "with copy_source, mean_image and ground_truth, which are not trained; <code>python -m" in compared(records)
     shown = headlines(records).striptags()
     assert "0.410copy source 0.310mean image 0.340clean, n = 48" in shown and "Latency [ms] ↓" in shown
 
