@@ -133,12 +133,14 @@ def compose_all(grid: list[list[str]]) -> list[Experiment]:
 
 def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     """The experiment, and where each of its values (dotted key) comes from. Raises ConfigurationError."""
-    given, reasons = _read(words)
+    given, reasons = _given(words)
     sources = {place: COMMAND_LINE for place in ("method_name", "preset") if place.removesuffix("_name") in given}
     chosen = {group: given.pop(group, default) for group, default in GROUPS.items()}
     for group, name in chosen.items():
         if name not in (choices := choices_of(group)):
-            reasons.append(f"{group}={as_word(name)}: accepted are {', '.join(sorted(choices))}{_near(name, choices)}")
+            reasons.append(
+                f"{group}={as_word(name)}: accepted are {', '.join(sorted(choices))}{_suggestion(name, choices)}"
+            )
     if reasons:
         raise ConfigurationError("; ".join(reasons))
 
@@ -163,22 +165,22 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
         except (ConfigAttributeError, ConfigKeyError):
             # A preset speaks for every method, and a published checkpoint needs none of what the method's file says.
             if source == COMMAND_LINE or (source.startswith("method/") and not published):
-                reasons.append(f"{word}: {_not_there(place, experiment)}")
+                reasons.append(f"{word}: {_unknown_key(place, experiment)}")
         except OmegaConfBaseException as error:
             reasons.append(f"{word}: {str(error).splitlines()[0]}")
     if "seed" in experiment.method:
         experiment.method.seed, sources["method.seed"] = experiment.seed, "seed"
 
-    _object(experiment.method, reasons)
+    _checked(experiment.method, reasons)
     settings: Any = OmegaConf.to_container(experiment.method)
     experiment.method = classes | settings
-    found = _object(experiment, reasons)
+    found = _checked(experiment, reasons)
     if reasons:
         raise ConfigurationError("; ".join(dict.fromkeys(reasons)))
     return found, sources
 
 
-def _read(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Key -> value of words such as `scale=single`, and what is wrong with the others."""
     given: dict[str, Any] = {}
     reasons = []
@@ -227,7 +229,7 @@ def expand(words: list[str]) -> list[list[str]]:
 
 def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str, Any]]]:
     """What the files say, where it stands in them, the strongest last."""
-    of_all, own = _yaml(CONF / "preset" / f"{preset}.yaml"), _yaml(method_files()[method])
+    of_all, own = _file(CONF / "preset" / f"{preset}.yaml"), _file(method_files()[method])
     height, width = PUBLISHED_SIZES.get(dataset, (None, None))
     layers: list[tuple[str, dict[str, Any]]] = [
         (f"dataset={dataset}", {"dataset": {"name": dataset, "height": height, "width": width}}),
@@ -243,7 +245,7 @@ def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str,
 
 def _method(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
     """The classes that the method's file names, and its settings with their defaults."""
-    file = _yaml(method_files()[experiment.method_name])
+    file = _file(method_files()[experiment.method_name])
     classes = {key: file[key] for key in CLASSES if key in file}
     if "_settings_" in classes:
         kind = settings_class(classes["_settings_"], f"method={experiment.method_name}")
@@ -263,13 +265,13 @@ def _published(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
     return classes, OmegaConf.structured(PublishedSettings(path=str(path), sha256=sha256_of(path)))
 
 
-def _object(node: DictConfig, reasons: list[str]) -> Any:
+def _checked(node: DictConfig, reasons: list[str]) -> Any:
     """The dataclass instance of a node; what its class, and those of the nodes in it, refuse is added to `reasons`."""
     for key in node:
         child = node[key]
         if isinstance(child, DictConfig) and is_dataclass(OmegaConf.get_type(child)):
             count = len(reasons)
-            _object(child, reasons)
+            _checked(child, reasons)
             if len(reasons) > count:  # its defaults stand in, so that the rest can be looked at
                 node[key] = OmegaConf.structured(OmegaConf.get_type(child))
     try:
@@ -279,7 +281,7 @@ def _object(node: DictConfig, reasons: list[str]) -> Any:
         return None
 
 
-def _not_there(place: str, experiment: DictConfig) -> str:
+def _unknown_key(place: str, experiment: DictConfig) -> str:
     """What is said of a key that there is not: what there is, and what may have been meant."""
     group, _, key = place.rpartition(".")
     node = OmegaConf.select(experiment, group)
@@ -288,16 +290,16 @@ def _not_there(place: str, experiment: DictConfig) -> str:
             f"{'a published checkpoint' if experiment.published else f'method={experiment.method_name}'} is not trained"
         )
     if isinstance(node, DictConfig) and group != "method":
-        return f"{group.removeprefix('method.')} has no {key}; accepted are {', '.join(node)}{_near(key, node)}"
+        return f"{group.removeprefix('method.')} has no {key}; accepted are {', '.join(node)}{_suggestion(key, node)}"
     key = place.split(".")[1]
     taken = [str(name) for name in experiment.method if name not in ("seed", "path", "sha256")]
     listed = ", ".join(dict.fromkeys([*difflib.get_close_matches(key, taken), *taken])) or "no settings"
     if experiment.published:
         return f"fixed by the published checkpoint, which takes {listed}"
-    return f"not a setting of method={experiment.method_name}, which takes {listed}{_near(key, [*taken, *KEYS])}"
+    return f"not a setting of method={experiment.method_name}, which takes {listed}{_suggestion(key, [*taken, *KEYS])}"
 
 
-def _near(word: Any, names: Iterable[Any]) -> str:
+def _suggestion(word: Any, names: Iterable[Any]) -> str:
     close = difflib.get_close_matches(str(word), [str(name) for name in names], cutoff=0.7)
     return f". Did you mean {' or '.join(close)}?" if close else ""
 
@@ -338,7 +340,7 @@ def choices_of(group: str) -> list[str]:
 
 
 @cache
-def _yaml(file: Path) -> dict[str, Any]:
+def _file(file: Path) -> dict[str, Any]:
     try:
         said = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:

@@ -3,8 +3,8 @@
     python -m ablations.overfit --root ../people method=patn training.steps=800
     python -m ablations.overfit --root ../people --all
 
-A method that cannot bring its own training pairs to a high SSIM has a defect; diffusion models are judged by their
-falling loss and by the pictures. Run on demand: minutes for each method.
+A method that cannot bring its own training pairs to a high SSIM has a defect; of a diffusion model, look at the falling
+loss and at the pictures. Run on demand: minutes for each method.
 """
 
 import argparse

@@ -35,7 +35,7 @@ SCHEMA = 2  # raised when what a configuration means changes, so that old runs a
 EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "lpips", "torch-fidelity", "hydra-core", "accelerate")
 SAME_RESULT = ("log_every", "sample_every", "checkpoint_every", "checkpoint_activations")  # keys of a training
-FREE = (*CLASSES, "seed", "path", "sha256")  # keys of a method that do not make its name
+UNNAMED = (*CLASSES, "seed", "path", "sha256")  # keys of a method that do not make its name
 
 
 def run_id(experiment: Experiment, dataset_digest: str) -> str:
@@ -47,12 +47,12 @@ def run_id(experiment: Experiment, dataset_digest: str) -> str:
 def identity(experiment: Experiment, dataset_digest: str) -> dict:
     """What a run computes, as plain values: equal for two experiments exactly if their results are.
 
-    (Only a pose_map that says what a published checkpoint was trained with anyway has an identity of its own.)
     Device, folders and the data set's whereabouts are left out (its content's digest stands for it), as is what has
-    nothing to act on, such as the pyramid of a single scale. Embedded networks count by their files' content.
+    nothing to act on, such as the pyramid of a single scale. Embedded networks count by their files' content. One
+    exception: a pose_map that says what a published checkpoint was trained with anyway makes another run.
     """
     plain = plain_values(experiment)
-    method, training = _with_effect(plain["method"]), plain["training"]
+    method, training = _acting(plain["method"]), plain["training"]
     computed: dict[str, Any] = {"schema": SCHEMA, "data": dataset_digest, "method": method}
     computed["lpips_net"] = plain["evaluation"]["lpips_net"]
     networks = ["attributes", "pose"] if plain["dataset"]["name"] == "synthetic" else []
@@ -69,7 +69,7 @@ def identity(experiment: Experiment, dataset_digest: str) -> dict:
     return computed
 
 
-def _with_effect(method: dict[str, Any]) -> dict[str, Any]:
+def _acting(method: dict[str, Any]) -> dict[str, Any]:
     """The method's settings without those that its other settings leave nothing to act on; files by their content."""
     idle: set[str] = set()
     losses = dict(method.get("losses", {}))
@@ -103,14 +103,14 @@ def _content(path: Path) -> dict[str, str]:
 def name(experiment: Experiment) -> str:
     """What a table calls the run, such as `xinggan scale=single`: the method and what of it differs from the preset."""
     return " ".join(
-        [experiment.method_name, *(f"{key}={as_word(value)}" for key, value in _changed(experiment).items())]
+        [experiment.method_name, *(f"{key}={as_word(value)}" for key, value in _changes(experiment).items())]
     )
 
 
 def label(experiment: Experiment) -> str:
     """The readable part of a run's name: method, what differs from the preset, data set, preset, seed."""
     parts = [experiment.method_name]
-    for key, value in _changed(experiment).items():
+    for key, value in _changes(experiment).items():
         parts.append(str(value) if isinstance(value, Enum) else f"{key.split('.')[-1]}_{as_word(value)}")
     parts.append(experiment.dataset.name)
     if experiment.training is not None:
@@ -118,13 +118,13 @@ def label(experiment: Experiment) -> str:
     return re.sub(r"[^\w.-]+", "_", "-".join(parts))[:120]
 
 
-def _changed(experiment: Experiment) -> dict[str, Any]:
+def _changes(experiment: Experiment) -> dict[str, Any]:
     """Key -> value of what was set on the method, beyond what data set, preset and its own file say."""
-    usual = _usual(experiment.preset, experiment.dataset.name, experiment.method_name)
+    usual = _preset_alone(experiment.preset, experiment.dataset.name, experiment.method_name)
     changed = {"published": Path(experiment.published).stem} if experiment.published else {}
     before = dict(flat(usual.method))
     for key, value in flat(experiment.method):
-        if key not in FREE and value not in (None, before.get(key)):
+        if key not in UNNAMED and value not in (None, before.get(key)):
             changed[key] = value
     if experiment.training is not None:
         same = {key: getattr(usual, key) for key in ("budget", "amount")}
@@ -133,7 +133,7 @@ def _changed(experiment: Experiment) -> dict[str, Any]:
 
 
 @cache
-def _usual(preset: str, dataset: str, method: str) -> Experiment:
+def _preset_alone(preset: str, dataset: str, method: str) -> Experiment:
     return compose([f"preset={preset}", f"dataset={dataset}", "dataset.root=.", f"method={method}"])
 
 

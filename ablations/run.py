@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ from xinggan.data.prepare import digest, prepare
 from xinggan.metrics.catalogue import METRICS
 from xinggan.model.from_settings import use_methods
 from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
+from xinggan.training.settings import TrainingSettings
 from xinggan.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def choices_table() -> str:
         ),
         ("dataset", [*choices_of("dataset"), "(photographs: with dataset.root=FOLDER)"]),
         ("preset", choices_of("preset")),
-        ("training.*", ["steps, decay_steps, batch, ema, log_every, sample_every, checkpoint_every"]),
+        ("training.*", [", ".join(key.name for key in fields(TrainingSettings))]),
         ("seed, precision, compile", ["0", "fp32|bf16", "false|true"]),
         ("device, runs, cache", ["auto, cpu, cuda:N", "folder of run records", "folder of packed data sets"]),
         ("every other", ["all keys of a method, with their values: method=NAME --show"]),
