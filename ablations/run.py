@@ -22,7 +22,6 @@ from ablations.config import (
     REFERENCES,
     Experiment,
     as_word,
-    build_method,
     choices_of,
     compose_all,
     expand,
@@ -34,7 +33,7 @@ from ablations.config import (
 from ablations.record import RunBusy, run_id
 from xinggan.data.prepare import digest, prepare
 from xinggan.metrics.catalogue import METRICS
-from xinggan.model.from_settings import use_methods
+from xinggan.model import from_settings
 from xinggan.model.switches import Attention, Branches, Discriminators, Fusion, PoseMap, Scale
 from xinggan.training.settings import TrainingSettings
 from xinggan.training.stop import StopRequest
@@ -68,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         if options.methods:
-            use_methods(options.methods)
+            from_settings.use_methods(options.methods)
         grid = expand(options.overrides) if options.multirun else [options.overrides]
         experiments = compose_all(grid)  # every mistake is found before any work
         if options.show:
@@ -115,13 +114,14 @@ def resolved(overrides: list[str]) -> str:
     from xinggan.timing.counts import parameters
 
     experiment, sources = resolve(overrides)
+    generating = from_settings.without_training_weights(experiment.method)
     settings = str(experiment.method.get("_settings_", "")).rpartition(".")[2]
     rows = []
     for key, value in flat(plain_values(experiment)):
         default = f"default of {settings}" if key.startswith("method.") and settings else "default"
         rows.append((key, as_word(value), sources.get(key, default)))
     for key, fact in (
-        ("parameters", lambda: f"{parameters(build_method(experiment, 'cpu')):,}"),
+        ("parameters", lambda: f"{parameters(from_settings.build(generating)):,}"),
         ("run id", lambda: run_id(experiment, digest(experiment.dataset, experiment.cache))),
     ):
         try:

@@ -12,8 +12,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from xinggan.model.from_settings import build, check_targets
-from xinggan.model.switches import PerceptualNetwork, PublishedSettings
+from xinggan.model.from_settings import build, check_targets, without_training_weights
+from xinggan.model.switches import PublishedSettings
 
 if TYPE_CHECKING:
     from xinggan.model.method import Method
@@ -80,11 +80,7 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     from xinggan.training.checkpoint import load_checkpoint
     from xinggan.training.ema import MovingAverage
 
-    settings = dict(run.config["method"])
-    losses = settings.get("losses")
-    if isinstance(losses, dict) and "perceptual_network" in losses:  # another one's weights file serves training alone
-        settings["losses"] = losses | {"perceptual_network": PerceptualNetwork.embedded}
-    method = build(settings, f"{run.folder}/config.yaml: method")
+    method = build(without_training_weights(run.config["method"]), f"{run.folder}/config.yaml: method")
     if not isinstance(method, Method) or type(method).generate is Method.generate:
         raise ValueError(f"{run.folder}: {type(method).__name__} cannot generate from a source image and a pose alone")
     method.precision = run.config.get("precision", "fp32")

@@ -282,12 +282,15 @@ def test_show_prints_every_value_with_its_source_and_the_run_id_and_runs_nothing
     assert sorted(runs_of(place).rglob("*")) == before
 
 
-def test_show_says_why_a_run_id_or_parameters_are_unavailable(tmp_path, capsys, monkeypatch):
+def test_show_needs_no_weights_and_says_why_a_run_id_or_parameters_are_unavailable(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    words = [*TINY, "losses.perceptual_network=vgg19", "dataset=folder", f"dataset.root={tmp_path / 'nothing'}"]
+    assert main([*TINY, "losses.perceptual_network=vgg19", "--show"]) == 0
+    assert re.search(r"^parameters +[\d,]+$", capsys.readouterr().out, re.MULTILINE)
+    (tmp_path / "net.pth").write_bytes(b"no checkpoint")
+    words = [*TINY, f"published={tmp_path / 'net.pth'}", "dataset=folder", f"dataset.root={tmp_path / 'nothing'}"]
     assert main([*words, "--show"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"^parameters +unavailable: .*vgg19-dcbb9e9d.pth", said, re.MULTILINE)
+    assert re.search(r"^parameters +unavailable: .*net\.pth", said, re.MULTILINE)
     assert re.search(r"^run id +unavailable: .*nothing", said, re.MULTILINE)
     assert main([*words, "--show", "scale=other"]) == 2
 

@@ -15,6 +15,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
+from xinggan.model.switches import PerceptualNetwork
+
 PACKAGES = ("xinggan", "baselines")
 CLASSES = ("_target_", "_settings_")  # keys whose values name classes
 VARIABLE = "XINGGAN_METHODS"
@@ -79,6 +81,14 @@ def build(method: dict[str, Any], where: str = "method") -> Any:
         except TypeError as error:
             raise ValueError(f"{where} does not fit this version of {method['_target_']}: {error}") from error
     return kind(read_settings(settings_class(method["_settings_"], where), settings, where))
+
+
+def without_training_weights(method: dict[str, Any]) -> dict[str, Any]:
+    """The same method for generating alone: losses look through the embedded network, not one that needs a file."""
+    losses = method.get("losses")
+    if not isinstance(losses, dict) or "perceptual_network" not in losses:
+        return method
+    return method | {"losses": losses | {"perceptual_network": PerceptualNetwork.embedded}}
 
 
 def settings_class(name: str, where: str) -> type:
