@@ -1,72 +1,51 @@
-"""What a run printed, over all its attempts; for a job that died before its run began, what SLURM printed."""
+"""What a run printed, over all its attempts, and what its last job printed as errors around them."""
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
-from slurm.controller import ClusterError, queue
-from slurm.selection import add_runs_option, fitting, submitted
+from slurm.status import answered, parser_of, submitted
 
-LOG = "slurm.log"
 ASKED_EVERY_S = 10.0  # how often --follow asks whether the job still is in the queue
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, 1 where there is nothing printed yet, 2 for a name that is not accepted."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m slurm.logs", description=__doc__)
+    parser = parser_of("logs", __doc__)
     parser.add_argument("name", metavar="RUN", help="a run's name, a pattern, or the beginning of its hash")
     parser.add_argument("--lines", type=int, default=0, metavar="N", help="only the last N")
     parser.add_argument("--follow", action="store_true", help="go on printing until the run's job has ended")
-    add_runs_option(parser)
     options = parser.parse_args(arguments)
-    try:
-        known, runs = submitted(options.runs)
-        chosen = fitting(runs, [options.name])
-        if len(chosen) > 1:
-            raise ValueError(f"{options.name}: fits {len(chosen)} runs: {', '.join(chosen[:6])}. Say more of it")
-    except ValueError as error:
-        print(f"slurm.logs: {error}", file=sys.stderr)
-        return 2
-    run = chosen[0]
-    places = [
-        (submission, row) for submission in known for row, entry in enumerate(submission.rows) if entry["run"] == run
-    ]
-    submission, index = places[-1]
-    array = submission.array_of(index)
-    task = index - array.first
-    by_slurm = submission.folder / f"{array.name}-{task}.out"
-    path = options.runs / run / LOG
-    texts = [file for file in (path, by_slurm) if file.exists() and file.stat().st_size]
-    if not texts and not options.follow:
-        print(f"{run}: nothing printed yet (neither {path} nor {by_slurm} is there)", file=sys.stderr)
+    return answered("logs", lambda: show(options.runs.absolute(), options.name, options.lines, options.follow))
+
+
+def show(runs_folder: Path, name: str, count: int, follow: bool) -> int:
+    """Print the run's log, then the errors that its last job printed; with `follow` what is added."""
+    from slurm.states import jobs_of, states_of
+
+    known, (run, *others) = submitted(runs_folder, [name])
+    if others:
+        raise ValueError(f"{name}: fits {len(others) + 1} runs: {', '.join([run, *others[:5]])}. Say more of it")
+    (state,) = states_of(runs_folder, [run], known, [])
+    job = state.row.get("job") or (state.attempts[-1]["job"] if state.attempts else "")
+    files = [runs_folder / run / "slurm.log", state.submission.folder / f"{job}_0_log.err"]  # type: ignore[union-attr]
+    texts = [file.read_text(errors="replace") for file in files if file.exists() and file.stat().st_size]
+    for text in texts:
+        print("\n".join(text.splitlines()[-count:]), flush=True)
+    if not texts and not follow:
+        print(f"{run}: nothing printed yet (neither {files[0]} nor {files[1]} is there)", file=sys.stderr)
         return 1
-    for file in texts:
-        lines = file.read_text(errors="replace").splitlines()
-        print("\n".join(lines[-options.lines :] if options.lines > 0 else lines), flush=True)
-    if options.follow:
-        follow(path, path.stat().st_size if path.exists() else 0, (array.name, task))
+    position, asked = files[0].stat().st_size if files[0].exists() else 0, float("-inf")
+    while follow:
+        if time.monotonic() - asked > ASKED_EVERY_S:
+            follow, asked = states_of(runs_folder, [run], known, jobs_of(known))[0].job is not None, time.monotonic()
+        if files[0].exists():
+            with files[0].open(errors="replace") as file:
+                file.seek(position)
+                print(file.read(), end="", flush=True)
+                position = file.tell()
+        time.sleep(0.5)
     return 0
-
-
-def follow(path: Path, position: int, job: tuple[str, int]) -> None:
-    """Print what is added to the file until the job has left the queue or Ctrl-C is pressed."""
-    asked, waiting = 0.0, True
-    try:
-        while waiting:
-            if time.monotonic() - asked > ASKED_EVERY_S:
-                waiting = job in {(found.name, found.index) for found in queue()}
-                asked = time.monotonic()
-            if path.exists():
-                with path.open(errors="replace") as file:
-                    file.seek(position)
-                    print(file.read(), end="", flush=True)
-                    position = file.tell()
-            time.sleep(0.5)
-    except ClusterError as error:
-        print(f"slurm.logs: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        return
 
 
 if __name__ == "__main__":

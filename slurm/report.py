@@ -1,110 +1,55 @@
-"""The job that comes last: it carries on what died without a word, or else prints the table and builds the report.
+"""The job that comes last: it carries on what died, or else builds the report.
 
 SLURM starts it when every job of a sweep has ended in one way or another. A run that is neither finished nor failed by
 then, say because its node went down, is submitted again, and this job once more after it. The report is built with
 whatever there is; it names the runs that are missing.
 """
 
+import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-from ablations.record import RunRecord
-from slurm.attempts import given_up, is_open, read_attempts
-from slurm.controller import ClusterError, queue
-from slurm.job import LOG, close_lost, give_up, is_worked_on
-from slurm.lock import Locked, LockLost
-from slurm.plan import PlannedRun
-from slurm.rules import RULES, Action, Mode, State
-from slurm.states import states_of
+from ablations.attempts import is_worked_on
+from slurm.job import settle
+from slurm.queue import ClusterError
+from slurm.states import jobs_of, states_of
 from slurm.submission import Submission, read_submission, submissions
 from slurm.sweep import decide_and_submit
 
 
 def main(arguments: list[str]) -> int:
-    """`FOLDER` of the submission. Returns 0 if all runs are finished and reported, or carried on; else 1."""
-    submission = read_submission(Path(arguments[0]))
-    close_the_lost(submission)
+    """`FOLDER` of the submission. Returns 0 if all runs are reported, or carried on; else 1."""
+    submission, jobs = read_submission(arguments[0]), []
     try:
-        if carry_on(submission):
-            return 0
-    except (ClusterError, Locked, LockLost, OSError) as error:
+        if submission.cluster.executor == "slurm":
+            jobs = jobs_of([submission])
+            if carry_on(submission, jobs):
+                return 0
+    except (ClusterError, OSError) as error:
         print(f"not carried on: {error}\nThe sweep's command, given again, does it.", file=sys.stderr)
-    return build(submission)
-
-
-def close_the_lost(submission: Submission) -> None:
-    """End the attempts whose supervisors died, and the runs that have failed by that."""
-    try:
-        alive = {(job.name, job.index) for job in queue()}
-    except ClusterError:
-        return
-    for index, row in enumerate(submission.rows):
-        folder, array = submission.runs_folder / row["run"], submission.array_of(index)
-        if (array.name, index - array.first) in alive or is_worked_on(folder):
-            continue
-        if not folder.is_dir() or RunRecord(folder).finished or not is_open(read_attempts(folder)):
-            continue
-        close_lost(folder, "")
-        if reason := given_up(read_attempts(folder)):
-            with (folder / LOG).open("a") as log:
-                give_up(folder, reason, log)
-
-
-def carry_on(submission: Submission) -> bool:
-    """Submit again what was interrupted; whether there was any such run. Without accounting nothing is: a run that
-    somebody cancelled could not be told from one that died."""
-    rows = submission.rows
-    runs = [PlannedRun(row["title"], row["words"], submission.runs_folder / row["run"], row["trained"]) for row in rows]
-    states = states_of(
-        submission.runs_folder, [row["run"] for row in rows], submissions(submission.runs_folder), queue()
-    )
-    left = [
-        run
-        for run, state in zip(runs, states, strict=True)
-        if RULES[state.state][Mode.rescue] != Action.skip and not state.note
-    ]
-    if not left:
-        return False
-    request = replace(submission.request, series=submission.series)
-    carried = decide_and_submit(left, submission.cluster, Mode.rescue, request)
-    return carried is not None
-
-
-def build(submission: Submission) -> int:
-    """Print the state and the metrics of all runs, and build the report's page."""
-
-    from ablations.run import build as build_page
-    from ablations.run import print_table
-    from ablations.study import finish
-
-    runs_folder = submission.runs_folder
-    runs = [row["run"] for row in submission.request.everything]
-    states = states_of(runs_folder, runs, submissions(runs_folder), _queue_if_any())
-    titled = [(row["title"], runs_folder / row["run"]) for row in submission.request.everything]
+    states = states_of(submission.runs_folder, submission.everything, submissions(submission.runs_folder), jobs)
     for state in states:
-        if state.state != State.finished:
-            print(f"{state.run}: {state.state}. {state.error}")
-    done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
-    if not done:
+        if state.state != "finished":
+            print(f"{state.run}: {state.state}. {state.error}", file=sys.stderr)
+    if not any(state.state == "finished" for state in states):
         print("no run is finished: there is no report", file=sys.stderr)
         return 1
-    data_sets = {RunRecord(folder).status.get("dataset_digest") for _, folder in done}
-    if submission.request.study and len(data_sets) == 1:
-        finish(submission.request.study, titled, report=False)
-    else:
-        print_table(done)
-    recorded = [folder for _, folder in titled if (folder / "status.json").exists()]
-    code = build_page(recorded, runs_folder.parent / "report" / (submission.request.study or submission.series))
-    return code or (1 if len(done) < len(titled) else 0)
+    places = ["--runs", str(submission.runs_folder), "--out", str(submission.page.parent)]
+    recorded = [state.run for state in states if state.status]
+    return subprocess.run([sys.executable, "-Pm", "reports.build", *places, "--select", *recorded]).returncode
 
 
-def _queue_if_any() -> list:
-    try:
-        return queue()
-    except ClusterError as error:
-        print(f"states are told from the records alone: {error}", file=sys.stderr)
-        return []
+def carry_on(submission: Submission, jobs: list) -> bool:
+    """Submit again what was interrupted; whether there was any such run. Without accounting nothing is: a run that
+    somebody cancelled could not be told from one that died."""
+    alive = {(job.name, job.task) for job in jobs}
+    for row in submission.rows:
+        if (row["name"], row["task"]) not in alive and not is_worked_on(submission.runs_folder / row["run"]):
+            settle(submission, row, row["job"])
+    known, runs = submissions(submission.runs_folder), [row["run"] for row in submission.rows]
+    states = states_of(submission.runs_folder, runs, known, jobs_of(known))
+    rows = [state.row for state in states if state.action("rescue") != "skip" and not state.note]
+    return bool(rows) and decide_and_submit(replace(submission, rows=rows), "rescue")
 
 
 if __name__ == "__main__":

@@ -1,47 +1,37 @@
-"""Submit every run of a grid or a study to SLURM that is not finished or on its way, and return at once.
+"""Submit every run of a grid or a study that is not finished or on its way, and return at once.
 
-    python -m slurm.sweep study=components seed=0,1,2 dataset=market1501 dataset.root=market_data
-    python -m slurm.sweep scale=multi,single seed=0,1,2 cluster=my_cluster.yaml gpus=4 timeout_min=1440
+    python -m slurm.sweep study=components seed=0,1,2
+    python -m slurm.sweep scale=multi,single seed=0,1,2 cluster=slurm partition=gpu gpus=4 timeout_min=1440
 
-The words are those of `ablations.run`, study=NAME, cluster=NAME and the limits below. The same command again submits
-what is missing; a run that failed is tried again once the code has changed, or with --retry.
+The words are those of `ablations.run`, study=NAME, cluster=NAME and the settings below. With cluster=local, the default
+where there is no sbatch, this machine works them off in the background. The same command again submits what is missing;
+a run that failed is tried again once the code has changed, or with --retry.
 """
 
 import argparse
+import secrets
 import sys
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slurm.cluster import KEYS, Cluster, read_cluster
-from slurm.controller import ClusterError, queue
-from slurm.lock import Locked, LockLost
-from slurm.rules import RULES, Action, Mode, State
-from slurm.submission import (
-    Request,
-    Submission,
-    array_script,
-    lock_of,
-    new_submission,
-    plan_arrays,
-    report_script,
-    submissions,
-    submit,
-)
-from xinggan.model.from_settings import use_methods
+from slurm.queue import ClusterError
+from slurm.status import answered, parser_of, setup_notes
 
-LIMITS = [key for key in KEYS if key not in ("sbatch", "setup", "report")]
+if TYPE_CHECKING:
+    from slurm.submission import Submission
+
+EPILOG = """settings: partition gpus nodes cpus mem_gb timeout_min array_parallelism signal_s constraint qos account
+python, any other parameter of submitit, and sbatch.OPTION (see slurm/conf/slurm.yaml and docs/cluster.md)"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0: submitted, or nothing to do; 1: SLURM refused or did not answer; 2: the words are not accepted."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m slurm.sweep",
-        description=__doc__,
-        epilog=f"limits: {', '.join(LIMITS)}, sbatch.OPTION (see slurm/conf/gpu.yaml)",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the sbatch scripts, submit nothing")
+    parser = parser_of("sweep", __doc__, EPILOG)
+    parser.add_argument("--dry-run", action="store_true", help="print what sbatch would be given, submit nothing")
     parser.add_argument("--retry", action="store_true", help="try runs again that failed, though nothing has changed")
     parser.add_argument("--replace", action="store_true", help="put finished and failed records aside and start anew")
     parser.add_argument("--methods", type=Path, metavar="FOLDER", help="methods of your own (see CONTRIBUTING.md)")
@@ -50,161 +40,109 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     if options.retry and options.replace:
         parser.error("--retry goes on where a run failed, --replace starts anew: choose one")
-    mode = Mode.replace if options.replace else Mode.retry if options.retry else Mode.sweep
+    return answered("sweep", lambda: sweep(options))
 
-    from slurm.plan import plan_runs
 
+def sweep(options: argparse.Namespace) -> None:
+    """Plan what the words mean, and submit it. Raises ValueError, OSError, ClusterError."""
+    from ablations.plan import list_study, plan_runs
+    from slurm.settings import read_cluster
+    from slurm.submission import Submission
+    from xinggan.model.from_settings import use_methods
+
+    cluster, words = read_cluster(options.words)
+    studies = [word.partition("=")[2] for word in words if word.startswith("study=")]
+    words = [word for word in words if not word.startswith("study=")]
+    if len(studies) > 1 or "," in "".join(studies):
+        raise ValueError("study=: one study at a time")
+    places = [word for word in [*words, f"folder={Path.cwd()}"] if word.startswith(("runs=", "folder="))]
+    if bad := [word for word in places if "%" in word or "\\" in word]:
+        raise ValueError(f"{bad[0]}: SLURM and submitit replace % and \\ in paths; name a folder without them")
+    if options.methods:
+        use_methods(options.methods)
+    study, methods = next(iter(studies), None), str(options.methods.absolute()) if options.methods else None
     try:
-        cluster, words = read_cluster(options.words)
-        studies = [word.partition("=")[2] for word in words if word.startswith("study=")]
-        words = [word for word in words if not word.startswith("study=")]
-        if len(studies) > 1 or any("," in study for study in studies):
-            raise ValueError("study=: one study at a time")
-        if options.methods:
-            use_methods(options.methods)
-        study = studies[0] if studies else None
-        runs = plan_runs(study, words, cluster)
-    except (ValueError, OSError) as error:
-        print(f"slurm.sweep: {error}", file=sys.stderr)
-        return 2
-    methods = str(options.methods.absolute()) if options.methods else None
-    listed = [{"run": run.folder.name, "title": run.title} for run in runs]
-    request = Request(study, methods, str(Path.cwd()), listed)
-    try:
-        if options.dry_run:
-            show(runs, cluster, mode, request, report=not options.no_report)
-        else:
-            decide_and_submit(runs, cluster, mode, request, report=not options.no_report)
-    except (ClusterError, Locked, LockLost, OSError) as error:
-        print(f"slurm.sweep: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("slurm.sweep: stopped; the same command submits what is missing", file=sys.stderr)
-        return 1
-    return 0
+        runs_folder, rows = plan_runs(study, words, cluster.processes)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    if study and not options.dry_run:
+        list_study(runs_folder, study, rows)
+    everything, folder = [row["run"] for row in rows], runs_folder / "slurm" / "new"
+    wanted = Submission(folder, cluster, study, methods, str(Path.cwd()), everything, rows)
+    mode = "replace" if options.replace else "retry" if options.retry else "sweep"
+    decide_and_submit(wanted, mode, not options.no_report, options.dry_run)
 
 
-def decide_and_submit(
-    runs: list, cluster: Cluster, mode: Mode, request: Request, report: bool = True
-) -> Submission | None:
-    """Under the lock: look at every run, submit those that the rules say, and print what was done.
+def decide_and_submit(wanted: "Submission", mode: str, report: bool = True, dry_run: bool = False) -> bool:
+    """Under the lock: look at every row of `wanted`, submit those that the rules say, and print what was done.
 
-    Returns the submission, or None where nothing was left to submit. Raises ClusterError, Locked and LockLost.
+    Whether anything was left to submit. Raises ClusterError, and OSError for a lock that others hold.
     """
-    runs_folder = runs[0].folder.parent
-    with lock_of(runs_folder) as lock:
-        states, actions = look(runs, mode)
-        chosen = [(run, action) for run, action in zip(runs, actions, strict=True) if action != Action.skip]
-        print_decisions(states, actions)
-        if request.study:
-            list_study(runs_folder, request.study, runs)
-        if not chosen:
-            return None
-        submission = new_submission(runs_folder, cluster, chosen, request)
-        after = sorted({state.identifier.split("_")[0] for state in states if state.job is not None} - {""})
-        replaced = [run.folder for run, action in chosen if action == Action.replace and run.folder.exists()]
-        aside = [put_aside(folder, submission.name) for folder in replaced]
+    from slurm.states import jobs_of, states_of
+    from slurm.submission import submissions, submitting
+
+    folder, slurm, jobs = wanted.runs_folder, wanted.cluster.executor == "slurm", []
+    with nullcontext() if dry_run else submitting(folder):
+        known = submissions(folder)
         try:
-            submit(submission, lock, after, report)
-        except (ClusterError, LockLost):
-            if not any(array.identifier for array in submission.arrays):
-                for before, now in aside:
-                    now.rename(before)
-            raise
-        finally:
-            print_submission(submission)
-    return submission
-
-
-def look(runs: list, mode: Mode) -> tuple[list, list[Action]]:
-    """The state of each run, and what the rules say to do with it."""
-    from slurm.states import states_of
-
-    runs_folder = runs[0].folder.parent
-    jobs = queue()
-    states = states_of(runs_folder, [run.folder.name for run in runs], submissions(runs_folder), jobs)
-    return states, [RULES[state.state][mode] for state in states]
-
-
-def list_study(runs_folder: Path, study: str, runs: list) -> None:
-    """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
-    from ablations.config import key_of
-    from ablations.record import list_rows
-    from ablations.study import overlap
-
-    of_data = [[word for word in run.words if overlap(key_of(word), "dataset")] for run in runs]
-    shared = set.intersection(*map(set, of_data))
-    tables: dict[str, list[tuple[str, str]]] = {}
-    for run, words in zip(runs, of_data, strict=True):
-        data = [Path(word.partition("=")[2]).name for word in words if word not in shared]
-        tables.setdefault("-".join([study, *data]), []).append((run.title, run.folder.name))
-    for name, rows in tables.items():
-        list_rows(runs_folder, name, rows)
-
-
-def put_aside(folder: Path, name: str) -> tuple[Path, Path]:
-    """Move a record to replaced/<submission>/ beside it; returns both places."""
-    place = folder.parent / "replaced" / name / folder.name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(place)
-    return folder, place
-
-
-def print_decisions(states: list, actions: list[Action]) -> None:
-    """How many runs there are and what becomes of them; each failed one that is left alone, with its error."""
-    counted = Counter(zip(actions, (state.state for state in states), strict=True))
-    print(
-        f"{len(states)} runs: "
-        + ", ".join(f"{action.value} {count} {state}" for (action, state), count in counted.items())
-    )
-    for state, action in zip(states, actions, strict=True):
-        if action == Action.skip and state.state == State.failed:
-            print(f"  {state.run} failed and nothing has changed since (--retry tries again): {state.error}")
-    for note in {state.note for state in states if state.note}:
-        print(f"  note: {note}")
-    if all(action == Action.skip for action in actions):
-        print("nothing to submit")
-
-
-def print_submission(submission: Submission) -> None:
-    """What SLURM has taken."""
-    for array in submission.arrays:
-        if array.identifier:
-            print(f"submitted job array {array.identifier}: {array.count} runs, {_limits(array.cluster)}")
+            jobs = jobs_of(known, slurm)
+        except ClusterError as error:
+            if not dry_run:
+                raise
+            print(f"# {error}. Shown as if nothing were in the queue.")
+        states = states_of(folder, [row["run"] for row in wanted.rows], known, jobs)
+        counted = Counter(f"{state.action(mode)} COUNT {state.state}" for state in states)
+        print(f"{len(states)} runs: " + ", ".join(text.replace("COUNT", f"{n}") for text, n in counted.items()))
+        for state in states:
+            if state.action(mode) == "skip" and state.state == "failed":
+                print(f"  {state.run} failed and nothing has changed since (--retry tries again): {state.error}")
+        for note in {state.note for state in states if state.note} | setup_notes(wanted.cluster):
+            print(f"  note: {note}")
+        now = datetime.now(UTC)
+        name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(2)}"  # in the order of time
+        rows = [
+            {key: row[key] for key in ("run", "title", "words", "trained")} | {"action": state.action(mode)}
+            for row, state in zip(wanted.rows, states, strict=True)
+            if state.action(mode) != "skip"
+        ]
+        submission = replace(wanted, folder=folder / "slurm" / name, rows=rows, series=wanted.series or name, report="")
+        if rows:
+            after = {state.job.identifier.split("_")[0] for state in states if state.job}
+            hand_over(submission, report, after, dry_run)
         else:
-            print(f"not submitted: {array.count} runs")
-    if submission.report:
-        print(f"submitted job {submission.report}: the report, when these have ended")
-    print(f"described in {submission.folder}; python -m slurm.status --runs {submission.runs_folder} shows them")
+            print("nothing to submit")
+    return bool(rows)
 
 
-def show(runs: list, cluster: Cluster, mode: Mode, request: Request, report: bool) -> None:
-    """Print what would be submitted: decisions, runs, scripts. Without SLURM here, as if its queue were empty."""
-    from slurm.states import states_of
+def hand_over(submission: "Submission", report: bool, after: set[str], dry_run: bool) -> None:
+    """Give the rows to SLURM or to a queue of this machine, replaced records put aside, and print what was taken."""
+    from slurm import local
+    from slurm.submit import submit
 
-    runs_folder = runs[0].folder.parent
+    folder, cluster = submission.runs_folder, submission.cluster
+    if dry_run:
+        print("".join(f"# {row['action']} {row['run']}\n" for row in submission.rows))
+        return submit(submission, report, after, dry_run) if cluster.executor == "slurm" else None
+    place = folder / "replaced" / submission.folder.name
+    replaced = [row["run"] for row in submission.rows if row["action"] == "replace" and (folder / row["run"]).exists()]
+    for run in replaced:
+        place.mkdir(parents=True, exist_ok=True)
+        (folder / run).rename(place / run)
     try:
-        states, actions = look(runs, mode)
-    except ClusterError as error:
-        print(f"# {error}. Shown as if nothing were in the queue.")
-        states = states_of(runs_folder, [run.folder.name for run in runs], [], [])
-        actions = [RULES[state.state][mode] for state in states]
-    print_decisions(states, actions)
-    chosen = [(run, action) for run, action in zip(runs, actions, strict=True) if action != Action.skip]
-    submission = new_submission(runs_folder, cluster, chosen, request)
-    plan_arrays(submission, 1000)
-    for array in submission.arrays:
-        print(f"\n# sbatch --chdir={submission.request.directory} {submission.folder / array.name}.sh")
-        for index, row in enumerate(submission.rows[array.first : array.first + array.count]):
-            print(f"#   {index}: {row['action']} {row['run']}")
-        print(array_script(submission, array), end="")
-    if chosen and report:
-        print(f"\n# sbatch --dependency=afterany:JOBS {submission.folder / 'report.sh'}")
-        print(report_script(submission), end="")
-
-
-def _limits(cluster: Cluster) -> str:
-    return " ".join(f"{name}={value}" for name, value in cluster.options().items())
+        if cluster.executor == "slurm":
+            submit(submission, report, after, dry_run)
+        else:
+            local.start(submission, report)
+    finally:
+        for run in set(replaced) - {row["run"] for row in submission.rows}:  # refused
+            (place / run).rename(folder / run)
+        settings = " ".join(f"{key}={value}" for key, value in cluster.values.items())
+        for job, count in Counter(row.get("job", "").split("_")[0] for row in submission.rows).items():
+            print(f"submitted job array {job}: {count} runs, {settings}" if job else
+                  f"{count} runs are worked off on this machine, in the background: {settings}")  # fmt: skip
+        print(f"the report, when these have ended: {submission.page}\n" if submission.report else "", end="")
+        print(f"python -m slurm.status --runs {folder} shows them")
+    return None
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ def connect(device: str = "auto") -> tuple[Processes, str]:
         return Processes(), device
     from accelerate import PartialState
 
-    state = PartialState(cpu=device == "cpu")
+    cpu = device == "cpu" or not torch.accelerator.is_available()  # or else each would be alone where there is no GPU
+    state = PartialState(cpu=cpu)
     return Processes(state.process_index, state.num_processes, str(state.device)), str(state.device)
 
 

@@ -5,71 +5,23 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from conftest import TINY, sweeps
 
+from ablations.attempts import begin_attempt, code_version, end_attempt
+from ablations.plan import grid_rows, reference_rows
 from ablations.record import RunRecord
 from slurm import cancel, logs, report, retry, status, sweep
-from slurm.attempts import begin_attempt, code_version, end_attempt
-from slurm.plan import grid_rows, reference_rows
-from slurm.submission import read_submission
 
-TINY = ["preset=smoke", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1", "dataset.people_train=4"]
-PROGRAMS = {
-    "squeue": "cat {folder}/queue",
-    "sacct": "[ -e {folder}/accounting ] || {{ echo 'Slurm accounting storage is disabled' >&2; exit 1; }}\n"
-    "cat {folder}/accounting",
-    "scontrol": "echo 'MaxArraySize = 4'",
-    "scancel": 'echo "$@" >> {folder}/cancelled',
-    "sbatch": "number=$(($(cat {folder}/number) + 1))\n"
-    "if [ $number -gt $(cat {folder}/room) ]; then\n"
-    "  echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy' >&2; exit 1\nfi\n"
-    'echo $number > {folder}/number; echo "$@" >> {folder}/submitted; echo $number',
-}
-
-
-class Slurm:
-    """The queue that `squeue` shows, and what `sbatch` and `scancel` were given."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        for name, content in {"queue": "", "number": "0", "room": "1000"}.items():
-            (folder / name).write_text(content)
-
-    def said(self, name):
-        path = self.folder / name
-        return path.read_text().splitlines() if path.exists() else []
-
-    def put_into_queue(self, runs, state="PENDING"):
-        """All that the submissions below `runs` hold, as if every job of theirs were waiting."""
-        lines = []
-        for path in sorted(runs.glob("slurm/*/sweep.json")):
-            for number, array in enumerate(read_submission(path.parent).arrays):
-                identifier = array.identifier or f"9{number}"
-                lines += [f"{array.name}|{identifier}|{i}|{state}|n1|Priority|0:00|1:00:00" for i in range(array.count)]
-        (self.folder / "queue").write_text("\n".join(lines) + "\n")
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    for name, lines in PROGRAMS.items():
-        (folder / name).write_text(f"#!/bin/sh\n{lines.format(folder=folder)}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return Slurm(folder)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("packed")
+CLUSTER = Path(__file__).parent / "four_nodes.yaml"
 
 
 @pytest.fixture
 def words(tmp_path, cache):
-    return ["cluster=local", *TINY, "seed=0,1,2,3,4", f"runs={tmp_path / 'runs'}", f"cache={cache}"]
+    return [f"cluster={CLUSTER}", *TINY, "seed=0,1,2,3,4", f"runs={tmp_path / 'runs'}", f"cache={cache}"]
 
 
 @pytest.fixture
@@ -77,13 +29,12 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
-def rows(runs):
-    found = [json.loads(path.read_text()) for path in sorted(runs.glob("slurm/*/sweep.json"))]
-    return [[row["run"] for row in content["rows"]] for content in found]
-
-
 def names(runs):
-    return [name for submitted in rows(runs) for name in submitted]
+    return [row["run"] for rows in sweeps(runs) for row in rows]
+
+
+def of_seed(runs, seed):
+    return next(name for name in names(runs) if f"-s{seed}-" in name)
 
 
 def test_every_run_and_reference_is_submitted_once_in_arrays_and_then_the_report(slurm, words, runs, capsys):
@@ -91,50 +42,65 @@ def test_every_run_and_reference_is_submitted_once_in_arrays_and_then_the_report
     assert len(set(names(runs))) == 8  # five seeds, three references
     said = capsys.readouterr().out
     assert "8 runs: start 8 new" in said
-    assert re.findall(r"job array \d: (\d) runs", said) == ["4", "1", "3"]
-    *_, last = slurm.said("submitted")
-    assert "--dependency=afterany:1:2:3" in last
-    assert last.endswith("report.sh")
+    assert re.findall(r"job array (\d): (\d) runs", said) == [("1", "4"), ("2", "1"), ("3", "3")]
+    assert f"{runs.parent}/report/" in said
+    *arrays, last = slurm.scripts()
+    assert ["#SBATCH --array=0-3%4" in arrays[0], "--array" in arrays[1], "#SBATCH --array=0-2%3" in arrays[2]] == [
+        True, False, True,
+    ]  # fmt: skip
+    assert "#SBATCH --dependency=afterany:1:2:3" in last
     slurm.put_into_queue(runs)
     assert sweep.main(words) == 0
     assert "nothing to submit" in capsys.readouterr().out
-    assert len(slurm.said("submitted")) == 4
+    assert len(slurm.scripts()) == 4
+
+
+def test_the_shells_own_settings_do_not_beat_what_the_sweep_prints(slurm, words, runs, monkeypatch):
+    for name in ("SBATCH_TIMELIMIT", "SBATCH_PARTITION", "SBATCH_NO_REQUEUE", "SBATCH_ARRAY_INX", "SBATCH_EXPORT"):
+        monkeypatch.setenv(name, "1")
+    assert sweep.main(words) == 0
+    assert "SBATCH_" not in (slurm.folder / "environment").read_text()
+    assert os.environ["SBATCH_PARTITION"] == "1"
 
 
 def test_further_runs_wait_for_nobody_but_their_report_waits_for_all(slurm, words, runs, capsys):
     assert sweep.main(words) == 0
     slurm.put_into_queue(runs)
-    assert sweep.main([*(word.replace("0,1,2,3,4", "4,5") for word in words)]) == 0
+    assert sweep.main([word.replace("0,1,2,3,4", "4,5") for word in words]) == 0
     assert "skip 4 queued" in capsys.readouterr().out
-    assert rows(runs)[1] == [name for name in names(runs) if "-s5-" in name]
-    assert "--dependency=afterany:5:2:3 " in slurm.said("submitted")[-1] + " "
+    assert [row["run"] for row in sweeps(runs)[1]] == [name for name in names(runs) if "-s5-" in name]
+    assert "#SBATCH --dependency=afterany:2:3:5\n" in slurm.scripts()[-1]
 
 
-def test_a_full_queue_keeps_what_it_took_and_the_same_command_submits_the_rest(slurm, words, runs, capsys):
-    (slurm.folder / "room").write_text("1")
+def test_an_array_that_is_too_large_is_halved_and_the_same_command_later_gets_further(slurm, words, runs, capsys):
+    (slurm.folder / "room").write_text("3")
     assert sweep.main(words) == 1
     said = capsys.readouterr()
     assert "queue takes no more jobs now" in said.err
-    assert "submitted job array 1: 4 runs" in said.out
-    assert "not submitted: 1 runs" in said.out
+    assert re.findall(r"job array \d: (\d) runs", said.out) == ["2", "1"]
+    assert len(names(runs)) == 3  # what was refused is no row of anything
     slurm.put_into_queue(runs)
-    taken = [line for line in slurm.said("queue") if line.split("|")[1] == "1"]
-    (slurm.folder / "queue").write_text("\n".join(taken) + "\n")
     (slurm.folder / "room").write_text("1000")
     assert sweep.main(words) == 0
-    assert "skip 4 queued" in capsys.readouterr().out
-    assert len(rows(runs)[1]) == 4
+    assert "skip 3 queued" in capsys.readouterr().out
+    assert len(set(names(runs))) == len(names(runs)) == 8
+
+
+def test_a_submission_that_was_refused_leaves_nothing(slurm, words, runs, capsys):
+    (slurm.folder / "room").write_text("0")
+    assert sweep.main(words) == 1
+    assert status.main(["--runs", str(runs)]) == 2
+    assert "no sweep was submitted" in capsys.readouterr().err
 
 
 def test_a_submission_that_died_before_it_knew_its_job_is_recognised_by_its_name(slurm, words, runs, capsys):
     assert sweep.main(words) == 0
     for path in runs.glob("slurm/*/sweep.json"):
         content = json.loads(path.read_text())
-        for array in content["arrays"]:
-            array["identifier"] = ""
+        for row in content["rows"]:
+            del row["job"]
         path.write_text(json.dumps(content))
     slurm.put_into_queue(runs)
-    capsys.readouterr()
     assert sweep.main(words) == 0
     assert "nothing to submit" in capsys.readouterr().out
 
@@ -143,20 +109,38 @@ def test_an_unreachable_controller_stops_the_sweep_before_anything_is_submitted(
     (slurm.folder / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
     assert sweep.main(words) == 1
     assert "cannot be reached" in capsys.readouterr().err
-    assert not slurm.said("submitted")
-    assert status.main(["--runs", str(runs)]) == 2  # nothing was submitted yet
+    assert not slurm.scripts()
 
 
-def test_a_dry_run_prints_the_scripts_and_submits_nothing_even_without_slurm(
+def test_a_dry_run_prints_what_sbatch_would_get_and_submits_nothing_even_without_slurm(
     words, runs, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert sweep.main(["--dry-run", *words]) == 0
     said = capsys.readouterr().out
-    assert "#SBATCH --array=0-4" in said
-    assert "no machine of a SLURM cluster" in said
-    assert "slurm.report" in said
+    assert "#SBATCH --array=0-4%5" in said
+    assert "#SBATCH --dependency=afterany" in said
+    assert "squeue is not installed here" in said
     assert not list(runs.iterdir())
+
+
+@pytest.mark.parametrize("place", ["run%as", "back\\slash", "%j/runs"])
+def test_a_place_that_slurm_would_write_elsewhere_is_refused_before_anything_is_submitted(
+    slurm, words, place, tmp_path, capsys
+):
+    assert sweep.main([*words[:-2], f"runs={tmp_path / place}", words[-1]]) == 2
+    assert "replace % and \\" in capsys.readouterr().err
+    assert not slurm.scripts()
+
+
+def test_a_setup_that_activates_an_environment_is_told_that_it_does_not_choose_the_python(
+    slurm, words, runs, tmp_path, capsys
+):
+    (tmp_path / "mine.yaml").write_text("setup: [conda activate torch]\n")
+    assert sweep.main([f"cluster={tmp_path / 'mine.yaml'}", *words[1:]]) == 0
+    assert "conda activate torch does not choose the Python of the runs" in capsys.readouterr().out
+    assert status.main(["--runs", str(runs)]) == 0
+    assert "python=" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -164,7 +148,7 @@ def ended(slurm, words, runs, capsys):
     """A sweep without jobs: seed 0 finished, 1 failed, 2 was interrupted, 3 killed with its job, 4 never began."""
     assert sweep.main(words) == 0
     for seed, state in ((0, "finished"), (1, "failed"), (2, "preempted"), (3, "running")):
-        (name,) = [name for name in names(runs) if f"-s{seed}-" in name]
+        name = of_seed(runs, seed)
         begin_attempt(runs / name, job=f"1_{seed}", series="x", code=code_version(None), node="n1")
         if seed != 3:
             end_attempt(runs / name, state)
@@ -172,7 +156,7 @@ def ended(slurm, words, runs, capsys):
         record.note(state=state, steps=30, error="Traceback\nRuntimeError: no memory" if seed == 1 else None)
         if seed == 0:
             (runs / name / "metrics.json").write_text("[]")
-    (slurm.folder / "accounting").write_text("1_3|NODE_FAIL|n2\n2_0|CANCELLED by 0|\n")
+    (slurm.folder / "accounting").write_text("1_3|NODE_FAIL|n2\n2|CANCELLED by 0|\n")
     capsys.readouterr()
     return names(runs)
 
@@ -185,15 +169,37 @@ def test_each_state_is_told_from_record_queue_and_accounting(ended, runs, capsys
         assert re.match(rf"\S+ +{state} ", told[seed] + " "), told[seed]
     assert told[1].endswith("RuntimeError: no memory")
     assert told[3].endswith("job 1_3 ended as NODE_FAIL on n2")
-    assert "1 failed" in lines[-1]
+    assert any("1 failed" in line for line in lines)
 
 
-def test_without_accounting_the_table_is_made_from_the_records_and_says_so(ended, slurm, runs, capsys):
+@pytest.mark.parametrize("how", ["stopped", "missing", "hanging"])
+def test_without_accounting_everything_works_from_records_and_queue_and_says_so(
+    ended, slurm, words, runs, capsys, monkeypatch, how
+):
     (slurm.folder / "accounting").unlink()
+    if how == "hanging":
+        monkeypatch.setattr("slurm.queue.ACCOUNTING_LIMIT_S", 0.5)
+        (slurm.folder / "sacct").write_text("#!/bin/sh\nsleep 600\n")
+    elif how == "missing":
+        (slurm.folder / "sacct").unlink()
+        real = [folder for folder in os.environ["PATH"].split(":") if not (Path(folder) / "sacct").exists()]
+        bare = slurm.folder.parent / "bare"
+        bare.mkdir()
+        for name in ("sh", "cat", "echo", "sed", "cp", "env", "timeout", "ps", "sleep", "bash"):
+            (bare / name).symlink_to(f"/usr/bin/{name}")
+        monkeypatch.setenv("PATH", f"{slurm.folder}:{bare}:" + ":".join(path for path in real if path != "/usr/bin"))
     assert status.main(["--runs", str(runs), "*-s3-*"]) == 0
     said = capsys.readouterr().out
-    assert "note: sacct ended with exit status 1: Slurm accounting storage is disabled" in said
     assert "interrupted" in said
+    assert "note: sacct" in said
+    assert "slurmdbd" in said
+    assert cancel.main(["--all", "--runs", str(runs)]) == 0
+    assert retry.main(["--failed", "--no-report", "--runs", str(runs)]) == 0
+    assert sweep.main(words) == 0
+    assert "slurmdbd" in capsys.readouterr().out
+    assert [of_seed(runs, seed) in [row["run"] for row in sweeps(runs)[2]] for seed in range(5)] == [
+        False, False, True, True, True,
+    ] or how  # fmt: skip
 
 
 def test_the_same_sweep_resumes_and_leaves_alone_what_failed_unless_asked(ended, slurm, words, runs, capsys):
@@ -209,15 +215,14 @@ def test_the_same_sweep_resumes_and_leaves_alone_what_failed_unless_asked(ended,
 
 def test_retry_failed_submits_the_failed_run_with_other_limits(ended, slurm, runs, capsys):
     assert retry.main(["--failed", "mem_gb=7", "--runs", str(runs)]) == 0
-    assert rows(runs)[1] == [name for name in ended if "-s1-" in name]
-    script = next(runs.glob(f"slurm/{sorted(p.name for p in runs.glob('slurm/2*'))[1]}/xg-*.sh"))
-    assert "--mem=7G" in script.read_text()
+    assert [row["run"] for row in sweeps(runs)[1]] == [name for name in ended if "-s1-" in name]
+    assert "#SBATCH --mem=7GB" in slurm.scripts()[-2]
     assert retry.main(["--failed", "seed=7", "--runs", str(runs)]) == 2
-    assert "no limit" in capsys.readouterr().err
+    assert "seed=7: no setting" in capsys.readouterr().err
 
 
 def test_replace_puts_the_record_aside_and_a_refusal_puts_it_back(ended, slurm, words, runs, capsys):
-    (finished,) = [name for name in ended if "-s0-" in name]
+    finished = of_seed(runs, 0)
     (slurm.folder / "room").write_text("0")
     assert sweep.main(["--replace", *words]) == 1
     assert (runs / finished / "metrics.json").exists()
@@ -230,34 +235,72 @@ def test_replace_puts_the_record_aside_and_a_refusal_puts_it_back(ended, slurm, 
 def test_the_last_job_carries_on_what_died_but_not_what_was_cancelled(ended, slurm, runs, capsys):
     first = next(path.parent for path in runs.glob("slurm/*/sweep.json"))
     assert report.main([str(first)]) == 0
-    carried = rows(runs)[1]
-    assert all(any(f"-s{seed}-" in name for name in carried) for seed in (2, 3))
-    assert not any(f"-s{seed}-" in name for name in carried for seed in (0, 1, 4))
-    second = read_submission(sorted(runs.glob("slurm/2*"), key=lambda path: path.name)[1])
-    assert second.series == first.name
-    lost = json.loads((runs / next(n for n in carried if "-s3-" in n) / "attempts.jsonl").read_text())
+    carried = [row["run"] for row in sweeps(runs)[1]]
+    assert [of_seed(runs, seed) in carried for seed in range(5)] == [False, False, True, True, False]
+    second = json.loads(max(runs.glob("slurm/*/sweep.json")).read_text())
+    assert second["series"] == first.name
+    lost = json.loads((runs / of_seed(runs, 3) / "attempts.jsonl").read_text())
     assert lost["how"] == "lost"
 
 
-def test_cancel_writes_down_what_it_takes_before_it_takes_it(slurm, words, runs, capsys):
+def test_a_report_that_fails_is_a_row_that_says_why(ended, slurm, words, runs, capsys):
+    first = next(path.parent for path in runs.glob("slurm/*/sweep.json"))
+    (first / "4_0_log.err").write_text("setup failed: module load nosuch\nsrun: error: n1: task 0: Exited\n")
+    assert status.main(["--runs", str(runs)]) == 0
+    assert re.search(r"^report +failed .*setup failed: module load nosuch$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_held_jobs_are_named_with_what_releases_them_and_are_not_waited_for(slurm, words, runs, capsys):
+    assert sweep.main(words) == 0
+    slurm.put_into_queue(runs, reason="JobHeldUser")
+    assert status.main(["*-s3-*", "--watch", "--runs", str(runs)]) == 0
+    assert re.search(r"-s3-\w+ +held .*JobHeldUser: scontrol release 1_3$", capsys.readouterr().out, re.MULTILINE)
+    assert sweep.main(words) == 0
+    assert "skip 8 held" in capsys.readouterr().out
+
+
+def test_a_run_on_a_silent_node_shows_no_speed(slurm, words, runs, capsys):
+    assert sweep.main(words) == 0
+    slurm.put_into_queue(runs, state="RUNNING")
+    folder = runs / of_seed(runs, 2)
+    RunRecord(folder).note(state="running", steps=30)
+    lines = [{"step": step, "seconds": float(step), "images_per_second": 9.9, "losses": {}} for step in range(1, 9)]
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert status.main(["*-s2-*", "--runs", str(runs)]) == 0
+    assert re.search(r"running +8/30 +9\.9 +0:00:22 +n1", capsys.readouterr().out)
+    for name in ("history.jsonl", "status.json"):
+        os.utime(folder / name, (time.time() - 7200,) * 2)
+    assert status.main(["*-s2-*", "--runs", str(runs)]) == 0
+    said = capsys.readouterr().out
+    assert "9.9" not in said
+    assert "no sign of life for 2:00:0" in said
+
+
+def test_cancel_writes_down_what_it_takes_and_takes_it_from_every_submission(slurm, words, runs, capsys):
     assert sweep.main(words) == 0
     slurm.put_into_queue(runs)
     assert cancel.main(["*-s1-*", "--runs", str(runs)]) == 0
     assert "cancelled 1 queued and 0 running runs of 1" in capsys.readouterr().out
-    assert slurm.said("cancelled") == ["1_1"]
-    (slurm.folder / "queue").write_text("")
+    assert slurm.cancelled() == ["1_1"]
+    queue = (slurm.folder / "queue").read_text().splitlines()
+    (slurm.folder / "queue").write_text("\n".join(line for line in queue if "|1|1|" not in line) + "\n")
     assert status.main(["--runs", str(runs), "*-s1-*"]) == 0
     assert "1 cancelled" in capsys.readouterr().out
-
-
-def test_logs_are_the_runs_own_or_those_that_slurm_kept(slurm, words, runs, capsys):
     assert sweep.main(words) == 0
-    (name,) = [name for name in names(runs) if "-s2-" in name]
+    assert "resume 1 cancelled" in capsys.readouterr().out
+    slurm.put_into_queue(runs)  # the newest submission has one of eight runs
+    assert cancel.main(["--all", "--runs", str(runs)]) == 0
+    assert set(slurm.cancelled()) == {"1_0", "1_1", "1_2", "1_3", "2_0", "3_0", "3_1", "3_2", "5_0"}
+
+
+def test_logs_are_the_runs_own_and_those_of_its_job(slurm, words, runs, capsys):
+    assert sweep.main(words) == 0
+    name = of_seed(runs, 2)
     capsys.readouterr()
     assert logs.main([name, "--runs", str(runs)]) == 1
     assert "nothing printed yet" in capsys.readouterr().err
     (first,) = (path.parent for path in runs.glob("slurm/*/sweep.json"))
-    (first / f"xg-{first.name}-0-2.out").write_text("bash: python: not found\n")
+    (first / "1_2_0_log.err").write_text("bash: python: not found\n")
     assert logs.main([name, "--runs", str(runs)]) == 0
     assert capsys.readouterr().out == "bash: python: not found\n"
     (runs / name).mkdir()
@@ -270,16 +313,17 @@ def test_logs_are_the_runs_own_or_those_that_slurm_kept(slurm, words, runs, caps
 
 
 def test_words_that_mean_nothing_are_refused_before_anything_else(runs, cache, capsys):
-    place = [f"runs={runs}", f"cache={cache}"]
+    place = [f"cluster={CLUSTER}", f"runs={runs}", f"cache={cache}"]
     for wrong, told in (
         (["scale=other"], "scale"),
         (["study=nothing"], "accepted are components"),
         (["study=blocks,scales"], "one study at a time"),
-        (["cluster=local", "gpus=3", *TINY], "does not divide"),
-        (["cluster=local", "gpus=2", *TINY, "norm=batch"], "norm=instance"),
-        (["cluster=nowhere"], "accepted are gpu, local"),
+        (["gpus=3", *TINY], "does not divide"),
+        (["gpus=2", *TINY, "norm=batch"], "norm=instance"),
+        (["cluster=nowhere"], "accepted are debug, local, slurm"),
+        (["gpu=1"], "gpu"),
     ):
-        assert sweep.main([*wrong, *place]) == 2
+        assert sweep.main([*place, *wrong]) == 2, wrong
         assert told in capsys.readouterr().err
     assert not runs.exists()
 
@@ -320,7 +364,7 @@ def test_help_answers_without_the_heavy_libraries():
         code = (
             f"import sys\nfrom slurm.{command} import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         )
-        code += "assert not {'torch', 'numpy', 'pandas', 'hydra'} & set(sys.modules), sorted(sys.modules)"
+        code += "assert not {'torch', 'numpy', 'pandas', 'hydra', 'submitit'} & set(sys.modules), sorted(sys.modules)"
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
         )

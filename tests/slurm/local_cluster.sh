@@ -2,8 +2,8 @@
 # A real SLURM on this machine: four virtual nodes n1..n4 of two cores and two pretended GPUs each, job accounting, and
 # two partitions, of which `high` preempts `main` with requeue. For trying sweeps, and for the tests.
 #
-#   slurm/local_cluster.sh up [FOLDER]      then the printed line, `export SLURM_CONF=FOLDER/slurm.conf`
-#   slurm/local_cluster.sh down [FOLDER]
+#   tests/slurm/local_cluster.sh up [FOLDER]      then the printed line, `export SLURM_CONF=FOLDER/slurm.conf`
+#   tests/slurm/local_cluster.sh down [FOLDER]
 #
 # Needs root and (Debian, Ubuntu): apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge slurmdbd mariadb-server
 # Every daemon, its logs and its state belong to FOLDER alone; without slurmdbd and mariadb-server there is no accounting.
@@ -142,7 +142,7 @@ up() {
     for program in slurmctld slurmd sbatch munged; do
         type -P "$program" >/dev/null || refuse "$program is missing; this file's head says what to install"
     done
-    if [ -e "$FOLDER/slurm.conf" ]; then refuse "there is a cluster in $FOLDER; first: slurm/local_cluster.sh down $FOLDER"; fi
+    if [ -e "$FOLDER/slurm.conf" ]; then refuse "there is a cluster in $FOLDER; first: tests/slurm/local_cluster.sh down $FOLDER"; fi
     mkdir -p "$FOLDER"/{state,log,pid,spool}
     chmod 755 "$FOLDER"
     runuser -u munge -- test -x "$FOLDER" || refuse "$FOLDER: every folder above it must let other users through"
@@ -183,5 +183,5 @@ down() {
 case $ACTION in
 up) up ;;
 down) down ;;
-*) refuse "expected: slurm/local_cluster.sh up|down [FOLDER]" ;;
+*) refuse "expected: tests/slurm/local_cluster.sh up|down [FOLDER]" ;;
 esac

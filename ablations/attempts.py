@@ -1,0 +1,90 @@
+"""Attempts of a run in jobs: where each began and how it ended, and when enough is enough.
+
+attempts.jsonl in the run's folder has one JSON object a line; the last is open (`how` is null) while a job works on it.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ablations.record import RunBusy, RunRecord
+from xinggan.files import write_atomically
+
+SUITE = Path(__file__).resolve().parents[1]
+TRIES = 3  # as many attempts may end at one step without a new checkpoint
+COUNTED = ("failed", "killed", "lost", "timed out")  # what counts as a try; a preemption is nobody's fault
+
+
+def read_attempts(folder: Path) -> list[dict[str, Any]]:
+    """All attempts of the run, oldest first; [] for a run that never was in a job."""
+    try:
+        return [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
+    except (OSError, ValueError):
+        return []
+
+
+def begin_attempt(folder: Path, **facts: Any) -> None:
+    """Add an open attempt: `job`, `node`, `series` (the sweep it belongs to), `code` (see `code_version`)."""
+    _write(folder, [*read_attempts(folder), {"began": _now(), "from_step": saved_step(folder), **facts, "how": None}])
+
+
+def end_attempt(folder: Path, how: str, **facts: Any) -> None:
+    """Close the last attempt as finished, failed, refused, killed, lost, timed out, preempted or cancelled."""
+    *earlier, last = read_attempts(folder)
+    _write(folder, [*earlier, last | {"ended": _now(), "how": how, "step": saved_step(folder), **facts}])
+
+
+def given_up(attempts: list[dict[str, Any]]) -> str | None:
+    """Why these attempts end the run as failed; None where another one may help."""
+    last = attempts[-1] if attempts else {"how": None}
+    if last["how"] == "refused":
+        return last.get("said") or "refused"
+    tries = [one["how"] for one in attempts if one["how"] in COUNTED and one["step"] == last.get("step")]
+    if last["how"] not in COUNTED or len(tries) < TRIES:
+        return None
+    advice = ""
+    if set(tries) == {"timed out"}:
+        advice = ". The time limit is too short for anything to be saved: raise timeout_min or signal_s"
+    elif "killed" in tries:
+        advice = ". What is killed without a traceback often had too little memory: raise mem_gb"
+    return f"{len(tries)} attempts ended at step {last['step']} ({', '.join(tries)}){advice}"
+
+
+def saved_step(folder: Path) -> int:
+    """The step of the newest checkpoint, 0 without any: what the next attempt goes on from."""
+    found = (re.fullmatch(r"step-(\d{8})-.*\.pt", path.name) for path in (folder / "checkpoint").glob("step-*.pt"))
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def is_worked_on(folder: Path) -> bool:
+    """Whether a living process holds the run's lock."""
+    try:
+        if folder.is_dir():
+            with RunRecord(folder):
+                pass
+    except RunBusy:
+        return True
+    except OSError:  # a file system without locks: `ablations.run` refuses it with the reason
+        pass
+    return False
+
+
+def code_version(methods: str | None) -> str:
+    """A digest of the suite's code and of the methods of one's own: a failed run is worth a try after a change."""
+    digest = sha256()
+    folders = [SUITE / "xinggan", SUITE / "baselines", SUITE / "ablations", *([Path(methods)] if methods else [])]
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*.*") if path.suffix in (".py", ".yaml")):
+            digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _write(folder: Path, attempts: list[dict[str, Any]]) -> None:
+    write_atomically(folder / "attempts.jsonl", "".join(json.dumps(attempt) + "\n" for attempt in attempts))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,70 @@
+"""The runs that the words of a sweep mean: of a grid or a study, each once, and their trivial references.
+
+For launchers that give each run a job of its own (slurm.sweep). The references that every table needs are runs of their
+own there, so that no two jobs compute them.
+"""
+
+from pathlib import Path
+
+from ablations.config import REFERENCES, ConfigurationError, compose_all, expand, key_of
+from ablations.record import list_rows
+from ablations.run import prepare_folders
+from ablations.study import STUDIES, overlap, study_rows
+
+OF_A_REFERENCE = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # see ablations.config.reference
+
+
+def plan_runs(study: str | None, words: list[str], processes: int) -> tuple[Path, list[dict]]:
+    """The folder of run records, and {run, title, words, trained} of every run, then of the references; data sets are
+    packed where they are not. `processes`: how many work on a run.
+
+    Raises ValueError or OSError for words, data or a place that cannot be used.
+    """
+    rows = grid_rows(study, words)
+    configs = compose_all([row for _, row in rows])
+    for config in configs:  # what `ablations.run` would refuse in each job
+        if processes > 1 and config.training is not None and config.training.batch % processes:
+            raise ValueError(f"training.batch={config.training.batch} does not divide among {processes} processes")
+        if processes > 1 and config.training is not None and config.method.get("norm") == "batch":
+            raise ValueError(
+                f"norm=batch sees only its part of a batch in each of {processes} processes: norm=instance"
+            )
+    rows += reference_rows([row for _, row in rows])
+    configs += compose_all([row for _, row in rows[len(configs) :]])
+    folders = prepare_folders(configs)
+    runs: dict[str, dict] = {}
+    for (title, row), config, folder in zip(rows, configs, folders, strict=True):
+        trained = config.training is not None
+        runs.setdefault(folder.name, {"run": folder.name, "title": title, "words": row, "trained": trained})
+    return folders[0].parent.absolute(), list(runs.values())
+
+
+def grid_rows(study: str | None, words: list[str]) -> list[tuple[str, list[str]]]:
+    """Title and words of each run of a grid, or of a study's rows, which may be asked for on several data sets."""
+    if study is None:
+        rows = expand(words)
+        differing = {word for row in rows for word in row if len(rows) == 1 or any(word not in other for other in rows)}
+        return [(" ".join(word for word in row if word in differing), row) for row in rows]
+    if study not in STUDIES:
+        raise ConfigurationError(f"study={study}: accepted are {', '.join(STUDIES)}")
+    of_data = [word for word in words if overlap(key_of(word), "dataset")]
+    others = [word for word in words if word not in of_data]
+    return [row for chosen in expand(of_data) for row in study_rows(study, [*chosen, *others])]
+
+
+def reference_rows(rows: list[list[str]]) -> list[tuple[str, list[str]]]:
+    """Name and words of each trivial reference on each test set that the rows are scored on."""
+    kept = {tuple(word for word in row if key_of(word).split(".")[0] in OF_A_REFERENCE) for row in rows}
+    return [(name, [f"method={name}", *words]) for words in sorted(kept) for name in REFERENCES]
+
+
+def list_study(runs_folder: Path, study: str, rows: list[dict]) -> None:
+    """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
+    of_data = [[word for word in row["words"] if overlap(key_of(word), "dataset")] for row in rows]
+    shared = set.intersection(*map(set, of_data))
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for row, words in zip(rows, of_data, strict=True):
+        data = [Path(word.partition("=")[2]).name for word in words if word not in shared]
+        tables.setdefault("-".join([study, *data]), []).append((row["title"], row["run"]))
+    for name, listed in tables.items():
+        list_rows(runs_folder, name, listed)

@@ -1,0 +1,140 @@
+"""What a run asks for: submitit's parameters, from a file of conf/ or one of your own, and words such as `gpus=4`.
+
+A key is a parameter of submitit, with or without its prefix `slurm_`, or one of the words in SHORT. What submitit has
+no name for is an option of sbatch: `sbatch: {reservation: deadline}`, or as a word `sbatch.reservation=deadline`.
+"""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONF = Path(__file__).parent / "conf"
+SHORT = {"cpus": "cpus_per_task", "signal_s": "signal_delay_s", "sbatch": "additional_parameters"}
+LEAST = {"gpus": 0, "gpus_per_node": 0, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "mem_gb": 1,
+         "timeout_min": 1, "signal_delay_s": 1, "array_parallelism": 1}  # fmt: skip
+SWEEPS_OWN = r"array|chdir|dependency|error|job-name|(no-)?requeue|open-mode|output|signal"  # options of sbatch
+
+
+@dataclass
+class Cluster:
+    """Where runs are executed, and with which of submitit's parameters (by their names without `slurm_`)."""
+
+    executor: str = "slurm"  # or submitit's others: local, debug
+    values: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)  # what differs for the job that builds the report
+
+    @property
+    def processes(self) -> int:
+        """Processes of a run on all its nodes."""
+        return self.values.get("nodes", 1) * self.values.get("tasks_per_node", 1)
+
+    def alone(self, **changes: Any) -> "Cluster":
+        """The same for a run that is not trained, which gains nothing from several processes."""
+        one = {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": min(1, self.values.get("gpus_per_node", 0))}
+        return Cluster(self.executor, self.values | one | changes)
+
+
+def read_cluster(words: list[str], known: Cluster | None = None) -> tuple[Cluster, list[str]]:
+    """The cluster that `cluster=NAME` and settings among `words` describe, or that change the `known` one; other words.
+
+    Raises ValueError for a file, key or value that is not accepted.
+    """
+    name, changes, others = "slurm" if shutil.which("sbatch") else "local", dict[str, Any](), []
+    for word in words:
+        key, _, text = word.partition("=")
+        value = {"null": None, "true": True, "false": False}.get(text, text)
+        if key == "cluster":
+            name = text
+        elif key.startswith("sbatch."):
+            changes["sbatch"] = changes.get("sbatch", {}) | {key.removeprefix("sbatch."): value}
+        elif _name(key) in parameters():
+            changes[key] = value
+        else:
+            others.append(word)
+    cluster = known or _read_file(name)
+    stale = ("tasks_per_node", "gpus_per_node") if {"gpus", "nodes"} & set(changes) and "gpus" in cluster.values else ()
+    values = {key: value for key, value in cluster.values.items() if key not in stale}
+    changes = checked(changes, "the command's words")
+    if "additional_parameters" in changes:
+        changes["additional_parameters"] = values.get("additional_parameters", {}) | changes["additional_parameters"]
+    values = {key: value for key, value in (values | changes).items() if value is not None}
+    if "SBATCH_ACCOUNT" in os.environ:  # the one default that people keep in their shell
+        values.setdefault("account", os.environ["SBATCH_ACCOUNT"])
+    gpus, nodes = values.get("gpus", 0), values.get("nodes", 1)  # of one run, all nodes together: one process each
+    if "gpus" in values and max(1, gpus) % nodes:
+        raise ValueError(f"gpus={gpus} do not divide among nodes={nodes}; one process a GPU")
+    if "gpus" in values:
+        values = {"tasks_per_node": max(1, gpus) // nodes, "gpus_per_node": gpus // nodes} | values
+    values.setdefault("tasks_per_node", max(1, values.get("gpus_per_node", 0)))
+    if values.get("signal_delay_s", 0) >= 60 * values.get("timeout_min", 60):
+        raise ValueError(f"signal_s={values['signal_delay_s']} must be less than timeout_min={values['timeout_min']}")
+    if cluster.executor != "slurm" and nodes > 1:
+        raise ValueError(f"nodes={nodes}: cluster={cluster.executor} is one machine")
+    return Cluster(cluster.executor, values, cluster.report), others
+
+
+def _read_file(name: str) -> Cluster:
+    file = CONF / f"{name}.yaml" if (CONF / f"{name}.yaml").exists() else Path(name).expanduser()
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in CONF.glob("*.yaml")))
+        raise ValueError(f"cluster={name}: no such file; accepted are {known}, or a yaml file of your own")
+    try:
+        content = yaml.safe_load(file.read_text()) or {}
+        executor, report = content.pop("cluster", "slurm"), content.pop("report", None) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{file}: not a yaml file of `key: value` lines ({' '.join(str(error).split())})") from error
+    if executor not in ("slurm", "local", "debug"):
+        raise ValueError(f"{file}: cluster: {executor}; accepted are slurm, local, debug")
+    return Cluster(executor, checked(content, str(file)), checked(report, f"{file}: report"))
+
+
+def parameters() -> dict[str, str]:
+    """Every accepted setting -> the parameter of submitit's AutoExecutor that it sets."""
+    from submitit import AutoExecutor
+    from submitit.slurm.slurm import SlurmExecutor
+
+    shared = AutoExecutor._valid_parameters() - {"name", "stderr_to_stdout"}
+    ours = {*SlurmExecutor._equivalence_dict().values(), "num_gpus", "dependency", "srun_args", "use_srun"}
+    of_slurm = SlurmExecutor._valid_parameters() - ours - shared | {"python", "max_num_timeout"}
+    return {"gpus": "gpus_per_node"} | {name: name for name in shared} | {name: f"slurm_{name}" for name in of_slurm}
+
+
+def checked(given: dict[str, Any], where: str) -> dict[str, Any]:
+    """The settings by submitit's names. ValueError names each one that is not accepted: a shell will read them."""
+    values, reasons = {_name(str(key)): value for key, value in given.items()}, []
+    for key, value in values.items():
+        options = value if key == "additional_parameters" and isinstance(value, dict) else {}
+        if key not in parameters():
+            names = sorted({*parameters(), *SHORT, "report"} - {*SHORT.values()})
+            reasons.append(f"{key}: not a setting; accepted are {', '.join(names)}")
+        elif key in LEAST and value is not None:
+            if not re.fullmatch(r"\d+", str(value)) or int(value) < LEAST[key]:
+                reasons.append(f"{key}={value}: accepted is a whole number from {LEAST[key]}")
+            else:
+                values[key] = int(value)
+        elif key in ("setup", "teardown"):
+            if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+                reasons.append(f"{key}: accepted is a list of lines of shell")
+        elif value is not None and isinstance(value, dict) != (key == "additional_parameters"):
+            reasons.append(f"{key}={value!r}: accepted is one value, and for sbatch {{option: value}}")
+        elif not options and not str(value).isprintable():
+            reasons.append(f"{key}={value!r}: line breaks are not accepted")
+        for option, text in options.items():
+            if re.fullmatch(SWEEPS_OWN, str(option)):
+                reasons.append(f"sbatch.{option}: set by the sweep itself")
+            elif not re.fullmatch(r"[a-z][a-z0-9-]*", str(option)) or not str(text).isprintable():
+                reasons.append(
+                    f"sbatch.{option}={text!r}: accepted is a long name, as in sbatch.mail-type=END, on one line"
+                )
+    if reasons:
+        raise ValueError(f"{where}: {'; '.join(reasons)}")
+    return values
+
+
+def _name(key: str) -> str:
+    return SHORT.get(key, key.removeprefix("slurm_"))

@@ -1,0 +1,89 @@
+"""A sweep on a machine without SLURM: the same commands, the same rules, submitit's local executor."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from conftest import Sweep, attempts, hows, metrics, run, sweeps, wait_until
+
+from slurm.submission import submissions
+
+
+def tasks_of(job):
+    """The processes below one of submitit's local jobs, the supervisor of the run first."""
+    return [
+        int(number) for number in subprocess.run(["pgrep", "-P", job], capture_output=True, text=True).stdout.split()
+    ]
+
+
+@pytest.fixture(scope="module")
+def swept(methods, cache, tmp_path_factory):
+    """Twelve runs two at a time, disturbed in every way, after everything has come to an end."""
+    words = [f"cache={cache}", "array_parallelism=3", "seed=" + ",".join(map(str, range(12)))]
+    sweep = Sweep(tmp_path_factory.mktemp("local"), methods, "local", *words)
+    sweep.said = sweep.submit()
+    wait_until(lambda: sweep.began(2), "seed 2 saves for the first time")
+    sweep.table = sweep.status()
+    os.kill(tasks_of(sweep.job(2))[0], signal.SIGKILL)  # the worker; the run that it had started goes on alone
+    (methods / "slow-2").unlink()
+    wait_until(lambda: sweep.began(3), "seed 3 saves for the first time")
+    os.kill(tasks_of(sweep.job(3))[0], signal.SIGUSR2)  # what submitit does shortly before the time limit
+    (methods / "slow-3").unlink()
+    (methods / "slow-4").unlink()
+    wait_until(lambda: not submissions(sweep.runs)[0].alive, "everything has ended")
+    return sweep
+
+
+def test_all_runs_finish_but_the_crashing_one_which_fails_after_three_tries(swept):
+    assert re.search(r"^15 runs: start 15 new$", swept.said, re.MULTILINE)
+    states = {seed: status["state"] for seed, status in swept.states().items()}
+    assert states == {str(seed): "failed" if seed == 0 else "finished" for seed in range(12)}
+    assert hows(swept.folder(0)) == 3 * ["failed"]
+    assert "3 attempts ended at step 10" in json.loads((swept.folder(0) / "status.json").read_text())["error"]
+    assert hows(swept.folder(1)) == ["killed", "finished"]
+    assert hows(swept.folder(3)) == ["timed out", "finished"]
+
+
+def test_the_table_shows_what_runs_and_what_waits(swept):
+    assert re.search(r"^steady-\S+-s2-\w+ +running +1\d/30 ", swept.table, re.MULTILINE)
+    assert re.search(r"^ground_truth-\S+ +queued .*waits: its turn$", swept.table, re.MULTILINE)
+    assert re.search(rf"^report +queued .*will be {swept.base}/report/\S+/index.html$", swept.table, re.MULTILINE)
+    assert "1 failed, 14 finished" in swept.status()
+
+
+def test_nothing_is_computed_twice_and_metrics_equal_undisturbed_runs(swept, undisturbed):
+    for folder in undisturbed.iterdir():
+        disturbed = swept.runs / folder.name
+        steps = [json.loads(line)["step"] for line in (disturbed / "history.jsonl").read_text().splitlines()]
+        assert steps == sorted(set(steps))
+        assert metrics(disturbed) == metrics(folder)
+
+
+def test_the_report_names_the_failure_and_the_same_command_again_has_nothing_to_do(swept):
+    (page,) = (swept.base / "report").glob("*/index.html")
+    assert "the crash of seed 0" in page.read_text()
+    assert re.search(rf"^report +finished .*{page}$", swept.status(), re.MULTILINE)
+    said = swept.submit()
+    assert "nothing to submit" in said
+    assert "the crash of seed 0" in said
+    assert len(sweeps(swept.runs)) == 1
+
+
+def test_cancelled_runs_save_and_the_same_command_carries_on(methods, cache, tmp_path):
+    (methods / "slow-20").touch()
+    sweep = Sweep(tmp_path, methods, "local", f"cache={cache}", "array_parallelism=1", "seed=20")
+    sweep.submit("--no-report")
+    wait_until(lambda: sweep.began(20), "the run saves for the first time")
+    assert "cancelled 3 queued and 1 running" in run("-m", "slurm.cancel", "--all", "--runs", str(sweep.runs)).stdout
+    wait_until(lambda: not submissions(sweep.runs)[0].alive, "the queue is empty")
+    assert "4 cancelled" in sweep.status()
+    assert hows(sweep.folder(20)) == ["cancelled"]
+    (methods / "slow-20").unlink()
+    assert "resume 4 cancelled" in sweep.submit("--no-report")
+    wait_until(lambda: (sweep.folder(20) / "metrics.json").exists(), "the run has finished")
+    first, second = attempts(sweep.folder(20))
+    assert second["from_step"] == first["step"] >= 10
+    run("-m", "slurm.cancel", "--all", "--runs", str(sweep.runs))
