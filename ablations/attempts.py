@@ -1,10 +1,11 @@
-"""Attempts of a run in jobs: where each began and how it ended, and when enough is enough.
+"""A run's life in jobs: where each attempt began and how it ended, when enough is enough, how far the run has come.
 
 attempts.jsonl in the run's folder has one JSON object a line; the last is open (`how` is null) while a job works on it.
 """
 
 import json
 import re
+import time
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ from ablations.record import RunBusy, RunRecord
 from xinggan.files import write_atomically
 
 SUITE = Path(__file__).resolve().parents[1]
+SILENT_S = 600.0  # a run that has written nothing for so long may be on a machine that is gone
 TRIES = 3  # as many attempts may end at one step without a new checkpoint
 COUNTED = ("failed", "killed", "lost", "timed out")  # what counts as a try; a preemption is nobody's fault
 
@@ -57,6 +59,30 @@ def saved_step(folder: Path) -> int:
     """The step of the newest checkpoint, 0 without any: what the next attempt goes on from."""
     found = (re.fullmatch(r"step-(\d{8})-.*\.pt", path.name) for path in (folder / "checkpoint").glob("step-*.pt"))
     return max((int(match[1]) for match in found if match), default=0)
+
+
+def progress(folder: Path, steps: int) -> tuple[int, float | None, float | None, float]:
+    """From the end of history.jsonl: steps done, images a second and seconds of training left at the speed of the last
+    steps (None where that is not known), and for how many seconds the run has been silent, 0 where that is not long."""
+    losses: list[dict] = []
+    try:
+        with (folder / "history.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+        silent_s = time.time() - max((folder / name).stat().st_mtime for name in ("history.jsonl", "status.json"))
+    except OSError:
+        return 0, None, None, 0.0
+    for line in lines:
+        if line.startswith("{") and line.endswith("}") and "losses" in (entry := json.loads(line)):  # not cut off
+            losses.append(entry)
+    done = losses[-1]["step"] if losses else 0
+    if len(losses) < 2 or done >= steps:
+        return done, None, None, 0.0
+    last, first = losses[-1], losses[-6:][0]
+    step_s = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+    if silent_s > max(SILENT_S, 20 * step_s * (last["step"] - losses[-2]["step"])):
+        return done, None, None, silent_s
+    return done, last.get("images_per_second"), (steps - done) * step_s, 0.0
 
 
 def is_worked_on(folder: Path) -> bool:

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if bool(options.names) == options.all:
         parser.error("name the runs to cancel, or say --all")
-    return answered("cancel", lambda: cancel(options.runs.absolute(), options.names))
+    return answered("cancel", lambda: cancel(options.runs, options.names))
 
 
 def cancel(runs_folder: Path, names: list[str]) -> None:
@@ -27,26 +27,23 @@ def cancel(runs_folder: Path, names: list[str]) -> None:
 
     known, runs = submitted(runs_folder, names)
     with submitting(runs_folder):
-        jobs = {(job.name, job.task): job for job in jobs_of(known)}
-        taken, numbers = [], []
-        for submission in known:
-            rows = [row for row in submission.rows if row["run"] in runs and (row.get("name"), row.get("task")) in jobs]
-            found = [jobs[row["name"], row["task"]] for row in rows]
-            report = None if names else jobs.get((submission.report_name, 0))
-            for row in rows:
-                row["cancelled"] = True
-            submission.report = "" if report else submission.report
-            if rows or report:
-                submission.write()  # first: a job that ends must not be carried on
-            taken += found
-            if submission.cluster.executor == "slurm":
-                numbers += [job.identifier for job in (*found, report) if job]
-            for job in found if submission.cluster.executor == "local" else ():
-                os.kill(int(job.identifier), signal.SIGTERM) if job.identifier else None
+        rows = {
+            (row.get("name"), row.get("task")): (one, row) for one in known for row in one.rows if row["run"] in runs
+        }
+        rows |= {} if names else {(one.report_name, 0): (one, {}) for one in known}
+        taken = [(job, *rows[job.name, job.task]) for job in jobs_of(known) if (job.name, job.task) in rows]
+        for _, submission, row in taken:
+            row["cancelled"] = True
+            submission.report = submission.report if "run" in row else ""
+            submission.write()  # first: a job that ends must not be carried on
+        numbers = [job.identifier for job, submission, _ in taken if submission.cluster.executor == "slurm"]
         for start in range(0, len(numbers), 200):
             ask("scancel", *numbers[start : start + 200])
-    running = sum(job.state == "RUNNING" for job in taken)
-    print(f"cancelled {len(taken) - running} queued and {running} running runs of {len(runs)}")
+        for job, submission, _ in taken:
+            if submission.cluster.executor == "local" and job.identifier:
+                os.kill(int(job.identifier), signal.SIGTERM)
+    running = [job.state == "RUNNING" for job, _, row in taken if "run" in row]
+    print(f"cancelled {running.count(False)} queued and {sum(running)} running runs of {len(runs)}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lines", type=int, default=0, metavar="N", help="only the last N")
     parser.add_argument("--follow", action="store_true", help="go on printing until the run's job has ended")
     options = parser.parse_args(arguments)
-    return answered("logs", lambda: show(options.runs.absolute(), options.name, options.lines, options.follow))
+    return answered("logs", lambda: show(options.runs, options.name, options.lines, options.follow))
 
 
 def show(runs_folder: Path, name: str, count: int, follow: bool) -> int:
@@ -28,22 +28,20 @@ def show(runs_folder: Path, name: str, count: int, follow: bool) -> int:
         raise ValueError(f"{name}: fits {len(others) + 1} runs: {', '.join([run, *others[:5]])}. Say more of it")
     (state,) = states_of(runs_folder, [run], known, [])
     job = state.row.get("job") or (state.attempts[-1]["job"] if state.attempts else "")
-    files = [runs_folder / run / "slurm.log", state.submission.folder / f"{job}_0_log.err"]  # type: ignore[union-attr]
-    texts = [file.read_text(errors="replace") for file in files if file.exists() and file.stat().st_size]
+    log, errors = runs_folder / run / "slurm.log", state.submission.folder / f"{job}_0_log.err"  # type: ignore
+    texts = [file.read_text(errors="replace") for file in (log, errors) if file.exists() and file.stat().st_size]
     for text in texts:
         print("\n".join(text.splitlines()[-count:]), flush=True)
     if not texts and not follow:
-        print(f"{run}: nothing printed yet (neither {files[0]} nor {files[1]} is there)", file=sys.stderr)
+        print(f"{run}: nothing printed yet (neither {log} nor {errors} is there)", file=sys.stderr)
         return 1
-    position, asked = files[0].stat().st_size if files[0].exists() else 0, float("-inf")
+    position, asked = log.stat().st_size if log.exists() else 0, float("-inf")
     while follow:
         if time.monotonic() - asked > ASKED_EVERY_S:
             follow, asked = states_of(runs_folder, [run], known, jobs_of(known))[0].job is not None, time.monotonic()
-        if files[0].exists():
-            with files[0].open(errors="replace") as file:
-                file.seek(position)
-                print(file.read(), end="", flush=True)
-                position = file.tell()
+        text = log.read_bytes()[position:] if log.exists() else b""
+        print(text.decode(errors="replace"), end="", flush=True)
+        position += len(text)
         time.sleep(0.5)
     return 0
 

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     if bool(names) == options.failed:
         parser.error("name the runs to try again, or say --failed")
     changes = [word for word in options.words if "=" in word]
-    return answered("retry", lambda: retry(options.runs.absolute(), names, changes, not options.no_report))
+    return answered("retry", lambda: retry(options.runs, names, changes, not options.no_report))
 
 
 def retry(runs_folder: Path, names: list[str], changes: list[str], report: bool) -> None:
@@ -38,8 +38,7 @@ def retry(runs_folder: Path, names: list[str], changes: list[str], report: bool)
         cluster, others = read_cluster(changes, submission.cluster)
         if others:
             raise ValueError(f"{' '.join(others)}: no setting; what a run computes cannot be changed here")
-        rows = [state.row for state in wanted if state.submission is submission]
-        if rows:  # in a series of its own: with three tries again
+        if rows := [state.row for state in wanted if state.submission is submission]:  # three tries again
             decide_and_submit(replace(submission, rows=rows, cluster=cluster, series=""), "retry", report)
     if not wanted:
         print("nothing to try again")

@@ -33,6 +33,12 @@ class Cluster:
         """Processes of a run on all its nodes."""
         return self.values.get("nodes", 1) * self.values.get("tasks_per_node", 1)
 
+    @property
+    def notes(self) -> set[str]:
+        """What may surprise about the lines of setup."""
+        lines = [] if "python" in self.values else [line for line in self.values.get("setup", []) if "activate" in line]
+        return {f"setup: {line} does not choose the Python of the runs; python=COMMAND does" for line in lines}
+
     def alone(self, **changes: Any) -> "Cluster":
         """The same for a run that is not trained, which gains nothing from several processes."""
         one = {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": min(1, self.values.get("gpus_per_node", 0))}

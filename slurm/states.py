@@ -31,7 +31,7 @@ RULES = {
 class RunState:
     """What is known of a run at this moment."""
 
-    run: str
+    folder: Path  # of the record
     state: str  # a key of RULES
     status: dict[str, Any]  # status.json
     attempts: list[dict[str, Any]]
@@ -40,6 +40,10 @@ class RunState:
     job: Job | None  # in the queue
     ended: str = ""  # how its last job ended, where the record does not tell
     note: str = ""
+
+    @property
+    def run(self) -> str:
+        return self.folder.name
 
     def action(self, mode: str) -> str:
         """What the rules say."""
@@ -107,7 +111,7 @@ def states_of(runs_folder: Path, runs: list[str], known: list[Submission], jobs:
             word = "cancelled"
         else:
             word = "interrupted" if recorded or attempts else "new"
-        found.append(RunState(run, word, record.status, attempts, submission, row, job))
+        found.append(RunState(runs_folder / run, word, record.status, attempts, submission, row, job))
     unclear = [state for state in found if state.state in ("new", "interrupted") and state.row.get("job")]
     ended: dict[str, tuple[str, str]] = {}
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm.queue import ClusterError
-from slurm.status import answered, parser_of, setup_notes
+from slurm.status import answered, parser_of
 
 if TYPE_CHECKING:
     from slurm.submission import Submission
@@ -96,7 +96,7 @@ def decide_and_submit(wanted: "Submission", mode: str, report: bool = True, dry_
         for state in states:
             if state.action(mode) == "skip" and state.state == "failed":
                 print(f"  {state.run} failed and nothing has changed since (--retry tries again): {state.error}")
-        for note in {state.note for state in states if state.note} | setup_notes(wanted.cluster):
+        for note in {state.note for state in states if state.note} | wanted.cluster.notes:
             print(f"  note: {note}")
         now = datetime.now(UTC)
         name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(2)}"  # in the order of time

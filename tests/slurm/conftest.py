@@ -50,7 +50,7 @@ class Steady(Method):
             (HERE / "kill-1").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         if step >= 10 and (HERE / f"slow-{self.seed}").exists():
-            time.sleep(4)
+            time.sleep(6)
         noise = torch.rand(1).item()  # an attempt that went on with other random numbers would end elsewhere
         output = torch.tanh(self.network(images_to_float(batch.source_image)))
         loss = nn.functional.l1_loss(output * (1 + 0.1 * noise), images_to_float(batch.target_image))
@@ -60,7 +60,7 @@ class Steady(Method):
     def generate(self, source, source_pose, target_pose, seeds):
         return torch.tanh(self.network(images_to_float(source)))
 """
-SETTINGS = "_target_: steady.Steady\nlearning_rate: ${learning_rate}\nseed: ${seed}\n"
+SETTINGS = "_target_: steady.Steady\nlearning_rate: 1.0e-3\nseed: 0\n"
 
 PROGRAMS = {
     "squeue": "cat {folder}/queue",
@@ -169,7 +169,7 @@ class Sweep:
 
     def __init__(self, base, methods, cluster, *words):
         self.base, self.methods, self.runs = base, methods, base / "runs"
-        self.words = ["method=steady", *TINY, f"cluster={cluster}", *words, f"runs={self.runs}"]
+        self.words = ["method=steady", *TINY, f"cluster={cluster}", *words, f"runs='{self.runs}'"]  # quoted for Hydra
 
     def submit(self, *further):
         return run("-m", "slurm.sweep", "--methods", str(self.methods), *self.words, *further).stdout

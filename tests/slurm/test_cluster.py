@@ -62,8 +62,9 @@ def queued():
 
 def processes(job, word):
     """Processes of a job whose command has this word."""
-    number, task = job.split("_")
-    wanted, found = {f"SLURM_ARRAY_JOB_ID={number}", f"SLURM_ARRAY_TASK_ID={task}"}, []
+    number, _, task = job.partition("_")
+    wanted = {f"SLURM_ARRAY_JOB_ID={number}", f"SLURM_ARRAY_TASK_ID={task}"} if task else {f"SLURM_JOB_ID={number}"}
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_text().split("\0")
@@ -94,6 +95,12 @@ def disturbed(cluster, methods, cache, tmp_path_factory):
     wait_until(lambda: "preempted" in hows(sweep.folder(2)), "seed 2 is preempted")
     (methods / "slow-2").unlink()
 
+    # Seed 4 loses its supervisor and so its job: only what comes after all jobs can notice.
+    wait_until(lambda: sweep.began(4), "seed 4 saves for the first time")
+    for process in processes(sweep.job(4), "submitit.core._submit") + processes(sweep.job(4), "ablations.run"):
+        os.kill(process, signal.SIGKILL)
+    (methods / "slow-4").unlink()
+
     # Seed 3 comes to its time limit, which is the minute after the one it is in.
     wait_until(lambda: sweep.began(3), "seed 3 saves for the first time")
     used = run(
@@ -103,11 +110,6 @@ def disturbed(cluster, methods, cache, tmp_path_factory):
     wait_until(lambda: "timed out" in hows(sweep.folder(3)), "seed 3 runs out of time")
     (methods / "slow-3").unlink()
     run("scontrol", "update", f"JobId={sweep.job(3)}", "TimeLimit=60")
-
-    # Seed 4 loses its supervisor and so its job: only what comes after all jobs can notice.
-    wait_until(lambda: sweep.began(4), "seed 4 saves for the first time")
-    os.kill(processes(sweep.job(4), "submitit.core._submit")[0], signal.SIGKILL)
-    (methods / "slow-4").unlink()
 
     wait_until(lambda: not queued(), "the queue is empty")
     return sweep
@@ -190,7 +192,7 @@ def test_two_processes_on_two_nodes_give_the_result_of_one_also_after_one_of_the
     sweep.submit("--no-report")
     wait_until(lambda: sweep.began(5), "the run saves for the first time")
     (methods / "slow-5").unlink()
-    ranks = processes(sweep.job(5) + "_0" if "_" not in sweep.job(5) else sweep.job(5), "ablations.run")
+    ranks = processes(sweep.job(5), "ablations.run")
     second = [rank for rank in ranks if "RANK=1" in Path(f"/proc/{rank}/environ").read_text().split("\0")]
     os.kill(second[0], signal.SIGKILL)
     wait_until(lambda: not queued(), "the runs end")

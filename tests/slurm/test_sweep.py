@@ -343,7 +343,7 @@ def test_the_rows_of_a_study_are_listed_for_the_report_by_data_set(slurm, words,
     assert listed.name == "projections.json"
     assert [row["run"] for row in json.loads(listed.read_text())] == names(runs)
     slurm.put_into_queue(runs)
-    assert sweep.main(["study=projections", "seed=0", "++dataset.height=32,64", *once]) == 0
+    assert sweep.main(["study=projections", "seed=0", "dataset.height=32,64", *once]) == 0
     tables = {path.stem: json.loads(path.read_text()) for path in (runs / "studies").glob("projections-*.json")}
     assert set(tables) == {"projections-32", "projections-64"}
     assert [row["title"] for row in tables["projections-64"]] == [row["title"] for row in tables["projections-32"]]
