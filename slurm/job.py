@@ -82,7 +82,8 @@ class RunJob:
         own = [line for line in said if line.startswith("ablations.run: ")]
         how = how_ended(state.get("state") if state.get("attempts") != before.get("attempts") else None, code)
         if self.broken.exists():
-            how, own = "killed", [self.broken.read_text()]
+            own = [self.broken.read_text()]
+            how = "failed" if own[0].endswith(" 1") else "killed"
         elif how == "refused" and is_worked_on(self.run):  # by a process that was faster
             how = "preempted"
         end_attempt(self.run, how, exit=code, said=(own or said)[-1])
@@ -199,8 +200,8 @@ def settle(submission: Submission, row: dict, ended: str = "") -> str | None:
     if record.finished or row.get("cancelled"):
         return "finished" if record.finished else "cancelled"
     reason = given_up([one for one in read_attempts(folder) if one["series"] == submission.series])
-    if reason:
-        error = record.status.get("error") or ""
+    error = record.status.get("error") or ""
+    if reason and not error.startswith(reason):
         record.note(state="failed", run_id=folder.name, error="\n".join(filter(None, [reason, error])))
         with (folder / LOG).open("a") as log:
             print(f"--- failed. {reason}", file=log)

@@ -35,7 +35,7 @@ def show(runs_folder: Path, name: str, count: int, follow: bool) -> int:
     if not texts and not follow:
         print(f"{run}: nothing printed yet (neither {log} nor {errors} is there)", file=sys.stderr)
         return 1
-    position, asked = log.stat().st_size if log.exists() else 0, float("-inf")
+    position, asked = log.stat().st_size if log.exists() else 0, 0.0
     while follow:
         if time.monotonic() - asked > ASKED_EVERY_S:
             follow, asked = states_of(runs_folder, [run], known, jobs_of(known))[0].job is not None, time.monotonic()

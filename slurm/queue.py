@@ -9,21 +9,18 @@ import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 LIMIT_S, ACCOUNTING_LIMIT_S = 40.0, 15.0  # for one answer; SLURM's own commands may try for minutes
 FOREIGN = re.compile(r"(?!SLURM_(CONF|CLUSTERS|JWT)$)(SLURM|SLURMD|SBATCH|SQUEUE|SACCT|SCANCEL|SRUN|SALLOC|SUBMITIT)_")
 FULL = "the queue takes no more jobs now (a limit of the cluster, QOS or account). The same command later goes on"
+DOWN = "the controller (slurmctld) does not answer. Is this a machine of the cluster? `scontrol ping` tells more"
 HINTS = {  # what a command printed -> what that means
-    r"[Cc]onnection refused|slurm controller|controller not responding|configuration source":
-        "the controller (slurmctld) cannot be reached. Is this a machine of the cluster? `scontrol ping` tells more",
+    r"^$|[Cc]onnection refused|slurm controller|controller not responding|configuration source": DOWN,
     r"SubmitJob|MaxJobCount|(QOS|Assoc).*Limit|policy|unable to accept|esource temporarily|nvalid job array": FULL,
-    r"[Ii]nvalid partition": "there is no such partition; `sinfo` lists what there is",
-    r"[Ii]nvalid (account|qos)": "account, partition or qos is not open to you; `sacctmgr show assoc` lists what is",
-    r"[Nn]ode configuration is not available|[Ii]nvalid (generic resource|feature)|[Mm]emory specification":
-        "no node offers this many gpus, cpus or mem_gb, or this constraint",
-    r"^$": "the controller (slurmctld) does not answer; `scontrol ping` tells more",
-}  # fmt: skip
+    r"nvalid partition": "there is no such partition; `sinfo` lists what there is",
+    r"nvalid (account|qos)": "account, partition or qos is not open to you; `sacctmgr show assoc` lists what is",
+    r"configuration is not available|nvalid (generic resource|feature)|emory specification": "no node offers that much",
+}
 
 
 class ClusterError(RuntimeError):
@@ -36,7 +33,7 @@ class NoAccounting(ClusterError):
 
 @dataclass(frozen=True)
 class Job:
-    """One run's job that is waiting or running."""
+    """One run's job that is waiting or running; `used` and `limit` are [days-]hours:minutes:seconds."""
 
     name: str
     task: int  # in its array; 0 for a job that is no array
@@ -44,13 +41,14 @@ class Job:
     state: str  # PENDING, RUNNING, COMPLETING, ...
     node: str = ""
     reason: str = ""  # why it waits
-    used: str = ""  # time so far, [days-]hours:minutes:seconds
+    used: str = ""
     limit: str = ""
 
     @property
-    def held(self) -> bool:
-        """Whether it waits for a person."""
-        return self.state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or "held" in self.reason.lower()
+    def word(self) -> str:
+        """queued, running, or held until a person releases it."""
+        held = self.state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or "held" in self.reason.lower()
+        return "held" if held else "queued" if self.state == "PENDING" else "running"
 
 
 def clean_environment() -> dict[str, str]:
@@ -60,14 +58,14 @@ def clean_environment() -> dict[str, str]:
 
 def ask(*command: str, limit_s: float | None = None) -> str:
     """Standard output of a SLURM command. Raises ClusterError if it fails or has not answered after `limit_s`."""
-    limit_s = limit_s or LIMIT_S
-    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    limit_s, pipe = limit_s or LIMIT_S, subprocess.PIPE
     try:
         process = subprocess.Popen(
-            command, env=clean_environment(), start_new_session=True, text=True, errors="replace", **pipes
-        )
+            command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace",
+            env=clean_environment(), start_new_session=True,
+        )  # fmt: skip
     except OSError as error:
-        raise explained(command[0], "Is this a machine of a SLURM cluster?", "is not installed here") from error
+        raise explained(command[0], "is this a machine of a SLURM cluster?", "is not installed here") from error
     try:
         answer, said = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired as error:
@@ -81,19 +79,18 @@ def ask(*command: str, limit_s: float | None = None) -> str:
 def explained(program: str, said: str, problem: str) -> ClusterError:
     """One sentence of what a command said and what that means."""
     lines = [re.sub(rf"^{program}: (error|fatal): ", "", line.strip()) for line in said.splitlines() if line.strip()]
-    hint = next((hint for pattern, hint in HINTS.items() if re.search(pattern, "\n".join(lines))), "")
-    told = ": ".join([f"{program} {problem}", "; ".join(dict.fromkeys(lines))] if lines else [f"{program} {problem}"])
+    told = ": ".join(filter(None, [f"{program} {problem}", "; ".join(dict.fromkeys(lines))]))
     if program == "sacct":
         return NoAccounting(f"{told}. The accounting (slurmdbd) does not answer: records and queue alone are told from")
+    hint = next((hint for pattern, hint in HINTS.items() if re.search(pattern, "\n".join(lines))), "")
     return ClusterError(told + (f". That is: {hint}" if hint else ""))
 
 
 def slurm_queue(*further: str) -> list[Job]:
     """Your jobs that are waiting or running, one entry a task of an array. Raises ClusterError."""
-    columns = "%j|%F|%K|%T|%N|%r|%M|%l"
-    jobs = []
-    question = ["squeue", "--noheader", f"--user={os.getuid()}", "--array", f"--format={columns}", *further]
-    for line in ask(*question).splitlines():
+    columns, jobs = "%j|%F|%K|%T|%N|%r|%M|%l", []
+    words = ["--noheader", f"--user={os.getuid()}", "--array", f"--format={columns}", *further]
+    for line in ask("squeue", *words).splitlines():
         if line.count("|") == columns.count("|"):  # else a banner, or a job whose name has bars in it
             name, number, task, *others = line.split("|")
             task = task if task.isdigit() else ""
@@ -104,10 +101,10 @@ def slurm_queue(*further: str) -> list[Job]:
 def endings(identifiers: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Job identifier -> (how it last ended, node) as accounting has it, by one question. Raises NoAccounting."""
     found: dict[str, tuple[str, str]] = {}
-    numbers = ",".join(sorted({identifier.split("_")[0] for identifier in identifiers}))
-    words = ["--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={numbers}"]
-    answer = ask("sacct", *words, "--format=JobID,State,NodeList", limit_s=ACCOUNTING_LIMIT_S)
-    for identifier, state, node in (line.split("|")[:3] for line in answer.splitlines() if line.count("|") >= 2):
+    jobs = "--jobs=" + ",".join(sorted({identifier.split("_")[0] for identifier in identifiers}))
+    words = ["--noheader", "--parsable2", "--allocations", "--duplicates", "--format=JobID,State,NodeList", jobs]
+    answer = ask("sacct", *words, limit_s=ACCOUNTING_LIMIT_S)
+    for identifier, state, node in (line.split("|") for line in answer.splitlines() if line.count("|") == 2):
         number, _, tasks = identifier.partition("_")
         for part in tasks.strip("[]").partition("%")[0].split(","):  # what never began is told together: 17_[3-5,8]
             first, _, last = part.partition("-")

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         print("no run is finished: there is no report", file=sys.stderr)
         return 1
     places = ["--runs", str(submission.runs_folder), "--out", str(submission.page.parent)]
-    recorded = [state.run for state in states if state.status]
+    recorded = [state.run for state in states if (state.folder / "config.yaml").exists()]  # the others never began
     return subprocess.run([sys.executable, "-Pm", "reports.build", *places, "--select", *recorded]).returncode
 
 

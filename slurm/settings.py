@@ -15,8 +15,8 @@ import yaml
 
 CONF = Path(__file__).parent / "conf"
 SHORT = {"cpus": "cpus_per_task", "signal_s": "signal_delay_s", "sbatch": "additional_parameters"}
-LEAST = {"gpus": 0, "gpus_per_node": 0, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "mem_gb": 1,
-         "timeout_min": 1, "signal_delay_s": 1, "array_parallelism": 1}  # fmt: skip
+LEAST = dict.fromkeys(("nodes", "tasks_per_node", "cpus_per_task", "mem_gb", "timeout_min", "signal_delay_s"), 1)
+LEAST |= {"array_parallelism": 1, "gpus": 0, "gpus_per_node": 0}
 SWEEPS_OWN = r"array|chdir|dependency|error|job-name|(no-)?requeue|open-mode|output|signal"  # options of sbatch
 
 
@@ -31,13 +31,14 @@ class Cluster:
     @property
     def processes(self) -> int:
         """Processes of a run on all its nodes."""
-        return self.values.get("nodes", 1) * self.values.get("tasks_per_node", 1)
+        return self.values.get("nodes", 1) * self.values["tasks_per_node"]
 
     @property
     def notes(self) -> set[str]:
         """What may surprise about the lines of setup."""
-        lines = [] if "python" in self.values else [line for line in self.values.get("setup", []) if "activate" in line]
-        return {f"setup: {line} does not choose the Python of the runs; python=COMMAND does" for line in lines}
+        lines = [] if "python" in self.values else self.values.get("setup", [])
+        told = "does not choose the Python of the runs; python=COMMAND does"
+        return {f"setup: {line} {told}" for line in lines if "activate" in line}
 
     def alone(self, **changes: Any) -> "Cluster":
         """The same for a run that is not trained, which gains nothing from several processes."""
@@ -62,20 +63,17 @@ def read_cluster(words: list[str], known: Cluster | None = None) -> tuple[Cluste
             changes[key] = value
         else:
             others.append(word)
-    cluster = known or _read_file(name)
-    stale = ("tasks_per_node", "gpus_per_node") if {"gpus", "nodes"} & set(changes) and "gpus" in cluster.values else ()
-    values = {key: value for key, value in cluster.values.items() if key not in stale}
-    changes = checked(changes, "the command's words")
-    if "additional_parameters" in changes:
-        changes["additional_parameters"] = values.get("additional_parameters", {}) | changes["additional_parameters"]
-    values = {key: value for key, value in (values | changes).items() if value is not None}
+    cluster, changes = known or _read_file(name), checked(changes, "the command's words")
+    if options := changes.get("additional_parameters"):
+        changes["additional_parameters"] = cluster.values.get("additional_parameters", {}) | options
+    values = {key: value for key, value in (cluster.values | changes).items() if value is not None}
     if "SBATCH_ACCOUNT" in os.environ:  # the one default that people keep in their shell
         values.setdefault("account", os.environ["SBATCH_ACCOUNT"])
-    gpus, nodes = values.get("gpus", 0), values.get("nodes", 1)  # of one run, all nodes together: one process each
-    if "gpus" in values and max(1, gpus) % nodes:
-        raise ValueError(f"gpus={gpus} do not divide among nodes={nodes}; one process a GPU")
-    if "gpus" in values:
-        values = {"tasks_per_node": max(1, gpus) // nodes, "gpus_per_node": gpus // nodes} | values
+    gpus, nodes = values.get("gpus"), values.get("nodes", 1)
+    if gpus is not None and {"gpus", "nodes"} & {*changes, *([] if known else values)}:
+        if max(1, gpus) % nodes:
+            raise ValueError(f"gpus={gpus} do not divide among nodes={nodes}; one process a GPU")
+        values |= {"tasks_per_node": max(1, gpus) // nodes, "gpus_per_node": gpus // nodes}
     values.setdefault("tasks_per_node", max(1, values.get("gpus_per_node", 0)))
     if values.get("signal_delay_s", 0) >= 60 * values.get("timeout_min", 60):
         raise ValueError(f"signal_s={values['signal_delay_s']} must be less than timeout_min={values['timeout_min']}")
@@ -107,39 +105,38 @@ def parameters() -> dict[str, str]:
     shared = AutoExecutor._valid_parameters() - {"name", "stderr_to_stdout"}
     ours = {*SlurmExecutor._equivalence_dict().values(), "num_gpus", "dependency", "srun_args", "use_srun"}
     of_slurm = SlurmExecutor._valid_parameters() - ours - shared | {"python", "max_num_timeout"}
-    return {"gpus": "gpus_per_node"} | {name: name for name in shared} | {name: f"slurm_{name}" for name in of_slurm}
+    return {"gpus": ""} | {name: name for name in shared} | {name: f"slurm_{name}" for name in of_slurm}
 
 
 def checked(given: dict[str, Any], where: str) -> dict[str, Any]:
     """The settings by submitit's names. ValueError names each one that is not accepted: a shell will read them."""
-    values, reasons = {_name(str(key)): value for key, value in given.items()}, []
-    for key, value in values.items():
-        options = value if key == "additional_parameters" and isinstance(value, dict) else {}
-        if key not in parameters():
-            names = sorted({*parameters(), *SHORT, "report"} - {*SHORT.values()})
-            reasons.append(f"{key}: not a setting; accepted are {', '.join(names)}")
-        elif key in LEAST and value is not None:
-            if not re.fullmatch(r"\d+", str(value)) or int(value) < LEAST[key]:
-                reasons.append(f"{key}={value}: accepted is a whole number from {LEAST[key]}")
-            else:
-                values[key] = int(value)
-        elif key in ("setup", "teardown"):
-            if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
-                reasons.append(f"{key}: accepted is a list of lines of shell")
-        elif value is not None and isinstance(value, dict) != (key == "additional_parameters"):
-            reasons.append(f"{key}={value!r}: accepted is one value, and for sbatch {{option: value}}")
-        elif not options and not str(value).isprintable():
-            reasons.append(f"{key}={value!r}: line breaks are not accepted")
-        for option, text in options.items():
-            if re.fullmatch(SWEEPS_OWN, str(option)):
-                reasons.append(f"sbatch.{option}: set by the sweep itself")
-            elif not re.fullmatch(r"[a-z][a-z0-9-]*", str(option)) or not str(text).isprintable():
-                reasons.append(
-                    f"sbatch.{option}={text!r}: accepted is a long name, as in sbatch.mail-type=END, on one line"
-                )
-    if reasons:
-        raise ValueError(f"{where}: {'; '.join(reasons)}")
-    return values
+    values = {_name(str(key)): value for key, value in given.items()}
+    told = [f"{key}={value!r}: accepted is {what}" for key, value in values.items() if (what := _accepted(key, value))]
+    if told:
+        raise ValueError(f"{where}: {'; '.join(told)}")
+    return {key: int(value) if key in LEAST and value is not None else value for key, value in values.items()}
+
+
+def _accepted(key: str, value: Any) -> str:
+    """What is accepted instead of the setting; "" where it is accepted itself."""
+    if key not in parameters():
+        return "one of these: " + ", ".join(sorted({*parameters(), *SHORT, "report"} - {*SHORT.values()}))
+    if value is None:
+        return ""
+    if key in LEAST:
+        fits = re.fullmatch(r"\d+", str(value)) and int(value) >= LEAST[key]
+        return "" if fits else f"a whole number from {LEAST[key]}"
+    if key in ("setup", "teardown"):
+        fits = isinstance(value, list) and all(isinstance(line, str) for line in value)
+        return "" if fits else "a list of lines of shell"
+    if key == "additional_parameters":
+        options = value if isinstance(value, dict) else {"": value}
+        fits = all(
+            re.fullmatch("[a-z][a-z0-9-]*", str(name)) and str(text).isprintable() for name, text in options.items()
+        )
+        fits = fits and not any(re.fullmatch(SWEEPS_OWN, name) for name in options)
+        return "" if fits else "what the sweep does not set itself, by its long name and on one line: mail-type=END"
+    return "" if str(value).isprintable() and not isinstance(value, dict | list) else "one value, on one line"
 
 
 def _name(key: str) -> str:

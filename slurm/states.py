@@ -98,7 +98,7 @@ def states_of(runs_folder: Path, runs: list[str], known: list[Submission], jobs:
         submission, row = latest.get(run, (None, {}))
         job, recorded = waiting.get((row.get("name"), row.get("task"))), record.status.get("state")
         if job is not None:
-            word = "held" if job.held else "queued" if job.state == "PENDING" else "running"
+            word = job.word
         elif recorded == "finished":
             word = "finished" if record.finished else "unscored"
         elif recorded == "failed":
@@ -140,8 +140,7 @@ def report_of(submission: Submission, jobs: list[Job]) -> tuple[str, str]:
     """State of a submission's report, and where it is or what went wrong; "" where none was asked for."""
     job = next((job for job in jobs if job.name == submission.report_name), None)
     if job is not None:
-        state = "held" if job.held else "queued" if job.state == "PENDING" else "running"
-        return state, f"will be {submission.page}"
+        return job.word, f"will be {submission.page}"
     if not submission.report:
         return "", ""
     if (

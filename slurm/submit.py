@@ -35,10 +35,9 @@ def executor_of(submission: Submission, cluster: Cluster, name: str, **options: 
         values["srun_args"] = ["--export=ALL", "--kill-on-bad-exit=1", *cpus]
     names = parameters() | {"srun_args": "slurm_srun_args"}
     given = {names[key]: value for key, value in values.items() if key != "gpus"}
-    made: dict[str, Any] = {key: given.pop(key) for key in ("slurm_python", "slurm_max_num_timeout") if key in given}
-    made |= {"local_max_num_timeout": FOREVER} if cluster.executor == "local" else {}
-    made = {key: value for key, value in made.items() if key.startswith(cluster.executor)}
-    executor = AutoExecutor(submission.folder, cluster=cluster.executor, **made)
+    made = {key: given.pop(key) for key in ("slurm_python", "slurm_max_num_timeout") if key in given}
+    kinds: dict[str, dict] = {"slurm": made, "local": {"local_max_num_timeout": FOREVER}, "debug": {}}
+    executor = AutoExecutor(submission.folder, cluster=cluster.executor, **kinds[cluster.executor])
     executor.update_parameters(name=name, **given)
     return executor
 

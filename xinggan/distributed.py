@@ -101,7 +101,8 @@ def connect(device: str = "auto") -> tuple[Processes, str]:
 
     cpu = device == "cpu" or not torch.accelerator.is_available()  # or else each would be alone where there is no GPU
     state = PartialState(cpu=cpu)
-    return Processes(state.process_index, state.num_processes, str(state.device)), str(state.device)
+    device = "cpu" if cpu else str(state.device)  # checkpoints cannot be loaded to cpu:0, as accelerate calls it
+    return Processes(state.process_index, state.num_processes, device), device
 
 
 def resolve_device(device: str) -> str:

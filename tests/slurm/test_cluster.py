@@ -219,7 +219,7 @@ def test_two_sweeps_at_the_same_moment_submit_each_run_once_and_held_ones_are_to
     job = sweeps(tmp_path / "runs")[0][3]["job"]
     run("scontrol", "hold", job)
     table = run("-m", "slurm.status", "--runs", str(tmp_path / "runs")).stdout
-    assert re.search(rf"held .*JobHeldUser: scontrol release {job}$", table, re.MULTILINE)
+    assert re.search(rf"held .*JobHeld(User|Admin): scontrol release {job}$", table, re.MULTILINE)
     assert "10 queued, 1 held" in table
     cancelled = run("-m", "slurm.cancel", "--all", "--runs", str(tmp_path / "runs")).stdout
     assert "cancelled 11 queued and 0 running runs" in cancelled

@@ -59,7 +59,7 @@ def test_no_answer_ends_after_the_limit_with_what_was_said_until_then(pretend, m
 
 def test_a_missing_command_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match=r"squeue is not installed here. Is this a machine of a SLURM cluster"):
+    with pytest.raises(ClusterError, match=r"squeue is not installed here. is this a machine of a SLURM cluster"):
         slurm_queue()
     with pytest.raises(NoAccounting, match=r"sacct is not installed here. .*slurmdbd"):
         endings(["17_3"])
@@ -71,7 +71,7 @@ def test_the_queue_is_read_task_by_task_and_banners_are_not(pretend):
     pretend("squeue", f"cat <<'END'\n{lines}\nEND")
     first, second = slurm_queue()
     assert (first.name, first.task, first.identifier, first.node, first.used) == ("xg-a-0", 3, "17_3", "n2", "1:05")
-    assert (second.task, second.identifier, second.held) == (0, "18", True)
+    assert (first.word, second.task, second.identifier, second.word) == ("running", 0, "18", "held")
 
 
 def test_what_the_environment_says_does_not_narrow_the_question(pretend, monkeypatch, tmp_path):

@@ -70,9 +70,9 @@ def test_a_file_of_ones_own_is_taken_and_a_known_cluster_changed(tmp_path):
         (["gpus=many"], "whole number from 0"),
         (["timeout_min=0"], "whole number from 1"),
         (["cluster=slurm", "gpus=3", "nodes=2"], "do not divide"),
-        (["qos=x\n#SBATCH --uid=0"], "line breaks"),
+        (["qos=x\n#SBATCH --uid=0"], "one value, on one line"),
         (["sbatch.wrap=x\ny"], "one line"),
-        (["sbatch.array=0-9"], "set by the sweep itself"),
+        (["sbatch.array=0-9"], "the sweep does not set itself"),
         (["sbatch.=1"], "long name"),
         (["timeout_min=1", "signal_s=60"], "must be less than"),
         (["cluster=local", "nodes=2"], "one machine"),
@@ -86,13 +86,13 @@ def test_what_is_not_accepted_is_refused_with_what_is(words, told):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("gpu: 1", "accepted are account, array_parallelism"),
+        ("gpu: 1", "one of these: account, array_parallelism"),
         ("- gpus", "`key: value`"),
         ("a: b: c", "not a yaml file"),
         ("cluster: pbs", "accepted are slurm, local, debug"),
         ("setup: module load cuda", "list of lines"),
-        ("report: {gpu: 1}", "not a setting"),
-        ("sbatch: x", "sbatch"),
+        ("report: {gpu: 1}", "report: gpu=1: accepted is one of these"),
+        ("sbatch: x", "long name"),
     ],
 )
 def test_a_file_that_is_not_accepted_is_named_with_what_is(tmp_path, text, told):
