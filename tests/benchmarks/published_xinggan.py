@@ -54,7 +54,7 @@ def as_convolution(layer: nn.Linear) -> nn.Conv2d:
     return convolution
 
 
-def as_published(method: XingGAN) -> XingGAN:
+def published_copy(method: XingGAN) -> XingGAN:
     """A copy with the same weights in PyTorch's default memory format, its layers and training step as published."""
     method = deepcopy(method).to(memory_format=torch.contiguous_format)
     for module in method.modules():
@@ -82,7 +82,7 @@ def method_of(variant: str, size: str, options: argparse.Namespace) -> XingGAN:
         if isinstance(module, CrossAttention):
             module.gamma.data.fill_(0.5)  # not 0, with which the attention would not matter
     method.precision = "bf16" if variant.endswith("bf16") else "fp32"
-    return (as_published(method) if kind == PUBLISHED else method).to(options.device)
+    return (published_copy(method) if kind == PUBLISHED else method).to(options.device)
 
 
 def random_batch(size: str, device: str) -> PosePair:

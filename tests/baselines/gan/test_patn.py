@@ -73,7 +73,7 @@ def test_appearance_changes_only_where_the_shape_code_attends():
         assert torch.equal(code, torch.cat([torch.full_like(shape, logit), moved], dim=1))
 
 
-def test_loss_terms_are_weighted_as_published(people):
+def test_loss_terms_are_weighted_by_the_published_weights(people):
     """Terms with the default weights are 5/2, 5/2, 10 and 10 times those with weights of 1."""
     batch = people.train.batch(range(4))
 
