@@ -25,7 +25,7 @@ from xinggan.metrics.protocol import (
     protocols_for,
 )
 from xinggan.metrics.score import score
-from xinggan.metrics.set_scores import INCEPTION
+from xinggan.metrics.set_scores import IMAGENET, INCEPTION
 from xinggan.metrics.values import Scores
 
 # scikit-image's default window, which some tables call SSIM too
@@ -162,7 +162,7 @@ def opened(monkeypatch) -> list[str]:
         return lambda device: names.append(name) or FeatureNetwork(extract, {"network": name})
 
     monkeypatch.setattr("xinggan.metrics.score.INCEPTION", replace(INCEPTION, open=opening("inception")))
-    monkeypatch.setattr("xinggan.metrics.set_scores.open_imagenet_inception", opening("imagenet"))
+    monkeypatch.setattr("xinggan.metrics.score.IMAGENET", replace(IMAGENET, open=opening("imagenet")))
     return names
 
 

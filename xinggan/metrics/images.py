@@ -27,23 +27,21 @@ class ScoredPairs:
     pairs: NDArray[np.integer]  # [n] rows of `split.pairs`
 
     def __post_init__(self) -> None:
-        if len(self.generated) != len(self.pairs):
+        generated, split, pairs = self.generated, self.split, self.pairs
+        if len(generated) != len(pairs):
             raise ValueError(
-                f"{len(self.generated)} generated images for {len(self.pairs)} test pairs: a set is scored only "
+                f"{len(generated)} generated images for {len(pairs)} test pairs: a set is scored only "
                 "when it has exactly one image for each pair"
             )
-        if not len(self.pairs):
+        if not len(pairs):
             raise ValueError("there are no test pairs to score")
-        unknown = [int(pair) for pair in self.pairs if not 0 <= pair < len(self.split)]
-        if unknown or len(np.unique(self.pairs)) != len(self.pairs):
+        unknown = pairs[(pairs < 0) | (pairs >= len(split))].tolist()
+        if unknown or len(np.unique(pairs)) != len(pairs):
+            raise ValueError(f"pairs must be different rows of the {len(split)} test pairs; unknown: {unknown[:5]}")
+        if generated.dtype != np.uint8 or generated.shape[1:] != (split.height, split.width, 3):
             raise ValueError(
-                f"pairs must be different rows of the {len(self.split)} test pairs; unknown: {unknown[:5]}"
-            )
-        expected = (self.split.height, self.split.width, 3)
-        if self.generated.dtype != np.uint8 or self.generated.shape[1:] != expected:
-            raise ValueError(
-                f"generated images must be uint8 [n, {self.split.height}, {self.split.width}, 3] like the test "
-                f"targets, not {self.generated.dtype} {list(self.generated.shape)}"
+                f"generated images must be uint8 [n, {split.height}, {split.width}, 3] like the test "
+                f"targets, not {generated.dtype} {list(generated.shape)}"
             )
 
     def __len__(self) -> int:
@@ -63,27 +61,24 @@ class ScoredPairs:
     def batches(self, device: torch.device | str, description: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Generated and target images (uint8 [B, 3, H, W]) and the targets' body masks (bool [B, 1, H, W]), in order,
         with a progress display."""
-        every = np.arange(len(self))
         targets = image_batches(self.split.images, self.target_rows, device, description)
-        for indices, target in zip(_batches_of(every, self.generated), targets, strict=True):
-            generated = torch.from_numpy(self.generated[indices]).permute(0, 3, 1, 2)
-            packed = self.split.masks[self.target_rows[indices]]  # [B, H, ceil(W / 8)]
+        start = 0
+        for target in targets:
+            rows = slice(start, start := start + len(target))
+            packed = self.split.masks[self.target_rows[rows]]  # [B, H, ceil(W / 8)]
             mask = np.unpackbits(packed, axis=-1, count=self.split.width).view(bool)  # [B, H, W]
+            generated = torch.from_numpy(np.array(self.generated[rows])).permute(0, 3, 1, 2)
             yield generated.to(device), target, torch.from_numpy(mask)[:, None].to(device)
 
 
 def image_batches(
     images: NDArray[np.uint8], rows: NDArray[np.integer], device: torch.device | str, description: str
 ) -> Iterator[Tensor]:
-    """`rows` [n] of images [m, H, W, 3], in order, in batches of bounded size: uint8 [B, 3, H, W]; with a progress
-    display."""
-    with Progress(description, len(rows), "images") as progress:
-        for batch in _batches_of(rows, images):
-            yield torch.from_numpy(images[batch]).permute(0, 3, 1, 2).to(device)
-            progress.update(len(batch))
-
-
-def _batches_of(rows: NDArray[np.integer], images: NDArray[np.uint8]) -> list[NDArray[np.integer]]:
-    """Consecutive parts of `rows`, each of about PIXELS_AT_ONCE pixels."""
+    """`rows` [n] of images [m, H, W, 3], in order, in batches of about PIXELS_AT_ONCE pixels: uint8 [B, 3, H, W]; with
+    a progress display."""
     size = max(1, PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    with Progress(description, len(rows), "images") as progress:
+        for start in range(0, len(rows), size):
+            batch = torch.from_numpy(images[rows[start : start + size]])
+            yield batch.permute(0, 3, 1, 2).to(device)
+            progress.update(len(batch))

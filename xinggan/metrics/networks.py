@@ -117,7 +117,7 @@ def open_imagenet_inception(device: torch.device | str = "cpu") -> FeatureNetwor
 
 def open_embedded(device: torch.device | str = "cpu") -> FeatureNetwork:
     """The embedded attribute classifier, whose Inception score is over combinations of two colours of clothes."""
-    classifier = load_embedded("attributes")[0].to(device)
+    classifier = load_embedded("attributes").to(device)
     description = {**network_description("attributes"), "feature_layers": f"pooled; {' x '.join(CLOTHES)}"}
     return FeatureNetwork(
         lambda images: classifier(to_network_size(images)), description, partial(clothes_logits, classifier)

@@ -6,7 +6,7 @@ then poses. Networks cost far more than any formula on their output, so each run
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from xinggan.metrics.embedded.scoring import attribute_agreement, network_descri
 from xinggan.metrics.images import ScoredPairs, image_batches
 from xinggan.metrics.networks import LPIPS_VERSION, open_lpips
 from xinggan.metrics.protocol import CLEAN, MULTIPLIED, OF_THE_GENERATED, Protocol
-from xinggan.metrics.set_scores import EMBEDDED, INCEPTION, Open, SetFeatures, score_fid_imagenet, score_sets
+from xinggan.metrics.set_scores import EMBEDDED, IMAGENET, INCEPTION, ImageSet, Open, SetFeatures, score_sets
 from xinggan.metrics.similarity import l1, mean_inside, mean_without_border, psnr, ssim, ssim_map
 from xinggan.metrics.values import Scores
 from xinggan.weights_files import MetricUnavailable
@@ -58,16 +58,16 @@ def score(
     outputs = NetworkOutputs(ScoredPairs(generated, split, np.asarray(pairs)), train_split, device, estimator)
     results = {protocol.name: Scores(protocol) for protocol in protocols}
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        for protocol, scores in zip(protocols, results.values(), strict=True):
+        for scores in results.values():
             score_similarity(scores, outputs.test, device)
-            _score_lpips(scores, outputs, protocol.lpips_net or lpips_net)
+            _score_lpips(scores, outputs, scores.protocol.lpips_net or lpips_net)
             score_sets(scores, INCEPTION, outputs.features)
-            score_fid_imagenet(scores, outputs.features)
+            score_sets(scores, IMAGENET, outputs.features)
             _score_poses(scores, outputs)
             if synthetic:
                 _score_embedded(scores, outputs)
             else:
-                embedded = [metric for metric in protocol.metrics if "_embedded" in metric]
+                embedded = [metric for metric in scores.protocol.metrics if "_embedded" in metric]
                 scores.add_unavailable(embedded, EMBEDDED_ONLY_SYNTHETIC, scores.described())
     return results
 
@@ -83,22 +83,21 @@ class NetworkOutputs:
         estimator: "Estimator | None" = None,
     ):
         self.test, self.train_split, self.device, self.estimator = test, train_split, device, estimator
-        self._lpips: dict[str, tuple[NDArray[np.float64], dict[str, str]]] = {}
-        self._features: dict[Open, SetFeatures] = {}
+        self.lpips, self.features = cache(self._lpips), cache(self._features)  # both raise MetricUnavailable
 
-    def lpips(self, network: str) -> tuple[NDArray[np.float64], dict[str, str]]:
-        """Distance of each pair [n], and which weights it was computed with. Raises MetricUnavailable."""
-        if network not in self._lpips:
-            distance = open_lpips(network, self.device)
-            self._lpips[network] = self.distances(distance, "LPIPS"), distance.weights
-        return self._lpips[network]
+    def _lpips(self, network: str) -> tuple[NDArray[np.float64], dict[str, str]]:
+        """LPIPS of each pair [n], and which weights it was computed with."""
+        distance = open_lpips(network, self.device)
+        return self.distances(distance, "LPIPS"), distance.weights
 
-    def features(self, open_network: Open) -> SetFeatures:
-        """The sets' features as a network sees them. Raises MetricUnavailable."""
-        if open_network not in self._features:
-            network = open_network(self.device)
-            self._features[open_network] = SetFeatures(network, self.test, self.train_split, self.device)
-        return self._features[open_network]
+    def _features(self, open_network: Open) -> SetFeatures:
+        """The sets' features as a network sees them."""
+        return SetFeatures(open_network(self.device), self.test, self.train_split, self.device)
+
+    def distances(self, distance: Callable[[Tensor, Tensor], Tensor], description: str) -> NDArray[np.float64]:
+        """`distance` of each pair's generated image to its target [n]."""
+        batches = self.test.batches(self.device, description)
+        return torch.cat([distance(generated, target).cpu() for generated, target, _ in batches]).numpy()
 
     @cached_property
     def poses_found(self) -> tuple[Poses, Poses]:
@@ -110,21 +109,16 @@ class NetworkOutputs:
     @cached_property
     def poses_embedded(self) -> tuple[Poses, Poses]:
         """What the embedded pose estimator finds in each pair's generated and real image."""
-        estimator = load_embedded("pose")[0].to(self.device)
+        estimator = load_embedded("pose").to(self.device)
         return self._poses(lambda images: estimator.estimate(images).cpu().numpy())
 
-    def distances(self, distance: Callable[[Tensor, Tensor], Tensor], description: str) -> NDArray[np.float64]:
-        """`distance` of each pair's generated image to its target [n]."""
-        batches = self.test.batches(self.device, description)
-        return torch.cat([distance(generated, target).cpu() for generated, target, _ in batches]).numpy()
-
     def _poses(self, estimate: Callable[[Tensor], Poses]) -> tuple[Poses, Poses]:
-        targets, _, place = self.test.distinct_targets
+        targets, _, target_of_pair = self.test.distinct_targets
         every = np.arange(len(self.test))
         generated = image_batches(self.test.generated, every, self.device, "poses of generated images")
         real = image_batches(self.test.split.images, targets, self.device, "poses of real images")
         found = [np.concatenate([estimate(batch) for batch in batches]) for batches in (generated, real)]
-        return found[0], found[1][place]
+        return found[0], found[1][target_of_pair]
 
 
 def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | str) -> None:
@@ -137,7 +131,9 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
 
     def measure(generated: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
         similarity = ssim_map(generated, target, protocol.ssim)
-        values = {"ssim": mean_without_border(similarity, protocol.ssim), "l1": l1(generated, target, protocol.l1)}
+        values = {"ssim": mean_without_border(similarity, protocol.ssim)}
+        if wide and not too_small:
+            values["ssim_window51"] = ssim(generated, target, wide)
         if scores.wanted("mask_ssim"):
             if protocol.mask.ssim_inside == MULTIPLIED:
                 values["mask_ssim"] = ssim(generated * mask, target * mask, unmasked)
@@ -146,35 +142,32 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
                 values["mask_ssim"] = mean_inside(whole, mask)
         if scores.wanted("psnr"):
             values["psnr"] = psnr(generated, target)
-        if wide and not too_small:
-            values["ssim_window51"] = ssim(generated, target, wide)
-        return values
-
-    blocks = [measure(*batch) for batch in test.batches(device, f"SSIM, L1 ({protocol.name})")]
-    per_image = {metric: torch.cat([block[metric] for block in blocks]).cpu().numpy() for metric in blocks[0]}
+        return values | {"l1": l1(generated, target, protocol.l1)}
 
     library = {"library": f"torch {version('torch').split('+')[0]}, computing as scikit-image's structural_similarity"}
-    one_value = "the generated image has a single value" if protocol.ssim.data_range == OF_THE_GENERATED else None
-    scores.add_per_image("ssim", per_image["ssim"], scores.described(protocol.ssim, **library), nan_means=one_value)
-    if wide:
-        stated = scores.described(wide, **library)
-        if too_small:
-            reason = f"SSIM's window ({wide.window}) is larger than the images ({height}x{width})"
-            scores.add_unavailable(["ssim_window51"], reason, stated)
-        else:
-            scores.add_per_image("ssim_window51", per_image["ssim_window51"], stated)
-    if "mask_ssim" in per_image:
-        masked = scores.described(unmasked, protocol.mask, **library)
-        empty = "the target pose has no body mask" + (f" or {one_value} inside it" if one_value else "")
-        scores.add_per_image("mask_ssim", per_image["mask_ssim"], masked, nan_means=empty)
-    if "psnr" in per_image:
-        stated, equal = scores.described(protocol.psnr), np.isinf(per_image["psnr"]).sum()
-        if equal:
+    stated = {
+        "ssim": scores.described(protocol.ssim, **library),
+        "ssim_window51": scores.described(*([wide] if wide else []), **library),
+        "mask_ssim": scores.described(unmasked, protocol.mask, **library),
+        "psnr": scores.described(protocol.psnr),
+        "l1": scores.described(protocol.l1),
+    }
+    nan_means = {"mask_ssim": "the target pose has no body mask"}
+    if protocol.ssim.data_range == OF_THE_GENERATED:
+        nan_means["ssim"] = "the generated image has a single value"
+        nan_means["mask_ssim"] += f" or {nan_means['ssim']} inside it"
+
+    blocks = [measure(*batch) for batch in test.batches(device, f"SSIM, L1 ({protocol.name})")]
+    for metric in blocks[0]:
+        values = torch.cat([block[metric] for block in blocks]).cpu().numpy()
+        if metric == "psnr" and (equal := np.isinf(values).sum()):
             reason = f"infinite: {equal} of {len(test)} generated images equal their targets"
-            scores.add_unavailable(["psnr"], reason, stated)
+            scores.add_unavailable([metric], reason, stated[metric])
         else:
-            scores.add_per_image("psnr", per_image["psnr"], stated)
-    scores.add_per_image("l1", per_image["l1"], scores.described(protocol.l1))
+            scores.add_per_image(metric, values, stated[metric], nan_means.get(metric))
+    if wide and too_small:
+        reason = f"SSIM's window ({wide.window}) is larger than the images ({height}x{width})"
+        scores.add_unavailable(["ssim_window51"], reason, stated["ssim_window51"])
 
 
 def _score_lpips(scores: Scores, outputs: NetworkOutputs, network: str) -> None:
@@ -185,36 +178,36 @@ def _score_lpips(scores: Scores, outputs: NetworkOutputs, network: str) -> None:
         per_image, weights = outputs.lpips(network)
     except MetricUnavailable as reason:
         scores.add_unavailable(["lpips"], str(reason), description)
-        return
-    scores.add_per_image("lpips", per_image, description | weights)
+    else:
+        scores.add_per_image("lpips", per_image, description | weights)
 
 
 def _score_poses(scores: Scores, outputs: NetworkOutputs) -> None:
     """PCKh by the estimator that was named."""
-    estimator = outputs.estimator
+    estimator, metrics = outputs.estimator, ("pckh", "pckh_real")
     if estimator is None:
-        stated = scores.described(scores.protocol.pckh)
-        scores.add_unavailable(["pckh", "pckh_real"], NO_ESTIMATOR, stated)
-    elif scores.wanted("pckh"):
+        scores.add_unavailable(metrics, NO_ESTIMATOR, scores.described(scores.protocol.pckh))
+    elif scores.wanted(*metrics):
         network = {"network": estimator.name, "weights_sha256": estimator.weights_sha256}
         if estimator.proportions:
             network["proportions"] = f"{estimator.proportions[0]}:{estimator.proportions[1]}, as the people really are"
-        _add_pckh(scores, outputs.test, ("pckh", "pckh_real"), outputs.poses_found, network)
+        _add_pckh(scores, outputs.test, metrics, outputs.poses_found, network)
 
 
 def _score_embedded(scores: Scores, outputs: NetworkOutputs) -> None:
     """Metrics of the attribute classifier's features, then PCKh by the embedded pose estimator."""
     description = scores.described(**network_description("attributes"))
-    classifier = load_embedded("attributes")[0].to(outputs.device)
+    classifier = load_embedded("attributes").to(outputs.device)
     if scores.wanted("perceptual_embedded"):
         distances = outputs.distances(partial(perceptual_distance, classifier), "embedded perceptual distance")
         stated = {**description, "stages": "five, averaged; uncalibrated"}
         scores.add_per_image("perceptual_embedded", distances, stated)
     score_sets(scores, EMBEDDED, outputs.features)
     if scores.wanted("attributes_embedded"):
-        features = outputs.features(EMBEDDED.open)
-        agreement = attribute_agreement(classifier, features.generated.logits, features.real_of_pairs.logits)
+        sets = outputs.features(EMBEDDED.open)
+        generated, real = (sets.of(images).logits for images in (ImageSet.generated, ImageSet.real_of_pairs))
         stated = {**description, "attributes": ", ".join(classifier.attributes)}
+        agreement = attribute_agreement(classifier, generated, real)
         scores.add_per_image("attributes_embedded", agreement.numpy(), stated)
     if scores.wanted("pckh_embedded"):
         metrics = ("pckh_embedded", "pckh_embedded_real")

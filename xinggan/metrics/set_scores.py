@@ -3,26 +3,21 @@
 The formulas are torch-fidelity's. The features are extracted here: its own entry points compare two sets a call,
 extract a set anew for every selection of it, and cache features on disk under a name that does not depend on the
 images. Here a network sees each set once, for all metrics, protocols and reference sets. The Inception network (IS,
-FID, KID, ...), the embedded attribute classifier (is_embedded, fd_embedded, ...) and torchvision's Inception
-(fid_imagenet) go the same way.
-
-Three sets are looked at: the generated images, the distinct real targets of the scored pairs, and the distinct training
-images. Where many pairs share a target, precision and recall take the first pair of each target only: images that
-repeat would be one another's nearest neighbours, and every manifold would shrink to points.
+FID, KID, ...), torchvision's Inception (fid_imagenet) and the embedded attribute classifier (is_embedded, fd_embedded,
+...) go the same way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from enum import StrEnum
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from xinggan.metrics.catalogue import REFERENCES
 from xinggan.metrics.images import ScoredPairs, image_batches
 from xinggan.metrics.networks import FeatureNetwork, open_embedded, open_imagenet_inception, open_inception
 from xinggan.metrics.protocol import InceptionScoreSettings, KernelSettings, ManifoldSettings
@@ -37,107 +32,112 @@ DISTANCES_AT_ONCE = 2000  # rows of precision and recall's distance matrix in me
 Open = Callable[[torch.device | str], FeatureNetwork]  # raises MetricUnavailable
 
 
+class ImageSet(StrEnum):
+    """The sets of images that metrics ask about, as a value's protocol calls them."""
+
+    generated = "generated images, one for each scored pair"
+    generated_once = "generated images of the first scored pair of each distinct target"
+    masked = "generated images inside the body masks"
+    real = "distinct real targets of the scored pairs"
+    real_of_pairs = "real targets, one for each scored pair"
+    training = "distinct images of the training pairs"
+    training_list = "all images of the training list"
+
+
+class Comparison(NamedTuple):
+    """Two sets and the names of the metrics that compare them.
+
+    Precision and recall take each target's first pair only: images that repeat would be one another's nearest
+    neighbours, and every manifold would shrink to points.
+    """
+
+    metrics: list[str]  # Fréchet distance; where the network has them, kernel distance, precision and recall too
+    images: ImageSet
+    once: ImageSet  # `images` for precision and recall
+    reference: ImageSet
+
+
+def all_comparisons(*names: str) -> list[Comparison]:
+    """Comparisons for metrics that exist with every reference of the catalogue."""
+    compared = {
+        "": (ImageSet.generated, ImageSet.generated_once, ImageSet.real),
+        "_train": (ImageSet.generated, ImageSet.generated_once, ImageSet.training),
+        "_real": (ImageSet.real, ImageSet.real, ImageSet.training),
+    }
+    return [Comparison([name + suffix for name in names], *sets) for suffix, sets in compared.items()]
+
+
 @dataclass(frozen=True)
 class Family:
-    """A feature network and the catalogue's names for the metrics that it gives."""
+    """A feature network and the metrics of the catalogue that it gives."""
 
     open: Open
-    score: str  # Inception score
-    masked_score: str | None  # the same inside body masks
-    compared: tuple[str, str, str, str]  # Fréchet and kernel distance, precision, recall
+    inception_scores: dict[str, ImageSet]
+    comparisons: list[Comparison]
 
     @property
     def metrics(self) -> list[str]:
-        """All names, with their references."""
-        alone = [self.score, f"{self.score}_real", *([self.masked_score] if self.masked_score else [])]
-        return alone + [name + suffix for suffix in REFERENCES for name in self.compared]
+        """Names of all metrics."""
+        return [*self.inception_scores, *(name for comparison in self.comparisons for name in comparison.metrics)]
 
 
-INCEPTION = Family(open_inception, "is", "mask_is", ("fid", "kid", "precision", "recall"))
+INCEPTION = Family(
+    open_inception,
+    {"is": ImageSet.generated, "is_real": ImageSet.real_of_pairs, "mask_is": ImageSet.masked},
+    all_comparisons("fid", "kid", "precision", "recall"),
+)
+IMAGENET = Family(
+    open_imagenet_inception,
+    {},
+    [Comparison(["fid_imagenet"], ImageSet.generated, ImageSet.generated_once, ImageSet.training_list)],
+)
 EMBEDDED = Family(
-    open_embedded, "is_embedded", None, ("fd_embedded", "kd_embedded", "precision_embedded", "recall_embedded")
+    open_embedded,
+    {"is_embedded": ImageSet.generated, "is_embedded_real": ImageSet.real_of_pairs},
+    all_comparisons("fd_embedded", "kd_embedded", "precision_embedded", "recall_embedded"),
 )
 
 
 class Features(NamedTuple):
-    """What a feature network says about the n images of a set."""
+    """What a feature network says about the n images of a set: float32 on the CPU."""
 
-    label: str  # which images these are, for protocols and progress
-    pooled: Tensor  # [n, d] float32, on the CPU
-    logits: Tensor  # [n, k] float32
-
-    def at(self, rows: NDArray[np.integer], label: str) -> "Features":
-        """The features of these images, as a set of its own."""
-        return Features(label, self.pooled[rows], self.logits[rows])
+    pooled: Tensor  # [n, d]
+    logits: Tensor  # [n, k]
 
 
 class SetFeatures:
     """A network's features of the sets that metrics ask about, each extracted once, when first asked for."""
 
     def __init__(
-        self,
-        network: FeatureNetwork,
-        test: ScoredPairs,
-        train_split: "PackedSplit | None",
-        device: torch.device | str = "cpu",
+        self, network: FeatureNetwork, test: ScoredPairs, train_split: "PackedSplit | None", device: torch.device | str
     ):
         self.network, self.test, self.train_split, self.device = network, test, train_split, device
-
-    @cached_property
-    def generated(self) -> Features:
-        """Of one image for each scored pair."""
-        every = np.arange(len(self.test))
-        return self._features("generated images, one for each scored pair", self.test.generated, every)
-
-    @property
-    def generated_once(self) -> Features:
-        """Of the first generated image of each distinct target."""
-        label = "generated images of the first scored pair of each distinct target"
-        return self.generated.at(self.test.distinct_targets[1], label)
-
-    @cached_property
-    def masked(self) -> Features:
-        """Of the generated images, black outside the body masks."""
-        label = "generated images inside the body masks"
-        batches = self.test.batches(self.device, f"features of {label}")
-        return self._extract(label, (generated * mask for generated, _, mask in batches))
-
-    @cached_property
-    def real(self) -> Features:
-        """Of the distinct real targets."""
-        label = "distinct real targets of the scored pairs"
-        return self._features(label, self.test.split.images, self.test.distinct_targets[0])
-
-    @property
-    def real_of_pairs(self) -> Features:
-        """Of the real target of each scored pair."""
-        return self.real.at(self.test.distinct_targets[2], "real targets, one for each scored pair")
-
-    @cached_property
-    def training(self) -> Features:
-        """Of the distinct images of the training pairs. Raises MetricUnavailable where no training split was given."""
-        split = self._training_split()
-        return self._features("distinct images of the training pairs", split.images, np.unique(split.pairs))
-
-    @cached_property
-    def training_list(self) -> Features:
-        """Of all images of the training list. Raises MetricUnavailable where no training split was given."""
-        images = self._training_split().images
-        return self._features("all images of the training list", images, np.arange(len(images)))
-
-    def _training_split(self) -> "PackedSplit":
-        if self.train_split is None:
-            raise MetricUnavailable("no training images were given")
-        return self.train_split
-
-    def _features(self, label: str, images: NDArray[np.uint8], rows: NDArray[np.integer]) -> Features:
-        return self._extract(label, image_batches(images, rows, self.device, f"features of {label}"))
+        self.of = cache(self._extract)  # raises MetricUnavailable for training images where no training split was given
 
     @torch.inference_mode()
-    def _extract(self, label: str, batches: Iterator[Tensor]) -> Features:
+    def _extract(self, images: ImageSet) -> Features:
+        targets, first_pairs, target_of_pair = self.test.distinct_targets
+        if images in (ImageSet.generated_once, ImageSet.real_of_pairs):
+            once = images == ImageSet.generated_once
+            pooled, logits = self.of(ImageSet.generated if once else ImageSet.real)
+            rows = first_pairs if once else target_of_pair
+            return Features(pooled[rows], logits[rows])
+        description = f"features of {images}"
+        if images == ImageSet.masked:
+            batches: Iterable[Tensor] = (fake * mask for fake, _, mask in self.test.batches(self.device, description))
+        else:
+            if images == ImageSet.generated:
+                array, rows = self.test.generated, np.arange(len(self.test))
+            elif images == ImageSet.real:
+                array, rows = self.test.split.images, targets
+            elif self.train_split is None:
+                raise MetricUnavailable("no training images were given")
+            else:
+                array = self.train_split.images
+                rows = np.unique(self.train_split.pairs) if images == ImageSet.training else np.arange(len(array))
+            batches = image_batches(array, rows, self.device, description)
         outputs = [[output.float().cpu() for output in self.network.extract(batch)] for batch in batches]
-        pooled, logits = (torch.cat(parts) for parts in zip(*outputs, strict=True))
-        return Features(label, pooled, logits)
+        return Features(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 
 
 def inception_score(logits: Tensor, settings: InceptionScoreSettings) -> float:
@@ -205,54 +205,29 @@ def score_sets(scores: Scores, family: Family, features: Callable[[Open], SetFea
         return
     description |= sets.network.description
 
-    one_set: dict[str | None, Callable[[], Features]] = {
-        family.score: lambda: sets.generated,
-        f"{family.score}_real": lambda: sets.real_of_pairs,
-        family.masked_score: lambda: sets.masked,
-    }
-    for metric in (metric for metric in one_set if metric and scores.wanted(metric)):
-        images = one_set[metric]()
-        groups = [protocol.inception_score, *([protocol.mask] if metric == family.masked_score else [])]
-        stated = scores.described(*groups, images=images.label) | description
-        logits = sets.network.class_logits(images.logits)
-        scores.attempt([metric], partial(inception_score, logits, protocol.inception_score), stated, len(logits))
+    for metric, images in family.inception_scores.items():
+        if scores.wanted(metric):
+            logits = sets.network.class_logits(sets.of(images).logits)
+            masks = [protocol.mask] if images == ImageSet.masked else []
+            stated = scores.described(protocol.inception_score, *masks, images=images.value) | description
+            scores.attempt([metric], partial(inception_score, logits, protocol.inception_score), stated, len(logits))
 
-    compared: dict[str, Callable[[], tuple[Features, Features, Features]]] = {
-        "": lambda: (sets.real, sets.generated, sets.generated_once),
-        "_train": lambda: (sets.training, sets.generated, sets.generated_once),
-        "_real": lambda: (sets.training, sets.real, sets.real),
-    }
-    for suffix, features_of in compared.items():
-        frechet, kernel, precision, recall = metrics = [name + suffix for name in family.compared]
+    for metrics, images, once, reference in family.comparisons:
         if not scores.wanted(*metrics):
             continue
         try:
-            reference, images, once = features_of()
+            b = sets.of(reference).pooled
         except MetricUnavailable as reason:
             scores.add_unavailable(metrics, str(reason), description)
             continue
-        a, b, count = images.pooled, reference.pooled, len(images.pooled)
-        stated = {**description, "images": images.label, "reference": reference.label, "reference_images": len(b)}
-        scores.attempt([frechet], partial(frechet_distance, a, b), stated, count)
-        fitted = fit_to_samples(protocol.kernel, count, len(b))
-        scores.attempt([kernel], partial(kernel_distance, a, b, fitted), scores.described(fitted) | stated, count)
-        stated = scores.described(protocol.manifold) | stated | {"images": once.label}
-        compute = partial(precision_and_recall, once.pooled, b, protocol.manifold)
-        scores.attempt([precision, recall], compute, stated, len(once.pooled))
-
-
-def score_fid_imagenet(scores: Scores, features: Callable[[Open], SetFeatures]) -> None:
-    """Record the FID of the tables of GFLA, PIDM and CFLD if the protocol defines it, or why there is no value."""
-    if not scores.wanted("fid_imagenet"):
-        return
-    stated = scores.described(library=f"torch-fidelity {version('torch-fidelity')}")
-    try:
-        sets = features(open_imagenet_inception)
-        reference = sets.training_list
-    except MetricUnavailable as reason:
-        scores.add_unavailable(["fid_imagenet"], str(reason), stated)
-        return
-    images, a, b = sets.generated, sets.generated.pooled, reference.pooled
-    stated |= {"images": images.label, "reference": reference.label, "reference_images": len(b)}
-    stated |= sets.network.description
-    scores.attempt(["fid_imagenet"], partial(frechet_distance, a, b), stated, len(a))
+        a, stated = sets.of(images).pooled, description | {"reference": reference.value, "reference_images": len(b)}
+        frechet, *others = metrics
+        scores.attempt([frechet], partial(frechet_distance, a, b), stated | {"images": images.value}, len(a))
+        if others:
+            kernel, *manifold = others
+            fitted = fit_to_samples(protocol.kernel, len(a), len(b))
+            described = scores.described(fitted, images=images.value) | stated
+            scores.attempt([kernel], partial(kernel_distance, a, b, fitted), described, len(a))
+            a = sets.of(once).pooled
+            described = scores.described(protocol.manifold, images=once.value) | stated
+            scores.attempt(manifold, partial(precision_and_recall, a, b, protocol.manifold), described, len(a))

@@ -8,7 +8,9 @@ five times slower.
 
 import math
 
+import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -89,14 +91,11 @@ def _data_range(generated: Tensor, settings: SsimSettings) -> float | Tensor:
 
 
 def _window_means(length: int, settings: SsimSettings) -> Tensor:
-    """float64 [length, length]: row i has the window's weights around pixel i. The image is mirrored at its border, the
-    outermost pixel included."""
-    offsets = torch.arange(-settings.radius_px, settings.radius_px + 1)  # [k]
-    weights = torch.ones(len(offsets), dtype=torch.float64)
-    if settings.sigma_px is not None:
-        weights = torch.exp(-0.5 * (offsets.double() / settings.sigma_px) ** 2)
-    places = torch.arange(length)[:, None] + offsets  # [length, k]
-    places = torch.where(places < 0, -places - 1, places)
-    places = torch.where(places >= length, 2 * length - 1 - places, places)
-    means = torch.zeros(length, length, dtype=torch.float64)
-    return means.scatter_add_(1, places, (weights / weights.sum()).expand(length, -1))
+    """float64 [length, length]: row i has the window's weights around pixel i, of an image mirrored at its border.
+
+    These are SciPy's filters, which scikit-image uses: a filter's matrix is what it makes of the identity.
+    """
+    identity = np.eye(length)
+    if settings.uniform_window_px is not None:
+        return torch.from_numpy(uniform_filter1d(identity, settings.uniform_window_px, axis=0))
+    return torch.from_numpy(gaussian_filter1d(identity, settings.sigma_px, axis=0, truncate=settings.truncate))

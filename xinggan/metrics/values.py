@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xinggan.metrics.catalogue import METRICS
+from xinggan.metrics.catalogue import title
 from xinggan.metrics.protocol import Protocol, plain
 from xinggan.weights_files import MetricUnavailable
 
@@ -55,11 +55,9 @@ class Scores:
     def add(self, metric: str, value: float, protocol: dict[str, Any], n: int) -> None:
         """Record a value. Raises ValueError if it is not finite: such a number means a defect, not a result."""
         if not math.isfinite(value):
-            raise ValueError(
-                f"{METRICS[metric].title} ({metric}) came out as {value} over {n} images; it is not recorded"
-            )
+            raise ValueError(f"{title(metric)} ({metric}) came out as {value} over {n} images; it is not recorded")
         if self.wanted(metric):
-            self.values.append(MetricValue(METRICS[metric].name, float(value), protocol, n))
+            self.values.append(MetricValue(metric, float(value), protocol, n))
 
     def add_per_image(
         self,

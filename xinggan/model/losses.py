@@ -32,12 +32,11 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         if network == PerceptualNetwork.vgg19:
             self.network, self.sha256 = _vgg19_relu1_2()
-            self.features = self.network.forward
         else:
-            from xinggan.metrics.embedded.networks import load_embedded
+            from xinggan.metrics.embedded.networks import load_embedded, training_record
 
-            self.network, self.sha256 = load_embedded("perceptual")
-            self.features = self.network.perceptual_features
+            self.network, self.sha256 = load_embedded("perceptual"), training_record("perceptual")["sha256"]
+        self.features = self.network.forward
         self.requires_grad_(False)
 
     def forward(self, generated: Tensor, target: Tensor) -> Tensor:

@@ -36,18 +36,18 @@ def test_the_weights_are_small_and_say_what_they_were_trained_on():
         record = training_record(name)
         assert record["generator_version"] == GENERATOR_VERSION, "train them anew: xinggan.metrics.embedded.train"
         assert json.loads(record["held_out"])
-        assert record["sha256"] == load_embedded(name)[1] == sha256_of(FOLDER / f"{name}.safetensors")
+        assert record["sha256"] == sha256_of(FOLDER / f"{name}.safetensors")
 
 
 def test_the_pose_estimator_finds_the_joints_of_strangers(strangers):
-    estimator, _ = load_embedded("pose")
+    estimator = load_embedded("pose")
     found = estimator.estimate(torch.from_numpy(strangers.images).permute(0, 3, 1, 2)).numpy()
     correct, total = pckh(found, strangers.poses)
     assert correct.sum() / total.sum() > 0.95
 
 
 def test_found_joints_are_in_the_pixels_of_the_given_image(strangers):
-    estimator, _ = load_embedded("pose")
+    estimator = load_embedded("pose")
     images = torch.from_numpy(strangers.images[:40]).permute(0, 3, 1, 2)
     doubled = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
     small, large = estimator.estimate(images, all_joints=True), estimator.estimate(doubled, all_joints=True)
@@ -56,7 +56,7 @@ def test_found_joints_are_in_the_pixels_of_the_given_image(strangers):
 
 
 def test_the_attribute_classifier_recognises_what_strangers_wear(strangers):
-    classifier, _ = load_embedded("attributes")
+    classifier = load_embedded("attributes")
     with torch.inference_mode():
         _, logits = classifier(to_network_size(torch.from_numpy(strangers.images).permute(0, 3, 1, 2)))
     attributes = describe(WORLD, strangers.people)
@@ -70,7 +70,7 @@ def test_the_attribute_classifier_recognises_what_strangers_wear(strangers):
 
 
 def test_the_loss_does_not_see_with_the_network_that_scores():
-    loss_stage, scoring_stage = load_embedded("perceptual")[0], load_embedded("attributes")[0].stages[0]
+    loss_stage, scoring_stage = load_embedded("perceptual"), load_embedded("attributes").stages[0]
     for loss_weights, scoring_weights in zip(loss_stage.parameters(), scoring_stage.parameters(), strict=True):
         assert loss_weights.shape == scoring_weights.shape
         assert not torch.allclose(loss_weights, scoring_weights, atol=1e-2)
@@ -78,9 +78,9 @@ def test_the_loss_does_not_see_with_the_network_that_scores():
 
 @pytest.mark.parametrize("size", [(128, 64), (64, 32), (256, 176)])
 def test_perceptual_features_keep_the_resolution_and_pass_gradients(size):
-    stage, _ = load_embedded("perceptual")
+    stage = load_embedded("perceptual")
     images = torch.rand(2, 3, *size).mul(2).sub(1).requires_grad_()
-    features = stage.perceptual_features(images)
+    features = stage(images)
     assert features.shape == (2, 16, *size)
     features.square().mean().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
@@ -88,7 +88,7 @@ def test_perceptual_features_keep_the_resolution_and_pass_gradients(size):
 
 
 def test_every_load_gives_an_independent_network():
-    first, second = load_embedded("perceptual")[0], load_embedded("perceptual")[0]
+    first, second = load_embedded("perceptual"), load_embedded("perceptual")
     with torch.no_grad():
         next(first.parameters()).zero_()
     assert next(second.parameters()).abs().sum() > 0

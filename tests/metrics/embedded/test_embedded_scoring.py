@@ -19,7 +19,7 @@ def random_images(seed: int, count: int) -> np.ndarray:
 
 
 def test_the_inception_scores_classes_are_all_combinations_of_two_colours():
-    classifier, _ = load_embedded("attributes")
+    classifier = load_embedded("attributes")
     logits = torch.randn(5, sum(classifier.attributes.values()))
     upper, lower = (classifier.by_attribute(logits)[name].softmax(1) for name in CLOTHES)
     joint = clothes_logits(classifier, logits).softmax(1)
@@ -27,7 +27,7 @@ def test_the_inception_scores_classes_are_all_combinations_of_two_colours():
 
 
 def test_perceptual_distance_equals_the_sum_written_out_and_is_zero_for_equal_images():
-    classifier, _ = load_embedded("attributes")
+    classifier = load_embedded("attributes")
     a, b = (torch.from_numpy(random_images(seed, 3)).permute(0, 3, 1, 2) for seed in (2, 3))
     expected = []
     for image_a, image_b in zip(a, b, strict=True):
@@ -49,7 +49,7 @@ def test_perceptual_distance_equals_the_sum_written_out_and_is_zero_for_equal_im
 
 
 def test_attribute_agreement_is_the_share_of_equal_answers():
-    classifier, _ = load_embedded("attributes")
+    classifier = load_embedded("attributes")
     logits = torch.randn(2, sum(classifier.attributes.values()))
     changed = logits.clone()
     first = classifier.by_attribute(changed)["upper_kind"]  # a view into `changed`

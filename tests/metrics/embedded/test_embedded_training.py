@@ -18,7 +18,7 @@ def test_a_trained_network_is_stored_with_its_scores_and_loads(name, tmp_path, m
     recipe = train.Recipe(worlds=1, people=8, steps=3, seed=1, batch=8)
     scores = train.train_and_store(name, recipe, tmp_path)
     monkeypatch.setattr(networks, "FOLDER", tmp_path)
-    network, _ = networks.load_embedded(name)
+    network = networks.load_embedded(name)
     assert all(parameter.isfinite().all() for parameter in network.parameters())
     record = networks.training_record(name)
     assert json.loads(record["held_out"]) == pytest.approx(scores, abs=1e-4)

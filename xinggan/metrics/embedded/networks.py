@@ -91,11 +91,9 @@ class PerceptualStage(nn.Module):
         super().__init__()
         self.layers = stack(training_form, (3, 16, 1), (16, 16, 1))
 
-    def perceptual_features(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """images: float [B, 3, H, W] in [-1, 1], at any resolution. Returns [B, 16, H, W]; differentiable."""
         return self.layers(images)
-
-    forward = perceptual_features
 
 
 class AttributeClassifier(nn.Module):
@@ -104,16 +102,10 @@ class AttributeClassifier(nn.Module):
     def __init__(self, attributes: dict[str, int], training_form: bool = False):
         super().__init__()
         self.attributes = attributes  # number of classes of each
-        self.stages = nn.ModuleList(
-            [
-                PerceptualStage(training_form),
-                stack(training_form, (16, 32, 2)),
-                stack(training_form, (32, 48, 2), (48, 48, 1)),
-                stack(training_form, (48, 96, 2), (96, 96, 1)),
-                stack(training_form, (96, 128, 2)),
-            ]
-        )
-        self.heads = nn.Linear(2 * 128, sum(attributes.values()))  # of mean and maximum: a logo is small
+        deeper = [((16, 32, 2),), ((32, 48, 2), (48, 48, 1)), ((48, 96, 2), (96, 96, 1)), ((96, 128, 2),)]
+        stages = [PerceptualStage(training_form), *(stack(training_form, *shapes) for shapes in deeper)]
+        self.stages = nn.ModuleList(stages)
+        self.heads = nn.Linear(2 * 128, sum(attributes.values()))  # on mean and maximum: a logo is small
 
     def stage_features(self, images: Tensor) -> list[Tensor]:
         """images: [B, 3, 128, 64] in [-1, 1]. Returns five maps, [B, 16, 128, 64] to [B, 128, 8, 4]."""
@@ -143,29 +135,27 @@ def to_network_size(images: Tensor) -> Tensor:
 
 
 @overload
-def load_embedded(name: Literal["pose"]) -> tuple[PoseEstimator, str]: ...
+def load_embedded(name: Literal["pose"]) -> PoseEstimator: ...
 @overload
-def load_embedded(name: Literal["attributes"]) -> tuple[AttributeClassifier, str]: ...
+def load_embedded(name: Literal["attributes"]) -> AttributeClassifier: ...
 @overload
-def load_embedded(name: Literal["perceptual"]) -> tuple[PerceptualStage, str]: ...
-def load_embedded(name: str) -> tuple[nn.Module, str]:
-    """A new, frozen copy of one of NAMES on the CPU, and the SHA-256 of its weights file; the file is read once.
+def load_embedded(name: Literal["perceptual"]) -> PerceptualStage: ...
+def load_embedded(name: str) -> nn.Module:
+    """A new, frozen copy of one of NAMES on the CPU; the file is read once.
 
-    `pose`: PoseEstimator, `attributes`: AttributeClassifier, `perceptual`: PerceptualStage. Raises ValueError for
-    another name and RuntimeError, naming the file and what to do, when it is missing or damaged.
+    Raises ValueError for another name and RuntimeError, naming the file and what to do, when it is missing or damaged.
     """
     if name not in NAMES:
         raise ValueError(f"there is no embedded network {name!r}; there are {', '.join(NAMES)}")
-    state, trained, sha256 = _read(name, FOLDER)
-    network = empty_network(name, trained)
+    state, record = _read(name, FOLDER)
+    network = empty_network(name, record)
     network.load_state_dict(state)
-    return network.eval().requires_grad_(False), sha256
+    return network.eval().requires_grad_(False)
 
 
 def training_record(name: str) -> dict[str, str]:
     """What the header of a weights file says (generator version, recipe, held-out scores), and its `sha256`."""
-    _, trained, sha256 = _read(name, FOLDER)
-    return {**trained, "sha256": sha256}
+    return _read(name, FOLDER)[1]
 
 
 def empty_network(name: str, trained: dict[str, str], training_form: bool = False) -> nn.Module:
@@ -189,16 +179,17 @@ def store(name: str, network: nn.Module, trained: dict[str, str], folder: Path =
 
 
 @cache
-def _read(name: str, folder: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
+def _read(name: str, folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights in float32, and the record of their training."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / f"{name}.safetensors"
     try:
         with safe_open(path, "pt") as file:
-            trained = dict(file.metadata() or {})
+            record = {**(file.metadata() or {}), "sha256": sha256_of(path)}
             state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
-        empty_network(name, trained).load_state_dict(state)
-        return state, trained, sha256_of(path)
+        empty_network(name, record).load_state_dict(state)
+        return state, record
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         cause = " ".join(str(error).split())[:200]
         raise RuntimeError(

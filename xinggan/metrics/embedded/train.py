@@ -263,11 +263,7 @@ def train_and_store(name: str, recipe: Recipe, folder: Path = FOLDER) -> dict[st
         "recipe": json.dumps(asdict(recipe)),
         "held_out": json.dumps({score: round(value, 4) for score, value in scores.items()}),
     }
-    stored: nn.Module = network
-    if name == "perceptual":
-        assert isinstance(network, AttributeClassifier)
-        stored = network.stages[0]
-    store(name, stored, record, folder)
+    store(name, network.get_submodule("stages.0") if name == "perceptual" else network, record, folder)
     return scores
 
 
