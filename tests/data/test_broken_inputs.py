@@ -93,7 +93,7 @@ FILES: dict[str, tuple[Breaks, tuple[str | int, ...], str]] = {
     "annotations without rows": (replace(TEST, b"name:keypoints_y:keypoints_x\n"), (PAIRS,), "no usable pair"),
     "no header": (rewrite(TEST, lambda data: data.partition(b"\n")[2]), (TEST, 1), "the header is '3_a.p"),
     "Latin-1": (rewrite(TEST, lambda data: data.replace(b"3_b", b"3_\xe4")), (TEST, 3), "not text in UTF-8"),
-    "binary": (replace(TEST, bytes(range(256)) * 40), (TEST, 1), "the header is"),
+    "binary": (replace(TEST, bytes(range(256)) * 40), (TEST, 2), "not text in UTF-8"),
     "UTF-16": (rewrite(TEST, lambda data: data.decode().encode("utf-16")), (TEST, 1), "not text in UTF-8"),
     "another separator": (
         rewrite(TEST, lambda data: data.replace(b":", b";")),

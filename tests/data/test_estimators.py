@@ -202,7 +202,7 @@ class MiddleOfTheSquare:
 def test_the_middle_of_the_input_is_the_middle_pixel_of_the_photograph(tmp_path, monkeypatch):
     weights = tmp_path / "movenet.tflite"
     weights.touch()
-    monkeypatch.setattr("xinggan.data.estimators.open_interpreter", lambda _: MiddleOfTheSquare())
+    monkeypatch.setattr("xinggan.data.estimators.open_interpreter", lambda _: (MiddleOfTheSquare(), ""))
     poses, _ = open_estimator("movenet", weights).estimate(np.zeros((1, 41, 21, 3), dtype=np.uint8))
     assert (poses == (10, 20, 1)).all()
 

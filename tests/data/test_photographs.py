@@ -21,7 +21,7 @@ def test_packed_images_equal_the_files_decoded_by_pillow(make_layout, tmp_path, 
     Image.open(root / f"train/0_0.{suffix}").convert("L").save(root / f"train/0_0.{suffix}")  # grey ones too
     dataset = prepare(DatasetSettings("folder", root=str(root)), tmp_path / "cache", progress=False)
     for split in (dataset.train, dataset.test):
-        layout = read_layout(DatasetSettings("folder", root=str(root)), split.name)
+        layout = read_layout(DatasetSettings("folder", root=str(root)), split.name, [])
         assert split.names == layout.names
         np.testing.assert_array_equal(split.poses, layout.poses)
         for name, image in zip(split.names, split.images, strict=True):
@@ -46,7 +46,7 @@ def test_files_of_another_size_are_a_problem_unless_they_may_be_resized(make_lay
         pixels = np.asarray(Image.open(root / "train" / name)).astype(float)
         means = pixels.reshape(16, 2, 8, 2, 3).mean(axis=(1, 3))
         np.testing.assert_allclose(image, means, atol=1)  # Pillow rounds after either direction
-    original = read_layout(settings, "train").poses
+    original = read_layout(settings, "train", []).poses
     np.testing.assert_allclose(split.poses[..., :2], original[..., :2] / 2 - 0.25)
 
 
@@ -82,7 +82,7 @@ def test_square_deepfashion_images_are_cropped_and_their_annotations_moved_once(
         assert split.poses[0, 0].tolist() == [60, 1, 1]
         assert (split.poses[0, 1:] == (-1, -1, 0)).all()
     else:
-        np.testing.assert_array_equal(split.poses, read_layout(settings, "train").poses)
+        np.testing.assert_array_equal(split.poses, read_layout(settings, "train", []).poses)
 
 
 def test_deepfashion_is_left_square_where_that_is_asked_for_and_cropped_files_are_left_alone(make_layout, tmp_path):
@@ -115,5 +115,5 @@ def test_the_real_photographs_are_read_as_their_tables_say(shared, tmp_path, gol
 
 def test_the_rule_derives_the_real_training_pairs(shared):
     settings = DatasetSettings("folder", root=str(shared / "data/pku_reid"))
-    layout = read_layout(settings, "train")
+    layout = read_layout(settings, "train", [])
     assert sorted(map(tuple, layout.pairs)) == sorted(map(tuple, derived_pairs(layout.identities, layout.poses)))

@@ -6,16 +6,17 @@ annotates people/train and people/test and writes, for each,
 
     people/people-annotation-train.csv              name:keypoints_y:keypoints_x
     people/people-annotation-train-scores.csv       name and a score for each joint
-    people/people-annotation-train-estimator.json   which estimator, which weights, which settings
+    people/people-annotation-train-estimator.json   estimator, hash of its weights, settings
     people/people-annotation-train-sheet.png        skeletons over some of the photographs
 
-Everything wrong with the photographs is said at once; exit status 2 and nothing written then.
+All problems of the photographs are reported together; exit status 2 and nothing written then.
 """
 
 import argparse
 import json
+import math
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ import numpy as np
 from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, Estimator, open_estimator
 from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, list_images, read_image
 from xinggan.data.layout import ENDING
+from xinggan.data.packed import SPLITS
 from xinggan.data.poses import JOINTS, draw_skeleton
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems, Problem
 from xinggan.data.settings import add_proportions
@@ -31,7 +33,6 @@ from xinggan.data.tables import ANNOTATION_HEADER, name_trouble
 from xinggan.files import atomic_path
 from xinggan.progress import track
 
-SPLITS = ("train", "test")
 SHOWN, COLUMNS = 48, 12  # photographs on the sheet
 TALL, WIDEST = 256, 384  # pixels of a photograph on the sheet
 
@@ -48,7 +49,8 @@ class Annotated(NamedTuple):
 def plan(images: Path, out: Path | None) -> dict[Path, Path]:
     """Table -> folder of its photographs: both splits of a data set, one of them, or a folder by itself.
 
-    A split's table is called as one that is there already, else after the data set's folder. Raises ValueError.
+    A split's table has the prefix of the tables that are there already, else the name of the data set's folder. Raises
+    ValueError for `images` that are no folder and for an `out` that is no place for the one table.
     """
     if not images.is_dir():
         what = "is a file" if images.exists() else "does not exist"
@@ -57,8 +59,6 @@ def plan(images: Path, out: Path | None) -> dict[Path, Path]:
     if splits and out:
         both = " and ".join(f"{split}/" for split in splits)
         raise ValueError(f"--out {out}: {images} has {both}, each with a table of its own; leave --out away")
-    if splits:
-        return {_table_of(images, split): images / split for split in splits}
     if out:
         if out.is_dir() or out.suffix.lower() != ".csv":
             raise ValueError(f"--out {out}: expected the name of a .csv file")
@@ -66,20 +66,20 @@ def plan(images: Path, out: Path | None) -> dict[Path, Path]:
             raise ValueError(f"--out {out}: {above} is a file, not a folder")
         return {out: images}
     name = images.resolve().name
-    if name in SPLITS:
-        return {_table_of(images.resolve().parent, name): images}
-    return {images / f"{name}-annotation.csv": images}
-
-
-def _table_of(root: Path, split: str) -> Path:
-    endings = [ENDING.replace("train", each) for each in SPLITS]
-    sets = {table.name.removesuffix(ending) for ending in endings for table in root.glob(f"*{ending}")}
-    prefix = sets.pop() if len(sets) == 1 else root.resolve().name
-    return root / f"{prefix}-annotation-{split}.csv"
+    if splits:
+        root, folders = images, {split: images / split for split in splits}
+    elif name in SPLITS:
+        root, folders = images.resolve().parent, {name: images}
+    else:
+        return {images / f"{name}-annotation.csv": images}
+    endings = [ENDING.replace("train", split) for split in SPLITS]
+    prefixes = {table.name.removesuffix(ending) for ending in endings for table in root.glob(f"*{ending}")}
+    prefix = prefixes.pop() if len(prefixes) == 1 else root.resolve().name
+    return {root / f"{prefix}-annotation-{split}.csv": folder for split, folder in folders.items()}
 
 
 def list_photographs(folder: Path, problems: list[Problem]) -> list[Path]:
-    """The image files lying in a folder, sorted by name; what no table can hold is appended to `problems`."""
+    """The image files lying in a folder, sorted by name. Names that no table can hold are appended to `problems`."""
     paths = list_images(folder)
     if not paths:
         accepted = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -104,13 +104,13 @@ def annotate(paths: list[Path], estimator: Estimator, problems: list[Problem]) -
         except UnusableImage as error:
             problems.append(Problem(f"{where}/{path.name}", None, str(error)))
             continue
-        if not problems:  # else nothing will be written: go on only to find the others
+        if not problems:  # with a problem nothing is written, and the rest is read to find the other problems
             (pose,), (scores,) = estimator.estimate(image[None])
-            done.append(Annotated(path.name, pose, scores, small_picture(image, pose) if number in shown else None))
+            done.append(Annotated(path.name, pose, scores, _small_picture(image, pose) if number in shown else None))
     return done
 
 
-def small_picture(image: np.ndarray, pose: np.ndarray) -> np.ndarray:
+def _small_picture(image: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """A photograph uint8 [H, W, 3] and its skeleton, at most TALL x WIDEST pixels."""
     from PIL import Image
 
@@ -132,29 +132,30 @@ def write_annotations(annotated: dict[Path, list[Annotated]], origin: dict[str, 
     from xinggan.pictures import contact_sheet, save_png
 
     with ExitStack() as stack:
-        for out, photographs in annotated.items():  # names are given backwards: each table after what is beside it
+
+        def temporary(path: Path) -> Path:
+            return stack.enter_context(atomic_path(path))
+
+        for out, photographs in annotated.items():  # files get their names in reverse: the table is the last
             rows = [":".join(ANNOTATION_HEADER)]
             for name, pose, *_ in photographs:
                 x, y = pose[:, :2].astype(int).T.tolist()
                 rows.append(f"{name}: {y}: {x}")
-            stack.enter_context(atomic_path(out)).write_text("\n".join(rows) + "\n", "utf-8")
+            temporary(out).write_text("\n".join(rows) + "\n", "utf-8")
             scores = pd.DataFrame([each.scores for each in photographs], [each.name for each in photographs], JOINTS)
-            temporary = stack.enter_context(atomic_path(beside(out, "-scores.csv")))
-            scores.to_csv(temporary, index_label="name", float_format="%.4f")
-            temporary = stack.enter_context(atomic_path(beside(out, "-estimator.json")))
-            temporary.write_text(json.dumps(origin, indent=2) + "\n", "utf-8")
-            temporary = stack.enter_context(atomic_path(beside(out, "-sheet.png")))
+            scores.to_csv(temporary(_beside(out, "-scores.csv")), index_label="name", float_format="%.4f")
+            temporary(_beside(out, "-estimator.json")).write_text(json.dumps(origin, indent=2) + "\n", "utf-8")
             pictures = [each.picture for each in photographs if each.picture is not None]
-            save_png(temporary, contact_sheet(pictures, COLUMNS))
+            save_png(temporary(_beside(out, "-sheet.png")), contact_sheet(pictures, COLUMNS))
 
 
-def beside(out: Path, ending: str) -> Path:
-    """The file that belongs to the table `out`."""
+def _beside(out: Path, ending: str) -> Path:
+    """The file with this ending that belongs to the table `out`."""
     return out.with_name(out.stem + ending)
 
 
 def run(options: argparse.Namespace) -> list[str]:
-    """Annotate what the options name; returns the lines to print. Raises ValueError before anything is written."""
+    """Annotate the photographs of the options; returns the lines to print. Raises ValueError before writing."""
     tables = plan(options.images, options.out)
     if there := [str(table) for table in tables if table.exists() and not options.overwrite]:
         other = "" if options.images not in tables.values() else ", or name another with --out"
@@ -175,12 +176,11 @@ def run(options: argparse.Namespace) -> list[str]:
     lines = []
     for table, annotated in done.items():
         found = [int((each.pose[:, 2] > 0).sum()) for each in annotated]
-        mean = sum(found) / len(found)
-        lines.append(f"{table}: {len(found)} photographs, {mean:.1f} of 18 joints found in one on average")
+        lines.append(f"{table}: {len(found)} photographs, {np.mean(found):.1f} of 18 joints found in one on average")
         if without := found.count(0):
             example = annotated[found.index(0)].name
             lines.append(f"  in {without} no joint was found, {example} for one; they can take part in no pair")
-        lines.append(f"  look at {beside(table, '-sheet.png')}")
+        lines.append(f"  look at {_beside(table, '-sheet.png')}")
     lines.append("seen from behind a person is often given a nose and eyes that nobody sees: the sheet shows it")
     return lines
 
@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        lines = run(options)
+        print("\n".join(run(options)))
     except LayoutProblems as problems:
         print(problems.table(options.rows), file=sys.stderr)
         return 2
@@ -199,18 +199,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-    print("\n".join(lines))
     return 0
 
 
 def _threshold(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number, for example 0.2")
-    return value
+    with suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a number, for example 0.2")
 
 
 def _parser() -> argparse.ArgumentParser:

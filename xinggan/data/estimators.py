@@ -1,8 +1,8 @@
-"""Pose estimators for photographs, all asked in one way: uint8 images in, poses in OpenPose order and scores out.
+"""Pose estimators for photographs with one interface: uint8 images in, poses in OpenPose order and scores out.
 
 Both find the 17 joints of COCO in an image of one person. MoveNet single-pose (Google, Apache-2.0) runs through LiteRT
-from a TFLite file; keypoint R-CNN (ResNet-50 FPN, BSD licence) is torchvision's. `open_estimator` says what is missing
-before any work: the library, the weights, or the operators that they need.
+from a TFLite file; keypoint R-CNN (ResNet-50 FPN, BSD licence) is torchvision's. `open_estimator` refuses before any
+work if the library, the weights, or the compiled operators are missing.
 """
 
 from pathlib import Path
@@ -35,9 +35,9 @@ MOVENET_SOURCE = (
     "singlepose-lightning; TF Hub: google/lite-model/movenet/singlepose/lightning)"
 )
 INPUT_TYPES = (np.uint8, np.int32, np.float32)  # each holding 0 ... 255
-# 30 inputs: two ways to enlarge, greys of the frame around the middle (no edge is strong), the image a little darker
-# and brighter. On PKU-Reid, counted from the edge as its annotations are, one input finds 78 % of the joints within 3
-# pixels, the median 88 %; the median comes no closer to a left-out input of its own: the rest is the network's noise.
+# 30 inputs: two ways to enlarge, five greys of the frame (near the middle: no edge is strong), three brightnesses. On
+# PKU-Reid, counted from the edge as its annotations are, one input finds 78 % of the joints within 3 pixels, the median
+# of the inputs 88 %.
 GREYS = (118, 123, 128, 133, 138)
 BRIGHTER = (-2, 0, 2)  # grey levels
 
@@ -46,11 +46,11 @@ NOWHERE = -1e6  # pixels: outside every image
 
 
 class EstimatorUnavailable(ValueError):
-    """An estimator cannot be used here; the message says what to install or to put where."""
+    """An estimator cannot be used here; the message names the package or file that is missing."""
 
 
 class Estimator(Protocol):
-    """Finds joints in images, and says what it is."""
+    """A network that finds the joints of one person in an image."""
 
     name: str
     weights_sha256: str  # of the file that its weights were read from
@@ -107,27 +107,25 @@ def poses_from_coco(
 
 
 class MoveNet:
-    """One network, one thread. Raises EstimatorUnavailable, saying what to install or to get.
+    """MoveNet on one thread. Raises EstimatorUnavailable without the library or the weights.
 
     The network sees the whole photograph, enlarged to its square input and framed with grey. On small photographs its
-    answer moves by pixels when the input changes by a grey level, so several nearly equal inputs are asked and each
-    coordinate is their median.
+    output moves by pixels when the input changes by a grey level, so each coordinate is the median over several nearly
+    equal inputs.
     """
 
     name = "movenet"
 
     def __init__(self, weights: Path | None, threshold: float, proportions: tuple[int, int] | None = None):
         self.threshold, self.proportions = threshold, proportions
-        self._network = open_interpreter(weights)
-        self.weights_sha256 = sha256_of(weights) if weights else ""
+        self._network, self.weights_sha256 = open_interpreter(weights)
         (self._input,), (self._output,) = self._network.get_input_details(), self._network.get_output_details()
         self._side = int(self._input["shape"][1])
 
     def estimate(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Estimator.estimate`. Scores are probabilities."""
-        height, width = images.shape[1:3]
         found = np.array([self._coco(image) for image in images]).reshape(-1, len(COCO_JOINTS), 3)
-        return poses_from_coco(found[..., :2], found[..., 2], self.threshold, height, width)
+        return poses_from_coco(found[..., :2], found[..., 2], self.threshold, *images.shape[1:3])
 
     def _coco(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> [17, 3]: x, y in pixels, score."""
@@ -168,8 +166,8 @@ def frame(
     return framed, (top, left, high, wide)
 
 
-def open_interpreter(weights: Path | None) -> Any:
-    """The MoveNet in a .tflite file, ready to run. Raises EstimatorUnavailable."""
+def open_interpreter(weights: Path | None) -> tuple[Any, str]:
+    """The MoveNet in a .tflite file, ready to run, and the file's SHA-256. Raises EstimatorUnavailable."""
     if weights is None:
         raise EstimatorUnavailable(f"the estimator movenet needs its file: --weights FILE.tflite. {MOVENET_SOURCE}")
     if not weights.is_file():
@@ -179,30 +177,26 @@ def open_interpreter(weights: Path | None) -> Any:
     except ImportError as error:
         what = f"the library ai-edge-litert is not installed or does not load ({error})"
         raise EstimatorUnavailable(f"{what}; install it with: pip install -e '.[annotate]'") from None
-    trouble = ""
+    sha256, trouble = sha256_of(weights), ""
     try:
         network = Interpreter(str(weights), num_threads=1)
         network.allocate_tensors()
-    except (ValueError, RuntimeError):
-        trouble = "it is no TFLite model, or a damaged one"
-    else:
         inputs, outputs = network.get_input_details(), network.get_output_details()
         shapes = [[part["shape"].tolist() for part in parts] for parts in (inputs, outputs)]
         side = shapes[0][0][1] if len(shapes[0][0]) == 4 else 0
         if shapes != [[[1, side, side, 3]], [[1, 1, len(COCO_JOINTS), 3]]] or inputs[0]["dtype"] not in INPUT_TYPES:
             trouble = f"its inputs are {shapes[0]} and its outputs {shapes[1]}"
+    except (ValueError, RuntimeError):
+        trouble = "it is no TFLite model, or a damaged one"
     if trouble:
         accepted = "a single-pose MoveNet: one input [1, S, S, 3] of 0 ... 255, one output [1, 1, 17, 3]"
-        file = f"--weights {weights} (SHA-256 {sha256_of(weights)})"
+        file = f"--weights {weights} (SHA-256 {sha256})"
         raise EstimatorUnavailable(f"{file}: {trouble}; accepted is {accepted}. {MOVENET_SOURCE}")
-    return network
+    return network, sha256
 
 
 class KeypointRCNN:
-    """A detector as torchvision builds it, in evaluation mode, and the hash of the file with its weights.
-
-    Of several people the one with the highest detection score counts.
-    """
+    """Torchvision's keypoint R-CNN. Of several people the one with the highest detection score counts."""
 
     name = "keypointrcnn"
     proportions: tuple[int, int] | None = None  # photographs are seen as they are

@@ -1,7 +1,7 @@
-"""Image files opened as data: found by their suffix, upright, RGB. Every command opens pictures here and nowhere else.
+"""Image files opened as data: found by their suffix, upright, RGB. Every command opens its pictures here.
 
-A phone writes a portrait lying on its side, and which way is up into its EXIF. Whatever a decoder raises about a file
-becomes one readable reason.
+A phone stores a portrait lying on its side and notes the orientation in the EXIF data. An error of a decoder becomes
+one readable reason.
 """
 
 import warnings
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 ORIENTATION = 0x0112  # the EXIF tag; 1: the first row is the top, the first column the left
-_WARNINGS = Lock()  # what becomes of warnings belongs to all threads
+_WARNINGS = Lock()  # the filters of warnings belong to all threads
 
 
 class UnusableImage(ValueError):
-    """Why a file cannot be used as an image."""
+    """A file cannot be used as an image, for the reason in the message."""
 
 
 def list_images(folder: Path) -> list[Path]:
-    """What lies directly in a folder and is named like an image, sorted by name."""
+    """The entries of a folder with the suffix of an image, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator["Image"]:
-    """The upright image of a file: its `size` (width, height) is as it is shown, after the EXIF orientation.
+    """Open an image file upright: `size` (width, height) is that after the EXIF orientation.
 
-    Most files are decoded only when their pixels are asked for (`rgb`), so their size can be checked before. Whatever
-    is raised here or within the block becomes UnusableImage.
+    Most files are decoded only when their pixels are asked for (`rgb`), so their size can be checked before. An error
+    raised here or within the block becomes UnusableImage.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 

@@ -2,23 +2,22 @@
 
     <root>/train/, <root>/test/                  images
     <root>/<set>-annotation-{train,test}.csv     name: [18 y]: [18 x]
-    <root>/<set>-pairs-{train,test}.csv          from,to (where it is missing, `derived_pairs` gives the pairs)
+    <root>/<set>-pairs-{train,test}.csv          from,to (optional: without it `derived_pairs` gives the pairs)
 
-Reading a layout looks at everything but the pictures themselves and reports all problems of a split at once.
+Reading a layout checks everything but the pictures themselves; all problems of a split are reported together.
 """
 
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from xinggan.data.image_files import list_images
 from xinggan.data.poses import TORSO_JOINTS
-from xinggan.data.problems import LayoutProblems, Problem
+from xinggan.data.problems import Problem
 from xinggan.data.settings import DatasetSettings
 from xinggan.data.tables import Annotations, ListedPair, name_trouble, read_annotations, read_pairs
 
@@ -37,7 +36,7 @@ MARKET_TEST_PAIRS = 12_000  # sampled with seed 0, this is the published list
 
 @dataclass(frozen=True)
 class LayoutFiles:
-    """Where a data set's files lie. Pairs files may be missing."""
+    """The root of a data set and the names of its tables in there. Pairs files may be missing."""
 
     root: Path
     prefix: str  # of the tables' names: "market", "fasion-resize", ...
@@ -56,9 +55,7 @@ def find_files(settings: DatasetSettings) -> LayoutFiles:
     """
     if not settings.root:
         raise ValueError(f"data set {settings.name!r} needs root: the folder with train/, test/ and annotation files")
-    root = Path(settings.root)
-    with suppress(RuntimeError):  # the home of somebody who is not known here
-        root = root.expanduser()
+    root = Path(os.path.expanduser(settings.root))  # noqa: PTH111 (Path.expanduser raises where there is no such home)
     if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK)):
         what = "is a file" if root.is_file() else "cannot be read" if root.exists() else "does not exist"
         raise ValueError(f"root {root} {what}; expected a folder with train/, test/ and <set>{ENDING}")
@@ -67,8 +64,8 @@ def find_files(settings: DatasetSettings) -> LayoutFiles:
     sets, preferred = _sets_in(root), order
     if not sets:
         sets, preferred = [files for below in sorted(root.glob("*/")) for files in _sets_in(below)], list(own)
-    first = next((prefix for prefix in preferred if prefix in {files.prefix for files in sets}), None)
-    chosen = [files for files in sets if files.prefix == first] or sets
+    by_preference = ([files for files in sets if files.prefix == prefix] for prefix in preferred)
+    chosen = next(filter(None, by_preference), sets)
     if not chosen:
         names = ", ".join(f"{prefix}{ENDING}" for prefix in order)
         raise ValueError(f"no annotations in {root} or a folder in it; looked for {names}, and any other *{ENDING}")
@@ -79,6 +76,7 @@ def find_files(settings: DatasetSettings) -> LayoutFiles:
 
 
 def _sets_in(folder: Path) -> list[LayoutFiles]:
+    """The sets whose annotations of training images lie directly in the folder."""
     return [LayoutFiles(folder, path.name.removesuffix(ENDING)) for path in sorted(folder.glob(f"*{ENDING}"))]
 
 
@@ -95,7 +93,7 @@ def identity_pattern(settings: DatasetSettings) -> re.Pattern[str]:
 
 
 def identity_of(name: str, pattern: re.Pattern[str]) -> str | None:
-    """The identity in an image's name, None where the pattern does not fit."""
+    """The identity in an image's name; None: the pattern does not fit."""
     match = pattern.match(name)
     return match[1] if match and match[1] else None
 
@@ -137,22 +135,19 @@ class Layout:
     files: LayoutFiles
     split: str
     names: list[str]  # n, inside `folder`
-    rows: list[int]  # n rows of the annotation file, to say where an image is from
+    rows: list[int]  # n rows of the annotation file, for messages
     poses: np.ndarray  # [n, 18, 3] float32
     identities: list[str]  # n
     pairs: np.ndarray  # [p, 2] int64
-    notes: list[str] = field(default_factory=list)  # what is worth knowing without being a problem
+    notes: list[str]  # facts worth knowing that are no problems
 
     @property
     def folder(self) -> Path:
         return self.files.root / self.split
 
 
-def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] | None = None) -> Layout:
-    """Read one split, "train" or "test".
-
-    Problems are appended to `problems` where a list is given; without one, any problem raises LayoutProblems.
-    """
+def read_layout(settings: DatasetSettings, split: str, problems: list[Problem]) -> Layout:
+    """Read one split, "train" or "test". Problems are appended to `problems`. Raises ValueError without a layout."""
     found: list[Problem] = []
     files = find_files(settings)
     label, pairs_label, folder = files.annotations(split), files.pairs(split), files.root / split
@@ -161,33 +156,40 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
     # Market-1501's distractors are left out, unless a pair asks for one.
     asked_for = {name for pair in listed or () for name in (pair.source, pair.target)}
     wanted = [index for index, name in enumerate(table.names) if name in asked_for or not is_distractor(name, settings)]
-    if not folder.is_dir():
-        found.append(Problem(f"{split}/", None, "the folder of the images is missing"))
-    else:
+    present = set[str]()  # names of the images directly in the folder
+    if folder.is_dir():
+        present = {path.name for path in list_images(folder)}
         inside = folder.resolve()  # the folder itself may be a link, to anywhere
         for index in wanted:
-            if trouble := _file_trouble(inside, table.names[index]):
+            path, trouble = inside / table.names[index], ""
+            if not path.is_file():
+                trouble = "the image is missing"
+            elif not path.resolve().is_relative_to(inside):
+                trouble = "a link that leaves the folder of the images"
+                trouble += "; put the file there, or make the whole folder a link"
+            if trouble:
                 found.append(Problem(label, table.rows[index], f"{split}/{table.names[index]}: {trouble}"))
+    else:
+        found.append(Problem(f"{split}/", None, "the folder of the images is missing"))
     kept, identities = _identified(table, wanted, identity_pattern(settings), label, found)
-    names, poses = [table.names[index] for index in kept], table.poses[kept]
+    names, rows, poses = (
+        [table.names[index] for index in kept],
+        [table.rows[index] for index in kept],
+        table.poses[kept],
+    )
 
-    # Images lying in folders below are looked up one by one.
-    present = {path.name for path in list_images(folder)} if folder.is_dir() else set()
     if listed is not None:
-        pairs = _listed_pairs(listed, names, table, present, (pairs_label, split), found)
+        pairs = _listed_pairs(listed, split, names, table.named, present, pairs_label, found)
     else:
         pairs = derived_pairs(identities, poses)
         if settings.name == "market1501" and split == "test":
             pairs = sampled_test_pairs(pairs)
-    if not len(pairs) and (kept or not found):  # and not only because nothing could be read
+    if not len(pairs) and (kept or not found):  # else nothing could be read, which is a problem already
         what = "no usable pair: expected two images of one identity, both with shoulders and hips present"
         found.append(Problem(label if listed is None else pairs_label, None, what))
     if split == "test":
         pairs = pairs[: settings.test_pairs]
-    if problems is None and found:
-        raise LayoutProblems(files.root, found)
-    if problems is not None:
-        problems.extend(found)
+    problems.extend(found)
 
     notes: list[str] = []
     people = np.unique(identities, return_inverse=True)[1]
@@ -197,17 +199,7 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem] |
         notes.append(f"{pairs_label}: {repeated} pairs are listed more than once")
     if unused := sorted(present - table.named):
         notes.append(f"{split}/: {len(unused)} images have no annotation and are left out, {unused[0]} for one")
-    return Layout(files, split, names, [table.rows[index] for index in kept], poses, identities, pairs, notes)
-
-
-def _file_trouble(folder: Path, name: str) -> str:
-    """What is wrong with the place of an image, or the empty string. No part of the folder's path is a link."""
-    path = folder / name
-    if not path.is_file():
-        return "the image is missing"
-    if not path.resolve().is_relative_to(folder):
-        return "a link that leaves the folder of the images; put the file there, or make the whole folder a link"
-    return ""
+    return Layout(files, split, names, rows, poses, identities, pairs, notes)
 
 
 def _identified(
@@ -222,15 +214,14 @@ def _identified(
     kept, identities, row_of_stem = list[int](), list[str](), dict[str, int]()
     for index, identity in found.items():
         name, row = table.names[index], table.rows[index]
-        stem = PurePosixPath(name).stem
+        first_row = row_of_stem.setdefault(PurePosixPath(name).stem, row)
         if identity is None:
             what = f"no identity in the name {name}: {pattern.pattern!r} does not fit; set identity_pattern"
             problems.append(Problem(label, row, what))
-        elif stem in row_of_stem:
-            what = f"{name} is named like the image of row {row_of_stem[stem]} but for folder and suffix"
+        elif first_row != row:
+            what = f"{name} is named like the image of row {first_row} but for folder and suffix"
             problems.append(Problem(label, row, f"{what}; generated images could not be told apart"))
         else:
-            row_of_stem[stem] = row
             kept.append(index)
             identities.append(identity)
     return kept, identities
@@ -238,18 +229,18 @@ def _identified(
 
 def _listed_pairs(
     listed: list[ListedPair],
+    split: str,
     names: list[str],
-    table: Annotations,
+    named: set[str],
     present: set[str],
-    where: tuple[str, str],
+    label: str,
     problems: list[Problem],
 ) -> np.ndarray:
     """The pairs of a file as rows of `names` [p, 2]. Names with a bad annotation are reported there and not here."""
-    (label, split), pairs = where, list[tuple[int, int]]()
-    row_of = {name: row for row, name in enumerate(names)}
+    pairs, row_of = list[tuple[int, int]](), {name: row for row, name in enumerate(names)}
     first: dict[tuple[str, str], int] = {}  # row of the file
-    for row, source, target in listed if table.named else ():
-        if unknown := [name for name in (source, target) if name not in table.named]:
+    for row, source, target in listed if named else ():
+        if unknown := [name for name in (source, target) if name not in named]:
             name = unknown[0]
             reason = "has no annotation" if name in present else "is unknown: neither annotated nor in the folder"
             problems.append(Problem(label, row, name_trouble(name) or f"{name} {reason}"))
@@ -264,10 +255,10 @@ def _listed_pairs(
 
 
 def shared_by_splits(train: Layout, test: Layout, settings: DatasetSettings, problems: list[Problem]) -> dict[str, int]:
-    """How many images, identities and, for DeepFashion, garments both splits have; what must not be is a problem.
+    """Count the images, identities and, for DeepFashion, garments that both splits have.
 
-    Images must not be shared, nor Market-1501's people. DeepFashion's published splits share garments, worn by other
-    people or seen in other outfits: they are counted only. `photographs` compares the pictures themselves.
+    Shared images are problems, and so are shared people of Market-1501. DeepFashion's published splits share garments,
+    worn by other people or seen in other outfits. `photographs` compares the pictures themselves.
     """
     label, train_label = test.files.annotations("test"), train.files.annotations("train")
     row_of_name = dict(zip(train.names, train.rows, strict=True))
@@ -276,18 +267,14 @@ def shared_by_splits(train: Layout, test: Layout, settings: DatasetSettings, pro
         what = f"{name} is in train as well ({train_label}, row {row_of_name[name]}); the splits must not share images"
         problems.append(Problem(label, row, what))
     people = set(train.identities) & set(test.identities)
-    if settings.name == "market1501":
-        for identity in sorted(people):
-            at = test.identities.index(identity)
-            if not is_distractor(test.names[at], settings):
-                row = train.rows[train.identities.index(identity)]
-                what = f"person {identity} is in train as well ({train_label}, row {row})"
-                problems.append(Problem(label, test.rows[at], f"{what}; Market-1501's splits share nobody"))
+    for identity in sorted(people) if settings.name == "market1501" else ():
+        at = test.identities.index(identity)
+        if not is_distractor(test.names[at], settings):
+            row = train.rows[train.identities.index(identity)]
+            what = f"person {identity} is in train as well ({train_label}, row {row})"
+            problems.append(Problem(label, test.rows[at], f"{what}; Market-1501's splits share nobody"))
     shared = {"images": len(shared_names), "identities": len(people)}
     if settings.name == "deepfashion":
-        shared["garments"] = len(_garments(train) & _garments(test))
+        garments = (set(re.findall(GARMENT_PATTERN, " ".join(layout.names))) for layout in (train, test))
+        shared["garments"] = len(set.intersection(*garments))
     return shared
-
-
-def _garments(layout: Layout) -> set[str]:
-    return {found[1] for name in layout.names if (found := re.search(GARMENT_PATTERN, name))}

@@ -5,7 +5,7 @@
         masks.npy       uint8 [n, H, ceil(W / 8)]    identities.npy  int64 [n]
         pairs.npy       int32 [p, 2] (source row, target row)    names.json  list of n image names
 
-`packing` writes the folder under a temporary name and renames it when it is complete, so it is whole or not there.
+`packing` renames a temporary folder when it is complete.
 """
 
 import json
@@ -78,7 +78,7 @@ class PackedSplit:
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """A packed folder, opened. `card` is what card.json says: settings, counts, joint visibility, checksums."""
+    """An opened packed folder. `card` is the content of card.json: settings, counts, joint visibility, checksums."""
 
     directory: Path
     digest: str
@@ -88,13 +88,13 @@ class PackedDataset:
 
 
 def open_packed(directory: Path | str) -> PackedDataset:
-    """Open a folder that `packing` wrote. Raises ValueError that names what is missing when it is not complete."""
+    """Open a folder that `packing` wrote. Raises ValueError, naming what is missing, for an incomplete one."""
     directory = Path(directory)
     try:
         card = json.loads((directory / "card.json").read_text(encoding="utf-8"))
         if card["format"] != PACK_FORMAT:
             raise ValueError(f"card.json says format {card['format']}, this version reads format {PACK_FORMAT}")
-        train, test = (_open_split(directory / name, card["splits"][name]) for name in SPLITS)
+        train, test = (_open_split(directory / split, card["splits"][split]) for split in SPLITS)
         return PackedDataset(directory, card["digest"], card, train, test)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -104,6 +104,7 @@ def open_packed(directory: Path | str) -> PackedDataset:
 
 
 def _open_split(folder: Path, counts: dict[str, Any]) -> PackedSplit:
+    """The split in `folder`. Raises an error where it has not as many images and pairs as `counts` says."""
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     images, poses, masks, identities, pairs = (
         np.load(folder / f"{array}.npy", mmap_mode="r").view(np.ndarray)
@@ -117,5 +118,5 @@ def _open_split(folder: Path, counts: dict[str, Any]) -> PackedSplit:
 
 
 def packed_directory(cache: Path | str, name: str, digest: str) -> Path:
-    """Where the data set of this name and content digest lies in a cache."""
+    """The folder of the data set with this name and content digest in a cache."""
     return Path(cache) / f"{name}-{digest[:12]}"

@@ -1,6 +1,6 @@
 """Packing: the folder that `packed` reads, written under a temporary name and renamed, so it is whole or not there.
 
-One process at a time packs into a cache; the others wait for its lock. A packing that was killed starts again.
+One process at a time packs into a cache; the others wait for its lock. A killed packing starts again.
 """
 
 import json
@@ -31,7 +31,7 @@ Chunk = tuple[np.ndarray, np.ndarray]  # images uint8 [k, H, W, 3], poses float3
 
 @dataclass(frozen=True)
 class SplitContent:
-    """What `write_packed` turns into one split: the tables, and n images with their poses in chunks."""
+    """The content of one split for `write_packed`: tables, and n images with their poses in chunks."""
 
     names: list[str]  # n
     identities: np.ndarray  # [n]
@@ -49,8 +49,8 @@ def write_packed(
 ) -> PackedDataset:
     """Write a packed folder and open it. `card` is completed with counts and checksums.
 
-    `check` is called before the folder gets its name and raises where its content must not be kept. Whatever is raised
-    on the way leaves nothing behind. Where another process has packed the folder meanwhile, that one is opened.
+    `check` is called before the folder gets its name and raises an error if the content must not be kept. An error
+    leaves nothing behind. A folder that another process packed meanwhile is opened instead.
     """
     with _locked(directory.parent):
         with suppress(ValueError):
@@ -78,10 +78,7 @@ def write_packed(
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    """Make the cache and hold its lock, which the system gives back when this process dies.
-
-    Folders that were made and are empty in the end are removed.
-    """
+    """Make the cache and hold its lock. In the end, folders that were made here and are empty are removed."""
     absent = [folder for folder in (cache, *cache.parents) if not folder.exists()]
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -146,9 +143,9 @@ def _write_split(folder: Path, content: SplitContent, mask_radius: int) -> dict[
 
 
 def draw_contact_sheet(splits: Sequence[PackedSplit]) -> np.ndarray:
-    """uint8 [H', W', 3], for each split images of different people, the same with skeletons, and through their masks.
+    """uint8 [H', W', 3]: for each split images of different people, the same with skeletons, the same in their masks.
 
-    A wrong joint order, a transposed x and y or annotations of another image size show here before anything is trained.
+    A wrong joint order, exchanged x and y, and annotations of another image size are seen here before training.
     """
     scale = max(1, round(TALL / splits[0].height))
     rows = []

@@ -1,7 +1,6 @@
-"""Photographs as `write_packed` takes them: decoded once, checked meanwhile, cropped or resized where asked.
+"""Photographs as `write_packed` takes them: decoded once, checked meanwhile, cropped or resized on request.
 
-Problems of the tables and of the pictures are reported together: nothing is written before every image was looked at
-where the tables are wrong already, and nothing stays where a picture is.
+Problems of the tables and of the pictures are reported together, after the last image was read.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,7 @@ FASHION_SQUARE, FASHION_COLUMNS, FASHION_CROPPED_SET = (256, 256), (40, 216), "f
 
 @dataclass(frozen=True)
 class Framing:
-    """How a file becomes a packed image of `height` x `width` pixels."""
+    """The rule by which a file becomes a packed image of `height` x `width` pixels."""
 
     file_size: tuple[int, int]  # width, height in pixels of the upright image
     height: int
@@ -44,7 +43,7 @@ class Framing:
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded file, and how its pixels became those of the packed image."""
+    """One decoded file, and what was done to its pixels."""
 
     image: np.ndarray  # [H, W, 3] uint8
     cropped: bool
@@ -54,7 +53,7 @@ class Picture:
 def photograph_splits(
     settings: DatasetSettings, progress: bool = True
 ) -> tuple[dict[str, SplitContent], dict[str, Any]]:
-    """What to pack, and facts for the card. Raises LayoutProblems, here or after the last image was read."""
+    """The content of both splits, and facts for the card. LayoutProblems are raised by the chunks of a split."""
     problems: list[Problem] = []
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
     shared = shared_by_splits(layouts["train"], layouts["test"], settings, problems)
@@ -63,21 +62,17 @@ def photograph_splits(
         what = f"images of {framing.width} x {framing.height} pixels (width x height): accepted are multiples of 4"
         problems.append(Problem("train/", None, f"{what}; set height and width, and resize"))
     reader = _Reader(framing, layouts, problems, progress)
-    if problems:  # the tables are wrong: look at the pictures too, to say everything at once, and write nothing
-        reader.refuse(SPLITS)
-    people = dict.fromkeys(identity for split in SPLITS for identity in layouts[split].identities)
+    people = dict.fromkeys(identity for layout in layouts.values() for identity in layout.identities)
     numbers = {identity: number for number, identity in enumerate(people)}
-    content = {
-        split: SplitContent(
-            layout.names, np.array([numbers[name] for name in layout.identities]), layout.pairs, reader.chunks(split)
-        )
-        for split, layout in layouts.items()
-    }
+    content = {}
+    for split, layout in layouts.items():
+        identities = np.array([numbers[identity] for identity in layout.identities])
+        content[split] = SplitContent(layout.names, identities, layout.pairs, reader.chunks(split))
     return content, {"notes": [note for layout in layouts.values() for note in layout.notes], "shared": shared}
 
 
 def choose_framing(settings: DatasetSettings, layouts: Sequence[Layout]) -> Framing:
-    """The size to pack: the settings', or the size that most files have (after DeepFashion's crop)."""
+    """The framing of the settings' size, or of the size that most files have (after DeepFashion's crop)."""
     sizes: Counter[tuple[int, int]] = Counter()
     for layout in layouts:
         for row in np.unique(np.linspace(0, max(len(layout.names) - 1, 0), SIZES_LOOKED_AT).astype(int)):
@@ -90,12 +85,12 @@ def choose_framing(settings: DatasetSettings, layouts: Sequence[Layout]) -> Fram
     own_width = FASHION_COLUMNS[1] - FASHION_COLUMNS[0] if crop and file_size == FASHION_SQUARE else file_size[0]
     height, width = settings.height or file_size[1], settings.width or own_width
     if (height, width) != (file_size[1], own_width):
-        file_size = (width, height)  # so that, unless they may be resized, files of another size are found
+        file_size = (width, height)  # files of another size are refused, unless they may be resized
     return Framing(file_size, height, width, crop, settings.resize)
 
 
 class _Reader:
-    """Decodes both splits in order, remembers pictures to find those in both, and raises at the end what it found."""
+    """Decodes both splits in order. A test picture that is a training picture too is a problem."""
 
     def __init__(self, framing: Framing, layouts: dict[str, Layout], problems: list[Problem], progress: bool):
         self.framing, self.layouts, self.problems, self.progress = framing, layouts, problems, progress
@@ -103,22 +98,18 @@ class _Reader:
         self.training_images: dict[bytes, str] = {}  # content -> name
 
     def chunks(self, split: str) -> Iterator[Chunk]:
-        """Images uint8 [k, H, W, 3] and poses [k, 18, 3] up to the first bad picture.
+        """Images uint8 [k, H, W, 3] and poses [k, 18, 3], as long as there is no problem.
 
-        Then both splits are read to their end and LayoutProblems with all there is to say is raised.
+        With a problem the rest of both splits is only checked, and LayoutProblems of everything is raised.
         """
         for chunk in self._decoded(split):
             if not self.problems:
                 yield chunk
         if self.problems:
-            self.refuse(SPLITS[SPLITS.index(split) + 1 :])
-
-    def refuse(self, unread: Sequence[str]) -> NoReturn:
-        """Look at the splits that are still unread and raise all problems."""
-        for split in unread:
-            for _ in self._decoded(split):
-                pass
-        raise LayoutProblems(self.layouts["train"].files.root, self.problems)
+            for unread in SPLITS[SPLITS.index(split) + 1 :]:
+                for _ in self._decoded(unread):
+                    pass
+            raise LayoutProblems(self.layouts[split].files.root, self.problems)
 
     def _decoded(self, split: str) -> Iterator[Chunk]:
         """The pictures of a split in chunks; a bad one is black and reported."""
@@ -144,7 +135,7 @@ class _Reader:
                 display.update(len(rows))
 
     def _shared(self, split: str, row: int, image: np.ndarray) -> str:
-        """What is wrong with a test image that is a training image too, else the empty string."""
+        """The reason why a test image cannot be used that is a training image too, or ""."""
         content = hashlib.blake2b(image.data, digest_size=16).digest()
         if split == "train":
             self.training_images.setdefault(content, f"{split}/{self.layouts[split].names[row]}")
@@ -154,7 +145,7 @@ class _Reader:
 
 
 def read_picture(path: Path, framing: Framing) -> Picture | str:
-    """Decode one file as the framing says, or say what is wrong with it."""
+    """The decoded file in the size of the framing, or the reason why it cannot be used."""
     try:
         with open_image(path) as file:
             if file.size != framing.file_size and not framing.resize:

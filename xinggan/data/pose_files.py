@@ -1,13 +1,14 @@
 """A person to be generated: a source image and poses from files, photographs or tables, in the size of a method.
 
-A pose is a JSON file, a row of an annotation file, or the joints of another photograph. Reading never stops at the
-first bad one: what is wrong is appended to a list of problems and the rest is read.
+A pose is a JSON file, a row of an annotation file, or the joints of another photograph. Reading does not stop at a bad
+one: each problem is appended to a list, and the others are read.
 """
 
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, open_image, read_image, resized
 from xinggan.data.poses import JOINTS
 from xinggan.data.problems import Problem
-from xinggan.data.tables import Annotations, read_annotations
+from xinggan.data.tables import Annotations, is_coordinate, read_annotations
 
 if TYPE_CHECKING:
     from xinggan.data.estimators import Estimator
@@ -30,7 +31,7 @@ Size = tuple[int, int]  # height and width in pixels
 
 @dataclass(frozen=True)
 class NamedPose:
-    """A pose and where it is from. `size`: of the image it was seen in; None: not said."""
+    """A pose, its origin, and the size of the image that it belongs to (None: not known)."""
 
     name: str
     pose: np.ndarray  # [18, 3] float32
@@ -39,7 +40,7 @@ class NamedPose:
 
 @dataclass(frozen=True)
 class Person:
-    """One source image with n poses; `notes` say what was resized."""
+    """One source image with n poses; `notes` name what was resized."""
 
     image: np.ndarray  # [H, W, 3] uint8
     pose: np.ndarray  # [18, 3] float32, of the source image
@@ -55,32 +56,30 @@ def parse_pose_json(content: Any) -> tuple[np.ndarray, Size | None]:
 
     Both are in OpenPose order and pixels. Raises ValueError for anything else.
     """
-    if isinstance(content, dict) and "joints" in content:
+    content = content if isinstance(content, dict) else {}
+    if "joints" in content:
         return _own_joints(content["joints"]), (_pixels(content, "height"), _pixels(content, "width"))
-    if isinstance(content, dict) and isinstance(content.get("people"), list):
-        if len(content["people"]) != 1:
-            raise ValueError(f"{len(content['people'])} people; expected one: leave the one that is meant")
-        person = content["people"][0]
-        return _openpose_joints(person.get("pose_keypoints_2d") if isinstance(person, dict) else None), None
+    if isinstance(people := content.get("people"), list):
+        if len(people) != 1:
+            raise ValueError(f"{len(people)} people; expected one: leave the one that is meant")
+        return _openpose_joints(people[0].get("pose_keypoints_2d") if isinstance(people[0], dict) else None), None
     raise ValueError('neither {"joints": ..., "height": ..., "width": ...} nor OpenPose\'s {"people": ...}')
 
 
 def _own_joints(joints: Any) -> np.ndarray:
+    """The pose [18, 3] in the suite's own JSON."""
     if not isinstance(joints, list) or len(joints) != len(JOINTS):
         found = len(joints) if isinstance(joints, list) else "no list of"
         raise ValueError(f"{found} joints; expected {len(JOINTS)} (OpenPose order), each [x, y] or null")
-    pose = np.full((len(JOINTS), 3), (-1, -1, 0), dtype=np.float32)
     for index, joint in enumerate(joints):
-        if joint is None:
-            continue
-        if not isinstance(joint, list) or len(joint) != 2 or not all(_is_coordinate(value) for value in joint):
+        if joint is not None and not (isinstance(joint, list) and len(joint) == 2 and all(map(is_coordinate, joint))):
             raise ValueError(f"joint {index} ({JOINTS[index]}) is {json.dumps(joint)[:40]}; expected [x, y] or null")
-        pose[index] = (*joint, 1)
-    return pose
+    return np.array([(-1, -1, 0) if joint is None else (*joint, 1) for joint in joints], dtype=np.float32)
 
 
 def _openpose_joints(values: Any) -> np.ndarray:
-    if not isinstance(values, list) or len(values) not in (54, 75) or not all(map(_is_coordinate, values)):
+    """The pose [18, 3] in OpenPose's JSON."""
+    if not isinstance(values, list) or len(values) not in (54, 75) or not all(map(is_coordinate, values)):
         found = f"{len(values)} values" if isinstance(values, list) else "no list"
         raise ValueError(f"pose_keypoints_2d: {found}; expected 18 (COCO) or 25 (BODY_25) times x, y, confidence")
     joints = np.array(values, dtype=np.float32).reshape(-1, 3)
@@ -90,14 +89,13 @@ def _openpose_joints(values: Any) -> np.ndarray:
         raise ValueError(
             "pose_keypoints_2d: coordinates between 0 and 1; expected pixels (OpenPose: --keypoint_scale 0)"
         )
-    return np.where(present[:, None], np.insert(joints[:, :2], 2, 1, axis=1), (-1, -1, 0)).astype(np.float32)
-
-
-def _is_coordinate(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+    joints[present, 2] = 1
+    joints[~present] = (-1, -1, 0)
+    return joints
 
 
 def _pixels(content: dict, key: str) -> int:
+    """The height or width in the suite's own JSON."""
     value = content.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 1e5:
         raise ValueError(f"{key} is {json.dumps(value)[:40]}; expected pixels of the image that the joints belong to")
@@ -115,7 +113,7 @@ def poses_in(folder: Path) -> list[Path]:
 class PoseReader:
     """Reads the poses that words of a command line name.
 
-    The pose of a photograph is its row of the table `annotation`, else what `estimator` finds.
+    The pose of a photograph is its row of the table `annotation`, or else the estimate of `estimator`.
     """
 
     annotation: Path | None = None
@@ -137,15 +135,22 @@ class PoseReader:
         if not path.is_file():
             return self._refuse(word, f"there is no such file; accepted is {ACCEPTED}")
         if suffix == ".csv":
-            return self._of_row(path, row_name) if row_name else self._of_table(path)
-        if suffix == ".json":
-            return self._of_json(path)
+            return self._row(path, row_name) if row_name else self._all_rows(path)
         if suffix in IMAGE_SUFFIXES:
             return self.of_photograph(path)
-        return self._refuse(word, f"not a kind of file that holds a pose; accepted is {ACCEPTED}")
+        if suffix != ".json":
+            return self._refuse(word, f"not a kind of file that holds a pose; accepted is {ACCEPTED}")
+        try:
+            content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
+            return self._refuse(path, f"the file cannot be read as JSON: {error}")
+        try:
+            return [NamedPose(str(path), *parse_pose_json(content))]
+        except ValueError as error:
+            return self._refuse(path, str(error))
 
     def of_photograph(self, path: Path) -> list[NamedPose]:
-        """The pose of the person on a photograph, in the photograph's own pixels; [] with a problem where it has none.
+        """The pose of the person on a photograph, in the photograph's own pixels; [] and a problem without one.
 
         Its row is named like the file, or like the last parts of its path where names have folders in them.
         """
@@ -157,15 +162,16 @@ class PoseReader:
             parts = path.resolve().as_posix()
             fitting = [name for name in self._table(self.annotation)[0].named if parts.endswith(f"/{name}")]
             if fitting or not self.estimator:
-                return self._of_row(self.annotation, max(fitting, key=len, default=path.name), image.shape[:2])
+                return self._row(self.annotation, max(fitting, key=len, default=path.name), image.shape[:2])
         if not self.estimator:
             return self._refuse(path, "nothing says where its joints are; give --annotation TABLE.csv or --estimator")
-        poses, _ = self.estimator.estimate(image[None])
-        if not (poses[0, :, 2] > 0).any():
+        (pose,), _ = self.estimator.estimate(image[None])
+        if not (pose[:, 2] > 0).any():
             return self._refuse(path, "the estimator found no joint in it")
-        return [NamedPose(str(path), poses[0].astype(np.float32), image.shape[:2])]
+        return [NamedPose(str(path), pose.astype(np.float32), image.shape[:2])]
 
-    def _of_table(self, path: Path) -> list[NamedPose]:
+    def _all_rows(self, path: Path) -> list[NamedPose]:
+        """The poses of a table."""
         table, problems = self._table(path)
         self.problems += problems
         if not table.names and not problems:
@@ -173,12 +179,12 @@ class PoseReader:
         rows = zip(table.names, table.poses, strict=True)
         return [NamedPose(f"{path}:{name}", pose, _size_beside(path, name)) for name, pose in rows]
 
-    def _of_row(self, path: Path, name: str, size: Size | None = None) -> list[NamedPose]:
+    def _row(self, path: Path, name: str, size: Size | None = None) -> list[NamedPose]:
+        """The pose of a row of a table; problems of other rows do not count."""
         table, problems = self._table(path)
         beginnings = (f"{name}: ", f"{name} ")
-        own = [problem for problem in problems if problem.row in (None, 1) or problem.what.startswith(beginnings)]
-        self.problems += own
-        if own:
+        if own := [each for each in problems if each.row in (None, 1) or each.what.startswith(beginnings)]:
+            self.problems += own
             return []
         if name in table.names:
             pose = table.poses[table.names.index(name)]
@@ -188,50 +194,35 @@ class PoseReader:
         return self._refuse(path, f"no row is named {name!r}; {such}")
 
     def _table(self, path: Path) -> tuple[Annotations, list[Problem]]:
+        """The table, read once, and its problems."""
         if path not in self._tables:
             problems: list[Problem] = []
             self._tables[path] = read_annotations(path, str(path), problems), problems
         return self._tables[path]
 
-    def _of_json(self, path: Path) -> list[NamedPose]:
-        try:
-            content = json.loads(path.read_bytes().decode("utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
-            return self._refuse(path, f"the file cannot be read as JSON: {error}")
-        try:
-            return [NamedPose(str(path), *parse_pose_json(content))]
-        except ValueError as error:
-            return self._refuse(path, str(error))
-
     def _refuse(self, where: str | Path, what: str) -> list[NamedPose]:
+        """No pose, and a problem."""
         self.problems.append(Problem(str(where), None, what))
         return []
 
 
 def _size_beside(table: Path, name: str) -> Size | None:
-    """The size of the photograph of a row, in its split's folder or in the table's; None where it is not there.
-
-    Without it joints of photographs of another size would be taken for pixels of this one.
-    """
+    """The size of the photograph of a row, in its split's folder or in the table's; None where it is not there."""
     split = table.stem.rpartition("-annotation-")[2]  # "train" of people-annotation-train.csv
     for path in (table.parent / split / name, table.parent / name):
-        try:
-            with open_image(path) as image:
-                return image.height, image.width
-        except UnusableImage:  # no such file, or none that says its size
-            continue
+        with suppress(UnusableImage), open_image(path) as image:
+            return image.height, image.width
     return None
 
 
 def read_person(
     source: Path, source_pose: str | None, poses: Sequence[str], reader: PoseReader, size: Size | None, resize: bool
 ) -> Person | None:
-    """The person of the photograph `source`, whose pose is read from there unless `source_pose` says where else.
+    """The person of the photograph `source`, whose pose is read from there or from the word `source_pose`.
 
-    size: of the images to generate, None where that is not known: then everything is read, to find what is wrong with
-    it, and nothing returned. None as well when there are problems, all in `reader.problems`.
+    size: of the images to generate; None: not known, then everything is read to find its problems. Returns None without
+    a size and with problems, which are in `reader.problems`.
     """
-    notes: list[str] = []
     image, own = None, list[NamedPose]()
     try:
         image = read_image(source)
@@ -244,18 +235,19 @@ def read_person(
     elif image is not None:
         own = reader.of_photograph(source)
     if image is not None:  # a pose of unknown size is given in the pixels of its photograph
-        own = [NamedPose(pose.name, pose.pose, pose.size or image.shape[:2]) for pose in own]
+        own = [replace(pose, size=pose.size or image.shape[:2]) for pose in own]
     wanted = [pose for word in poses for pose in reader.read(word)]
     if size is None:
         return None
 
+    notes: list[str] = []
     if image is not None and image.shape[:2] != size:
         high, wide = image.shape[:2]
         if resize:
             image = resized(image, *size)
             notes.append(f"{source}: resized from {wide} x {high} to {size[1]} x {size[0]} pixels (width x height)")
         else:
-            reader.problems.append(Problem(str(source), None, _of_another_size((high, wide), size)))
+            reader.problems.append(Problem(str(source), None, _another_size((high, wide), size)))
     fitting = []
     for named in (*own, *wanted):
         try:
@@ -273,16 +265,16 @@ def read_person(
 
 
 def fitted(named: NamedPose, height: int, width: int, resize: bool) -> np.ndarray:
-    """The pose [18, 3] in the pixels of an image of `height` x `width`. Raises ValueError where it has no place there.
+    """The pose [18, 3] in the pixels of an image of `height` x `width`. Raises ValueError where it does not fit in.
 
-    A pose of another size is scaled if `resize`; one of unknown size is taken as it is, if all of it is in the image.
+    A pose of another size is scaled if `resize`. A pose of unknown size is not scaled, and must lie in the image.
     """
     pose = named.pose.copy()
     present = pose[:, 2] > 0
     if named.size not in (None, (height, width)):
         high, wide = named.size
         if not resize:
-            raise ValueError(_of_another_size((high, wide), (height, width)))
+            raise ValueError(_another_size((high, wide), (height, width)))
         pose[present, :2] = (pose[present, :2] + 0.5) * (width / wide, height / high) - 0.5  # pixel centres are whole
     inside = ((pose[:, :2] >= -0.5) & (pose[:, :2] < (width - 0.5, height - 0.5))).all(axis=1)
     if not (present & inside).any():
@@ -294,6 +286,7 @@ def fitted(named: NamedPose, height: int, width: int, resize: bool) -> np.ndarra
     return pose
 
 
-def _of_another_size(found: Size, expected: Size) -> str:
+def _another_size(found: Size, expected: Size) -> str:
+    """The reason why an image of the size `found` is refused."""
     (high, wide), (height, width) = found, expected
     return f"{wide} x {high} pixels (width x height); expected {width} x {height} as in training, or --resize"

@@ -49,11 +49,14 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
     from xinggan.data.packing import write_packed
 
     check_settings(settings)
-    check_cache(cache)
+    there = next(folder for folder in (Path(cache), *Path(cache).parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there.is_dir() else "is a file"
+        raise ValueError(f"cache {cache}: {there} {what}; name a folder for packed data sets")
     files = None if settings.name == "synthetic" else find_data_files(settings)
-    content = content_digest(files, cache, progress) if files else _generator()
-    digest_ = _digest(settings, content)
-    directory = packed_directory(cache, settings.name, digest_)
+    content = content_digest(files, cache, progress)
+    whole = _whole_digest(settings, content)
+    directory = packed_directory(cache, settings.name, whole)
     if directory.is_dir():
         try:
             return open_packed(directory)
@@ -74,7 +77,7 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
         splits = render_splits(settings, progress)
         facts = {"notes": [], "shared": {"images": 0, "identities": 0}}
     card = {"settings": _deciding(settings), **facts}
-    dataset = write_packed(directory, digest_, card, splits, settings.mask_radius, check)
+    dataset = write_packed(directory, whole, card, splits, settings.mask_radius, check)
     if files and files.settled:
         write_atomically(Path(cache) / MEMORY / files.state, content)
     return dataset
@@ -94,34 +97,24 @@ def check_settings(settings: DatasetSettings) -> None:
             raise ValueError(f"{name} is {value}; accepted: 1 or more")
 
 
-def check_cache(cache: Path | str) -> None:
-    """Raise ValueError for a folder that nothing can be written to."""
-    there = next(folder for folder in (Path(cache), *Path(cache).parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "cannot be written to" if there.is_dir() else "is a file"
-        raise ValueError(f"cache {cache}: {there} {what}; name a folder for packed data sets")
-
-
 def digest(settings: DatasetSettings, cache: Path | str | None = None) -> str:
-    """SHA-256 (hex) of all that decides what is packed: the settings that matter for this kind of data set (never its
-    root), and the generator's version or the bytes of annotations, pairs and images. With a `cache`, files that were
-    prepared there and have not changed since are not read again."""
+    """SHA-256 (hex) of all that decides what is packed.
+
+    That is the settings that matter for this kind of data set (never its root), and the generator's version or the
+    bytes of annotations, pairs and images. With a `cache`, files that were prepared there and have not changed since
+    are not read again.
+    """
     check_settings(settings)
-    is_synthetic = settings.name == "synthetic"
-    return _digest(settings, _generator() if is_synthetic else content_digest(find_data_files(settings), cache))
+    files = None if settings.name == "synthetic" else find_data_files(settings)
+    return _whole_digest(settings, content_digest(files, cache))
 
 
-def _digest(settings: DatasetSettings, content: str) -> str:
+def _whole_digest(settings: DatasetSettings, content: str) -> str:
+    """SHA-256 (hex) of the settings with the digest of the content."""
     from xinggan.data.packed import PACK_FORMAT
 
     parts = {"pack_format": PACK_FORMAT, "settings": _deciding(settings), "content": content}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _generator() -> str:
-    from xinggan.data.synthetic import GENERATOR_VERSION
-
-    return f"synthetic people {GENERATOR_VERSION}"
 
 
 def _deciding(settings: DatasetSettings) -> dict[str, Any]:
@@ -144,7 +137,7 @@ class DataFiles:
 
 
 def find_data_files(settings: DatasetSettings) -> DataFiles:
-    """Look at the files of a data set without reading the images. Raises ValueError where there is no layout."""
+    """The files of a data set, without reading the images. Raises ValueError where there is no layout."""
     from xinggan.data.layout import find_files
     from xinggan.data.packed import SPLITS
     from xinggan.data.tables import annotated_names
@@ -152,7 +145,7 @@ def find_data_files(settings: DatasetSettings) -> DataFiles:
     files, names = find_files(settings), list[str]()
     for split in SPLITS:
         names += [files.annotations(split), files.pairs(split)]
-        with suppress(OSError):  # what cannot be read is told with all other problems
+        with suppress(OSError):  # reported with all other problems
             names += [f"{split}/{name}" for name in annotated_names(files.root / files.annotations(split))]
     whole, newest_ns, looked_at = hashlib.sha256(), 0, time.time()
     for name in names:
@@ -165,11 +158,15 @@ def find_data_files(settings: DatasetSettings) -> DataFiles:
     return DataFiles(files.root, names, whole.hexdigest(), looked_at - newest_ns / 1e9 > SETTLED_AFTER_S)
 
 
-def content_digest(files: DataFiles, cache: Path | str | None = None, progress: bool = False) -> str:
-    """SHA-256 (hex) of the files' names and bytes, whatever the folder they lie in.
+def content_digest(files: DataFiles | None, cache: Path | str | None = None, progress: bool = False) -> str:
+    """SHA-256 (hex) of the files' names and bytes, whatever their root; without files the generator's version.
 
     Reading 50,000 files takes a while, so the cache remembers the digest of files in this very state.
     """
+    if files is None:
+        from xinggan.data.synthetic import GENERATOR_VERSION
+
+        return f"synthetic people {GENERATOR_VERSION}"
     if cache is not None:
         with suppress(OSError):
             return (Path(cache) / MEMORY / files.state).read_text(encoding="ascii")
@@ -185,21 +182,17 @@ def content_digest(files: DataFiles, cache: Path | str | None = None, progress: 
 
 def describe(dataset: "PackedDataset") -> str:
     """The data card as text."""
-    counts = dataset.card["splits"]
-    lines = [f"{dataset.card['settings']['name']}, digest {dataset.digest}", str(dataset.directory.resolve()), ""]
+    card, counts = dataset.card, dataset.card["splits"]
+    lines = [f"{card['settings']['name']}, digest {dataset.digest}", str(dataset.directory.resolve()), ""]
     lines.append(f"  {'':<16}" + "".join(f"{split:>10}" for split in counts))
     for key in ("images", "identities", "pairs", "height", "width", "joints_outside"):
-        title = key.replace("_", " ")
-        lines.append(f"  {title:<16}" + "".join(f"{counts[split][key]:>10,}" for split in counts))
+        lines.append(f"  {key.replace('_', ' '):<16}" + "".join(f"{each[key]:>10,}" for each in counts.values()))
     lines.append("  joints visible")
     for joint in counts["train"]["joint_visibility"]:
-        shares = (counts[split]["joint_visibility"][joint] for split in counts)
+        shares = (each["joint_visibility"][joint] for each in counts.values())
         lines.append(f"    {joint:<14}" + "".join(f"{share:>10.1%}" for share in shares))
-    if shared := dataset.card.get("shared"):
-        told = ", ".join(f"{number:,} {what}" for what, number in shared.items())
-        lines.append(f"  train and test share {told}")
-    lines += [f"  note: {note}" for note in dataset.card["notes"]]
-    return "\n".join(lines)
+    lines.append("  train and test share " + ", ".join(f"{number:,} {what}" for what, number in card["shared"].items()))
+    return "\n".join([*lines, *(f"  note: {note}" for note in card["notes"])])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -213,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        dataset = prepare(dataset_settings(options), options.cache)
+        print(describe(prepare(dataset_settings(options), options.cache)))
     except LayoutProblems as problems:
         print(problems.table(options.rows), file=sys.stderr)
         return 2
@@ -223,7 +216,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was kept", file=sys.stderr)
         return 130
-    print(describe(dataset))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a data set, collected so that a person can repair everything in one go."""
+"""Problems of the files of a data set, collected so that a person can repair everything in one go."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,7 @@ class Problem:
 
 
 class LayoutProblems(ValueError):
-    """Every problem of a folder's files, and what was not done for them.
-
-    Its text is a table of the first `ROWS_SHOWN` and the number of the rest.
-    """
+    """Every problem of a folder's files, and the consequence. As text: a table of the first `ROWS_SHOWN`."""
 
     def __init__(self, root: Path, problems: Sequence[Problem], consequence: str = "nothing was prepared"):
         super().__init__(root, problems, consequence)
@@ -30,11 +27,10 @@ class LayoutProblems(ValueError):
         return self.table(ROWS_SHOWN)
 
     def table(self, rows_shown: int) -> str:
-        """The problems as text, at most `rows_shown` of them."""
-        shown = self.problems[:rows_shown]
+        """The problems as text, at most `rows_shown` of them and the number of the others."""
+        shown, count = self.problems[:rows_shown], len(self.problems)
         cells = [("file", "row", "problem"), *((p.file, "" if p.row is None else str(p.row), p.what) for p in shown)]
         file_width, row_width, _ = (max(map(len, column)) for column in zip(*cells, strict=True))
-        count = len(self.problems)
         lines = [f"{count} problem{'' if count == 1 else 's'} in {self.root}; {self.consequence}.", ""]
         lines += [f"  {file:<{file_width}}  {row:>{row_width}}  {what}" for file, row, what in cells]
         if count > len(shown):

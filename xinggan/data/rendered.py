@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xinggan.data.packed import SPLITS
 from xinggan.data.packing import Chunk, SplitContent
 from xinggan.data.settings import DatasetSettings, rendered_size
 from xinggan.progress import Progress
@@ -17,33 +16,31 @@ PAIR_ORDER_SEED = 20200823  # fixed: which test pairs a given number of them mea
 
 
 def render_splits(settings: DatasetSettings, progress: bool = True) -> dict[str, SplitContent]:
-    """What to pack. Images are rendered while they are written. Raises ValueError for numbers that make no pairs."""
+    """The content of both splits, rendered while it is written. Raises ValueError for numbers that make no pairs."""
     for name, least in {"people_train": 1, "people_test": 1, "views": 2}.items():
         if getattr(settings, name) < least:
             raise ValueError(f"{name} is {getattr(settings, name)}; synthetic people need at least {least}")
-    return {split: _split(settings, split, progress) for split in SPLITS}
+    train, test, views = settings.people_train, settings.people_test, settings.views
+    pairs = {"train": training_pairs(train, views), "test": scored_pairs(test, views)[: settings.test_pairs]}
+    content = {}
+    for split, people in (("train", range(train)), ("test", range(train, train + test))):
+        who, which = np.repeat(people, views), np.tile(np.arange(views), len(people))  # [n] person, view
+        names = [f"{person:06d}_{view:03d}.png" for person in people for view in range(views)]
+        display = Progress(f"rendering the {split} split", len(names), "images", enabled=progress)
+        content[split] = SplitContent(names, who, pairs[split], _chunks(settings, who, which, display))
+    return content
 
 
-def _split(settings: DatasetSettings, split: str, progress: bool) -> SplitContent:
-    first, count = {"train": (0, settings.people_train), "test": (settings.people_train, settings.people_test)}[split]
-    people = np.repeat(np.arange(first, first + count), settings.views)  # [n]
-    views = np.tile(np.arange(settings.views), count)
-    pairs = training_pairs(count, settings.views)
-    if split == "test":
-        pairs = scored_pairs(count, settings.views)[: settings.test_pairs]
-    names = [f"{person:06d}_{view:03d}.png" for person, view in zip(people.tolist(), views.tolist(), strict=True)]
+def _chunks(settings: DatasetSettings, people: np.ndarray, views: np.ndarray, display: Progress) -> Iterator[Chunk]:
+    """Images and poses of the people [n] in the views [n], in their order."""
+    from xinggan.data.synthetic import render
 
-    def chunks() -> Iterator[Chunk]:
-        from xinggan.data.synthetic import render
-
-        with Progress(f"rendering the {split} split", len(names), "images", enabled=progress) as display:
-            for start in range(0, len(names), IMAGES_AT_ONCE):
-                chunk = slice(start, start + IMAGES_AT_ONCE)
-                rendering = render(settings.seed, people[chunk], views[chunk], *rendered_size(settings))
-                yield rendering.images, rendering.poses
-                display.update(len(rendering.images))
-
-    return SplitContent(names, people, pairs, chunks())
+    with display:
+        for start in range(0, len(people), IMAGES_AT_ONCE):
+            chunk = slice(start, start + IMAGES_AT_ONCE)
+            rendering = render(settings.seed, people[chunk], views[chunk], *rendered_size(settings))
+            yield rendering.images, rendering.poses
+            display.update(len(rendering.images))
 
 
 def training_pairs(people: int, views: int) -> np.ndarray:

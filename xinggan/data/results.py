@@ -1,4 +1,4 @@
-"""Images that any program generated for a data set's test pairs: found by their names, checked, and read as one set.
+"""Images that any program generated for a data set's test pairs: found by their names, checked, read as one array.
 
 Names join source and target: `a___b.png`, `a_2_b.png`, `a_to_b.png`, with or without the images' own suffixes in them,
 optionally ending in `_vis`. A file five times as wide as an image is a strip of source, its pose, target, its pose and
@@ -40,24 +40,24 @@ IMAGES_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Results:
-    """One image a test pair, in the order of the pairs, and what was done to read it."""
+    """One image a test pair, in the order of the pairs, and notes on what was done to them."""
 
-    images: np.ndarray  # [p, H, W, 3] uint8, on disk
+    images: np.ndarray  # [p, H, W, 3] uint8, mapped to a temporary file
     notes: list[str]
 
 
 def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, progress: bool = True) -> Results:
     """Read the folder's image of every pair of `split`.
 
-    Raises LayoutProblems with all that is missing, twice there, unknown, unreadable or of another size; nothing is
-    resized or cropped unless `fit` asks for it.
+    Raises LayoutProblems with every image that is missing, twice there, unknown, unreadable or of another size; nothing
+    is resized or cropped unless `fit` asks for it. Raises ValueError for a folder with no image of any pair.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; expected one with an image for each test pair")
     problems: list[Problem] = []
     files = _files_of_pairs(folder, split, problems)
-    with tempfile.TemporaryFile() as unnamed:  # lives as long as the array that is mapped to it
+    with tempfile.TemporaryFile() as unnamed:  # the system keeps it as long as the array that is mapped to it
         images = np.memmap(unnamed, np.uint8, "w+", shape=(len(split), split.height, split.width, 3))
     did: Counter[str] = Counter()
     with ThreadPoolExecutor(4) as pool, Progress("reading results", len(files), "images", enabled=progress) as shown:
@@ -106,9 +106,8 @@ def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem])
 
 
 def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
-    """Every name that a pair's image may have, as `_keys` gives it. A name that fits two pairs is left out."""
-    rows: dict[str, int] = {}
-    shared = set()
+    """Every name that a pair's image may have, as in `_keys` -> the pair. A name that fits two pairs is left out."""
+    rows, shared = dict[str, int](), set[str]()
     for row in range(len(split)):
         source, target = (PurePosixPath(split.names[image]).stem for image in split.pairs[row])
         for separator in SEPARATORS:
@@ -120,11 +119,10 @@ def _rows_by_key(split: "PackedSplit") -> dict[str, int]:
 
 def _keys(name: str) -> list[str]:
     """A file's name without suffixes of images, at its end or before a separator, with and without its `_vis`."""
-    suffixes = "|".join(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES))
-    ends = "|".join(SEPARATORS)
-    whole = re.sub(rf"\.({suffixes})$", "", name, flags=re.IGNORECASE)
-    stems = dict.fromkeys([whole, whole.removesuffix("_vis")])
-    return [re.sub(rf"\.({suffixes})(?=({ends})|$)", "", stem, flags=re.IGNORECASE) for stem in stems]
+    suffix = f"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})"
+    whole = re.sub(f"{suffix}$", "", name, flags=re.IGNORECASE)
+    inner = f"{suffix}(?={'|'.join(SEPARATORS)}|$)"
+    return [re.sub(inner, "", stem, flags=re.IGNORECASE) for stem in (whole, whole.removesuffix("_vis"))]
 
 
 def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
@@ -144,7 +142,7 @@ def _names_in_manifest(folder: Path, problems: list[Problem]) -> Iterator[tuple[
 
 
 def _read(path: Path, row: int, split: "PackedSplit", fit: Fit) -> tuple[np.ndarray, list[str]] | str:
-    """The image of one file [H, W, 3] and what was done to it, or what is wrong with it."""
+    """The image of one file [H, W, 3] with notes on what was done to it, or the reason why it is refused."""
     try:
         with open_image(path) as file:
             return _usable(file, path.stem, row, split, fit)
@@ -159,13 +157,14 @@ def _usable(file: "Image", stem: str, row: int, split: "PackedSplit", fit: Fit) 
     """
     size = (split.width, split.height)
     is_strip = file.size == (PANELS * split.width, split.height)
-    if fit == Fit.none and file.size != size and not is_strip:  # said before a picture of any size is decoded
+    if fit == Fit.none and file.size != size and not is_strip:  # refused before a picture of any size is decoded
         what = f"{file.width} x {file.height} pixels (width x height); the data set has {size[0]} x {size[1]}"
         raise UnusableImage(f"{what}; --fit crop would take the middle, --fit resize would resize")
     if file.mode not in MODES:
         raise UnusableImage(f"pixels of kind {file.mode}; accepted are images of 8 bits a channel")
     did = ["compressed with losses, which are scored too"] if file.format == "JPEG" else []
-    is_strip |= fit != Fit.none and stem.endswith("_vis") and _looks_like_a_strip(file.size, size)
+    if fit != Fit.none and stem.endswith("_vis") and file.width % PANELS == 0:  # nearer in shape to 5 images than to 1
+        is_strip |= file.width / file.height > PANELS / 2 * size[0] / size[1]
     if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
         raise UnusableImage(
             "has transparent pixels, and what is behind them is not known; save it without transparency"
@@ -183,11 +182,6 @@ def _usable(file: "Image", stem: str, row: int, split: "PackedSplit", fit: Fit) 
             what = f"panel {place + 1} of the strip does not show the pair's {role} image"
             raise UnusableImage(f"{what}: the mean difference is {difference:.0f} of 255")
     return generated, did
-
-
-def _looks_like_a_strip(found: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether (width, height) is nearer in shape to five images of `size` than to one."""
-    return found[0] % PANELS == 0 and found[0] / found[1] > PANELS / 2 * size[0] / size[1]
 
 
 def _fitted(panel: np.ndarray, size: tuple[int, int], fit: Fit, did: list[str]) -> np.ndarray:

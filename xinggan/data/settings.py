@@ -1,7 +1,4 @@
-"""What determines a data set and its pose maps, as plain values and as words of a command line.
-
-Imports nothing heavy.
-"""
+"""The settings of a data set and its pose maps, as plain values and as options of a command line."""
 
 import argparse
 from dataclasses import dataclass, fields
@@ -17,14 +14,14 @@ RENDERED_SIZE = (128, 64)  # height and width in pixels of synthetic people, unl
 
 
 class PoseMap(StrEnum):
-    """How a joint becomes a map (see `poses.heatmaps`)."""
+    """The kind of map that a joint becomes (see `poses.heatmaps`)."""
 
     gaussian = "gaussian"
     onehot = "onehot"  # one pixel a joint, as the published DeepFashion maps ended up
 
 
 class Fit(StrEnum):
-    """What to do with generated images of another size than the data set's."""
+    """The treatment of generated images of another size than the data set's."""
 
     none = "none"  # refuse them
     crop = "crop"  # take the middle
@@ -33,7 +30,7 @@ class Fit(StrEnum):
 
 @dataclass
 class DatasetSettings:
-    """A data set to prepare. Everything here except `root` (where the files happen to lie) goes into its digest."""
+    """A data set to prepare. Its digest depends on the settings of its kind, without `root`, the place of the files."""
 
     name: str = "synthetic"  # one of DATASETS
     root: str | None = None  # folder in Pose-Transfer layout; none for synthetic
@@ -74,7 +71,7 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
-    """The data set that parsed options describe; an option that was not given keeps its default.
+    """The settings in parsed options; an option that was not given keeps its default.
 
     Raises ValueError for an option of the other kind of data set, which would do nothing.
     """
@@ -90,7 +87,7 @@ def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
 
 
 def add_proportions(parser: argparse.ArgumentParser) -> None:
-    """Add --proportions, which a command has that finds joints in photographs: (width, height) or None."""
+    """Add --proportions, (width, height) or None, for a command that finds joints in photographs."""
     parser.add_argument(
         "--proportions",
         type=_proportions,

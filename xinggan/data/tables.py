@@ -1,16 +1,16 @@
 """The two tables of the Pose-Transfer layout: annotations (name: rows: columns of 18 joints) and pairs (from,to).
 
-Reading never stops at the first bad row: what is wrong is appended to `problems` and the rest is read.
+Reading does not stop at a bad row: each problem is appended to the list `problems`, and the other rows are read.
 """
 
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ PAIRS_HEADER = ["from", "to"]
 
 @dataclass(frozen=True)
 class Annotations:
-    """The rows of an annotation file in its order. `named` has every name mentioned, those of bad rows too."""
+    """The well-formed rows of an annotation file, in its order, and `named`: all names in it, those of bad rows too."""
 
     names: list[str]
     rows: list[int]  # line of the file, the header being 1
@@ -42,42 +42,33 @@ class ListedPair(NamedTuple):
 
 def read_annotations(path: Path, label: str, problems: list[Problem]) -> Annotations:
     """Read `<set>-annotation-<split>.csv`, called `label` in problems."""
-    names, rows, poses, named = list[str](), list[int](), list[np.ndarray](), dict[str, int]()
-    for row, line in _lines(path, label, problems):
-        fields = [field.strip() for field in line.split(":")]
-        if row == 1:
-            if fields != ANNOTATION_HEADER:
-                found = _shortened(line)
-                problems.append(Problem(label, 1, f"the header is {found}; expected {':'.join(ANNOTATION_HEADER)}"))
-            continue
-        name = fields[0]
+    names, rows, poses, row_of = list[str](), list[int](), list[np.ndarray](), dict[str, int]()
+    for row, line in _rows_below_header(path, label, ANNOTATION_HEADER, ":", problems):
+        name, *fields = (field.strip() for field in line.split(":"))
         trouble = name_trouble(name)
-        if not trouble and name in named:
-            trouble = f"{name} is annotated already in row {named[name]}"
-        pose = None
+        if not trouble and name in row_of:
+            trouble = f"{name} is annotated already in row {row_of[name]}"
         if not trouble:
-            named[name] = row
+            row_of[name] = row
             try:
-                pose = parse_pose(fields[1:])
+                poses.append(parse_pose(fields))
+                names.append(name)
+                rows.append(row)
             except ValueError as error:
                 trouble = f"{name}: {error}"
-        if pose is None:
+        if trouble:
             problems.append(Problem(label, row, trouble))
-        else:
-            names.append(name)
-            rows.append(row)
-            poses.append(pose)
-    return Annotations(names, rows, np.array(poses, dtype=np.float32).reshape(-1, len(JOINTS), 3), set(named))
+    return Annotations(names, rows, np.array(poses, dtype=np.float32).reshape(-1, len(JOINTS), 3), set(row_of))
 
 
 def annotated_names(path: Path) -> list[str]:
-    """The names in an annotation file whose rows need not be right, for finding the images; bad names are left out."""
+    """The usable names in an annotation file, whether or not the rest of their rows can be read."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         names = (line.partition(":")[0].strip() for line in islice(file, 1, None))
         return [name for name in names if not name_trouble(name)]
 
 
-def parse_pose(fields: list[str]) -> np.ndarray:
+def parse_pose(fields: Sequence[str]) -> np.ndarray:
     """["[18 rows]", "[18 columns]"] -> float32 [18, 3]. A joint with -1 for either is missing. Raises ValueError."""
     if len(fields) != 2:
         raise ValueError(f"{len(fields) + 1} fields separated by ':'; expected 3 (name: [18 y]: [18 x])")
@@ -91,38 +82,37 @@ def parse_pose(fields: list[str]) -> np.ndarray:
             raise ValueError(f"the {axis} field is not a list: {_shortened(text)}")
         if len(values) != len(JOINTS):
             raise ValueError(f"{len(values)} values of {axis}; expected {len(JOINTS)} (OpenPose order)")
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
-                found = _shortened(json.dumps(value))
-                raise ValueError(f"{found} among the values of {axis} is no coordinate in pixels")
+        if wrong := [value for value in values if not is_coordinate(value)]:
+            found = _shortened(json.dumps(wrong[0]))
+            raise ValueError(f"{found} among the values of {axis} is no coordinate in pixels")
         coordinates.append(values)
-    rows, columns = coordinates
-    joints = zip(columns, rows, strict=True)
+    joints = zip(*reversed(coordinates), strict=True)
     return np.array([(-1, -1, 0) if MISSING in (x, y) else (x, y, 1) for x, y in joints], dtype=np.float32)
+
+
+def is_coordinate(value: Any) -> bool:
+    """Whether a value from a JSON file is a number of pixels."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
 
 
 def read_pairs(path: Path, label: str, problems: list[Problem]) -> list[ListedPair]:
     """Read `<set>-pairs-<split>.csv`, called `label` in problems."""
     pairs = []
-    for row, line in _lines(path, label, problems):
+    for row, line in _rows_below_header(path, label, PAIRS_HEADER, ",", problems):
         try:
-            fields = [sys.intern(field.strip()) for field in next(csv.reader([line]), [])]
+            fields = [sys.intern(field.strip()) for field in next(csv.reader([line]))]
         except csv.Error as error:
             problems.append(Problem(label, row, f"the row cannot be read: {error}"))
             continue
-        if row == 1:
-            if fields != PAIRS_HEADER:
-                expected = ",".join(PAIRS_HEADER)
-                problems.append(Problem(label, 1, f"the header is {_shortened(line)}; expected {expected}"))
-        elif len(fields) != 2:
-            problems.append(Problem(label, row, f"{len(fields)} fields separated by ','; expected 2 (from,to)"))
-        else:
+        if len(fields) == 2:
             pairs.append(ListedPair(row, *fields))
+        else:
+            problems.append(Problem(label, row, f"{len(fields)} fields separated by ','; expected 2 (from,to)"))
     return pairs
 
 
 def name_trouble(name: str) -> str:
-    """What is wrong with an image's name, or the empty string. A name is a path inside the split's folder."""
+    """The reason why a name cannot be that of an image, or "". A name is a path inside the split's folder."""
     path = PurePosixPath(name)
     if not name or "\0" in name:
         return "the name of the image is empty or has a zero byte"
@@ -131,25 +121,27 @@ def name_trouble(name: str) -> str:
     return ""
 
 
-def _lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not empty, with their numbers, up to the first that is not UTF-8."""
-    row = found = 0
+def _rows_below_header(
+    path: Path, label: str, header: list[str], separator: str, problems: list[Problem]
+) -> Iterator[tuple[int, str]]:
+    """(row, line) of every line below the header that is not empty. A file that is no such table is one problem."""
     try:
-        with path.open("rb") as file:
-            for row, data in enumerate(file, start=1):
-                line = data.decode("utf-8-sig" if row == 1 else "utf-8")
-                if line.strip():
-                    found += 1
-                    yield row, line
+        first, *lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
         problems.append(Problem(label, None, f"the file cannot be read: {error.strerror}"))
+        return
     except UnicodeDecodeError as error:
-        problems.append(Problem(label, row, f"not text in UTF-8 (byte {error.start} of the line)"))
-    else:
-        if not found:
-            problems.append(Problem(label, None, "the file is empty"))
+        before = error.object[: error.start].split(b"\n")
+        problems.append(Problem(label, len(before), f"not text in UTF-8 (byte {len(before[-1])} of the line)"))
+        return
+    if not first.strip() and not any(line.strip() for line in lines):
+        problems.append(Problem(label, None, "the file is empty"))
+    elif [field.strip() for field in first.split(separator)] != header:
+        problems.append(Problem(label, 1, f"the header is {_shortened(first)}; expected {separator.join(header)}"))
+    yield from ((row, line) for row, line in enumerate(lines, start=2) if line.strip())
 
 
 def _shortened(text: str, longest: int = 60) -> str:
+    """The text in quotes, cut where it is longer."""
     text = text.strip()
     return repr(text if len(text) <= longest else text[: longest - 1] + "…")
