@@ -6,7 +6,6 @@ tables of GFLA, PIDM and CFLD call FID.
 """
 
 import csv
-import math
 import re
 from pathlib import Path
 
@@ -32,20 +31,17 @@ class LiteratureError(ValueError):
 
 def read_literature(path: Path | str = LITERATURE) -> pandas.DataFrame:
     """All published numbers of a file (COLUMNS). Raises LiteratureError with every mistake and what is accepted."""
-    path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8") as file:
             heads, *rows = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LiteratureError(f"{path}: not readable as CSV ({error})") from error
     if heads != COLUMNS:
         raise LiteratureError(f"{path}: the columns are {', '.join(heads) or 'none'}; expected {', '.join(COLUMNS)}")
-    problems: list[str] = []
-    for number, row in enumerate(rows, start=2):
-        wrong = _problems(row)
-        if (earlier := rows.index(row) + 2) != number:
-            wrong.append(f"says the same as row {earlier}")
-        problems += [f"row {number}: {problem}" for problem in wrong]
+    problems = [f"row {number}: {wrong}" for number, row in enumerate(rows, start=2) for wrong in _problems(row)]
+    earlier = {tuple(row): number for number, row in reversed(list(enumerate(rows, start=2)))}
+    same = [(number, earlier[tuple(row)]) for number, row in enumerate(rows, start=2)]
+    problems += [f"row {number}: says the same as row {first}" for number, first in same if first != number]
     if problems:
         raise LiteratureError(f"{path} has {len(problems)} mistakes:\n  " + "\n  ".join(problems))
     return pandas.DataFrame(rows, columns=COLUMNS).astype({"value": float})
@@ -55,23 +51,15 @@ def _problems(cells: list[str]) -> list[str]:
     if len(cells) != len(COLUMNS):
         return [f"{len(cells)} fields where {len(COLUMNS)} are expected"]
     row = dict(zip(COLUMNS, cells, strict=True))
-    problems = [f"no {key}" for key, text in row.items() if not text.strip()]
-    problems += [f"a space around {key} {text!r}" for key, text in row.items() if text.strip() and text != text.strip()]
-    choices = {"dataset": DATASETS, "metric": (*catalogue.METRICS, *COSTS), "status": STATUSES}
-    if row["metric"] not in COSTS:
-        choices["protocol"] = PROTOCOLS
-    problems += [
-        f"{key} {row[key]!r} is none of {', '.join(known)}"
-        for key, known in choices.items()
-        if row[key].strip() and row[key] not in known
+    problems = [
+        f"no {key}, or a space around it: {text!r}" for key, text in row.items() if not text or text != text.strip()
     ]
-    if row["resolution"] and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", row["resolution"]):
+    choices = {"dataset": DATASETS, "metric": (*catalogue.METRICS, *COSTS), "status": STATUSES}
+    choices |= {} if row["metric"] in COSTS else {"protocol": PROTOCOLS}
+    problems += [f"{key} {row[key]!r} is none of {', '.join(of)}" for key, of in choices.items() if row[key] not in of]
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", row["resolution"]):
         problems.append(f"resolution {row['resolution']!r} is not height x width, such as 256x176")
-    try:
-        value = float(row["value"] or 1)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value <= 0:
+    if not re.fullmatch(r"\d*\.?\d+", row["value"]) or not float(row["value"]):
         problems.append(f"value {row['value']!r} is not a positive number")
     return problems
 
@@ -134,14 +122,8 @@ def _measured(records: Records, dataset: str, metric: str, protocol: str) -> pan
 
 def ranking_table(ranking: pandas.DataFrame) -> pandas.DataFrame:
     """A ranking as text."""
-    return pandas.DataFrame(
-        {
-            "name": row.name,
-            "value": f"{row.value:.4g}",
-            "95 % interval": interval(row.low, row.high, ".4f") or DASH,
-            "n": f"{row.n:g}" if pandas.notna(row.n) else DASH,
-            "status": row.status,
-            "source": row.source,
-        }
-        for row in ranking.itertuples()
-    )
+    between = [interval(row.low, row.high, ".4f") or DASH for row in ranking.itertuples()]
+    counts = [f"{n:g}" if pandas.notna(n) else DASH for n in ranking["n"]]
+    texts = ranking.assign(value=ranking["value"].map("{:.4g}".format), n=counts).drop(columns=["low", "high"])
+    texts.insert(2, "95 % interval", between)
+    return texts

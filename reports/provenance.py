@@ -111,15 +111,10 @@ def data_card(group: Records) -> dict[str, Any] | None:
 def data_tables(card: dict[str, Any]) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """What is in each split, and on which share of its images each joint is seen, as text."""
     splits = card["splits"]
+    keys = {"images": "images", "people": "identities", "pairs": "pairs", "joints outside the image": "joints_outside"}
     counts = pandas.DataFrame(
-        {
-            "split": name,
-            "images": f"{split.get('images', 0):,}",
-            "people": f"{split.get('identities', 0):,}",
-            "pairs": f"{split.get('pairs', 0):,}",
-            "height x width": f"{split.get('height')} x {split.get('width')}",
-            "joints outside the image": f"{split.get('joints_outside', 0):,}",
-        }
+        {"split": name, "height x width": f"{split.get('height')} x {split.get('width')}"}
+        | {head: f"{split.get(key, 0):,}" for head, key in keys.items()}
         for name, split in splits.items()
     )
     shares = pandas.DataFrame({name: split.get("joint_visibility") or {} for name, split in splits.items()})

@@ -170,7 +170,8 @@ class Records(Sequence[Record]):
             for record in self
             for row in record.scenarios
         ]
-        return pandas.DataFrame(rows, columns=list(dict.fromkeys([*SCENARIO, *(key for row in rows for key in row)])))
+        columns = dict.fromkeys([*SCENARIO, *(key for row in rows for key in row)])
+        return pandas.DataFrame(rows, columns=list(columns)).astype({"timed": bool})
 
     @property
     def history(self) -> pandas.DataFrame:

@@ -5,7 +5,6 @@ seeds. A value that is not there is a dash with a footnote that says why. Bold t
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas
@@ -131,23 +130,12 @@ def behind_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
         if rank.behind is None or catalogue.group(rank.metric) == REAL_IMAGES:
             continue
         for variant, row in rank.behind.iterrows():
-            rows.append(
-                {
-                    "metric": catalogue.heading(rank.metric),
-                    "best": rank.best,
-                    "run": str(variant),
-                    "behind by": f"{row['difference']:+.4f}",
-                    "95 % interval": interval(row["low"], row["high"], "+.4f") or DASH,
-                    "n": f"{row['n']} {row['over']}",
-                    "pairs on which it is better": _percent(row["better_pairs"]),
-                    "test": p_text(row["p_holm"]),
-                }
-            )
-    return pandas.DataFrame(rows)
-
-
-def _percent(share: Any) -> str:
-    return f"{share:.0%}" if np.isfinite(share) else DASH
+            between = interval(row["low"], row["high"], "+.4f") or DASH
+            share = f"{row['better_pairs']:.0%}" if np.isfinite(row["better_pairs"]) else DASH
+            told = [f"{row['difference']:+.4f}", between, f"{row['n']} {row['over']}", share, p_text(row["p_holm"])]
+            rows.append([catalogue.heading(rank.metric), rank.best, str(variant), *told])
+    heads = ["metric", "best", "run", "behind by", "95 % interval", "n", "pairs on which it is better", "test"]
+    return pandas.DataFrame(rows, columns=heads)
 
 
 def seed_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
@@ -155,17 +143,18 @@ def seed_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
     rows = []
     for rank in ranked:
         for variant, row in rank.by_variant[rank.by_variant["n"] > 1].iterrows():
-            middle = interval(row["iqm_low"], row["iqm_high"], ".4f")
-            rows.append(
-                {
-                    "run": str(variant),
-                    "metric": catalogue.heading(rank.metric),
-                    "mean": f"{row['value']:.4f}",
-                    "95 % interval over seeds": interval(row["low"], row["high"], ".4f") or DASH,
-                    "interquartile mean": f"{row['iqm']:.4f} {middle}".strip(),
-                    "seeds": str(row["n"]),
-                    "sd": f"{row['sd']:.4f}",
-                    "without a value": str(row["missing"]),
-                }
-            )
-    return pandas.DataFrame(rows)
+            between = interval(row["low"], row["high"], ".4f") or DASH
+            middle = f"{row['iqm']:.4f} {interval(row['iqm_low'], row['iqm_high'], '.4f')}".strip()
+            told = [f"{row['value']:.4f}", between, middle, str(row["n"]), f"{row['sd']:.4f}", str(row["missing"])]
+            rows.append([str(variant), catalogue.heading(rank.metric), *told])
+    heads = [
+        "run",
+        "metric",
+        "mean",
+        "95 % interval over seeds",
+        "interquartile mean",
+        "seeds",
+        "sd",
+        "without a value",
+    ]
+    return pandas.DataFrame(rows, columns=[*heads, "without a value"])

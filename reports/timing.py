@@ -31,7 +31,7 @@ CLAIMED = {"training": 69.33, "inference": 18.04}  # of XingGAN++ over PIDM (TPA
 
 
 def timed(timings: pandas.DataFrame, kind: str) -> pandas.DataFrame:
-    return timings[timings["timed"].astype(bool) & (timings["kind"] == kind)]
+    return timings[timings["timed"] & (timings["kind"] == kind)]
 
 
 def own_sampler(timings: pandas.DataFrame) -> pandas.DataFrame:
@@ -45,7 +45,7 @@ def own_sampler(timings: pandas.DataFrame) -> pandas.DataFrame:
 
 def varying(timings: pandas.DataFrame) -> list[str]:
     """Those CIRCUMSTANCES that are not the same in all timed scenarios."""
-    rows = timings[timings["timed"].astype(bool)]
+    rows = timings[timings["timed"]]
     differ = [key for key in CIRCUMSTANCES if rows[key].dropna().astype(str).nunique() > 1]
     partly = [key for key in ("sampler", "sampling_steps") if rows[key].notna().any() and rows[key].isna().any()]
     return [key for key in CIRCUMSTANCES if key in differ or key in partly]
@@ -53,7 +53,7 @@ def varying(timings: pandas.DataFrame) -> list[str]:
 
 def shared(timings: pandas.DataFrame) -> str:
     """What is the same in all timed scenarios, such as `device cpu, precision fp32, mode eager`."""
-    row, apart = timings[timings["timed"].astype(bool)].iloc[0], varying(timings)
+    row, apart = timings[timings["timed"]].iloc[0], varying(timings)
     return ", ".join(
         f"{key} {as_text(row[key])}" for key in CIRCUMSTANCES if pandas.notna(row[key]) and key not in apart
     )
@@ -61,7 +61,7 @@ def shared(timings: pandas.DataFrame) -> str:
 
 def scenario_table(timings: pandas.DataFrame) -> pandas.DataFrame:
     """A row of text for each timed scenario; a circumstance has a column only where it differs."""
-    rows = timings[timings["timed"].astype(bool)]
+    rows = timings[timings["timed"]]
     named = {"title": "run", "kind": "what", "batch": "batch"} | {
         key: key.replace("_", " ") for key in varying(timings)
     }
@@ -80,7 +80,7 @@ def failures(timings: pandas.DataFrame) -> list[str]:
     """A sentence for each reason and circumstances in which something was not timed, with the runs it holds for."""
     runs: dict[tuple[str, str], list[str]] = {}
     keys = ("batch", "device", "precision", "mode", "sampler", "sampling_steps")
-    for row in timings[~timings["timed"].astype(bool)].to_dict("records"):
+    for row in timings[~timings["timed"]].to_dict("records"):
         where = [f"{key.replace('_', ' ')} {as_text(row[key])}" for key in keys if pandas.notna(row[key])]
         reason = row["unavailable_because"]
         reason = reason if isinstance(reason, str) and reason else "the record gives no reason"
@@ -89,33 +89,32 @@ def failures(timings: pandas.DataFrame) -> list[str]:
 
 
 def noise(records: Sequence[Record]) -> list[str]:
-    """What the records say about how noisy the machine was: a sentence each for quiet, noisy and unjudged runs."""
-    quiet, noisy, unjudged, worst, limit = [], [], [], 0.0, 0.0
+    """What the records say about how noisy the machine was: a sentence each for quiet, noisy and untested runs."""
+    told: dict[str, list[str]] = {"quiet": [], "noisy": [], "untested": []}
+    worst, limit = 0.0, 0.0
     for record in records:
         verdict = record.timing.get("noise")
         if not isinstance(verdict, dict) or not all(is_number(verdict.get(key)) for key in ("limit", "judged")):
             continue
-        limit = verdict["limit"]
-        if not is_number(verdict.get("worst")):
-            unjudged.append(record.title)
-        elif verdict.get("too_noisy"):
-            reasons = []
+        limit, own, reasons = verdict["limit"], verdict.get("worst"), []
+        if is_number(own) and verdict.get("too_noisy"):
             if many := verdict.get("unsteady"):
-                reasons.append(f"{many} of {verdict['judged']} scenarios, by up to {verdict['worst']:.0%}")
+                reasons.append(f"{many} of {verdict['judged']} scenarios, by up to {own:.0%}")
             if is_number(drift := verdict.get("machine_differs_by")) and drift > limit:
                 reasons.append(f"the machine itself was {drift:.0%} slower at times")
-            noisy.append(f"{record.title} ({'; '.join(reasons)})")
+            told["noisy"].append(f"{record.title} ({'; '.join(reasons)})")
+        elif is_number(own):
+            told["quiet"].append(record.title)
+            worst = max(worst, own)
         else:
-            quiet.append(record.title)
-            worst = max(worst, verdict["worst"])
+            told["untested"].append(record.title)
     rounds = "the medians of the earlier and the later rounds"
-    agree = f"in all scenarios {rounds} agree within {limit:.0%}, the worst differ by {worst:.1%}"
-    told = {
-        f"Quiet, {agree}": quiet,
-        f"Too noisy for medians that repeat within {limit:.0%}, by {rounds} or by a fixed computation": noisy,
-        "Not judged, since nothing was measured in two rounds": unjudged,
+    says = {
+        "quiet": f"Quiet, in all scenarios {rounds} agree within {limit:.0%}, the worst differ by {worst:.1%}",
+        "noisy": f"Too noisy for medians that repeat within {limit:.0%}, by {rounds} or by a fixed computation",
+        "untested": "Not tested, since nothing was measured in two rounds",
     }
-    return [f"{says}: {', '.join(names)}" for says, names in told.items() if names]
+    return [f"{says[verdict]}: {', '.join(names)}" for verdict, names in told.items() if names]
 
 
 def samples(timings: pandas.DataFrame) -> pandas.DataFrame:
@@ -256,17 +255,11 @@ def front_table(records: Records) -> pandas.DataFrame:
             matched = DASH
             if len(reference) and point.method != REFERENCE:
                 matched = _matched(point, reference.iloc[0], higher)
-            rows.append(
-                {
-                    "metric": catalogue.heading(str(metric)),
-                    "run": point.title,
-                    "latency [ms] ↓": number(point.latency_ms),
-                    "value": f"{point.quality:.4f}",
-                    "best for whoever can wait": f"{number(point.latency_ms)} ms{until}",
-                    "PIDM at matched quality": matched,
-                }
-            )
-    return pandas.DataFrame(rows)
+            latency = number(point.latency_ms)
+            told = [point.title, latency, f"{point.quality:.4f}", f"{latency} ms{until}", matched]
+            rows.append([catalogue.heading(str(metric)), *told])
+    heads = ["metric", "run", "latency [ms] ↓", "value", "best for whoever can wait", "PIDM at matched quality"]
+    return pandas.DataFrame(rows, columns=heads)
 
 
 def _matched(point: Any, reference: Any, higher: bool) -> str:
@@ -304,21 +297,17 @@ def ratios(timings: pandas.DataFrame) -> pandas.DataFrame:
 
 def ratio_table(timings: pandas.DataFrame) -> pandas.DataFrame:
     """`ratios` as text, with the paper's claims beside the runs they are made for."""
-    return pandas.DataFrame(
-        {
-            "run": row.title,
-            "precision": row.precision,
-            "mode": row.mode,
-            "training [h] ↓": number(row.hours),
-            "times faster to train ↑": number(row.to_train),
-            "the paper's claim to train": f"{CLAIMED['training']:g}" if row.name == CLAIMANT else DASH,
-            "latency [ms] ↓": number(row.median_ms),
-            "network evaluations ↓": _told(row.evaluations),
-            "times faster to sample ↑": number(row.to_sample),
-            "the paper's claim to sample": f"{CLAIMED['inference']:g}" if row.name == CLAIMANT else DASH,
-        }
-        for row in ratios(timings).itertuples()
-    )
+    rows = ratios(timings)
+    claim = {kind: rows["name"].map({CLAIMANT: f"{value:g}"}).fillna(DASH) for kind, value in CLAIMED.items()}
+    texts = {
+        **{"run": rows["title"], "precision": rows["precision"], "mode": rows["mode"]},
+        **{"training [h] ↓": rows["hours"].map(number), "times faster to train ↑": rows["to_train"].map(number)},
+        **{"the paper's claim to train": claim["training"], "latency [ms] ↓": rows["median_ms"].map(number)},
+        **{"network evaluations ↓": rows["evaluations"].map(_told)},
+        **{"times faster to sample ↑": rows["to_sample"].map(number)},
+        **{"the paper's claim to sample": claim["inference"]},
+    }
+    return pandas.DataFrame(texts)
 
 
 def claim_sentence(timings: pandas.DataFrame) -> str | None:
@@ -339,20 +328,16 @@ def claim_sentence(timings: pandas.DataFrame) -> str | None:
 
 def schedule_table(timings: pandas.DataFrame) -> pandas.DataFrame:
     """What a training step costs, and the hours of the published schedule at that speed, as text."""
-    return pandas.DataFrame(
-        {
-            "run": row.title,
-            "precision": row.precision,
-            "mode": row.mode,
-            "step [ms] ↓": number(row.median_ms),
-            "images/s ↑": number(row.images_per_second),
-            "peak memory [MB] ↓": number(row.peak_memory_mb),
-            "published schedule": f"{row.schedule.get('steps', 0):,} steps of {row.schedule.get('batch')}",
-            "training [h] ↓": number(_hours(row.schedule)),
-        }
-        for row in timed(timings, "training").itertuples()
-        if isinstance(row.schedule, dict)
-    )
+    rows = timed(timings, "training")
+    rows = rows[rows["schedule"].map(lambda schedule: isinstance(schedule, dict)).astype(bool)]
+    published = [f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}" for schedule in rows["schedule"]]
+    texts = {
+        **{"run": rows["title"], "precision": rows["precision"], "mode": rows["mode"]},
+        **{"step [ms] ↓": rows["median_ms"].map(number), "images/s ↑": rows["images_per_second"].map(number)},
+        **{"peak memory [MB] ↓": rows["peak_memory_mb"].map(number), "published schedule": published},
+        **{"training [h] ↓": [number(_hours(schedule)) for schedule in rows["schedule"]]},
+    }
+    return pandas.DataFrame(texts)
 
 
 def _hours(schedule: Any) -> float:

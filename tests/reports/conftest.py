@@ -51,13 +51,8 @@ def write_examples(folder: Path, seed: int, count: int = 12) -> None:
 def measurements(ssim: float, l1: float, pckh: float) -> list[dict[str, Any]]:
     values = {"ssim": ssim, "l1": l1, "pckh_embedded": pckh, "fid": None}
     return [
-        {
-            "metric": metric,
-            "value": value,
-            "protocol": PROTOCOLS[metric],
-            "n": 48,
-            "unavailable_because": NO_INCEPTION if value is None else None,
-        }
+        {"metric": metric, "value": value, "protocol": PROTOCOLS[metric], "n": 48}
+        | {"unavailable_because": NO_INCEPTION if value is None else None}
         for metric, value in values.items()
     ]
 
@@ -79,24 +74,16 @@ def timing(rng: np.random.Generator, median_ms: float, name: str) -> dict[str, A
         p5, p50, p95, p99 = np.percentile(samples, [5, 50, 95, 99])
         scenarios.append(
             {
-                "kind": kind,
-                "method": name,
-                "device": "cpu",
-                "precision": "fp32",
-                "mode": "eager",
-                "batch": batch,
-                "height": 64,
-                "width": 32,
-                "evaluations": 1,
-                "first_call_ms": 4 * p50,
-                "samples_ms": samples.round(3).tolist(),
-                "median_ms": p50,
-                "p5_ms": p5,
-                "p95_ms": p95,
-                "p99_ms": p99,
-                "images_per_second": 1000 * batch / p50,
-                "peak_memory_mb": 512.0,
-                "unavailable_because": None,
+                **{"kind": kind, "method": name, "device": "cpu", "precision": "fp32", "mode": "eager"},
+                **{"batch": batch, "height": 64, "width": 32, "evaluations": 1, "first_call_ms": 4 * p50},
+                **{
+                    "samples_ms": samples.round(3).tolist(),
+                    "median_ms": p50,
+                    "p5_ms": p5,
+                    "p95_ms": p95,
+                    "p99_ms": p99,
+                },
+                **{"images_per_second": 1000 * batch / p50, "peak_memory_mb": 512.0, "unavailable_because": None},
             }
         )
     scenarios.append({**scenarios[0], "precision": "bf16", "samples_ms": [], "unavailable_because": "no bf16 here"})
@@ -138,33 +125,17 @@ class Fabricator:
             **config,
         }
         status = {
-            "state": state,
-            "attempts": 1,
-            "started": "2025-11-23T18:00:00",
-            "ended": "2025-11-23T18:04:10",
-            "seconds": 250.0,
-            "step": steps if state == "finished" else 120,
-            "steps": steps,
-            "error": None,
-            "label": label,
-            "run_id": run_id,
-            "schema": 1,
-            "dataset_digest": digest,
+            **{"state": state, "attempts": 1, "started": "2025-11-23T18:00:00", "ended": "2025-11-23T18:04:10"},
+            **{"seconds": 250.0, "step": steps if state == "finished" else 120, "steps": steps, "error": None},
+            **{"label": label, "run_id": run_id, "schema": 1, "dataset_digest": digest},
         }
         if state == "failed":
             status["error"] = (
                 'Traceback (most recent call last):\n  File "loop.py"\nFloatingPointError: <b>loss</b> is nan'
             )
-        packages = {"torch": "2.13.0", "numpy": "2.4.6"}
         environment = {
-            "commit": "0123456789abcdef",
-            "dirty": False,
-            "packages": packages,
-            "python": "3.11.7",
-            "device": "cpu",
-            "cpu": "a processor",
-            "threads": 2,
-            "driver": None,
+            **{"commit": "0123456789abcdef", "dirty": False, "packages": {"torch": "2.13.0", "numpy": "2.4.6"}},
+            **{"python": "3.11.7", "device": "cpu", "cpu": "a processor", "threads": 2, "driver": None},
         }
         (directory / "config.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
         (directory / "status.json").write_text(json.dumps(status))

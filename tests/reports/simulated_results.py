@@ -1,9 +1,5 @@
-"""Made-up results whose truth is known, in the suite's sizes, and how often the statistics are right about them.
+"""Made-up results whose truth is known, in the suite's sizes, and how often the statistics are right about them."""
 
-`python tests/reports/simulated_results.py` prints the whole table in some ten minutes; the tests use parts of it.
-"""
-
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +7,6 @@ import numpy as np
 
 from reports import statistics
 from reports.statistics import Estimate
-from xinggan.progress import Progress
 
 TRUTH = 0.013  # how much better the first method is, wherever an interval is asked for
 LEVEL = 0.05
@@ -44,7 +39,6 @@ class People:
 
 SMALL, LARGE = People(300, 50), People(12_000, 750)  # the suite's synthetic people; Market-1501
 SMALL_HARD, LARGE_HARD = People(300, 50, uneven=True, skewed=True), People(12_000, 750, uneven=True, skewed=True)
-TEST_SETS = {"50 people": SMALL, "50, uneven, skewed": SMALL_HARD, "750": LARGE, "750, uneven, skewed": LARGE_HARD}
 
 
 def results(
@@ -110,13 +104,6 @@ def study_of_sets(rng: np.random.Generator, seeds: int, methods: int = 8) -> lis
     return [statistics.difference_over_seeds(other, baseline).p_value for other in others]
 
 
-def study_of_seeds(rng: np.random.Generator, test_set: People, seeds: int, methods: int = 8) -> list[float | None]:
-    """The same with several seeds of each method and values of every pair."""
-    counts, gains = [seeds] * (methods + 1), [0.0] * (methods + 1)
-    (baseline, *others), identities = results(rng, test_set, counts, gains, luck=0.005)
-    return [statistics.difference(other, baseline, identities).p_value for other in others]
-
-
 def coverage(simulate: Callable[..., tuple[Estimate, float]], *of: object, replications: int, seed: int = 0) -> float:
     """Share of the intervals that hold the truth."""
     rng = np.random.default_rng([seed, replications])
@@ -129,35 +116,3 @@ def false_alarms(simulate: Callable[..., list[float | None]], *of: object, repli
     rng = np.random.default_rng([seed, replications])
     found = (statistics.holm(simulate(rng, *of)) for _ in range(replications))
     return float(np.mean([min(p for p in adjusted if p is not None) < LEVEL for adjusted in found]))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replications", type=int, default=2000)
-    replications = parser.parse_args().replications
-    sizes = TEST_SETS.items()
-    intervals = {
-        **{f"difference, one seed each, {name}": (two_networks, test_set) for name, test_set in sizes},
-        **{f"difference, {s} seeds each, {name}": (two_methods, t, s) for name, t in sizes for s in (3, 5)},
-        **{f"mean over {seeds} seeds": (one_method, seeds) for seeds in (3, 4, 5)},
-        **{f"difference of FID, {seeds} seeds": (two_fids, seeds) for seeds in (3, 4, 5)},
-        **{f"interquartile mean, {seeds} seeds": (one_method_with_outliers, seeds) for seeds in (3, 4, 5, 10)},
-        **{f"probability of improvement, {seeds} seeds": (better_runs, seeds) for seeds in (3, 4, 5, 10)},
-    }
-    studies = {
-        **{f"8 methods, one seed each, {name}": (study, test_set) for name, test_set in sizes},
-        **{f"8 methods, 3 seeds each, {name}": (study_of_seeds, test_set, 3) for name, test_set in sizes},
-        **{f"FID of 8 methods, {seeds} seeds each": (study_of_sets, seeds) for seeds in (3, 5)},
-    }
-    with Progress("simulating", len(intervals) + len(studies), "rows") as progress:
-        for name, (simulate, *of) in intervals.items():
-            print(f"{coverage(simulate, *of, replications=replications):7.1%} covered   {name}", flush=True)
-            progress.update()
-        for name, (simulate, *of) in studies.items():
-            alarms = false_alarms(simulate, *of, replications=replications // 2)
-            print(f"{alarms:7.1%} false alarms   {name}", flush=True)
-            progress.update()
-
-
-if __name__ == "__main__":
-    main()
