@@ -147,14 +147,5 @@ def seed_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
             middle = f"{row['iqm']:.4f} {interval(row['iqm_low'], row['iqm_high'], '.4f')}".strip()
             told = [f"{row['value']:.4f}", between, middle, str(row["n"]), f"{row['sd']:.4f}", str(row["missing"])]
             rows.append([str(variant), catalogue.heading(rank.metric), *told])
-    heads = [
-        "run",
-        "metric",
-        "mean",
-        "95 % interval over seeds",
-        "interquartile mean",
-        "seeds",
-        "sd",
-        "without a value",
-    ]
+    heads = ["run", "metric", "mean", "95 % interval over seeds", "interquartile mean", "seeds", "sd"]
     return pandas.DataFrame(rows, columns=[*heads, "without a value"])

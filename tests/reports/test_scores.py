@@ -4,11 +4,13 @@ metric's direction, bold by a test, and references take no part.
 
 import json
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from reports.comparison import rankings
 from reports.records import load_records
-from reports.scores import behind_table, metric_tables, unavailable, with_intervals
+from reports.scores import behind_table, metric_tables, seed_table, unavailable, with_intervals
 
 
 def change(directory, of, /, **changes):
@@ -71,3 +73,16 @@ def test_decimals_follow_the_largest_value(fabricate, value, text):
 def test_nothing_scored_is_no_table(fabricate):
     fabricate.run(state="failed")
     assert tables(fabricate) == ([], []) and behind_table([]).empty
+
+
+def test_seeds_of_a_method_are_one_row_with_mean_interval_and_interquartile_mean(fabricate):
+    values = [0.30, 0.32, 0.33, 0.40]
+    for seed, ssim in enumerate(values):
+        fabricate.run("patn", "patn", seed=seed, metrics=(ssim, 0.1, 0.5))
+    fabricate.run("patn", "patn", seed=9, state="failed")
+    table = seed_table(rankings(load_records(fabricate.folder).metric("ssim")))
+    (row,) = table.to_dict("records")
+    low, high = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
+    assert row["run"] == "patn" and row["mean"] == "0.3375"
+    assert row["95 % interval over seeds"] == f"[{low:.4f}, {high:.4f}]" and row["seeds"] == "4"
+    assert row["interquartile mean"].startswith("0.3250 [") and row["sd"] == f"{np.std(values, ddof=1):.4f}"
