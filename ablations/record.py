@@ -212,23 +212,11 @@ class RunRecord:
     def write_metrics(self, values: list[dict], per_image: dict[str, Any], pairs: Any, split: Any) -> None:
         """metrics.json and per_image.parquet. `values`: {metric, value, protocol, n, unavailable_because};
         `per_image`: metric -> one value a pair; `pairs`: indices into `split`."""
-        import pandas
+        from xinggan.metrics.values import per_image_table
 
         self._write_json("metrics.json", values)
-        frames = [
-            pandas.DataFrame(
-                {
-                    "pair": pairs,
-                    "pair_id": [split.pair_id(int(pair)) for pair in pairs],
-                    "identity": split.identities[split.pairs[pairs, 0]],
-                    "metric": metric,
-                    "value": column,
-                }
-            )
-            for metric, column in per_image.items()
-        ]
-        content = pandas.concat(frames) if frames else pandas.DataFrame()
-        write_atomically(self.folder / "per_image.parquet", content.to_parquet(index=False))
+        content = per_image_table(per_image, split, pairs).to_parquet(index=False)
+        write_atomically(self.folder / "per_image.parquet", content)
 
     def write_timing(self, timing: dict) -> None:
         """timing.json, raw samples included."""

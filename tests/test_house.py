@@ -13,6 +13,7 @@ PACKAGES = ("xinggan", "baselines", "ablations", "reports", "slurm")
 FLOORS = (
     (
         "xinggan",  # what it says of the environment before torch is imported
+        "xinggan.command",
         "xinggan.files",
         "xinggan.progress",
         "xinggan.distributed",

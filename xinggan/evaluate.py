@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
+from xinggan.command import exit_status
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.data.settings import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.files import atomic_path, write_atomically
@@ -30,39 +31,42 @@ LINE = 110  # characters
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command. Returns its exit status: 0, or 2 with one message on standard error."""
+    """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    return exit_status("xinggan.evaluate", lambda: evaluate(options))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a folder, print the table and write the files that were asked for.
+
+    Raises ValueError before anything is scored when options, data set, folder or device cannot be used.
+    """
+    import pandas as pd
+
+    from xinggan.metrics.values import per_image_table
+
+    _check_options(options)
     try:
-        _check_outputs(options)
-        dataset, results, scores = evaluate(options)
+        dataset, results, scores = score_folder(options)
     except LayoutProblems as problems:
         listing = problems.table(len(problems.problems))
         count = listing.splitlines()[0]
         below = f"\n\n{count}" if len(problems.problems) > ROWS_SHOWN else ""  # the first line has scrolled away
-        print(f"xinggan.evaluate: {listing}{below}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("xinggan.evaluate: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"xinggan.evaluate: {error}", file=sys.stderr)
-        return 2
+        raise ValueError(listing + below) from None
     report = as_json(options, dataset, results, scores)
     print(report if options.json == "-" else table(options, dataset, results, scores))
-    try:
-        if options.per_image:
-            write_per_image(options.per_image, scores, dataset)
-        if options.json not in (None, "-"):
-            write_atomically(Path(options.json), report + "\n")
-    except OSError as error:
-        print(f"xinggan.evaluate: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if options.per_image:
+        tables = [per_image_table(scored.per_image, dataset.test) for scored in scores.values()]
+        for protocol, columns in zip(scores, tables, strict=True):
+            columns.insert(3, "protocol", protocol)
+        with atomic_path(options.per_image) as temporary:
+            pd.concat(tables).dropna(subset="value").to_parquet(temporary, index=False)
+    if options.json not in (None, "-"):
+        write_atomically(Path(options.json), report + "\n")
 
 
-def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict[str, Scores]]":
-    """Prepare the data set, read the folder, score it under each protocol. Raises ValueError before anything is scored
-    when data set, folder or device cannot be used."""
+def score_folder(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict[str, Scores]]":
+    """The data set, the images as they were read, and their scores under each protocol."""
     import numpy as np
 
     from xinggan.data.estimators import open_estimator
@@ -92,28 +96,6 @@ def evaluate(options: argparse.Namespace) -> "tuple[PackedDataset, Results, dict
         device=device,
     )
     return dataset, results, scores
-
-
-def write_per_image(path: Path, scores: "dict[str, Scores]", dataset: "PackedDataset") -> None:
-    """One row a test pair, protocol and metric that has a value for it."""
-    import numpy as np
-    import pandas as pd
-
-    split = dataset.test
-    pairs = pd.DataFrame(
-        {
-            "pair": np.arange(len(split)),
-            "pair_id": [split.pair_id(row) for row in range(len(split))],
-            "identity": split.identities[split.pairs[:, 1]],
-        }
-    )
-    tables = [
-        pairs.assign(protocol=protocol, metric=metric, value=values)
-        for protocol, scored in scores.items()
-        for metric, values in scored.per_image.items()
-    ]
-    with atomic_path(path) as temporary:
-        pd.concat(tables).dropna(subset="value").to_parquet(temporary, index=False)
 
 
 def as_json(
@@ -163,14 +145,15 @@ def table(
     return "\n".join(lines)
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise ValueError for files that could not be written in the end."""
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise ValueError for files that could not be written in the end, and for options without the one they need."""
     written: dict[Path, str] = {}
-    for option, path in (("--json", options.json), ("--per-image", options.per_image and str(options.per_image))):
-        if path is None or (option, path) == ("--json", "-"):
+    files = {"--json": None if options.json == "-" else options.json, "--per-image": options.per_image}
+    for option, path in files.items():
+        if path is None:
             continue
         file = Path(path).resolve()
-        if path == "-" or file.is_dir() or not file.parent.is_dir():
+        if str(path) == "-" or file.is_dir() or not file.parent.is_dir():
             raise ValueError(f"{option} {path}: expected a file's name in a folder that is there")
         if file.parent == options.images.resolve() and file.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"):
             raise ValueError(f"{option} {path}: would be one of the images that are scored")

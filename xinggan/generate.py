@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xinggan.command import exit_status
 from xinggan.data.settings import add_proportions
 from xinggan.trained import RunFacts, Trained, load_published_method, load_trained, published_methods, read_run
 
@@ -25,17 +26,14 @@ FASTEST = 50.0  # frames a second that programs show a GIF at
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, generate and write; returns the exit status: 0 done, 2 refused, 130 interrupted."""
+    """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return exit_status("xinggan.generate", lambda: generate(options))
 
 
-def _run(options: argparse.Namespace) -> int:
-    problems = _check_options(options)
+def generate(options: argparse.Namespace) -> None:
+    """Generate and write. Raises ValueError with everything that is wrong with the input before any work."""
+    problems = _wrong_options(options)
     origin = None
     try:
         origin = _origin(options)
@@ -43,28 +41,32 @@ def _run(options: argparse.Namespace) -> int:
         problems.append(str(error))
     person = _read_person(options, origin, problems)
     if problems or origin is None or person is None:
-        return _refuse(problems)
-    try:
-        trained, device = _load(origin, options.device)
-    except (ValueError, OSError) as error:
-        return _refuse([str(error)])
-    for note in [*person.notes, *_notes(origin, trained)]:
-        print(f"note: {note}", file=sys.stderr)
+        heading = f"{len(problems)} problems, nothing was written\n  " if len(problems) > 1 else ""
+        raise ValueError(heading + "\n  ".join(problems))
+
+    from xinggan.distributed import resolve_device
     from xinggan.training.generation import generate_poses
 
+    device = resolve_device(options.device)
+    trained = load_trained(origin, device) if isinstance(origin, RunFacts) else origin
+    trained.method.to(device)
+    for note in person.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if isinstance(origin, RunFacts) and trained.step is not None and trained.step < origin.steps:
+        what = f"the run is not trained to its end ({origin.state}): weights of step {trained.step} of {origin.steps}"
+        print(f"note: {origin.folder}: {what}", file=sys.stderr)
     images = generate_poses(
         trained.method, person.image, person.pose, person.poses, seed=options.seed, device=device, batch=options.batch
     )
     try:
         what = _write(options, person, images)
     except OSError as error:
-        return _refuse([f"--out {options.out}: cannot be written: {error.strerror or error}"])
+        raise ValueError(f"--out {options.out}: cannot be written: {error.strerror or error}") from error
     print(f"{options.out}: {what} of {trained.width} x {trained.height} pixels")
-    return 0
 
 
-def _check_options(options: argparse.Namespace) -> list[str]:
-    """What is wrong with the words themselves."""
+def _wrong_options(options: argparse.Namespace) -> list[str]:
+    """What is wrong with the options themselves."""
     problems, out = [], options.out
     if out.suffix.lower() not in (".png", ".gif"):
         problems.append(f"--out {out}: accepted are .png (an image, or a strip over several poses) and .gif")
@@ -133,25 +135,6 @@ def _read_person(
     return person
 
 
-def _load(origin: RunFacts | Trained, device: str) -> tuple[Trained, str]:
-    """The method with its weights on the device, and which device that is."""
-    from xinggan.distributed import resolve_device
-
-    device = resolve_device(device)
-    if isinstance(origin, RunFacts):
-        return load_trained(origin, device), device
-    origin.method.to(device)
-    return origin, device
-
-
-def _notes(origin: RunFacts | Trained, trained: Trained) -> list[str]:
-    """What a person should know about the weights."""
-    if isinstance(origin, RunFacts) and trained.step is not None and trained.step < origin.steps:
-        what = f"the run is not trained to its end ({origin.state})"
-        return [f"{origin.folder}: {what}: weights of step {trained.step} of {origin.steps}"]
-    return []
-
-
 def _write(options: argparse.Namespace, person: "Person", images: "np.ndarray") -> str:
     """Write what the output's name and the number of poses ask for; says what that is."""
     from xinggan.pictures import pose_strip, save_gif, save_png
@@ -165,12 +148,6 @@ def _write(options: argparse.Namespace, person: "Person", images: "np.ndarray") 
         return "one image"
     save_png(options.out, pose_strip(person.image, person.pose, person.poses, images))
     return f"a strip of the source and {len(images)} images"
-
-
-def _refuse(problems: list[str]) -> int:
-    heading = f"{len(problems)} problems, nothing was written\n  " if len(problems) > 1 else ""
-    print(f"xinggan.generate: {heading}" + "\n  ".join(problems), file=sys.stderr)
-    return 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from xinggan.metrics.catalogue import title
 from xinggan.metrics.protocol import Protocol, plain
 from xinggan.weights_files import MetricUnavailable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xinggan.data.packed import PackedSplit
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,22 @@ class Scores:
             return
         for metric, value in zip(metrics, values if isinstance(values, tuple) else (values,), strict=True):
             self.add(metric, value, protocol, n)
+
+
+def per_image_table(
+    per_image: Mapping[str, NDArray[np.float64]], split: "PackedSplit", pairs: NDArray[np.integer] | None = None
+) -> "pd.DataFrame":
+    """The content of per_image.parquet: one row a metric and test pair, with pair, pair_id and the source's identity.
+
+    per_image: metric -> values [n] of `pairs`, rows of the split's pairs (None: all).
+    """
+    import pandas as pd
+
+    rows = np.arange(len(split)) if pairs is None else pairs
+    about = {
+        "pair": rows,
+        "pair_id": [split.pair_id(int(row)) for row in rows],
+        "identity": split.identities[split.pairs[rows, 0]],
+    }
+    tables = [pd.DataFrame({**about, "metric": metric, "value": values}) for metric, values in per_image.items()]
+    return pd.concat(tables) if tables else pd.DataFrame()

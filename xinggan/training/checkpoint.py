@@ -27,29 +27,25 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
     content = buffer.getvalue()
     path = folder / f"step-{step:08d}-{sha256(content).hexdigest()[:16]}.pt"
     write_atomically(path, content)
-    earlier = [old for old in _newest_first(folder) if _step_and_digest(old)[0] < step]
-    for old in _newest_first(folder):
-        if old not in (path, *earlier[: KEPT - 1]):
+    found = _newest_first(folder)
+    kept = [path, *(old for old, old_step, _ in found if old_step < step)][:KEPT]
+    for old, _, _ in found:
+        if old not in kept:
             old.unlink(missing_ok=True)
     return path
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[int, dict] | None:
     """The newest intact checkpoint as (step, state), or None where there is none. Says which ones it passed over."""
-    for path in _newest_first(folder):
-        step, digest = _step_and_digest(path)
+    for path, step, digest in _newest_first(folder):
         if sha256_of(path).startswith(digest):
             return step, torch.load(path, map_location=device, weights_only=True)
         print(f"{path} is damaged (its content does not match its name): using the checkpoint before it", flush=True)
     return None
 
 
-def _step_and_digest(path: Path) -> tuple[int, str]:
-    step, digest = NAME.fullmatch(path.name).groups()  # type: ignore[union-attr]
-    return int(step), digest
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
+def _newest_first(folder: Path) -> list[tuple[Path, int, str]]:
+    """File, step and digest of every checkpoint."""
+    files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+    named = [(path, match) for path in files if (match := NAME.fullmatch(path.name))]
+    return [(path, int(match[1]), match[2]) for path, match in named]

@@ -4,11 +4,12 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from xinggan.data.packed import PackedDataset
+from xinggan.data.packed import PackedDataset, PackedSplit
 from xinggan.distributed import Processes
 from xinggan.files import write_atomically
 from xinggan.metrics.similarity import l1, ssim
@@ -52,10 +53,8 @@ def train(
     Writes `checkpoint/`, `history.jsonl` and `samples/`. Raises `Divergence` at a non-finite loss, before anything of
     that step is saved.
     """
-    processes = processes or Processes()
+    processes, stop = processes or Processes(), stop or StopRequest()
     method.planned_steps, method.train_split = settings.steps, data.train
-    stop = stop or StopRequest()
-    pairs = len(data.train)
     if settings.checkpoint_activations:
         method.checkpoint_activations()
     average = MovingAverage([getattr(method, name) for name in method.averaged], settings.ema)
@@ -69,21 +68,16 @@ def train(
     else:
         with processes.active():
             method.begin(data.train)
-    history = History(folder / "history.jsonl", start, writes=processes.first)
-
-    def save(step: int) -> None:
-        if processes.first:
-            state = {"method": method.state_dict(), "training": method.training_state(), "average": average.state()}
-            save_checkpoint(folder / "checkpoint", step, state)
+    history = History(folder / "history.jsonl", start)
 
     recent: list[dict[str, Tensor]] = []  # losses since the last log line, still on the device
     method.train()
     began = time.perf_counter()
-    shown = Progress("training", settings.steps, "steps", done=start, enabled=processes.first)
-    with shown as progress, processes.active():
+    bar = Progress("training", settings.steps, "steps", done=start, enabled=processes.first)
+    with bar as progress, processes.active():
         for step in range(start, settings.steps):
             torch.manual_seed(step_seed(seed, step))
-            indices = batch_indices(seed, step, settings.batch, pairs)
+            indices = batch_indices(seed, step, settings.batch, len(data.train))
             batch = data.train.batch(processes.own_rows(torch.from_numpy(indices)).numpy()).to(device)
             method.scale_learning_rates(learning_rate_factor(step, settings.steps, settings.decay_steps))
             recent.append(method.training_step(batch, step))
@@ -97,14 +91,19 @@ def train(
             if save_now or done % settings.log_every == 0:
                 losses = _mean_losses(recent, done, seed, settings.batch, data, processes)  # waits for the device
                 speed = settings.batch * len(recent) / (time.perf_counter() - began)
-                history.losses(done, losses, speed)
-                progress.update(len(recent), f"{speed:.1f} images/s  {_brief(losses)}")
+                if processes.first:
+                    history.add(done, images_per_second=round(speed, 2), losses=losses)
+                shown = [f"{name} {value:.2f}" for name, value in losses.items() if not name.startswith("gradient")]
+                progress.update(len(recent), f"{speed:.1f} images/s  {'  '.join(shown)}")
                 recent.clear()
             if settings.sample_every and (done % settings.sample_every == 0 or last) and processes.first:
-                history.evaluation(done, _sample(method, average, data, folder, done, seed, device))
-            if save_now:
+                picture = folder / "samples" / f"step-{done:06d}.png"
+                with average.applied():
+                    history.add(done, evaluation=_sample(method, data.test, picture, seed, device))
+            if save_now and processes.first:
                 history.flush()
-                save(done)
+                state = {"method": method.state_dict(), "training": method.training_state(), "average": average.state()}
+                save_checkpoint(folder / "checkpoint", done, state)
             if stopping and not last:
                 return TrainingResult(done, False, average)
             if not recent:
@@ -135,27 +134,14 @@ def _mean_losses(
     return dict(zip(names, (table.sum(0) / counts).tolist(), strict=True))
 
 
-def _brief(losses: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.2f}" for name, value in losses.items() if not name.startswith("gradient"))
-
-
 def _sample(
-    method: Method,
-    average: MovingAverage,
-    data: PackedDataset,
-    folder: Path,
-    step: int,
-    seed: int,
-    device: torch.device | str,
+    method: Method, split: PackedSplit, picture: Path, seed: int, device: torch.device | str
 ) -> dict[str, float]:
-    """Write the sample grid of a few test pairs; return their mean SSIM and L1 as an evaluation point."""
-    count = min(SAMPLES, len(data.test))
-    with average.applied():
-        generated = generate_pairs(
-            method, data.test, range(count), seed=seed, device=device, batch=count, progress=False
-        )
-    batch = data.test.batch(range(count))
-    save_png(folder / "samples" / f"step-{step:06d}.png", comparison_grid(batch, generated))
+    """Write the grid of a few test pairs' images; return their mean SSIM and L1."""
+    pairs = range(min(SAMPLES, len(split)))
+    generated = generate_pairs(method, split, pairs, seed=seed, device=device, batch=SAMPLES, progress=False)
+    batch = split.batch(pairs)
+    save_png(picture, comparison_grid(batch, generated))
     images = torch.from_numpy(generated).permute(0, 3, 1, 2)
     return {"ssim": float(ssim(images, batch.target_image).mean()), "l1": float(l1(images, batch.target_image).mean())}
 
@@ -163,39 +149,26 @@ def _sample(
 class History:
     """`history.jsonl`: one JSON object a line. Lines beyond the step that a run resumes from are dropped."""
 
-    def __init__(self, path: Path, step: int, writes: bool):
-        self.path, self.writes, self.lines = path, writes, []
-        if path.exists():
-            self.lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-        self._seconds = json.loads(self.lines[-1]).get("seconds", 0.0) if self.lines else 0.0
-        self._started = time.monotonic()
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.lines = [line for line in lines if _step_of(line) <= step]
+        self._began = time.monotonic() - (json.loads(self.lines[-1]).get("seconds", 0.0) if self.lines else 0.0)
 
-    def losses(self, step: int, losses: dict[str, float], images_per_second: float) -> None:
-        """A line of mean losses since the last one."""
-        speed = round(images_per_second, 2)
-        self._add({"step": step, "seconds": self.seconds, "images_per_second": speed, "losses": losses})
-
-    def evaluation(self, step: int, values: dict[str, float]) -> None:
-        """A line of metrics on a few test pairs."""
-        self._add({"step": step, "seconds": self.seconds, "evaluation": values})
-
-    @property
-    def seconds(self) -> float:
-        """Training time so far, over all attempts."""
-        return round(self._seconds + time.monotonic() - self._started, 3)
-
-    def _add(self, record: dict) -> None:
-        self.lines.append(json.dumps(record))
-        if self.writes and len(self.lines) % 10 == 0:
+    def add(self, step: int, **what: Any) -> None:
+        """A line of what is known after `step`, with the training time so far over all attempts."""
+        seconds = round(time.monotonic() - self._began, 3)
+        self.lines.append(json.dumps({"step": step, "seconds": seconds, **what}))
+        if len(self.lines) % 10 == 0:
             self.flush()
 
     def flush(self) -> None:
         """Write the file."""
-        if self.writes:
-            write_atomically(self.path, "\n".join(self.lines) + "\n")
+        write_atomically(self.path, "\n".join(self.lines) + "\n")
 
 
 def _step_of(line: str) -> float:
+    """The step of a line; infinite for one that was cut short."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError):

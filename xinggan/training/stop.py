@@ -1,4 +1,4 @@
-"""Leaving in an orderly way: a signal asks, the training loop answers at the end of its step."""
+"""Stopping in an orderly way: a signal asks, the training loop answers at the end of its step."""
 
 import signal
 from types import FrameType
