@@ -138,11 +138,11 @@ def test_hair_styles_are_all_drawn() -> None:
 
 def test_visible_joints_lie_on_their_limbs(crowd: Rendering) -> None:
     column, row = crowd.poses[..., 0].astype(int), crowd.poses[..., 1].astype(int)
-    label = crowd.parts[np.arange(len(crowd))[:, None], row, column]
+    label = crowd.parts[np.arange(len(crowd.people))[:, None], row, column]
     visible = crowd.poses[..., 2] > 0
     for joint, names in LIMBS.items():
         found = label[visible[:, joint], joint]
-        assert len(found) > 0.6 * len(crowd), joint
+        assert len(found) > 0.6 * len(crowd.people), joint
         assert np.isin(found, part_index(names)).mean() > 0.93, (joint, names)
     for joint in (1, RIGHT_SHOULDER, LEFT_SHOULDER, 8, 11):
         assert visible[:, joint].mean() > 0.995
@@ -167,7 +167,7 @@ def test_a_joint_behind_the_body_is_missing() -> None:
 
 
 def test_a_person_fills_most_of_the_image_height(crowd: Rendering) -> None:
-    tall = crowd.silhouettes.any(axis=2).sum(axis=1) / 128
+    tall = (crowd.parts > 0).any(axis=2).sum(axis=1) / 128
     assert np.percentile(tall, 25) > 0.84 and tall.max() < 0.95
 
 
@@ -211,7 +211,7 @@ def test_another_resolution_is_the_same_scene() -> None:
 
 
 def test_one_camera_has_one_backdrop(crowd: Rendering) -> None:
-    images, free = crowd.images.reshape(60, 8, 128, 64, 3).astype(float), ~crowd.silhouettes.reshape(60, 8, 128, 64)
+    images, free = crowd.images.reshape(60, 8, 128, 64, 3).astype(float), ~(crowd.parts > 0).reshape(60, 8, 128, 64)
 
     def difference(first: int, second: int) -> float:
         """Mean absolute difference of the views' backdrops above the ground, where neither shows the person."""

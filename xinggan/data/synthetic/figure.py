@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xinggan.data.synthetic.people import Floats, People
-from xinggan.data.synthetic.posture import Length, Skeletons, turn
+from xinggan.data.synthetic.posture import Length, Skeletons, rotation, turn
 
 PARTS: tuple[str, ...] = (
     "background", "face", "hair", "neck", "torso", "hips",
@@ -22,6 +22,7 @@ PARTS: tuple[str, ...] = (
 GARMENTS = ("skin", "head", "hair", "hat", "upper", "lower", "shoe", "bag")
 GARMENT = {name: index for index, name in enumerate(GARMENTS)}
 COAT_TAIL = 0.36  # metres of a coat below the waist
+TAIL_TILT, FOOT_TILT = rotation(0, np.array([24.0, -80.0]))[:, None]  # [1, 3, 3] each: back and forwards
 STEEPEST = 0.98  # of a cone, as the change of radius along its length: at 1 one ball would hide inside the other
 
 
@@ -62,7 +63,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Solid:
-    """One solid of all people; each number is one for all of them, or [n]."""
+    """A solid of all people. A number is the same for all of them, or [n]."""
 
     part: str
     bone: str
@@ -71,7 +72,7 @@ class Solid:
     radii: tuple[Length, Length]  # of first and last ball
     wear: str | tuple[Any, Any]  # garment, or those before and after `cut`: names, or indices [n]
     stretch: tuple[Length, Length, Length] = (1, 1, 1)
-    tilt: Floats | None = None  # [3, 3] or [n, 3, 3] rotation against the bone
+    tilt: Floats | None = None  # [1, 3, 3] or [n, 3, 3] rotation against the bone
     cut: Length = np.inf
     floor: Length = np.inf
     texture_start: Length = 0.0
@@ -135,7 +136,7 @@ def _head(people: People) -> list[Solid]:
         Solid("hair", "head", at(0, 0.13, -0.038), 0.17, (0.078, 0.070), "hair", stretch=(1.12, 1, 0.72),
               present=people.is_a("hair", "long")),
         Solid("hair", "head", at(0, 0.235, -0.06), 0.0, (0.05, 0.05), "hair", present=people.is_a("hair", "bun")),
-        Solid("hair", "head", at(0, 0.17, -0.10), 0.20, (0.032, 0.018), "hair", tilt=_tilted_back(24.0),
+        Solid("hair", "head", at(0, 0.17, -0.10), 0.20, (0.032, 0.018), "hair", tilt=TAIL_TILT,
               present=people.is_a("hair", "ponytail")),
         Solid("hair", "head", at(0, 0.185, 0.10), 0.0, (size, size), "hat", stretch=(0.070, 0.012, 0.085), present=cap),
     ]  # fmt: skip
@@ -181,7 +182,7 @@ def _leg(people: People, side: str) -> list[Solid]:
     cloth = np.where(people.is_a("lower_kind", "trousers"), 0.010, 0.0)
     upper, lower = 0.415 * people.legs, 0.405 * people.legs
     hem = people.hem - np.where(people.is_a("lower_kind", "skirt", "long skirt"), 0.08, 0.0)
-    # a leg that pushes through a skirt or a coat's tail is seen in the cloth's colour
+    # a leg that pushes through a skirt or a coat's tail has the cloth's colour
     near = np.where(coat, GARMENT["upper"], GARMENT["lower"])
     far = np.where(coat, GARMENT["lower"], GARMENT["skin"])
     thigh, shin, foot = f"{side} thigh", f"{side} shin", f"{side} foot"
@@ -193,7 +194,7 @@ def _leg(people: People, side: str) -> list[Solid]:
         Solid(shin, shin, (0, 0, 0), lower - 0.02, (0.055 * girth + cloth, 0.037 * girth + 1.2 * cloth),
               ("lower", "skin"), cut=hem - upper, texture_start=0.10 + upper),
         Solid(foot, foot, (0, -0.035, -0.03), 0.15, (0.045, 0.036), "shoe", stretch=(0.95, 1, 1),
-              tilt=_tilted_back(-80.0)),
+              tilt=FOOT_TILT),
     ]  # fmt: skip
 
 
@@ -208,9 +209,3 @@ def _bags(people: People, skeletons: Skeletons) -> list[Solid]:
         Solid("bag", "left hand", (0, -0.07, 0), 0.15, (0.028, 0.075), "bag", tilt=upright, stretch=(0.8, 1, 1.7),
               present=people.is_a("bag", "handbag")),
     ]  # fmt: skip
-
-
-def _tilted_back(degrees: float) -> Floats:
-    """[3, 3] rotation about the own left axis that takes the hanging direction towards the back."""
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])

@@ -1,8 +1,8 @@
-"""Colours: where a sample lies on the garment says its ink, which way the surface faces how light it is; backdrops.
+"""Colours of bodies and backdrops: the place on a garment decides the ink, the direction of the surface the shade.
 
-Texture coordinates belong to the solid, not to the image, so a stripe stays where it was when the person turns. A world
-has six fixed surveillance cameras, each with its own wall, floor, doors, light and white balance. Backdrops are plain,
-so that clothes stand out, and nearly the same whenever a camera is used again, so that a method may learn them.
+Texture coordinates belong to the solid, not to the image: a stripe keeps its place when the person turns. A world has
+six fixed surveillance cameras, each with its own wall, floor, doors, light and white balance. Backdrops are plain, so
+that clothes stand out, and nearly the same in all images of a camera, so that a method can learn them.
 """
 
 from dataclasses import dataclass
@@ -171,7 +171,7 @@ def _bag(people: People, spots: Spots) -> Integers:
 
 
 def _drawn(people: People, spots: Spots, attribute: str, drawings: dict[str, Mask]) -> Mask:
-    """[k] the drawing of each spot's own class of the attribute; classes without one have nothing drawn."""
+    """[k] the drawing of the class that the person of each spot has; False for a class without a drawing."""
     classes = people.attributes[attribute][spots.image]
     chosen = [classes == CLASSES[attribute].index(name) for name in drawings]
     return np.select(chosen, list(drawings.values()), False)
@@ -179,7 +179,7 @@ def _drawn(people: People, spots: Spots, attribute: str, drawings: dict[str, Mas
 
 @dataclass(frozen=True)
 class Cameras:
-    """One row a camera. Lengths in image heights, x from the middle of the image and y from its top."""
+    """The cameras of a world, one row each. Lengths in image heights, x from the image's middle and y from its top."""
 
     pitch: Floats  # [c] degrees that it looks down
     light: Floats  # [c, 3] unit vectors towards the light, in the axes of the view
@@ -220,7 +220,7 @@ def cameras(seed: int) -> Cameras:
 def paint_backdrop(
     seen_by: Cameras, camera: Integers, shift: Floats, shadow: Floats, height: int, width: int
 ) -> Singles:
-    """[n, H, W, 3] what the cameras numbered `camera` [n] see where nobody stands.
+    """[n, H, W, 3] the backdrops of the cameras numbered `camera` [n].
 
     Args: shift: [n, 2] by which the picture is moved. shadow: [n, 4] middle and half axes of the shadow on the floor.
     """

@@ -1,7 +1,7 @@
 """A person's proportions, skin, hair, clothes and bag, drawn from the person's own stream of random numbers.
 
-Everything visible about a person is here and nothing about a view is, so a person seen again is the same person.
-Colours are a palette of inks; `paint` says where each ink goes.
+Nothing here depends on the view, so a person seen again is the same person. Colours are a palette of inks; `paint`
+places them.
 """
 
 from collections.abc import Sequence
@@ -69,11 +69,11 @@ INK = {name: index for index, name in enumerate(INKS)}
 
 
 class Chance:
-    """Uniform random numbers of n streams; each method uses up the next column of them and gives n values.
+    """Uniform random numbers of n streams; each method takes the next column of them and returns n values.
 
     Every person, view and camera has its own stream: Philox, a counter-based generator, with the seed and the kind of
-    stream as key and (first, second) as counter. What is drawn for one view never depends on what else is drawn, nor
-    on the version of NumPy: only raw 64-bit words are used.
+    stream as key and (first, second) as counter. The numbers of a view do not depend on other views, nor, being made of
+    raw 64-bit words, on the version of NumPy.
     """
 
     def __init__(self, seed: int, kind: int, first: Integers, second: Integers | None = None):

@@ -1,4 +1,4 @@
-"""What a camera far away sees of the solids: for every sample of the image the nearest solid and its depth.
+"""Parallel projection of the solids: for every sample of the image the nearest solid and its depth.
 
 A rounded cone is three quadrics, its two end balls and the cone that touches both. Seen along z, the surface of a
 quadric is z = (linear in x, y) + sqrt(quadratic in x, y). Solids are drawn one after the other into a depth buffer,
@@ -21,7 +21,7 @@ FLATTEST = 1e-6  # leading coefficient of a quadric, below which a ray only graz
 
 @dataclass(frozen=True)
 class Views:
-    """Where n parallel views look."""
+    """n parallel projections onto a sampling grid."""
 
     pixels_per_metre: Floats  # [n] of the sampling grid
     origin: Floats  # [n, 2] column and row, in pixels, where the point (0, 0, 0) falls
@@ -41,18 +41,18 @@ class Hits:
 
 @dataclass(frozen=True)
 class Surfaces:
-    """For each solid its quadrics (first ball, last ball, cone); lengths in metres from the solid's start."""
+    """The quadrics of each solid (first ball, last ball, cone); lengths in metres from the solid's start."""
 
     linear: Floats  # [n, S, 3, 3] coefficients of (x, y, 1)
     quadratic: Floats  # [n, S, 3, 3, 3] symmetric, of (x, y, 1)
-    cone_sign: Floats  # [n, S] of the cone's root: -1 where one looks into it rather than at its side
+    cone_sign: Floats  # [n, S] of the cone's root: -1 where the view is into the cone rather than at its side
     touched: Floats  # [n, S, 4] of (x, y, z, 1): how far along the segment lies the ball that touches a cone's point
     down: Floats  # [n, S, 3] of (x, y, z): how far along the solid a point lies
     box: Floats  # [n, S, 4] left, right, bottom, top of what is seen
 
 
 def surfaces_of(figures: Figures) -> Surfaces:
-    """The surfaces of n figures. Absent solids have some too, of no meaning."""
+    """The surfaces of n figures. Those of absent solids have no meaning."""
     first, last, length = figures.first_radius, figures.last_radius, figures.length
     to_own, slope = figures.to_own(), figures.slope()
     cosine2 = 1 - slope**2
@@ -116,7 +116,7 @@ def _depths(
     row = np.arange(len(image)) - np.repeat(np.cumsum(count) - count, count) + first[image]
     scale, start = scale[image], start[image]
     y = (start[:, 1] - row - 0.5) / scale  # metres from the solid's start
-    low, high = _where_positive(*_in_rows(surfaces.quadratic[image, index, 0 if is_ball else 2], y))
+    low, high = _interval_of_positive(*_row_coefficients(surfaces.quadratic[image, index, 0 if is_ball else 2], y))
     low, high = np.maximum(low * scale, left[image]), np.minimum(high * scale, right[image])
     first_column = np.clip(np.ceil(start[:, 0] + low - 0.5), 0, width).astype(np.int64)
     last_column = np.clip(np.floor(start[:, 0] + high - 0.5), -1, width - 1).astype(np.int64)
@@ -125,7 +125,7 @@ def _depths(
     # coefficients of each row
     kinds = 1 if is_ball else 3  # quadrics
     lines = surfaces.linear[image, index, :kinds]  # [r, kinds, 3]
-    square, cross, rest = _in_rows(surfaces.quadratic[image, index, :kinds], y[:, None])
+    square, cross, rest = _row_coefficients(surfaces.quadratic[image, index, :kinds], y[:, None])
     affine = [lines[..., 0].T, (lines[..., 1] * y[:, None] + lines[..., 2]).T, square.T, cross.T, rest.T]
     single = [(first_column + 0.5 - start[:, 0]) / scale, 1 / scale, figures.start[image, index, 2]]
     if not is_ball:
@@ -155,15 +155,15 @@ def _depths(
     return sample, nearest + z_start
 
 
-def _in_rows(quadratic: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+def _row_coefficients(quadratic: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
     """A quadratic form [..., 3, 3] in (x, y, 1) at given `y` [...]: its coefficients of x^2, x and 1."""
     cross = 2 * (quadratic[..., 0, 1] * y + quadratic[..., 0, 2])
     rest = quadratic[..., 1, 1] * (y**2) + 2 * quadratic[..., 1, 2] * y + quadratic[..., 2, 2]
     return quadratic[..., 0, 0], cross, rest
 
 
-def _where_positive(square: Floats, cross: Floats, rest: Floats) -> tuple[Floats, Floats]:
-    """Where square x^2 + cross x + rest >= 0 if that is one bounded piece, (inf, -inf) if nowhere, else everywhere."""
+def _interval_of_positive(square: Floats, cross: Floats, rest: Floats) -> tuple[Floats, Floats]:
+    """The ends of the interval with square x^2 + cross x + rest >= 0: inf, -inf if empty, -inf, inf if not bounded."""
     bounded = square < -1e-9
     inside = cross**2 - 4 * square * rest
     divisor = np.where(bounded, 2 * square, -1.0)

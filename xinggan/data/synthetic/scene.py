@@ -1,4 +1,4 @@
-"""The rendering: people, views and cameras put together, cast at twice the resolution, painted, averaged, annotated.
+"""The rendering: people seen by cameras, cast at twice the resolution, painted, averaged, and annotated.
 
 Images are rendered in chunks of bounded memory; each depends on its own seed, person and view only.
 """
@@ -30,25 +30,17 @@ for _side, _arm, _leg in (("right", (3, 4), (9, 10)), ("left", (6, 7), (12, 13))
 
 @dataclass(frozen=True)
 class Rendering:
-    """n images and everything known about them."""
+    """n images with their annotations."""
 
     images: NDArray[np.uint8]  # [n, H, W, 3]
     poses: NDArray[np.float32]  # [n, 18, 3] x, y in pixels, visible
-    parts: NDArray[np.uint8]  # [n, H, W] index into PARTS
+    parts: NDArray[np.uint8]  # [n, H, W] index into PARTS; 0: background
     people: Integers  # [n]
-
-    def __len__(self) -> int:
-        return len(self.people)
-
-    @property
-    def silhouettes(self) -> NDArray[np.bool_]:
-        """[n, H, W]"""
-        return self.parts > 0
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes, independent of resolution; metres."""
+    """n scenes in metres, before the choice of a resolution."""
 
     people: People
     skeletons: Skeletons
@@ -70,9 +62,8 @@ def render(seed: int, people: Integers, views: Integers, height: int = 128, widt
     """
     people, views = _checked(seed, people, views)
     if height < 16 or width < 8:
-        raise ValueError(
-            f"synthetic people need images of at least 16 x 8 pixels (height x width), not {height} x {width}"
-        )
+        what = f"not {height} x {width}"
+        raise ValueError(f"synthetic people need images of at least 16 x 8 pixels (height x width), {what}")
     n = len(people)
     images, poses = np.empty((n, height, width, 3), np.uint8), np.empty((n, 18, 3), np.float32)
     parts = np.empty((n, height, width), np.uint8)
@@ -92,9 +83,9 @@ def describe(seed: int, people: Integers) -> dict[str, Integers]:
 
 
 def draw_scenes(seed: int, people: Integers, views: Integers) -> Scenes:
-    """Who stands where and how, before anything is cast."""
+    """The scenes of the views `views` of the people `people` of the world `seed`, both [n]."""
     who, chance = draw_people(seed, people), Chance(seed, VIEW, people, views)
-    habits = Chance(seed, PERSON, people, np.ones_like(people))  # what ties a person's views together
+    habits = Chance(seed, PERSON, people, np.ones_like(people))  # the same in all views of a person
     first_camera = habits.below(CAMERAS)
     camera = np.where(views % 2 == 0, first_camera, habits.another(first_camera, CAMERAS))
     pitch = cameras(seed).pitch[camera]
@@ -114,16 +105,14 @@ def draw_scenes(seed: int, people: Integers, views: Integers) -> Scenes:
 
 
 def _checked(seed: int, people: Integers, views: Integers) -> tuple[Integers, Integers]:
+    """People and views as arrays [n]. Raises ValueError for numbers that no world has."""
     people, views = np.atleast_1d(np.asarray(people)), np.atleast_1d(np.asarray(views))
     for name, values in (("people", people), ("views", views)):
         if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or (values < 0).any():
-            raise ValueError(
-                f"`{name}` must be a list of whole numbers from 0 on, not {values.dtype} of shape {values.shape}"
-            )
+            found = f"{values.dtype} of shape {values.shape}"
+            raise ValueError(f"`{name}` must be a list of whole numbers from 0 on, not {found}")
     if len(people) != len(views):
-        raise ValueError(
-            f"`people` and `views` name one image each and must be equally long, not {len(people)} and {len(views)}"
-        )
+        raise ValueError(f"`people` and `views` must be equally long, not {len(people)} and {len(views)}")
     if not 0 <= seed < 2**63:
         raise ValueError(f"the seed of a world is a whole number from 0 to 2^63 - 1, not {seed}")
     return people.astype(np.int64), views.astype(np.int64)
@@ -151,7 +140,10 @@ def _render_chunk(
     share = np.bincount(pixel, minlength=total).reshape(-1, height, width, 1).astype(np.float32) / SUBSAMPLES**2
     sums = np.stack([np.bincount(pixel, weights=channel, minlength=total) for channel in colour], axis=-1)
     foreground = sums.astype(np.float32) / SUBSAMPLES**2
-    backdrop = paint_backdrop(world, scenes.camera, scenes.shift, _shadow(scenes), height, width)
+    feet = scenes.middle + scenes.skeletons.ground[:, :2] * (1, -1) * scenes.scale[:, None]
+    flat = np.maximum(np.abs(scenes.skeletons.up[:, 2]), 0.08)
+    shadow = np.column_stack([feet, 0.36 * scenes.scale, 0.36 * flat * scenes.scale + 0.006])
+    backdrop = paint_backdrop(world, scenes.camera, scenes.shift, shadow, height, width)
     picture = foreground.reshape(backdrop.shape) + (1 - share) * backdrop
     picture *= world.gain[scenes.camera].astype(np.float32)[:, None, None]
     images = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
@@ -159,18 +151,12 @@ def _render_chunk(
     return images, _joints(scenes, hits, part, fine), _parts(hits, part, share[..., 0] >= 0.5)
 
 
-def _shadow(scenes: Scenes) -> Floats:
-    """[n, 4] middle and half axes of the shadow at the feet, in image heights."""
-    place = scenes.middle + scenes.skeletons.ground[:, :2] * (1, -1) * scenes.scale[:, None]
-    flat = np.maximum(np.abs(scenes.skeletons.up[:, 2]), 0.08)
-    return np.column_stack([place, 0.36 * scenes.scale, 0.36 * flat * scenes.scale + 0.006])
-
-
 def _joints(scenes: Scenes, hits: Hits, part: NDArray[np.uint8], views: Views) -> NDArray[np.float32]:
-    """[n, 18, 3] poses as a good detector would mark them: x, y in pixels, visible; -1, -1, 0 where missing.
+    """[n, 18, 3] poses with the visibility of a good detector: x, y in pixels, visible; -1, -1, 0 where missing.
 
-    Neck, shoulders and hips are always marked; elbows, wrists, knees and ankles unless something else lies clearly in
-    front; the face by where it looks. `hits` and `views` are on the sampling grid, `part` [256] gives a solid's part.
+    Neck, shoulders and hips are always visible; elbows, wrists, knees and ankles unless another solid lies clearly in
+    front; the joints of the face depend on its direction. `hits` and `views` are on the sampling grid, `part` [256]
+    gives the part of each solid.
     """
     joints = scenes.skeletons.joints
     n, height, width = hits.solid.shape
