@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
-from baselines.diffusion.process import draw_noise
+from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion
+from baselines.diffusion.process import Seen, draw_noise, draw_seen
 from baselines.diffusion.settings import TIMESTEPS, CFLDSettings
-from baselines.diffusion.texture_unet import Place, Size, SourceEncoder, TextureUNet, heads_of
-from xinggan.data.batch import PosePair
+from baselines.diffusion.texture_unet import Place, SourceEncoder, TextureUNet, heads_of
+from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.distributed import Processes
 from xinggan.model.blocks import pad_to_multiple
@@ -164,19 +164,16 @@ class CFLDDenoiser(Denoiser):
     sees_latents = False
 
     def __init__(self, settings: CFLDSettings, channels: int, factor: int):
-        """channels: of the latents; factor: pixels along a side of a latent position."""
-        super().__init__()
-        self.settings, self.factor = settings, factor
+        super().__init__(settings, channels, factor)
         s = settings
-        size = Size(s.width, tuple(s.multipliers), s.level_blocks, len(s.multipliers), dropout=0.0)
-        self.source_encoder = SourceEncoder(size, 3 * factor**2)
-        self.pose_adapter = SourceEncoder(replace(size, blocks=1), len(JOINTS) * factor**2)
-        self.decoder = PerceptionRefinedDecoder(s.prompt_queries, s.prompt_channels, s.prompt_blocks, size.channels[-1])
+        self.source_encoder = SourceEncoder(s, 3 * factor**2)
+        self.pose_adapter = SourceEncoder(replace(s, level_blocks=1), len(JOINTS) * factor**2)
+        self.decoder = PerceptionRefinedDecoder(s.prompt_queries, s.prompt_channels, s.prompt_blocks, s.channels[-1])
         self.no_source = nn.Parameter(torch.randn(1, s.prompt_queries, s.prompt_channels))  # prompt without a source
-        self.fine = nn.ModuleList(FineFeatures(level, s.fine_blocks) for level in size.channels)
-        self.unet = TextureUNet(size, channels, channels, lambda c, place: GuidedAttention(c, s.prompt_channels, place))
+        self.fine = nn.ModuleList(FineFeatures(level, s.fine_blocks) for level in s.channels)
+        self.unet = TextureUNet(s, channels, channels, lambda c, place: GuidedAttention(c, s.prompt_channels, place))
 
-    def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
         """The prompt [B, Q, D], then the pose's and the source's fine features of each level, [B, N, C]."""
         patches = F.pixel_unshuffle(pad_to_multiple(source, self.factor), self.factor)  # [B, 3 f f, h, w]
         features = self.source_encoder(patches)
@@ -185,10 +182,10 @@ class CFLDDenoiser(Denoiser):
             height, width = -(-height // 2), -(-width // 2)
         prompt = self.decoder(features[-1], (height, width))
         fine = [encoder(level) for encoder, level in zip(self.fine, features, strict=True)]
-        return [prompt, *self.pose_features(target_pose, size), *fine]
+        return [prompt, *self.pose_features(target_pose, (source.shape[2], source.shape[3])), *fine]
 
     def pose_features(self, pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """pose: [B, 18, 3] -> the adapter's features [B, N, C] of each level."""
+        """pose: [B, 18, 3]; size: H and W in pixels. Returns the adapter's features [B, N, C] of each level."""
         maps = pad_to_multiple(heatmaps(pose, *size, self.settings.pose_sigma, self.settings.pose_map), self.factor)
         return self.pose_adapter(F.pixel_unshuffle(maps, self.factor))
 
@@ -212,39 +209,41 @@ class CFLD(LatentDiffusion):
     denoiser: CFLDDenoiser
 
     def __init__(self, settings: CFLDSettings | None = None):
-        super().__init__(settings or CFLDSettings())
-
-    def make_denoiser(self, channels: int, factor: int) -> CFLDDenoiser:
-        """See `LatentDiffusion`."""
-        return CFLDDenoiser(self.settings, channels, factor)
+        super().__init__(settings or CFLDSettings(), CFLDDenoiser)
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The errors of the noise predicted in the target's and in the source's latents, in one evaluation."""
-        seen = self.drawn_seen(len(target), target.device)
-        conditions = self.conditions(batch, source)
-        noised, timesteps, wanted = self._drawn(target)
-        if not self.settings.reconstruction:
-            error = F.mse_loss(self.denoiser(noised, timesteps, conditions, seen).float(), wanted)
-            return {"denoising": error}
-        own_seen = self.drawn_seen(len(source), source.device)
-        own_noised, own_timesteps, own_wanted = self._drawn(source)
-        size = (batch.source_image.shape[2], batch.source_image.shape[3])
-        levels = len(self.denoiser.fine)
-        own_pose = self.denoiser.pose_features(batch.source_pose, size)
-        own_conditions = [conditions[0], *own_pose, *conditions[1 + levels :]]
-        predicted = self.denoiser(
-            torch.cat([noised, own_noised]),
-            torch.cat([timesteps, own_timesteps]),
-            [torch.cat(both) for both in zip(conditions, own_conditions, strict=True)],
-            Seen(torch.cat([seen.source, own_seen.source]), torch.cat([seen.pose, own_seen.pose])),
+        weight, denoiser = self.settings.reconstruction, self.denoiser
+        image = images_to_float(batch.source_image)
+        conditions = [denoiser.conditions(image, batch.target_pose)]
+        latents = [target]
+        if weight:
+            prompt, *levels = conditions[0]
+            own_pose = denoiser.pose_features(batch.source_pose, (image.shape[2], image.shape[3]))
+            conditions.append([prompt, *own_pose, *levels[len(own_pose) :]])
+            latents.append(source)
+        seen, noised, timesteps, wanted = zip(*(self._drawn(clean) for clean in latents), strict=True)
+        predicted = denoiser(
+            torch.cat(noised),
+            torch.cat(timesteps),
+            [torch.cat(both) for both in zip(*conditions, strict=True)],
+            Seen(torch.cat([rows.source for rows in seen]), torch.cat([rows.pose for rows in seen])),
         ).float()
-        error, own_error = (F.mse_loss(a, b) for a, b in zip(predicted.chunk(2), (wanted, own_wanted), strict=True))
-        return {"denoising": error, "reconstruction": self.settings.reconstruction * own_error}
+        errors = [F.mse_loss(a, b) for a, b in zip(predicted.chunk(len(latents)), wanted, strict=True)]
+        terms = {"denoising": errors[0]}
+        if weight:
+            terms["reconstruction"] = weight * errors[1]
+        return terms
 
-    def _drawn(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noised latents [B, C, h, w], timesteps [B], and what is to be predicted, for clean latents."""
-        noise, timesteps = draw_noise(clean), cubic_timesteps(clean)
-        return self.process.noised(clean, noise, timesteps), timesteps, self.process.target(clean, noise, timesteps)
+    def _drawn(self, clean: Tensor) -> tuple[Seen, Tensor, Tensor, Tensor]:
+        """Seen conditions, noised latents [B, C, h, w], timesteps [B], and what is to be predicted of clean latents."""
+        seen, noise, timesteps = (
+            draw_seen(clean, self.settings.condition_dropout),
+            draw_noise(clean),
+            cubic_timesteps(clean),
+        )
+        noised = self.process.noised(clean, noise, timesteps)
+        return seen, noised, timesteps, self.process.target(clean, noise, timesteps)
 
 
 def cubic_timesteps(batch: Tensor) -> Tensor:

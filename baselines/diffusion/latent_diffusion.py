@@ -5,8 +5,6 @@ encoded once, and a denoiser learns to predict the noise in the target's latents
 Latents have mean 0 and deviation 1 in each channel, measured on the training images (LDM has one factor for all).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,7 +19,7 @@ from baselines.diffusion.autoencoder import (
     first_stage_step,
     first_stage_steps,
 )
-from baselines.diffusion.process import NoiseProcess, draw_kept, scaled_linear_betas
+from baselines.diffusion.process import NoiseProcess, Seen, scaled_linear_betas
 from baselines.diffusion.samplers import cascaded_branches, guided, sample
 from baselines.diffusion.settings import LatentSettings
 from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock
@@ -33,59 +31,20 @@ from xinggan.progress import Progress
 BATCH = 32  # images encoded at once
 
 
-class PackedLatents:
-    """The latents of a split's images, as the encoder makes them, and which pair has which.
-
-    A resumed training encodes the images again, with the same weights in the same batches, so the latents are the same
-    to the bit; in a checkpoint they would take 11 KB for each image of DeepFashion.
-    """
-
-    def __init__(self, autoencoder: AutoencoderKL, split: PackedSplit, device: torch.device, progress: bool = True):
-        self.pairs = torch.from_numpy(split.pairs.astype(np.int64)).to(device)  # [p, 2]
-        parts = []
-        count = len(split.images)
-        # A budget in FLOPs counts those of a step; the encoding is not part of one.
-        with (
-            _disable_current_modes(),
-            torch.no_grad(),
-            Progress("encoding", count, "images", enabled=progress) as shown,
-        ):
-            for start in range(0, count, BATCH):
-                images = torch.tensor(split.images[start : start + BATCH]).permute(0, 3, 1, 2).to(device)
-                parts.append(encode(autoencoder, images_to_float(images)).float())
-                shown.update(len(images))
-        self.latents = torch.cat(parts)  # [n, C, h, w]
-
-    def of_pairs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """rows: int64 [B] of the split's pairs. Returns source and target latents, [B, C, h, w] each."""
-        source, target = self.pairs[rows].T
-        return self.latents[source], self.latents[target]
-
-    def statistics(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and deviation of each channel, [C, 1, 1], and the largest value once these are 0 and 1, []."""
-        mean = self.latents.mean(dim=(0, 2, 3))[:, None, None]
-        std = self.latents.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-6)
-        return mean, std, ((self.latents - mean) / std).abs().max()
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Which conditions each row of a batch sees."""
-
-    source: Tensor  # [B] bool
-    pose: Tensor  # [B] bool
-
-
 class Denoiser(nn.Module):
-    """The networks of a latent method: `conditions` run once a sample, the prediction (`forward`) once a step."""
+    """The networks of a latent method: `conditions` run once a sample, the prediction (`forward`) once a step.
+
+    Made from the method's settings, the latents' channels, and `factor`, the pixels along a side of a latent position.
+    """
 
     sees_latents = True  # whether the source is given as latents; else as an image
 
-    def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """source: latents [B, C, h, w] or image [B, 3, H, W]; target_pose: [B, 18, 3]; size: H and W in pixels.
+    def __init__(self, settings: LatentSettings, channels: int, factor: int):
+        super().__init__()
+        self.settings, self.factor = settings, factor
 
-        Returns tensors [B, ...].
-        """
+    def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
+        """source: latents [B, C, h, w] or image [B, 3, H, W]; target_pose: [B, 18, 3]. Returns tensors [B, ...]."""
         raise NotImplementedError
 
     def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
@@ -94,7 +53,7 @@ class Denoiser(nn.Module):
 
 
 class LatentDiffusion(Method):
-    """A method around a `Denoiser`. A subclass makes it and says what is minimised (`denoising_terms`)."""
+    """A method around a `Denoiser`. A subclass says what is minimised (`denoising_terms`)."""
 
     averaged = ("autoencoder", "denoiser")
     checkpointed = (SourceEncoder, TextureBlock)
@@ -104,7 +63,7 @@ class LatentDiffusion(Method):
     latent_std: Tensor  # [C, 1, 1]
     latent_limit: Tensor  # []
 
-    def __init__(self, settings: LatentSettings):
+    def __init__(self, settings: LatentSettings, denoiser: type[Denoiser]):
         super().__init__()
         self.settings = s = settings
         self.branches = cascaded_branches(s.guidance_source, s.guidance_pose)
@@ -116,14 +75,10 @@ class LatentDiffusion(Method):
         self.register_buffer("latent_limit", torch.ones(()))
         with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
             torch.manual_seed(s.seed + 1)
-            self.denoiser = self.make_denoiser(channels, self.factor)
+            self.denoiser = denoiser(s, channels, self.factor)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimisers["denoiser"] = torch.optim.AdamW(self.denoiser.parameters(), s.learning_rate, fused=True)
-        self._packed: PackedLatents | None = None
-
-    def make_denoiser(self, channels: int, factor: int) -> Denoiser:
-        """channels: of the latents; factor: pixels along a side of a latent position."""
-        raise NotImplementedError
+        self._latents: Tensor | None = None  # [n, C, h, w], of the training images once the autoencoder is trained
 
     def checkpoint_activations(self) -> None:
         """See `Method`; the autoencoder does it in diffusers' own way."""
@@ -134,14 +89,14 @@ class LatentDiffusion(Method):
         """With an autoencoder from a file, encode the training images now."""
         self.train_split = train
         if first_stage_steps(self, self.settings) == 0:
-            self._pack()
+            self._encode_training_images()
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """One update of the autoencoder in its stage, of the denoiser after it."""
         steps = first_stage_steps(self, self.settings)
         if step < steps:
             return first_stage_step(self, batch.target_image, step, steps)
-        source, target = (self.normalised(latents) for latents in (self._packed or self._pack()).of_pairs(batch.pair))
+        source, target = self.training_latents(batch.pair)
         with self.autocast():
             terms = self.denoising_terms(batch, source, target)
         terms["gradient_denoiser"] = self.update("denoiser", torch.stack(list(terms.values())).sum())
@@ -151,29 +106,49 @@ class LatentDiffusion(Method):
         """The terms of the second stage's loss, [] each, for normalised latents [B, C, h, w] of a batch."""
         raise NotImplementedError
 
-    def conditions(self, batch: PosePair, source: Tensor) -> list[Tensor]:
-        """The denoiser's conditions for a training batch. source: its latents [B, C, h, w]."""
-        height, width = batch.source_image.shape[-2:]
-        seen = source if self.denoiser.sees_latents else images_to_float(batch.source_image)
-        return self.denoiser.conditions(seen, batch.target_pose, (height, width))
+    def training_latents(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised latents of source and target, [B, C, h, w] each, of the training pairs int64 [B]."""
+        if self._latents is None:
+            self._encode_training_images()
+        source, target = self._pairs[pairs].T
+        return self._latents[source], self._latents[target]  # type: ignore[index]
 
-    def drawn_seen(self, rows: int, device: torch.device) -> Seen:
-        """A draw for training, where source and pose go missing independently, each `condition_dropout` of the time."""
-        return Seen(*(draw_kept(rows, self.settings.condition_dropout, device) for _ in range(2)))
+    def _encode_training_images(self) -> None:
+        """Encode the training images and measure their latents.
+
+        A resumed training does it again, with the same weights in the same batches, so the latents are the same to the
+        bit; in a checkpoint they would take 11 KB for each image of DeepFashion.
+        """
+        split, device = self.train_split, self.latent_mean.device
+        assert split is not None  # set by the trainer
+        self._pairs = torch.from_numpy(split.pairs.astype(np.int64)).to(device)  # [p, 2]
+        parts, count = [], len(split.images)
+        progress = Progress("encoding", count, "images", enabled=self.processes.first)
+        # A budget in FLOPs counts those of a step; the encoding is not part of one.
+        with _disable_current_modes(), torch.no_grad(), progress:
+            for start in range(0, count, BATCH):
+                images = torch.tensor(split.images[start : start + BATCH]).permute(0, 3, 1, 2).to(device)
+                parts.append(encode(self.autoencoder, images_to_float(images)).float())
+                progress.update(len(images))
+            latents = torch.cat(parts)  # [n, C, h, w]
+            self.latent_mean.copy_(latents.mean(dim=(0, 2, 3))[:, None, None])
+            self.latent_std.copy_(latents.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-6))
+            self._latents = self.normalised(latents)
+            self.latent_limit.copy_(self._latents.abs().max())
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """The autoencoder's latents [B, C, h, w] -> the denoiser's, of mean 0 and deviation 1."""
+        return (latents - self.latent_mean) / self.latent_std
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The source is encoded once, the denoiser evaluated once a step for all branches."""
         images, (height, width) = images_to_float(source), source.shape[-2:]
         with self.autocast():
-            latents = self.normalised(encode(self.autoencoder, images)) if self.denoiser.sees_latents else images
-            conditions = self.denoiser.conditions(latents, target_pose, (height, width))
-            conditions = [torch.cat([condition] * len(self.branches)) for condition in conditions]
-            flags = torch.tensor([[b.source, b.pose] for b in self.branches], device=source.device)
-            seen = Seen(*flags.repeat_interleave(len(source), dim=0).T)  # branch by branch
+            seen = self.normalised(encode(self.autoencoder, images)) if self.denoiser.sees_latents else images
             clean = sample(
                 self.process,
-                guided(lambda noised, timesteps: self.denoiser(noised, timesteps, conditions, seen), self.branches),
+                guided(self.denoiser, self.denoiser.conditions(seen, target_pose), self.branches),
                 (len(self.latent_mean), -(-height // self.factor), -(-width // self.factor)),
                 seeds,
                 sampler=self.settings.sampler,
@@ -183,18 +158,3 @@ class LatentDiffusion(Method):
             )
             image = decode(self.autoencoder, clean * self.latent_std + self.latent_mean, height, width)
         return image.float().clamp(-1, 1)
-
-    def normalised(self, latents: Tensor) -> Tensor:
-        """The autoencoder's latents [B, C, h, w] -> the denoiser's, of mean 0 and deviation 1."""
-        return (latents - self.latent_mean) / self.latent_std
-
-    def _pack(self) -> PackedLatents:
-        """Encode the training images and measure their latents; a resumed training does the same again."""
-        assert self.train_split is not None  # said by the trainer
-        device = self.latent_mean.device
-        self._packed = PackedLatents(self.autoencoder, self.train_split, device, progress=self.processes.first)
-        for buffer, value in zip(
-            (self.latent_mean, self.latent_std, self.latent_limit), self._packed.statistics(), strict=True
-        ):
-            buffer.copy_(value)
-        return self._packed

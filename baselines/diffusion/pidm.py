@@ -17,10 +17,10 @@ instead of zeros, with which short trainings learn faster.
 import torch
 from torch import Tensor
 
-from baselines.diffusion.process import NoiseProcess, draw_kept
-from baselines.diffusion.samplers import disentangled_branches, for_branches, guided, sample
-from baselines.diffusion.settings import PIDMSettings
-from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureBlock, TextureUNet
+from baselines.diffusion.process import NoiseProcess, Seen, draw_seen
+from baselines.diffusion.samplers import disentangled_branches, guided, sample
+from baselines.diffusion.settings import PIDMFewStepSettings, PIDMSettings
+from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import pose_maps
 from xinggan.model.method import Method
@@ -32,15 +32,14 @@ class PIDM(Method):
     averaged = ("source_encoder", "denoiser")
     checkpointed = (SourceEncoder, TextureBlock)
 
-    def __init__(self, settings: PIDMSettings | None = None):
+    def __init__(self, settings: PIDMSettings | PIDMFewStepSettings | None = None):
         super().__init__()
         self.settings = s = settings or PIDMSettings()
-        size = Size(s.width, tuple(s.multipliers), s.level_blocks, s.attention_levels, s.dropout)
         self.branches = disentangled_branches(s.guidance_source, s.guidance_pose)
         self.process = NoiseProcess(s.prediction)
         with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
             torch.manual_seed(s.seed)
-            self.source_encoder, self.denoiser = SourceEncoder(size), TextureUNet(size)
+            self.source_encoder, self.denoiser = SourceEncoder(s), TextureUNet(s)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = [*self.source_encoder.parameters(), *self.denoiser.parameters()]
         self.optimisers["denoiser"] = torch.optim.Adam(weights, lr=s.learning_rate, fused=True)
@@ -55,28 +54,32 @@ class PIDM(Method):
     def denoising_loss(self, batch: PosePair) -> Tensor:
         """Mean squared error of the prediction for a draw of timesteps, noise and missing conditions. Returns []."""
         target = images_to_float(batch.target_image)
-        features, maps = self.conditions(batch.source_image, batch.target_pose)
-        rows, device = len(target), target.device
-        source_kept = draw_kept(rows, self.settings.condition_dropout, device).view(-1, 1, 1)
-        pose_kept = draw_kept(rows, self.settings.condition_dropout, device).view(-1, 1, 1, 1)
-        features, maps = [level * source_kept for level in features], maps * pose_kept
-        return self.process.loss(lambda noised, timesteps: self.denoiser(noised, timesteps, maps, features), target)
+        conditions = self.conditions(batch.source_image, batch.target_pose)
+        seen = draw_seen(target, self.settings.condition_dropout)
+        return self.process.loss(lambda noised, timesteps: self.predicted(noised, timesteps, conditions, seen), target)
 
-    def conditions(self, source: Tensor, target_pose: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The source's features [B, S, C] a level and the target's pose maps [B, 18, H, W]."""
+    def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
+        """The target's pose maps [B, 18, H, W], then the source's features [B, S, C] of each level that attends."""
         image, s = images_to_float(source), self.settings
-        return self.source_encoder(image), pose_maps(target_pose, image, s.pose_map, s.pose_sigma)
+        return [pose_maps(target_pose, image, s.pose_map, s.pose_sigma), *self.source_encoder(image)]
+
+    def predicted(
+        self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen | None = None
+    ) -> Tensor:
+        """The prediction [B, 3, H, W] from `conditions()`, of which each row sees what `seen` says, or all."""
+        maps, *features = conditions
+        if seen is not None:
+            maps = maps * seen.pose.view(-1, 1, 1, 1)
+            features = [level * seen.source.view(-1, 1, 1) for level in features]
+        return self.denoiser(noised, timesteps, maps, features)
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The source is encoded once, the denoiser evaluated once a step for all branches."""
         with self.autocast():
-            features, maps = self.conditions(source, target_pose)
-            features = [for_branches(level, [branch.source for branch in self.branches]) for level in features]
-            maps = for_branches(maps, [branch.pose for branch in self.branches])
             return sample(
                 self.process,
-                guided(lambda noised, timesteps: self.denoiser(noised, timesteps, maps, features), self.branches),
+                guided(self.predicted, self.conditions(source, target_pose), self.branches),
                 tuple(source.shape[1:]),
                 seeds,
                 sampler=self.settings.sampler,

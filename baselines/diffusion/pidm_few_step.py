@@ -14,15 +14,15 @@ Chosen here: both predict v rather than the noise, since a noise prediction dete
 timestep, where the student starts; the teacher's guidance is distilled into the student, which then needs one branch.
 """
 
-from dataclasses import fields
+from math import inf
 
 import torch
 from torch import Tensor
 
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.process import Network, NoiseProcess, draw_noise
-from baselines.diffusion.samplers import ImageNoise, for_branches, guided, sampling_timesteps
-from baselines.diffusion.settings import PIDMFewStepSettings, PIDMNetworkSettings, PIDMSettings, Prediction
+from baselines.diffusion.samplers import ImageNoise, guided, sampling_timesteps
+from baselines.diffusion.settings import PIDMFewStepSettings
 from baselines.diffusion.texture_unet import SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.method import Method
@@ -31,16 +31,14 @@ HUBER = 0.001  # below this difference the loss is quadratic, above it linear
 
 
 def ddim_steps(
-    process: NoiseProcess, network: Network, noised: Tensor, timesteps: list[int], limit: float | None = None
+    process: NoiseProcess, network: Network, noised: Tensor, timesteps: list[int], limit: float = inf
 ) -> Tensor:
     """The data [B, ...] that DDIM reaches from `noised` at the first of `timesteps` over the others."""
     clean = noised
     for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         t = torch.full((len(noised),), now, device=noised.device)  # [B]
         prediction = network(noised, t).float()
-        clean = process.clean(prediction, noised, t)
-        if limit is not None:
-            clean = clean.clamp(-limit, limit)
+        clean = process.clean(prediction, noised, t).clamp(-limit, limit)
         if following is not None:
             noised = process.noised(clean, process.noise(prediction, noised, t), torch.full_like(t, following))
     return clean
@@ -54,7 +52,7 @@ def distillation_loss(
     *,
     steps: int,
     grid: int,
-    limit: float | None = None,
+    limit: float = inf,
 ) -> Tensor:
     """Pseudo-Huber distance of the student's one step from the teacher's many, for data [B, ...]. Returns [].
 
@@ -80,7 +78,7 @@ def few_step_sample(
     *,
     steps: int,
     device: torch.device | str,
-    limit: float | None = None,
+    limit: float = inf,
 ) -> Tensor:
     """One item of `shape` for each of seeds, int64 [B]: float32 [B, *shape] (algorithm 1, multistep sampling).
 
@@ -92,9 +90,7 @@ def few_step_sample(
         timesteps = torch.full((len(seeds),), timestep, device=device)  # [B]
         fresh = noise.draw()
         noised = process.noised(clean, fresh, timesteps) if number else fresh
-        clean = process.clean(student(noised, timesteps).float(), noised, timesteps)
-        if limit is not None:
-            clean = clean.clamp(-limit, limit)
+        clean = process.clean(student(noised, timesteps).float(), noised, timesteps).clamp(-limit, limit)
     return clean
 
 
@@ -108,9 +104,7 @@ class PIDMFewStep(Method):
     def __init__(self, settings: PIDMFewStepSettings | None = None):
         super().__init__()
         self.settings = s = settings or PIDMFewStepSettings()
-        shared = {field.name: getattr(s, field.name) for field in fields(PIDMNetworkSettings)}
-        pidm = PIDMSettings(prediction=Prediction.v, **shared)
-        self.student, self.teacher = PIDM(pidm), PIDM(pidm)
+        self.student, self.teacher = PIDM(s), PIDM(s)
         self.teacher.requires_grad_(False)
         self.register_buffer("distilling", torch.tensor(False))
         self.optimisers["denoiser"] = self.student.optimisers["denoiser"]
@@ -149,17 +143,16 @@ class PIDMFewStep(Method):
         torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), part)
 
     def _distillation_loss(self, batch: PosePair) -> Tensor:
-        target, teacher = images_to_float(batch.target_image), self.teacher.eval()
-        features, maps = self.student.conditions(batch.source_image, batch.target_pose)
+        teacher = self.teacher.eval()
+        conditions = self.student.conditions(batch.source_image, batch.target_pose)
         with torch.no_grad():
-            taught, _ = teacher.conditions(batch.source_image, batch.target_pose)
-            taught = [for_branches(level, [branch.source for branch in teacher.branches]) for level in taught]
-            taught_maps = for_branches(maps, [branch.pose for branch in teacher.branches])
+            taught = teacher.conditions(batch.source_image, batch.target_pose)
+            teacher_network = guided(teacher.predicted, taught, teacher.branches)
         return distillation_loss(
             self.student.process,
-            guided(lambda noised, t: teacher.denoiser(noised, t, taught_maps, taught), teacher.branches),
-            lambda noised, t: self.student.denoiser(noised, t, maps, features),
-            target,
+            teacher_network,
+            lambda noised, timesteps: self.student.predicted(noised, timesteps, conditions),
+            images_to_float(batch.target_image),
             steps=self.settings.steps,
             grid=self.settings.grid,
             limit=1.0,
@@ -169,10 +162,10 @@ class PIDMFewStep(Method):
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The source is encoded once, the denoiser evaluated once a step."""
         with self.autocast():
-            features, maps = self.student.conditions(source, target_pose)
+            conditions = self.student.conditions(source, target_pose)
             return few_step_sample(
                 self.student.process,
-                lambda noised, timesteps: self.student.denoiser(noised, timesteps, maps, features),
+                lambda noised, timesteps: self.student.predicted(noised, timesteps, conditions),
                 tuple(source.shape[1:]),
                 seeds,
                 steps=self.settings.steps,

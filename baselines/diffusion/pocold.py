@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from baselines.body_parts import LABELS, part_labels
-from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion, Seen
+from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion
+from baselines.diffusion.process import Seen, draw_seen
 from baselines.diffusion.settings import PoCoLDSettings
-from baselines.diffusion.texture_unet import Size, SourceEncoder, TextureUNet, heads_of
+from baselines.diffusion.texture_unet import SourceEncoder, TextureUNet, heads_of
 from xinggan.data.batch import PosePair
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.data.settings import PoseMap
@@ -82,16 +83,13 @@ class PoCoLDDenoiser(Denoiser):
     """The U-Net and the encoder of the source's latents."""
 
     def __init__(self, settings: PoCoLDSettings, channels: int, factor: int):
-        """channels: of the latents; factor: pixels along a side of a latent position."""
-        super().__init__()
-        self.settings, self.factor = settings, factor
+        super().__init__(settings, channels, factor)
         s = settings
-        size = Size(s.width, tuple(s.multipliers), s.level_blocks, len(s.multipliers), dropout=0.0)
-        self.source_encoder = SourceEncoder(size, channels)
+        self.source_encoder = SourceEncoder(s, channels)
         self.pose = nn.Conv2d(len(JOINTS) + LABELS, channels, 1)
-        self.unet = TextureUNet(size, 2 * channels, channels, lambda c, place: PoseConstrainedAttention(c, s.filters))
+        self.unet = TextureUNet(s, 2 * channels, channels, lambda c, place: PoseConstrainedAttention(c, s.filters))
 
-    def conditions(self, source: Tensor, target_pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
         """The pose beside the noised latents [B, C, h, w], then the source's features [B, S, C] of each level."""
         grid = (source.shape[2], source.shape[3])
         joints = latent_joint_maps(target_pose, self.factor, grid, self.settings.pose_map, self.settings.pose_sigma)
@@ -134,16 +132,12 @@ class PoCoLD(LatentDiffusion):
     denoiser: PoCoLDDenoiser
 
     def __init__(self, settings: PoCoLDSettings | None = None):
-        super().__init__(settings or PoCoLDSettings())
-
-    def make_denoiser(self, channels: int, factor: int) -> PoCoLDDenoiser:
-        """See `LatentDiffusion`."""
-        return PoCoLDDenoiser(self.settings, channels, factor)
+        super().__init__(settings or PoCoLDSettings(), PoCoLDDenoiser)
 
     def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The error of the predicted noise, and the attention to other parts where pose and source are both seen."""
-        seen = self.drawn_seen(len(target), target.device)
-        conditions = self.conditions(batch, source)
+        seen = draw_seen(target, self.settings.condition_dropout)
+        conditions = self.denoiser.conditions(source, batch.target_pose)
         masks: list[Tensor] = []
         penalties: list[Tensor] = []
         if self.settings.constraint:

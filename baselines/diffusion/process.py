@@ -8,6 +8,7 @@ with the same seed compute what one would.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,14 @@ from xinggan.distributed import Processes
 Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, ...], timesteps int64 [B] -> prediction [B, ...]
 
 
-def linear_betas(first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """float64 [T], evenly spaced from `first` to `last`: the schedule of DDPM and PIDM."""
-    return torch.linspace(first, last, TIMESTEPS, dtype=torch.float64)
+def linear_betas() -> Tensor:
+    """Evenly spaced betas, float64 [T]: the schedule of DDPM and PIDM."""
+    return torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float64)
 
 
-def scaled_linear_betas(first: float = 0.00085, last: float = 0.012) -> Tensor:
-    """float64 [T], their square roots evenly spaced: the schedule of latent diffusion's published models."""
-    return torch.linspace(first**0.5, last**0.5, TIMESTEPS, dtype=torch.float64).square()
+def scaled_linear_betas() -> Tensor:
+    """Betas with evenly spaced square roots, float64 [T]: the schedule of latent diffusion's published models."""
+    return torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64).square()
 
 
 class NoiseProcess(nn.Module):
@@ -93,7 +94,16 @@ def draw_noise(batch: Tensor) -> Tensor:
     return processes.own_rows(torch.randn(len(batch) * processes.count, *batch.shape[1:], device=batch.device))
 
 
-def draw_kept(rows: int, dropout: float, device: torch.device) -> Tensor:
-    """bool [rows]: whether each training image keeps a condition, which it loses with probability `dropout`."""
+@dataclass(frozen=True)
+class Seen:
+    """The conditions that each row of a batch sees; those of the others are left out."""
+
+    source: Tensor  # [B] bool
+    pose: Tensor  # [B] bool
+
+
+def draw_seen(batch: Tensor, dropout: float) -> Seen:
+    """For a training batch [B, ...], whose rows lose source and pose independently with probability `dropout`."""
     processes = Processes.current
-    return processes.own_rows(torch.rand(rows * processes.count, device=device) >= dropout)
+    draws = [torch.rand(len(batch) * processes.count, device=batch.device) for _ in range(2)]
+    return Seen(*(processes.own_rows(draw >= dropout) for draw in draws))

@@ -6,15 +6,20 @@ which is evaluated once a step. Every item of a batch has a random generator of 
 noise of every step, so its result is the same alone and among others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.process import Network, NoiseProcess
+from baselines.diffusion.process import Network, NoiseProcess, Seen
 from baselines.diffusion.settings import TIMESTEPS, Sampler
+
+# noised [B, ...], timesteps int64 [B], conditions [B, ...], which rows see them -> prediction [B, ...]
+ConditionalNetwork = Callable[[Tensor, Tensor, list[Tensor], Seen], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,45 +36,39 @@ def disentangled_branches(source_scale: float, pose_scale: float) -> tuple[Branc
 
     Scales of 1 and 1 are no guidance: the one prediction that sees both conditions.
     """
+    if source_scale == pose_scale == 1:
+        return (Branch(1.0, source=True, pose=True),)
     neither = Branch(1 - source_scale - pose_scale, source=False, pose=False)
     parts = (neither, Branch(source_scale, source=True, pose=False), Branch(pose_scale, source=False, pose=True))
-    return _weighted(parts, source_scale, pose_scale)
+    return tuple(branch for branch in parts if branch.weight)
 
 
 def cascaded_branches(source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
     """Guidance by the pose, then by the source: e(-, -) + w_p (e(-, p) - e(-, -)) + w_s (e(s, p) - e(-, p)).
 
-    Scales of 1 and 1 are no guidance.
+    Scales of 1 and 1 are no guidance: the weights of the other branches are 0.
     """
-    neither = Branch(1 - pose_scale, source=False, pose=False)
-    parts = (neither, Branch(pose_scale - source_scale, source=False, pose=True), Branch(source_scale, True, True))
-    return _weighted(parts, source_scale, pose_scale)
+    neither, pose = Branch(1 - pose_scale, source=False, pose=False), Branch(pose_scale - source_scale, False, True)
+    parts = (neither, pose, Branch(source_scale, source=True, pose=True))
+    return tuple(branch for branch in parts if branch.weight)
 
 
-def _weighted(branches: tuple[Branch, ...], source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
-    if source_scale == pose_scale == 1:
-        return (Branch(1.0, source=True, pose=True),)
-    return tuple(branch for branch in branches if branch.weight)
+def guided(network: ConditionalNetwork, conditions: list[Tensor], branches: tuple[Branch, ...]) -> Network:
+    """The weighted sum of the predictions of N branches, which `network` makes as one batch [N * B, ...].
 
-
-def guided(network: Network, branches: tuple[Branch, ...]) -> Network:
-    """The weighted sum of `network` over the branches, which it gets as one batch [N * B, ...], branch by branch.
-
-    The network is closed over the conditions as `for_branches` lays them out. Returns a function of [B, ...].
+    conditions: tensors [B, ...].
     """
+    n = len(branches)
+    repeated = [torch.cat([condition] * n) for condition in conditions]  # [N * B, ...], branch by branch
+    flags = torch.tensor([[branch.source, branch.pose] for branch in branches], device=conditions[0].device)
+    seen = Seen(*flags.repeat_interleave(len(conditions[0]), dim=0).T)
 
     def predict(noised: Tensor, timesteps: Tensor) -> Tensor:
-        n = len(branches)
-        predictions = network(torch.cat([noised] * n), torch.cat([timesteps] * n)).float()  # [N * B, ...]
+        predictions = network(torch.cat([noised] * n), torch.cat([timesteps] * n), repeated, seen).float()
         parts = [branch.weight * part for branch, part in zip(branches, predictions.chunk(n), strict=True)]
         return torch.stack(parts).sum(0)  # [B, ...]
 
     return predict
-
-
-def for_branches(condition: Tensor, seen: list[bool]) -> Tensor:
-    """condition: [B, ...]; seen: N flags, one a branch. Returns [N * B, ...], zero in branches that do not see it."""
-    return torch.cat([condition if flag else torch.zeros_like(condition) for flag in seen])
 
 
 def sampling_timesteps(steps: int) -> list[int]:
@@ -106,12 +105,12 @@ def sample(
     sampler: str,
     steps: int,
     device: torch.device | str,
-    limit: float | None = None,
+    limit: float = inf,
 ) -> Tensor:
     """One item of `shape` for each of seeds, int64 [B]: float32 [B, *shape].
 
-    network: what `process` was trained with, guided or not; called once a step. limit: where data are known to lie in
-    [-limit, limit], every prediction of them is clamped to that.
+    network: what `process` was trained with, guided or not; called once a step. Predictions of the data are clamped to
+    [-limit, limit].
     """
     noise = ImageNoise(seeds, shape, device)
     noised = noise.draw()
@@ -119,9 +118,7 @@ def sample(
     own_noise = {"generator": noise.generators} if sampler == Sampler.ddpm else {}  # the others draw none
     for timestep in scheduler.timesteps.tolist():
         timesteps = torch.full((len(noised),), timestep, device=device)  # [B]
-        clean = process.clean(network(noised, timesteps).float(), noised, timesteps)
-        if limit is not None:
-            clean = clean.clamp(-limit, limit)
+        clean = process.clean(network(noised, timesteps).float(), noised, timesteps).clamp(-limit, limit)
         with torch.autocast(noised.device.type, enabled=False):  # only the network may be of lower precision
             noised = scheduler.step(clean, timestep, noised, **own_noise).prev_sample
     return noised

@@ -37,6 +37,7 @@ class DiffusionSettings(MethodSettings):
     """What all diffusion methods have in common: the U-Net's size, sampling steps and guidance."""
 
     most_steps: ClassVar[int] = TIMESTEPS
+    dropout: ClassVar[float] = 0.0  # in residual blocks
 
     width: int = 128  # channels of the first level
     multipliers: tuple[int, ...] = (1, 2, 4, 4)  # channels of each level, in widths
@@ -45,6 +46,15 @@ class DiffusionSettings(MethodSettings):
     guidance_source: float = 2.0  # 1 and 1: no guidance, one branch instead of two or three
     guidance_pose: float = 2.0
     condition_dropout: float = 0.1  # of source and of pose, each on its own
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each level of the U-Net."""
+        return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+    def attends(self, level: int) -> bool:
+        """Whether a level of the U-Net attends to the source."""
+        return True
 
     def reasons(self) -> list[str]:
         """As of `MethodSettings`, with guidance by branches that are not trained."""
@@ -75,8 +85,12 @@ class PIDMNetworkSettings(DiffusionSettings):
 
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     attention_levels: int = 3  # so many of the smallest levels attend to the source
-    dropout: float = 0.1  # in residual blocks
+    dropout: float = 0.1  # type: ignore[misc]  # in residual blocks
     learning_rate: float = 2e-5
+
+    def attends(self, level: int) -> bool:
+        """Whether a level of the U-Net attends to the source: the smallest ones."""
+        return level >= len(self.multipliers) - self.attention_levels
 
     def reasons(self) -> list[str]:
         """As of `DiffusionSettings`."""
@@ -100,6 +114,8 @@ class PIDMFewStepSettings(PIDMNetworkSettings):
     """PIDM distilled into a few steps; the guidance is that of the teacher, whose predictions are distilled."""
 
     most_steps: ClassVar[int] = 4
+    prediction: ClassVar[str] = Prediction.v
+    sampler: ClassVar[str] = Sampler.ddim  # the teacher's
 
     steps: int = 2  # of sampling
     grid: int = 24  # steps of the teacher, in distillation

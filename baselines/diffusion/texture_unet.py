@@ -1,12 +1,12 @@
 """PIDM's networks (Bhunia et al., CVPR 2023): a source encoder, and a U-Net that attends to its features.
 
-Both are put together from diffusers' ResnetBlock2D, Downsample2D, Upsample2D, Attention and its timestep embedding.
-`levels` are a U-Net's resolutions from full size down, each half as high and wide as the one before, rounded up. The
-latent methods have the same blocks and levels, with an input, an output and an attention of their own.
+Both consist of diffusers' ResnetBlock2D, Downsample2D, Upsample2D, Attention and timestep embedding, in the sizes that
+the method's settings say. `levels` are a U-Net's resolutions from full size down, each half as high and wide as the one
+before, rounded up. The latent methods have the same blocks and levels, with an input, an output and an attention of
+their own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from math import gcd
 from typing import Any
@@ -15,28 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from baselines.diffusion import import_diffusers
+from baselines.diffusion.settings import DiffusionSettings
 from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import Dropout
-
-
-@dataclass(frozen=True)
-class Size:
-    """Sizes that encoder and U-Net share; the defaults are the published ones."""
-
-    width: int = 128  # channels of the first level
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)  # channels of each level, in widths
-    blocks: int = 2  # residual blocks a level
-    attention_levels: int = 3  # so many levels, counted from the smallest, attend to the source
-    dropout: float = 0.1  # in residual blocks
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(self.width * multiplier for multiplier in self.multipliers)
-
-    def attends(self, level: int) -> bool:
-        """Whether this level attends to the source."""
-        return level >= len(self.multipliers) - self.attention_levels
 
 
 class Place(Enum):
@@ -51,17 +32,16 @@ class Place(Enum):
 class SourceEncoder(nn.Module):
     """Source image -> its features at every level that attends to them."""
 
-    def __init__(self, size: Size, inputs: int = 3):
+    def __init__(self, settings: DiffusionSettings, inputs: int = 3):
         super().__init__()
         resnet = import_diffusers("models.resnet")
-        self.size, channels = size, size.channels
+        self.settings = s = settings
+        channels = s.channels
         self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
         self.blocks, self.downs = nn.ModuleList(), nn.ModuleList()
         for level, outputs in enumerate(channels):
-            inputs = channels[max(level - 1, 0)]
-            self.blocks.append(
-                nn.ModuleList(_block(size, inputs if i == 0 else outputs, outputs, 0) for i in range(size.blocks))
-            )
+            befores = [channels[max(level - 1, 0)], *[outputs] * (s.level_blocks - 1)]
+            self.blocks.append(nn.ModuleList(residual_block(before, outputs, s.dropout) for before in befores))
             if level < len(channels) - 1:
                 self.downs.append(resnet.Downsample2D(outputs, use_conv=True))
 
@@ -72,7 +52,7 @@ class SourceEncoder(nn.Module):
         for level, blocks in enumerate(self.blocks):
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, None)  # [B, C, h, w]
-            if self.size.attends(level):
+            if self.settings.attends(level):
                 features.append(x.flatten(2).transpose(1, 2))  # [B, h * w, C]
             if level < len(self.downs):
                 x = self.downs[level](x)
@@ -82,9 +62,10 @@ class SourceEncoder(nn.Module):
 class TextureBlock(nn.Module):
     """A residual block with the timestep as input; where its level attends, attention to the source follows."""
 
-    def __init__(self, size: Size, inputs: int, outputs: int, attention: nn.Module | None):
+    def __init__(self, settings: DiffusionSettings, inputs: int, outputs: int, attention: nn.Module | None):
         super().__init__()
-        self.block, self.attention = _block(size, inputs, outputs, 4 * size.width), attention
+        self.block = residual_block(inputs, outputs, settings.dropout, time_channels=4 * settings.width)
+        self.attention = attention
 
     def forward(self, x: Tensor, time: Tensor, condition: Any) -> Tensor:
         """x: [B, inputs, h, w]; time: [B, 4 * width]; condition: what is attended to. Returns [B, outputs, h, w]."""
@@ -99,7 +80,7 @@ def source_attention(channels: int, place: Place) -> nn.Module:
         cross_attention_dim=channels,
         heads=1,
         dim_head=channels,
-        norm_num_groups=_groups(channels),
+        norm_num_groups=norm_groups(channels),
         residual_connection=True,
     )
 
@@ -109,7 +90,7 @@ class TextureUNet(nn.Module):
 
     def __init__(
         self,
-        size: Size,
+        settings: DiffusionSettings,
         inputs: int = 3 + len(JOINTS),
         outputs: int = 3,
         attention: Callable[[int, Place], nn.Module] = source_attention,
@@ -117,21 +98,21 @@ class TextureUNet(nn.Module):
         """attention: makes, for channels C and a place, a module of features [B, C, h, w] and the level's condition."""
         super().__init__()
         embeddings, resnet = import_diffusers("models.embeddings"), import_diffusers("models.resnet")
-        self.size, channels, levels = size, size.channels, len(size.multipliers)
-        self.time_features = embeddings.Timesteps(size.width, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.time_embedding = embeddings.TimestepEmbedding(size.width, 4 * size.width)
+        s, channels, levels = settings, settings.channels, len(settings.multipliers)
+        self.time_features = embeddings.Timesteps(s.width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = embeddings.TimestepEmbedding(s.width, 4 * s.width)
         self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
 
         def block(level: int, before: int, place: Place, attends: bool = True) -> TextureBlock:
-            after, attends = channels[level], attends and size.attends(level)
-            return TextureBlock(size, before, after, attention(after, place) if attends else None)
+            after, attends = channels[level], attends and s.attends(level)
+            return TextureBlock(s, before, after, attention(after, place) if attends else None)
 
         x, skips = channels[0], [channels[0]]
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
         for level in range(levels):
             blocks = nn.ModuleList()
-            for number in range(size.blocks):
-                blocks.append(block(level, x, Place.level_end if number == size.blocks - 1 else Place.down))
+            for number in range(s.level_blocks):
+                blocks.append(block(level, x, Place.level_end if number == s.level_blocks - 1 else Place.down))
                 x = channels[level]
                 skips.append(x)
             self.down_blocks.append(blocks)
@@ -144,14 +125,14 @@ class TextureUNet(nn.Module):
         self.up_blocks, self.ups = nn.ModuleList(), nn.ModuleList()  # from the smallest level up
         for level in reversed(range(levels)):
             blocks = nn.ModuleList()
-            for _ in range(size.blocks + 1):
+            for _ in range(s.level_blocks + 1):
                 blocks.append(block(level, x + skips.pop(), Place.up))
                 x = channels[level]
             self.up_blocks.append(blocks)
             if level > 0:
                 self.ups.append(resnet.Upsample2D(x, use_conv=True))
 
-        self.norm = nn.GroupNorm(_groups(x), x)
+        self.norm = nn.GroupNorm(norm_groups(x), x)
         self.head = nn.Conv2d(x, outputs, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -183,21 +164,21 @@ class TextureUNet(nn.Module):
         return self.head(nn.functional.silu(self.norm(x)))
 
 
-def _block(size: Size, inputs: int, outputs: int, time_channels: int) -> nn.Module:
-    """diffusers' residual block; time_channels 0: without a timestep."""
+def residual_block(inputs: int, outputs: int, dropout: float, time_channels: int = 0) -> nn.Module:
+    """diffusers' residual block; `time_channels` of the timestep's embedding, 0 where the block has no timestep."""
     block = import_diffusers("models.resnet").ResnetBlock2D(
         in_channels=inputs,
         out_channels=outputs,
         temb_channels=time_channels or None,
-        groups=_groups(inputs),
-        groups_out=_groups(outputs),
+        groups=norm_groups(inputs),
+        groups_out=norm_groups(outputs),
         time_embedding_norm="scale_shift" if time_channels else "default",
     )
-    block.dropout = Dropout(size.dropout)  # the same masks in one process and in several
+    block.dropout = Dropout(dropout)  # the same masks in one process and in several
     return block
 
 
-def _groups(channels: int) -> int:
+def norm_groups(channels: int) -> int:
     """Groups of a GroupNorm: 32 as published, fewer where a group would have less than four channels."""
     return next(groups for groups in (32, 16, 8, 4, 2, 1) if channels % groups == 0 and channels >= 4 * groups)
 

@@ -1,6 +1,5 @@
 """What the latent methods share: packed latents, two stages, an autoencoder from a file, the round trip through it."""
 
-import numpy as np
 import pytest
 import torch
 from method_promises import calls_of, steps_of
@@ -8,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.diffusion.autoencoder import encode, make_autoencoder
 from baselines.diffusion.cfld import CFLD
-from baselines.diffusion.latent_diffusion import PackedLatents, Seen
 from baselines.diffusion.pocold import PoCoLD
+from baselines.diffusion.process import Seen
 from baselines.diffusion.settings import CFLDSettings, PoCoLDSettings, VaeRoundtripSettings, VAESettings
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
 from xinggan.data.batch import images_to_float
@@ -30,30 +29,26 @@ def cfld(**changes):
 both = pytest.mark.parametrize("make", [pocold, cfld])
 
 
-@pytest.fixture(scope="module")
-def packed(people):
-    autoencoder = make_autoencoder(VAESettings(vae_width=4, vae_factor=4, latent_channels=3))[0].requires_grad_(False)
+def test_training_latents_are_the_encoders_with_mean_0_and_deviation_1(people, tmp_path):
+    make_autoencoder(VAESettings(vae_width=4, vae_factor=4, latent_channels=3))[0].save_pretrained(tmp_path / "vae")
+    method, batch = pocold(vae=str(tmp_path / "vae")), people.train.batch([5, 0, 3])
     with FlopCounterMode(display=False) as counter:
-        latents = PackedLatents(autoencoder, people.train, torch.device("cpu"), progress=False)
-        assert counter.get_total_flops() == 0, "packing is no part of a step's FLOPs"
-    return autoencoder, latents
+        method.begin(people.train)
+    assert counter.get_total_flops() == 0, "packing is no part of a step's FLOPs"
 
+    def latents(images):
+        with torch.no_grad():
+            return method.normalised(encode(method.autoencoder, images_to_float(images)))
 
-def test_a_pairs_latents_are_those_of_its_images(people, packed):
-    autoencoder, latents = packed
-    batch = people.train.batch([5, 0, 3])
-    for found, images in zip(latents.of_pairs(batch.pair), (batch.source_image, batch.target_image), strict=True):
+    for found, images in zip(
+        method.training_latents(batch.pair), (batch.source_image, batch.target_image), strict=True
+    ):
         for place in range(3):
-            alone = encode(autoencoder, images_to_float(images[place : place + 1]))[0]
-            torch.testing.assert_close(found[place], alone, atol=1e-5, rtol=1e-4)
-
-
-def test_statistics_make_every_channel_standard_and_know_its_range(packed):
-    mean, std, limit = packed[1].statistics()
-    values = ((packed[1].latents - mean) / std).numpy()
-    np.testing.assert_allclose(values.mean(axis=(0, 2, 3)), 0, atol=1e-5)
-    np.testing.assert_allclose(values.std(axis=(0, 2, 3)), 1, atol=1e-3)
-    assert float(limit) == pytest.approx(np.abs(values).max())
+            torch.testing.assert_close(found[place], latents(images[place : place + 1])[0], atol=1e-4, rtol=1e-4)
+    values = latents(torch.tensor(people.train.images[:]).permute(0, 3, 1, 2))
+    torch.testing.assert_close(values.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(values.std((0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
+    assert method.latent_limit.item() == pytest.approx(values.abs().max().item(), rel=1e-4)
 
 
 @both
@@ -105,7 +100,7 @@ def test_a_missing_condition_leaves_no_trace(people, make, missing):
             images = images_to_float((changed if missing == "source" else batch).source_image)
             source = images[:, [0, 1, 2, 0], ::4, ::4] if denoiser.sees_latents else images
             pose = changed.target_pose if missing == "pose" else batch.target_pose
-            conditions = denoiser.conditions(source, pose, (32, 16))
+            conditions = denoiser.conditions(source, pose)
             predictions.append(denoiser(noised, timesteps, conditions, Seen(**flags)))
     assert torch.equal(predictions[0][0], predictions[1][0])
     assert not torch.equal(predictions[0][1], predictions[1][1])

@@ -8,7 +8,7 @@ from method_promises import calls_of
 from baselines.diffusion.pidm_few_step import PIDMFewStep, ddim_steps, distillation_loss, few_step_sample
 from baselines.diffusion.process import NoiseProcess
 from baselines.diffusion.samplers import sample, sampling_timesteps
-from baselines.diffusion.settings import PIDMFewStepSettings
+from baselines.diffusion.settings import PIDMFewStepSettings, PIDMSettings
 
 DATA = GaussianData(torch.linspace(-0.8, 0.8, 5)[:, None].expand(5, 800), torch.full((5, 800), 0.5))
 GRID = 24
@@ -129,9 +129,8 @@ def test_distillation_brings_one_step_closer_to_the_teachers_many(people):
     batch, seeds = people.train.batch(range(4)), torch.arange(4)
 
     def distance():
-        method.eval()
-        teacher = method.teacher
-        teacher.settings.sampler, teacher.settings.steps = "ddim", 12
+        teacher = method.eval().teacher
+        teacher.settings = PIDMSettings(steps=12, sampler="ddim")
         return (method.generate_pairs(batch, seeds) - teacher.generate_pairs(batch, seeds)).abs().mean().item()
 
     torch.manual_seed(0)

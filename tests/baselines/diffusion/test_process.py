@@ -8,8 +8,8 @@ from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import (
     NoiseProcess,
     draw_integers,
-    draw_kept,
     draw_noise,
+    draw_seen,
     linear_betas,
     scaled_linear_betas,
 )
@@ -68,12 +68,13 @@ def test_several_processes_draw_what_one_would():
         torch.manual_seed(3)
         with Processes(index, count).active():
             batch = torch.empty(6000 // count, 2)
-            kept = draw_kept(len(batch), 0.1, torch.device("cpu"))
-            return draw_integers(TIMESTEPS, batch), draw_noise(batch), kept
+            seen = draw_seen(batch, 0.1)
+            return draw_integers(TIMESTEPS, batch), draw_noise(batch), seen.source, seen.pose
 
     alone = drawn(0, 1)
     for whole, *parts in zip(alone, drawn(0, 2), drawn(1, 2), strict=True):
         assert torch.equal(torch.cat(parts), whole)
     assert len(alone[0].unique()) > 900
     assert alone[2].float().mean().item() == pytest.approx(0.9, abs=0.02)
-    assert draw_kept(1000, 0.0, torch.device("cpu")).all()
+    assert not torch.equal(alone[2], alone[3])
+    assert draw_seen(torch.empty(1000, 2), 0.0).source.all()

@@ -9,11 +9,10 @@ from gaussian_data import GaussianData
 from method_promises import calls_of
 
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.process import NoiseProcess
+from baselines.diffusion.process import NoiseProcess, Seen
 from baselines.diffusion.samplers import (
     cascaded_branches,
     disentangled_branches,
-    for_branches,
     guided,
     sample,
     sampling_timesteps,
@@ -129,53 +128,38 @@ def test_data_stay_within_a_known_limit(sampler):
 SOURCE, POSE = torch.randn(2, 5), torch.randn(2, 5)
 
 
-def network_of(source, pose):
-    """Not linear in its conditions, so that a wrong branch shows."""
-    return lambda x, t: (x + source).sin() + (2 * x - pose).cos() * t[:, None] + source * pose
-
-
-def prediction(branches, x, t):
-    """As a method makes it; also the batch sizes that the network saw."""
-    source = for_branches(SOURCE, [branch.source for branch in branches])
-    pose = for_branches(POSE, [branch.pose for branch in branches])
-    seen = []
-
-    def network(noised, timesteps):
-        seen.append(len(noised))
-        return network_of(source, pose)(noised, timesteps)
-
-    return guided(network, branches)(x, t), seen
+def predicted(x, t, conditions, seen):
+    """A network that is not linear in its conditions, so that a wrong branch shows."""
+    source, pose = (c * flags[:, None] for c, flags in zip(conditions, (seen.source, seen.pose), strict=True))
+    return (x + source).sin() + (2 * x - pose).cos() * t[:, None] + source * pose
 
 
 def alone(source, pose, x, t):
-    return network_of(SOURCE if source else 0 * SOURCE, POSE if pose else 0 * POSE)(x, t)
+    return predicted(x, t, [SOURCE, POSE], Seen(torch.tensor([source] * 2), torch.tensor([pose] * 2)))
 
 
-@pytest.mark.parametrize(("source_scale", "pose_scale"), [(2.0, 2.0), (0.5, 3.0), (0.0, 1.5), (1.0, 2.0)])
-def test_disentangled_guidance_is_pidms_formula_in_one_batch(source_scale, pose_scale):
-    x, t = torch.randn(2, 5), torch.tensor([3, 700])
-    nothing = alone(False, False, x, t)
-    expected = nothing + source_scale * (alone(True, False, x, t) - nothing)
-    expected = expected + pose_scale * (alone(False, True, x, t) - nothing)
-    got, seen = prediction(disentangled_branches(source_scale, pose_scale), x, t)
+def disentangled(source_scale, pose_scale, *inputs):
+    """PIDM's formula."""
+    nothing = alone(False, False, *inputs)
+    source, pose = alone(True, False, *inputs) - nothing, alone(False, True, *inputs) - nothing
+    return nothing + source_scale * source + pose_scale * pose
+
+
+def cascaded(source_scale, pose_scale, *inputs):
+    nothing, pose, both = (alone(*seen, *inputs) for seen in ((False, False), (False, True), (True, True)))
+    return nothing + pose_scale * (pose - nothing) + source_scale * (both - pose)
+
+
+@pytest.mark.parametrize("scales", [(2.0, 2.0), (0.5, 3.0), (0.0, 1.5), (3.0, 1.0), (1.0, 2.0), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("branches", "formula"), [(disentangled_branches, disentangled), (cascaded_branches, cascaded)]
+)
+def test_guidance_is_its_formula_in_one_batch_and_scales_of_1_are_none(branches, formula, scales):
+    x, t, module = torch.randn(2, 5), torch.tensor([3, 700]), torch.nn.Identity()
+    with calls_of(module) as batches:
+        network = guided(lambda x, *others: predicted(module(x), *others), [SOURCE, POSE], branches(*scales))
+        got = network(x, t)
+    expected = alone(True, True, x, t) if scales == (1, 1) else formula(*scales, x, t)
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-5)
-    assert len(seen) == 1
-    assert seen[0] <= 3 * 2
-
-
-@pytest.mark.parametrize(("source_scale", "pose_scale"), [(2.0, 2.0), (0.5, 3.0), (3.0, 1.0), (1.0, 2.0)])
-def test_cascaded_guidance_is_its_formula_in_one_batch(source_scale, pose_scale):
-    x, t = torch.randn(2, 5), torch.tensor([3, 700])
-    nothing, pose = alone(False, False, x, t), alone(False, True, x, t)
-    expected = nothing + pose_scale * (pose - nothing) + source_scale * (alone(True, True, x, t) - pose)
-    got, seen = prediction(cascaded_branches(source_scale, pose_scale), x, t)
-    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-5)
-    assert len(seen) == 1
-
-
-@pytest.mark.parametrize("branches", [disentangled_branches(1, 1), cascaded_branches(1, 1)])
-def test_without_guidance_the_network_is_evaluated_on_the_joint_condition_alone(branches):
-    x, t = torch.randn(2, 5), torch.tensor([3, 700])
-    got, seen = prediction(branches, x, t)
-    torch.testing.assert_close(got, alone(True, True, x, t))
-    assert seen == [2]
+    assert len(batches) == 1
+    assert batches[0] <= (2 if scales == (1, 1) else 6)
