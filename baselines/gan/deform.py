@@ -30,7 +30,7 @@ NOISY = 3  # decoder levels with dropout, from the innermost
 
 
 class Halving(nn.Sequential):
-    """Leaky ReLU, then half the resolution by a 4x4 convolution, then instance normalisation."""
+    """Leaky ReLU, a 4x4 convolution that halves the resolution, and instance normalisation."""
 
     def __init__(self, inputs: int, outputs: int, norm: bool = True):
         convolution = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
@@ -38,7 +38,7 @@ class Halving(nn.Sequential):
 
 
 class Doubling(nn.Sequential):
-    """ReLU, then twice the resolution by a 4x4 transposed convolution, then instance normalisation and dropout."""
+    """ReLU, a 4x4 transposed convolution that doubles the resolution, instance normalisation and dropout."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float):
         convolution = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
@@ -68,7 +68,7 @@ class DeformableUNet(nn.Module):
             before = channels[level]
         self.image = nn.Sequential(nn.ReLU(), nn.Conv2d(before + 2 * width, 3, 3, padding=1), nn.Tanh())
 
-    def forward(self, source: Tensor, poses: tuple[Tensor, Tensor], maps: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, source: Tensor, poses: list[Tensor], maps: list[Tensor]) -> Tensor:
         """source: [B, 3, H, W] in [-1, 1]; poses: [B, 18, 3] and maps: [B, 18, H, W] of source and target.
 
         Returns [B, 3, H, W] in [-1, 1]. Raises ValueError unless H and W are divisible by 4 and at least 16.
@@ -136,9 +136,8 @@ class Deform(Method):
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """A step of the generator, then one of the discriminator on the same generated images."""
-        source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)
-        poses = (batch.source_pose, batch.target_pose)
-        maps = self.maps(poses, source)
+        source, poses, maps = self.inputs(batch.source_image, batch.source_pose, batch.target_pose)
+        target = images_to_float(batch.target_image)
         condition = torch.cat([source, *maps], dim=1)  # [B, 39, H, W]
         weights, discriminator, terms = self.settings.losses, self.discriminator, {}
         with self.autocast():
@@ -169,12 +168,11 @@ class Deform(Method):
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. Without dropout the generator has no noise, so the seeds change nothing."""
-        image, poses = images_to_float(source), (source_pose, target_pose)
         with self.autocast():
-            generated = self.generator(image, poses, self.maps(poses, image))
+            generated = self.generator(*self.inputs(source, source_pose, target_pose))
         return generated.float()
 
-    def maps(self, poses: tuple[Tensor, Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps [B, 18, H, W] of source and target poses [B, 18, 3], in the size of images [B, 3, H, W]."""
-        source, target = (pose_maps(pose, image, self.settings.pose_map, self.settings.pose_sigma) for pose in poses)
-        return source, target
+    def inputs(self, source: Tensor, source_pose: Tensor, target_pose: Tensor) -> tuple[Tensor, list, list]:
+        """Source image [B, 3, H, W], both poses and their maps [B, 18, H, W], of uint8 images and poses [B, 18, 3]."""
+        image, poses, s = images_to_float(source), [source_pose, target_pose], self.settings
+        return image, poses, [pose_maps(pose, image, s.pose_map, s.pose_sigma) for pose in poses]

@@ -20,7 +20,7 @@ from functools import cache
 from math import exp
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from baselines.gan.gfla_networks import (
@@ -94,42 +94,43 @@ class GFLA(Method):
             self.generator = GflaGenerator(s.width, s.patches)
             adversarial = bool(s.losses.adversarial)
             self.discriminator = image_discriminator(s.width // 2, s.discriminator_levels) if adversarial else None
-        self.optimisers["generator"] = self._adam(self.generator, s.learning_rate)
-        if self.discriminator is not None:
-            self.optimisers["discriminator"] = self._adam(self.discriminator, s.learning_rate * s.discriminator_rate)
+        rates = {"generator": s.learning_rate, "discriminator": s.learning_rate * s.discriminator_rate}
+        for name, rate in rates.items():
+            if (network := getattr(self, name)) is not None:
+                adam = torch.optim.Adam(network.parameters(), rate, betas=(s.beta1, 0.999), fused=True)
+                self.optimisers[name] = adam
         # In a list, so that the frozen network's weights stay out of this method's checkpoints.
         self._perceptual = [PerceptualLoss(s.losses.perceptual_network)]
         self.networks = {str(s.losses.perceptual_network): self._perceptual[0].sha256}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _adam(self, module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-        return torch.optim.Adam(module.parameters(), learning_rate, betas=(self.settings.beta1, 0.999), fused=True)
-
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """In the first stage a step of the flow estimator, else one of the discriminator, then of the generator."""
-        source, target = images_to_float(batch.source_image), images_to_float(batch.target_image)
-        inputs = (source, self.pose_maps(batch.source_pose, source), self.pose_maps(batch.target_pose, source))
+        inputs = self.inputs(batch.source_image, batch.source_pose, batch.target_pose)
+        source, target = inputs[0], images_to_float(batch.target_image)
         perceptual = self._perceptual[0].to(source.device)
         with torch.no_grad(), self.autocast():
             seen_source, seen_target = (perceptual.features(image).float() for image in (source, target))
-        flow_only = step < self.settings.flow_share * self.planned_steps
         terms: dict[str, Tensor] = {}
-        with self.autocast():
-            if flow_only:
+        if step < self.settings.flow_share * self.planned_steps:
+            with self.autocast():
                 flows = self.generator.flow_fields(*inputs)
-            else:
+            losses = self._flow_losses(flows, seen_source, seen_target)
+        else:
+            with self.autocast():
                 generated, flows = self.generator(*inputs)  # [B, 3, H, W]
-        if not flow_only and self.discriminator is not None:
-            terms |= self._update_discriminator(generated.detach(), target)
-        losses = self._flow_losses(flows, seen_source, seen_target)
-        if not flow_only:
+            if self.discriminator is not None:
+                terms = self._update_discriminator(generated.detach(), target)
+            losses = self._flow_losses(flows, seen_source, seen_target)
             losses |= self._image_losses(generated, target, seen_target)
-        gradient = self.update("generator", torch.stack(list(losses.values())).sum())
-        terms |= losses | {"gradient_generator": gradient}
+        terms |= losses | {"gradient_generator": self.update("generator", torch.stack(list(losses.values())).sum())}
         return {name: term.detach() for name, term in terms.items()}
 
     def _flow_losses(self, flows: Flows, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """source, target: features [B, C, H, W], pooled to each flow's resolution, padding left out."""
+        """Correctness and regularisation, summed over the flows; source, target: features [B, C, H, W].
+
+        The features are pooled to each flow's resolution; the flow of the padding is left out of the correctness.
+        """
         correctness, regularisation = [], []
         for level, ((flow, _), size) in enumerate(zip(flows, self.settings.patches, strict=True)):
             height, width = (-(-length // 2 ** (FINEST + level)) for length in target.shape[-2:])
@@ -167,11 +168,11 @@ class GFLA(Method):
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The generator has no noise input, so the seeds change nothing."""
-        image = images_to_float(source)
         with self.autocast():
-            generated, _ = self.generator(image, self.pose_maps(source_pose, image), self.pose_maps(target_pose, image))
+            generated, _ = self.generator(*self.inputs(source, source_pose, target_pose))
         return generated.float()
 
-    def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
-        """Maps [B, 18, H, W] of poses [B, 18, 3], in the size of images [B, 3, H, W]."""
-        return pose_maps(poses, image, self.settings.pose_map, self.settings.pose_sigma)
+    def inputs(self, source: Tensor, source_pose: Tensor, target_pose: Tensor) -> list[Tensor]:
+        """Source image [B, 3, H, W] and both poses' maps [B, 18, H, W], of uint8 images and poses [B, 18, 3]."""
+        image, s = images_to_float(source), self.settings
+        return [image, *(pose_maps(pose, image, s.pose_map, s.pose_sigma) for pose in (source_pose, target_pose))]

@@ -82,7 +82,7 @@ def reflected(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Halving(nn.Sequential):
-    """Half the resolution."""
+    """Two convolutions, of which the first halves the resolution."""
 
     def __init__(self, inputs: int, outputs: int):
         smaller, fine = nn.Conv2d(inputs, outputs, 4, 2, 1), nn.Conv2d(outputs, outputs, 3, padding=1)
@@ -90,7 +90,7 @@ class Halving(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """features + two convolutions of them."""
+    """The features plus two convolutions of them."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -102,7 +102,7 @@ class Residual(nn.Module):
 
 
 class Doubling(nn.Module):
-    """Twice the resolution, by transposed convolutions in the block and in its shortcut."""
+    """Transposed convolutions in the block and in its shortcut double the resolution."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int):
         super().__init__()
@@ -184,7 +184,7 @@ class GflaGenerator(nn.Module):
         return self.image(out)[..., :height, :width], flows
 
     def flow_fields(self, source: Tensor, source_pose_maps: Tensor, target_pose_maps: Tensor) -> Flows:
-        """The flow estimator alone; its fields are those of the padded image."""
+        """The flows of the padded image; arguments as of `forward`."""
         check_resolution(source)
         return self.flow(_padded(torch.cat([source, source_pose_maps, target_pose_maps], dim=1)))
 

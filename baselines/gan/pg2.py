@@ -14,7 +14,6 @@ coarse one until stage II begins; weights are Xavier's, which the code's library
 """
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +44,7 @@ class DoubleConvolution(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """features + two convolutions of them."""
+    """The features plus two convolutions of them."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -55,16 +54,23 @@ class ResidualBlock(nn.Module):
         return features + self.block(features)
 
 
-def encoded(network: Any, inputs: Tensor) -> list[Tensor]:
-    """The features of each level of a generator, [B, (level + 1) * width, H / 2**level, W / 2**level], padded."""
-    features, levels = network.first(pad_to_multiple(inputs, 2 ** len(network.down))), []
-    for level, encode in enumerate(network.encoder):
-        features = encode(network.down[level - 1](features) if level else features)
-        levels.append(features)
-    return levels
+class LevelGenerator(nn.Module):
+    """The way down of both generators: `encoder` has a block a level, `down` a convolution between two levels."""
+
+    first: nn.Module
+    encoder: nn.ModuleList
+    down: nn.ModuleList
+
+    def encoded(self, inputs: Tensor) -> list[Tensor]:
+        """The features of each level, [B, (level + 1) * width, H / 2**level, W / 2**level] of the padded inputs."""
+        features, levels = self.first(pad_to_multiple(inputs, 2 ** len(self.down))), []
+        for level, encode in enumerate(self.encoder):
+            features = encode(self.down[level - 1](features) if level else features)
+            levels.append(features)
+        return levels
 
 
-class CoarseGenerator(nn.Module):
+class CoarseGenerator(LevelGenerator):
     """Stage I: source image and target pose maps [B, 21, H, W] -> coarse image [B, 3, H, W], not bounded."""
 
     def __init__(self, width: int = 128, levels: int = 5):
@@ -84,7 +90,7 @@ class CoarseGenerator(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: [B, 21, H, W]. Returns [B, 3, H, W]."""
         height, width = inputs.shape[-2:]
-        skips = encoded(self, inputs)
+        skips = self.encoded(inputs)
         code = self.code(F.adaptive_avg_pool2d(skips[-1], GRID).flatten(1))  # [B, 64]
         features = self.spread(code).unflatten(1, (self.width, *GRID))
         features = F.interpolate(features, skips[-1].shape[-2:])  # [B, width, h, w]
@@ -95,7 +101,7 @@ class CoarseGenerator(nn.Module):
         return self.image(features)[..., :height, :width]
 
 
-class RefinementGenerator(nn.Module):
+class RefinementGenerator(LevelGenerator):
     """Stage II: coarse and source image [B, 6, H, W] -> difference map [B, 3, H, W]."""
 
     def __init__(self, width: int = 128, levels: int = 3):
@@ -113,7 +119,7 @@ class RefinementGenerator(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: [B, 6, H, W]. Returns [B, 3, H, W]."""
         height, width = inputs.shape[-2:]
-        skips = encoded(self, inputs)
+        skips = self.encoded(inputs)
         features = self.decoder[-1](skips[-1])  # [B, width, h, w]
         for level in reversed(range(self.levels - 1)):
             features = F.interpolate(features, scale_factor=2)
