@@ -67,18 +67,12 @@ def load_autoencoder(path: Path) -> tuple[AutoencoderKL, str]:
     except (TypeError, ValueError, ZeroDivisionError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{folder / 'config.json'} does not describe an AutoencoderKL: {error}") from error
     state = _read_state(weights)
-    expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != found:
-        names = sorted(expected.keys() | found.keys())
-        differing = [
-            f"{name} (expected {expected.get(name)}, found {found.get(name)})"
-            for name in names
-            if expected.get(name) != found.get(name)
-        ]
-        raise ValueError(
-            f"{weights} does not fit its config.json: {len(differing)} tensors differ: {', '.join(differing[:5])}"
-        )
+    expected, found = (
+        {name: tuple(value.shape) for name, value in s.items()} for s in (autoencoder.state_dict(), state)
+    )
+    if names := sorted({name for name, _ in expected.items() ^ found.items()}):
+        shapes = [f"{name} (expected {expected.get(name)}, found {found.get(name)})" for name in names[:5]]
+        raise ValueError(f"{weights} does not fit its config.json: {len(names)} tensors differ: {', '.join(shapes)}")
     autoencoder.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
     return autoencoder.requires_grad_(False), sha256_of(weights)
 

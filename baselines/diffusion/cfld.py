@@ -15,6 +15,7 @@ are sinusoids, for any resolution. One fine-feature encoder a level serves all i
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,20 +32,16 @@ from xinggan.distributed import Processes
 from xinggan.model.blocks import pad_to_multiple
 
 
-def attention(channels: int, context: int | None = None) -> nn.Module:
-    """diffusers' attention of tokens to themselves or to others of `context` channels; its queries may get a bias."""
+def transformer_block(channels: int, **options) -> Any:
+    """diffusers' transformer block of tokens [B, N, C]: two attentions and a feed-forward, each after a norm."""
     heads = heads_of(channels)
-    return import_diffusers("models.attention_processor").Attention(
-        query_dim=channels,
-        cross_attention_dim=context,
-        heads=heads,
-        dim_head=channels // heads,
-        processor=BiasedQueries(),
-    )
+    return import_diffusers("models.attention").BasicTransformerBlock(channels, heads, channels // heads, **options)
 
 
 class BiasedQueries:
-    """An attention processor of diffusers: softmax attention, with `query_bias` added to the projected queries."""
+    """An attention processor of diffusers: softmax attention, in which `query_bias` is added to cross-attention's
+    projected queries.
+    """
 
     def __call__(
         self,
@@ -55,12 +52,11 @@ class BiasedQueries:
         query_bias: Tensor | None = None,
     ) -> Tensor:
         """hidden_states: [B, N, C]; encoder_hidden_states: [B, S, D]; query_bias: [B, N, C]. Returns [B, N, C]."""
-        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = attn.to_q(hidden_states)  # type: ignore[operator]
-        if query_bias is not None:
-            query = query + query_bias
+        seen, query = hidden_states, attn.to_q(hidden_states)  # type: ignore[operator]
+        if encoder_hidden_states is not None:
+            seen, query = encoder_hidden_states, query if query_bias is None else query + query_bias
         tokens = (query, attn.to_k(seen), attn.to_v(seen))  # type: ignore[operator]
-        query, key, value = (t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in tokens)
+        query, key, value = (t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in tokens)  # [B, heads, N or S, c]
         result = F.scaled_dot_product_attention(query, key, value)  # [B, heads, N, c]
         return attn.to_out[0](result.transpose(1, 2).flatten(2))  # type: ignore[index,operator]
 
@@ -83,18 +79,16 @@ class GuidedAttention(nn.Module):
     def __init__(self, channels: int, prompt_channels: int, place: Place):
         super().__init__()
         self.place = place
-        self.to_itself, self.to_prompt = attention(channels), attention(channels, prompt_channels)
-        self.forwards = import_diffusers("models.attention").FeedForward(channels)
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+        self.block = transformer_block(channels, cross_attention_dim=prompt_channels)
+        for attention in (self.block.attn1, self.block.attn2):
+            attention.set_processor(BiasedQueries())
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, guides: Guides) -> Tensor:
         """x: [B, C, h, w]. Returns [B, C, h, w]."""
-        bias = guides.fine if self.place == Place.up else None
+        bias = {"query_bias": guides.fine} if self.place == Place.up else {}
         tokens = x.flatten(2).transpose(1, 2)  # [B, N, C]
-        tokens = tokens + self.to_itself(self.norms[0](tokens))
-        tokens = tokens + self.to_prompt(self.norms[1](tokens), encoder_hidden_states=guides.prompt, query_bias=bias)
-        tokens = self.out(tokens + self.forwards(self.norms[2](tokens)))
+        tokens = self.out(self.block(tokens, encoder_hidden_states=guides.prompt, cross_attention_kwargs=bias))
         x = x + tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
         if self.place == Place.level_end:
             x = x + guides.pose.transpose(1, 2).unflatten(2, x.shape[-2:])
@@ -125,7 +119,9 @@ class RefiningBlock(nn.Module):
 
     def __init__(self, channels: int, source_channels: int):
         super().__init__()
-        self.to_source, self.to_itself = attention(channels, source_channels), attention(channels)
+        attention, heads = import_diffusers("models.attention_processor").Attention, heads_of(channels)
+        self.to_source = attention(channels, source_channels, heads, dim_head=channels // heads)
+        self.to_itself = attention(channels, None, heads, dim_head=channels // heads)
         self.forwards = import_diffusers("models.attention").FeedForward(channels)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
 
@@ -144,12 +140,8 @@ class FineFeatures(nn.Module):
     def __init__(self, channels: int, blocks: int):
         super().__init__()
         inner = max(4, channels // 8 * 4)  # about half the channels, as published
-        block = import_diffusers("models.attention").BasicTransformerBlock
-        heads = heads_of(inner)
         self.narrow, self.widen = nn.Linear(channels, inner), nn.Linear(inner, channels)
-        self.blocks = nn.Sequential(
-            *(block(inner, heads, inner // heads, double_self_attention=True) for _ in range(blocks))
-        )
+        self.blocks = nn.Sequential(*(transformer_block(inner, double_self_attention=True) for _ in range(blocks)))
         nn.init.zeros_(self.widen.weight)
         nn.init.zeros_(self.widen.bias)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from method_promises import (
     assert_images_do_not_depend_on_their_batch,
     assert_resumes_exactly,
     assert_weights_depend_on_the_seed_alone,
+    calls_of,
     steps_of,
 )
 
@@ -106,15 +108,45 @@ def test_training_moves_what_generates_and_images_do_not_depend_on_their_batch(p
     assert_images_do_not_depend_on_their_batch(method, people)
 
 
-SIZES = [(name, size) for name in SMALL for size in [(20, 36), (64, 32), *([(256, 176)] if "pidm" not in name else [])]]
+NOISY = ["pix2pix", "pidm", "pidm_few_step", "pocold", "cfld"]
 
 
-@pytest.mark.parametrize(("name", "size"), SIZES)
-def test_images_of_all_sizes_come_back_in_their_size(people, name, size):
+@every_method
+def test_a_seed_decides_on_the_image_of_a_method_with_noise_and_of_no_other(people, name):
+    first, other, again = make(name).eval().generate_pairs(people.test.batch([0, 0, 0]), torch.tensor([1, 2, 1]))
+    torch.testing.assert_close(first, again, atol=1e-5, rtol=0)
+    assert ((first - other).abs().max() > 1e-4) == (name in NOISY)
+
+
+EVALUATIONS = [  # method, settings, the network of a step, the source's encoder, batches of the network for two images
+    ("pidm", {}, "denoiser", "source_encoder", [6] * 3),
+    ("pidm", {"guidance_source": 1.0, "guidance_pose": 1.0}, "denoiser", "source_encoder", [2] * 3),
+    ("pidm_few_step", {"steps": 4}, "denoiser", "source_encoder", [2] * 4),
+    ("pocold", {"guidance_source": 3.0}, "denoiser.unet", "denoiser.source_encoder", [6] * 3),
+    ("cfld", {}, "denoiser.unet", "denoiser.source_encoder", [4] * 3),  # of equal scales one branch has no weight
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "network", "encoder", "batches"), EVALUATIONS)
+def test_source_is_encoded_once_a_sample_and_branches_are_one_batch_a_step(
+    people, name, changes, network, encoder, batches
+):
+    method = make(name, **changes).eval()
+    with calls_of(attrgetter(network)(method)) as steps, calls_of(attrgetter(encoder)(method)) as encoded:
+        method.generate_pairs(people.test.batch([0, 1]), torch.arange(2))
+    assert (steps, encoded) == (batches, [2])
+
+
+SIZES = [(name, {}, size) for name in SMALL for size in [(20, 36), *([(256, 176)] if "pidm" not in name else [])]]
+SIZES += [("pix2pix", {"levels": 2}, (20, 36)), ("pix2pix", {"levels": 8}, (20, 36)), ("pg2", {"levels": 6}, (20, 36))]
+
+
+@pytest.mark.parametrize(("name", "changes", "size"), SIZES)
+def test_images_of_all_sizes_come_back_in_their_size(people, name, changes, size):
     batch, images = people.test.batch([0]), torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     with torch.no_grad():
         given = replace(batch, source_image=images, target_image=images)
-        generated = make(name).eval().generate_pairs(given, torch.tensor([1]))
+        generated = make(name, **changes).eval().generate_pairs(given, torch.tensor([1]))
     assert generated.shape == images.shape
     assert generated.dtype == torch.float32
     assert generated.abs().max() <= 1
@@ -128,6 +160,8 @@ def test_a_size_that_cannot_be_made_is_refused(people, name):
         make(name).eval().generate_pairs(replace(batch, source_image=images), torch.tensor([1]))
 
 
+LEARNING_LATENT = {"width": 16, "prediction": "epsilon", "vae_share": 0.2, "vae_width": 8}
+LEARNING_LATENT |= {"vae_learning_rate": 3e-3, "learning_rate": 3e-3}
 LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share of its value at the given step
     ("patn", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 20, "l1", 0.6, 0),
     ("bigraph", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 30, "l1", 0.7, 0),
@@ -136,6 +170,7 @@ LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share
     ("gfla", {"width": 8, "learning_rate": 2e-3, "flow_share": 1 / 3}, 60, "l1", 0.8, 20),
     ("pidm", {"learning_rate": 3e-3, "prediction": "epsilon", "dropout": 0.0}, 60, "denoising", 0.5, 0),
     ("vae_roundtrip", {"vae_width": 8, "vae_learning_rate": 3e-3, "vae_share": 0.99}, 40, "vae_l1", 0.6, 0),
+    *((name, LEARNING_LATENT, 60, "denoising", 0.8, 12) for name in ("pocold", "cfld")),
 ]
 
 

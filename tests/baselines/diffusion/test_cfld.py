@@ -10,7 +10,6 @@ from baselines.diffusion.cfld import (
     GuidedAttention,
     Guides,
     PerceptionRefinedDecoder,
-    attention,
     cubic_timesteps,
 )
 from baselines.diffusion.settings import CFLDSettings
@@ -22,7 +21,7 @@ SMALL |= {"prompt_queries": 3, "prompt_channels": 8, "prompt_blocks": 1, "fine_b
 
 def test_hybrid_attention_is_softmax_attention_with_the_bias_on_its_queries():
     torch.manual_seed(0)
-    layer = attention(16, context=8).double()
+    layer = GuidedAttention(16, 8, Place.up).block.attn2.double()
     x, prompt, bias = torch.randn(2, 5, 16).double(), torch.randn(2, 3, 8).double(), torch.randn(2, 5, 16).double()
     result = layer(x, encoder_hidden_states=prompt, query_bias=bias)
     heads, expected = layer.heads, torch.zeros(2, 5, 16).double()
@@ -33,16 +32,6 @@ def test_hybrid_attention_is_softmax_attention_with_the_bias_on_its_queries():
         weights = torch.softmax(query[..., own] @ key[..., own].transpose(1, 2) / 2, dim=-1)
         expected[..., own] = weights @ value[..., own]
     torch.testing.assert_close(result, layer.to_out[0](expected))
-
-
-def test_without_a_bias_it_is_diffusers_own_attention():
-    from diffusers.models.attention_processor import AttnProcessor
-
-    layer = attention(16, context=8)
-    x, prompt = torch.randn(2, 5, 16), torch.randn(2, 3, 8)
-    ours = layer(x, encoder_hidden_states=prompt)
-    layer.set_processor(AttnProcessor())
-    torch.testing.assert_close(ours, layer(x, encoder_hidden_states=prompt))
 
 
 def test_fine_features_begin_as_no_bias_of_the_queries():

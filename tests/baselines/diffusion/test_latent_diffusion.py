@@ -53,34 +53,21 @@ def test_training_latents_are_the_encoders_with_mean_0_and_deviation_1(people, t
 
 @both
 def test_the_autoencoder_is_trained_first_and_never_run_by_a_later_step(people, make):
+    """The losses are those of the stage; a new denoiser predicts 0, so that its first error is the noise's square."""
     method = make(vae_share=0.5).train()
     method.planned_steps = 6
     method.begin(people.train)
     with calls_of(method.autoencoder.encoder) as encoded:
         for step in range(6):
             before = {name: value.clone() for name, value in method.state_dict().items()}
-            method.training_step(people.train.batch([step, step + 1]), step)
+            terms = method.training_step(people.train.batch([step, step + 1]), step)
             state = method.state_dict()
             changed = {name.split(".")[0] for name, value in state.items() if (value != before[name]).any()}
             assert ("autoencoder" in changed, "denoiser" in changed) == (step < 3, step >= 3)
+            assert step >= 3 or terms.keys() == {"vae_l1", "vae_divergence", "gradient_vae"}
+            assert step != 3 or terms["denoising"].item() == pytest.approx(1, abs=0.25)
     images = len(people.train.images)
     assert encoded == [2, 2, 2, *[32] * (images // 32), *([images % 32] if images % 32 else [])]
-
-
-@both
-def test_each_stage_has_its_losses_and_a_new_denoiser_predicts_0(people, make):
-    losses = steps_of(make(vae_share=1 / 3), people, 6)
-    assert [set(terms) for terms in losses[:2]] == 2 * [{"vae_l1", "vae_divergence", "gradient_vae"}]
-    assert losses[2]["denoising"].item() == pytest.approx(1, abs=0.25)  # for noise N(0, 1)
-    assert len(losses[2]) == 3
-    assert all(value > 0 for value in losses[2].values())
-
-
-@both
-def test_denoising_learns_a_small_set_of_images(people, make):
-    method = make(width=16, vae_share=0.2, vae_width=8, vae_learning_rate=3e-3, learning_rate=3e-3)
-    losses = [terms["denoising"].item() for terms in steps_of(method, people, 60, rows=8)[12:]]
-    assert sum(losses[-20:]) / 20 < 0.8 * losses[0]
 
 
 @both
@@ -104,14 +91,6 @@ def test_a_missing_condition_leaves_no_trace(people, make, missing):
             predictions.append(denoiser(noised, timesteps, conditions, Seen(**flags)))
     assert torch.equal(predictions[0][0], predictions[1][0])
     assert not torch.equal(predictions[0][1], predictions[1][1])
-
-
-@both
-def test_source_is_encoded_once_a_sample_and_branches_are_one_batch_a_step(people, make):
-    method = make().eval()
-    with calls_of(method.denoiser.unet) as steps, calls_of(method.denoiser.source_encoder) as encoded:
-        method.generate_pairs(people.test.batch(range(2)), torch.arange(2))
-    assert (steps, encoded) == ([4, 4, 4], [2])
 
 
 @both

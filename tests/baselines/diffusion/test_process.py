@@ -35,7 +35,7 @@ def test_noise_is_mixed_in_as_by_diffusers(betas, named):
 
 
 @pytest.mark.parametrize("prediction", list(Prediction))
-@pytest.mark.parametrize("shape", [(), (7,), (3, 8, 4), (2, 3, 4, 5)])
+@pytest.mark.parametrize("shape", [(), (3, 8, 4)])
 def test_data_and_noise_come_back_from_a_right_prediction(prediction, shape):
     process = NoiseProcess(prediction)
     clean, noise, timesteps = torch.randn(4, *shape), torch.randn(4, *shape), torch.tensor([0, 250, 500, 750])

@@ -36,8 +36,7 @@ def test_timesteps_are_evenly_spaced_for_every_number_of_steps():
 
 
 @pytest.mark.parametrize(("sampler", "steps", "off"), [
-    ("ddpm", 1000, 0.015), ("ddim", 600, 0.015), ("dpmsolver++", 50, 0.01), ("dpmsolver++", 61, 0.01),
-    ("unipc", 50, 0.01), ("unipc", 103, 0.01), ("unipc", 1000, 0.01),
+    ("ddpm", 1000, 0.015), ("ddim", 600, 0.015), ("dpmsolver++", 61, 0.01), ("unipc", 103, 0.01),
 ])  # fmt: skip
 @pytest.mark.parametrize("prediction", list(Prediction))
 def test_the_best_denoiser_gives_samples_with_mean_and_deviation_of_the_data(sampler, steps, off, prediction):
@@ -48,7 +47,7 @@ def test_the_best_denoiser_gives_samples_with_mean_and_deviation_of_the_data(sam
     assert samples.std(2).mean().item() == pytest.approx(0.5, rel=off)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 7, 600])
+@pytest.mark.parametrize("steps", [1, 7, 600])
 def test_ddim_is_the_recursion_of_its_paper_in_any_number_of_steps(steps):
     """x' = sqrt(abar') x_0 + sqrt(1 - abar') noise, both as predicted, in double precision."""
     process = NoiseProcess()
@@ -76,7 +75,7 @@ def scheduler_itself(sampler):
 
 
 @pytest.mark.parametrize("sampler", list(Sampler))
-@pytest.mark.parametrize("steps", [1, 4, 20])
+@pytest.mark.parametrize("steps", [1, 20])
 def test_samples_are_those_of_the_scheduler_used_directly(sampler, steps):
     process, scheduler = NoiseProcess(), scheduler_itself(sampler)
     scheduler.set_timesteps(steps)
@@ -91,9 +90,12 @@ def test_samples_are_those_of_the_scheduler_used_directly(sampler, steps):
 
 
 @pytest.mark.parametrize("sampler", list(Sampler))
-def test_an_item_is_bit_for_bit_the_same_alone_and_in_any_batch(sampler):
-    process, network = NoiseProcess(), lambda x, t: (3 * x).tanh() * (t.view(-1, 1, 1) / 1000)
-    together = draw(network, process, (3, 8), [11, 12, 13], sampler, 6)
+def test_an_item_is_bit_for_bit_the_same_alone_and_in_any_batch_of_one_evaluation_a_step(sampler):
+    process, module = NoiseProcess(), torch.nn.Identity()
+    network = lambda x, t: (3 * module(x)).tanh() * (t.view(-1, 1, 1) / 1000)  # noqa: E731
+    with calls_of(module) as batches:
+        together = draw(network, process, (3, 8), [11, 12, 13], sampler, 6)
+    assert batches == [3] * 6
     for seeds in ([12], [13, 11], [12, 12, 40, 11]):
         for place, item in enumerate(draw(network, process, (3, 8), seeds, sampler, 6)):
             if seeds[place] in (11, 12, 13):
@@ -107,14 +109,6 @@ def test_lower_precision_reaches_the_network_alone(sampler):
     exact = draw(DATA.best_network(process), process, (5, 4000), [0], sampler, 6)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(draw(DATA.best_network(process), process, (5, 4000), [0], sampler, 6), exact)
-
-
-@pytest.mark.parametrize("sampler", list(Sampler))
-def test_the_network_is_evaluated_once_a_step(sampler):
-    network = torch.nn.Identity()
-    with calls_of(network) as batches:
-        draw(lambda x, t: network(x), NoiseProcess(), (4,), [0, 1], sampler, 7)
-    assert batches == [2] * 7
 
 
 @pytest.mark.parametrize("sampler", list(Sampler))

@@ -92,33 +92,20 @@ def test_sampling_correctness_is_the_papers_formula():
         losses.append(np.exp(-cosine(slow_sample(features, x, y)) / best))
     found = sampling_correctness(source, target, flow)
     assert found.item() == pytest.approx(np.mean(losses) - np.exp(-1), rel=1e-4)
-
-
-def test_sampling_correctness_is_0_for_the_right_flow_alone():
-    source, _, flow = maps()
     assert sampling_correctness(source, source, torch.zeros_like(flow)).item() == pytest.approx(0, abs=1e-6)
-    assert sampling_correctness(source, source, flow).item() > 0.1
 
 
-@pytest.mark.parametrize("size", [3, 5])
-def test_regularisation_is_the_residual_of_an_affine_fit_of_each_patch(size):
-    _, _, flow = maps()
-    residuals = []
-    for image, row, column in np.ndindex(2, 7 - size, 6 - size):
+@pytest.mark.parametrize(("wanted", "width"), [(3, 5), (5, 5), (5, 3)])
+def test_regularisation_is_the_residual_of_an_affine_fit_of_each_patch(wanted, width):
+    """A map that is narrower than a patch has smaller ones."""
+    flow, size, residuals = maps()[2][..., :width], min(wanted, width), []
+    for image, row, column in np.ndindex(2, 7 - size, width + 1 - size):
         rows, columns = np.mgrid[row : row + size, column : column + size]
         design = np.stack([columns, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
         points = sources(flow)[image, row : row + size, column : column + size].reshape(-1, 2).numpy()
         fitted = design @ np.linalg.lstsq(design, points, rcond=None)[0]
         residuals.append(((points - fitted) ** 2).sum())
-    assert affine_regularisation(flow, size).item() == pytest.approx(np.mean(residuals), rel=1e-4)
-
-
-def test_an_affine_flow_costs_nothing():
-    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(6.0), indexing="ij")
-    flow = torch.stack([0.5 * columns - 2 * rows + 3, columns + rows - 7])[None]
-    assert affine_regularisation(flow, 5).item() == pytest.approx(0, abs=1e-6)
-    assert affine_regularisation(flow.square(), 5).item() > 1
-    assert affine_regularisation(flow[..., :2], 5).item() == pytest.approx(0, abs=1e-6)  # narrower than a patch
+    assert affine_regularisation(flow, wanted).item() == pytest.approx(np.mean(residuals), rel=1e-4)
 
 
 def test_style_compares_gram_matrices():
@@ -128,7 +115,7 @@ def test_style_compares_gram_matrices():
     assert style_loss(made, made.flip(2, 3)).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (64, 32), (256, 176), (20, 36)])
+@pytest.mark.parametrize("size", [(16, 16), (20, 36)])
 def test_flows_and_masks_are_those_of_the_padded_image(size):
     with torch.no_grad():
         _, flows = GflaGenerator(width=4).eval()(torch.rand(1, 3, *size), *torch.rand(2, 1, 18, *size))
@@ -187,13 +174,3 @@ def test_losses_are_weighted_as_set(people):
     assert terms["style"].item() == pytest.approx(7 * style_loss(seen, wanted).item(), rel=1e-4)
     scores = method.discriminator.eval()(generated)  # after its step, which is the first
     assert terms["adversarial"].item() == pytest.approx(2 * adversarial_loss(scores, True, "lsgan").item(), rel=0.05)
-
-
-def test_the_discriminators_weights_have_a_spectral_norm_of_1():
-    """Its power iteration has converged after some steps on the same weights."""
-    discriminator = image_discriminator(width=4)
-    for _ in range(50):
-        discriminator(torch.rand(1, 3, 32, 16))
-    for layer in discriminator.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
