@@ -4,9 +4,11 @@ For launchers that give each run a job of its own (slurm.sweep). The references 
 own there, so that no two jobs compute them.
 """
 
+import copy
+import re
 from pathlib import Path
 
-from ablations.config import REFERENCES, ConfigurationError, compose_all, expand, key_of
+from ablations.config import REFERENCES, ConfigurationError, Experiment, compose, expand, key_of
 from ablations.record import list_rows
 from ablations.run import prepare_folders
 from ablations.study import STUDIES, overlap, study_rows
@@ -21,7 +23,7 @@ def plan_runs(study: str | None, words: list[str], processes: int) -> tuple[Path
     Raises ValueError or OSError for words, data or a place that cannot be used.
     """
     rows = grid_rows(study, words)
-    configs = compose_all([row for _, row in rows])
+    configs = experiments([row for _, row in rows])
     for config in configs:  # what `ablations.run` would refuse in each job
         if processes > 1 and config.training is not None and config.training.batch % processes:
             raise ValueError(f"training.batch={config.training.batch} does not divide among {processes} processes")
@@ -30,13 +32,29 @@ def plan_runs(study: str | None, words: list[str], processes: int) -> tuple[Path
                 f"norm=batch sees only its part of a batch in each of {processes} processes: norm=instance"
             )
     rows += reference_rows([row for _, row in rows])
-    configs += compose_all([row for _, row in rows[len(configs) :]])
+    configs += experiments([row for _, row in rows[len(configs) :]])
     folders = prepare_folders(configs)
     runs: dict[str, dict] = {}
     for (title, row), config, folder in zip(rows, configs, folders, strict=True):
         trained = config.training is not None
         runs.setdefault(folder.name, {"run": folder.name, "title": title, "words": row, "trained": trained})
     return folders[0].parent.absolute(), list(runs.values())
+
+
+def experiments(rows: list[list[str]]) -> list[Experiment]:
+    """The experiment of each row; rows that differ in their seed alone are composed once: most of the time."""
+    composed: dict[tuple[str, ...], Experiment] = {}
+    found = []
+    for row in rows:
+        seeds = [word for word in row if re.fullmatch(r"seed=\d{1,9}", word)]
+        others = tuple(word for word in row if word not in seeds)
+        if others not in composed:
+            composed[others] = compose(list(others))
+        found.append(copy.deepcopy(composed[others]))
+        for word in seeds:
+            found[-1].seed = int(word.partition("=")[2])
+            found[-1].method |= {"seed": found[-1].seed} if "seed" in found[-1].method else {}
+    return found
 
 
 def grid_rows(study: str | None, words: list[str]) -> list[tuple[str, list[str]]]:

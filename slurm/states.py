@@ -133,7 +133,8 @@ def last_line(submission: Submission | None, job: str) -> str:
     """The last line that a job printed as an error, leaving out what SLURM's own commands add to it."""
     path = (submission.folder if submission else Path()) / f"{job}_0_log.err"
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return ([line for line in lines if not line.startswith(("srun:", "slurmstepd:", "submitit "))] or lines or [""])[-1]
+    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:", "submitit "))]
+    return (own or [line for line in lines if "error" in line] or lines or [""])[-1]
 
 
 def report_of(submission: Submission, jobs: list[Job]) -> tuple[str, str]:

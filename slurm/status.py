@@ -84,12 +84,13 @@ def show(runs_folder: Path, names: list[str], watch_s: float | None) -> int:
             notes, code = {f"{error}. The table is made from the run records alone"}, 1
         states = states_of(runs_folder, runs, known, jobs)
         report, told = ("", "") if names else report_of(known[-1], jobs)
-        rows = [HEADS, *map(row_of, states), *([("report", report, "", "", "", "", "", told)] if report else [])]
+        rows = [HEADS, *map(row_of, states)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
         room = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
         counted = Counter(state.state for state in states)
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip()[:room] for row in rows]
         lines += ["", ", ".join(f"{counted[state]} {state}" for state in RULES if counted[state])]
+        lines += [f"report: {report}, {told}"] if report else []
         lines += [f"note: {note}" for note in sorted(notes | {state.note for state in states if state.note})]
         print("\033[2J\033[H" * (watch_s is not None and sys.stdout.isatty()) + "\n".join(lines), flush=True)
         if watch_s is None or not ({"queued", "running", "elsewhere"} & {*counted, report} or code):

@@ -50,7 +50,7 @@ def test_all_runs_finish_but_the_crashing_one_which_fails_after_three_tries(swep
 def test_the_table_shows_what_runs_and_what_waits(swept):
     assert re.search(r"^steady-\S+-s2-\w+ +running +1\d/30 ", swept.table, re.MULTILINE)
     assert re.search(r"^ground_truth-\S+ +queued .*waits: its turn$", swept.table, re.MULTILINE)
-    assert re.search(rf"^report +queued .*will be {swept.base}/report/\S+/index.html$", swept.table, re.MULTILINE)
+    assert re.search(rf"^report: queued, will be {swept.base}/report/\S+/index.html$", swept.table, re.MULTILINE)
     assert "1 failed, 14 finished" in swept.status()
 
 
@@ -65,7 +65,7 @@ def test_nothing_is_computed_twice_and_metrics_equal_undisturbed_runs(swept, und
 def test_the_report_names_the_failure_and_the_same_command_again_has_nothing_to_do(swept):
     (page,) = (swept.base / "report").glob("*/index.html")
     assert "the crash of seed 0" in page.read_text()
-    assert re.search(rf"^report +finished .*{page}$", swept.status(), re.MULTILINE)
+    assert re.search(rf"^report: finished, {page}$", swept.status(), re.MULTILINE)
     said = swept.submit()
     assert "nothing to submit" in said
     assert "the crash of seed 0" in said
