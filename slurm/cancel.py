@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from slurm.status import answered, parser_of, submitted
@@ -41,7 +42,8 @@ def cancel(runs_folder: Path, names: list[str]) -> None:
             ask("scancel", *numbers[start : start + 200])
         for job, submission, _ in taken:
             if submission.cluster.executor == "local" and job.identifier:
-                os.kill(int(job.identifier), signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(int(job.identifier), signal.SIGTERM)
     running = [job.state == "RUNNING" for job, _, row in taken if "run" in row]
     print(f"cancelled {running.count(False)} queued and {sum(running)} running runs of {len(runs)}")
 

@@ -43,6 +43,8 @@ def work(submission: Submission) -> None:
     gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",") if os.environ.get("CUDA_VISIBLE_DEVICES") else devices
     own = values.get("gpus_per_node", min(1, len(gpus)))
     slots = values.get("array_parallelism") or max(1, len(gpus) // own if own else 1)
+    cores = values.get("cpus_per_task") or max(1, (os.cpu_count() or 1) // slots)
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     executor = executor_of(submission, submission.cluster, submission.report_name)
     waiting = list(range(len(submission.rows)))
     running: dict[int, tuple[Any, int]] = {}  # slot -> its job and row

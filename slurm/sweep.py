@@ -105,6 +105,7 @@ def decide_and_submit(wanted: "Submission", mode: str, report: bool = True, dry_
             for row, state in zip(wanted.rows, states, strict=True)
             if state.action(mode) != "skip"
         ]
+        rows.sort(key=lambda row: not row["trained"])  # jobs know their row's number: what is refused comes last
         submission = replace(wanted, folder=folder / "slurm" / name, rows=rows, series=wanted.series or name, report="")
         if rows:
             after = {state.job.identifier.split("_")[0] for state in states if state.job}
@@ -138,8 +139,8 @@ def hand_over(submission: "Submission", report: bool, after: set[str], dry_run: 
             (place / run).rename(folder / run)
         settings = " ".join(f"{key}={value}" for key, value in cluster.values.items())
         for job, count in Counter(row.get("job", "").split("_")[0] for row in submission.rows).items():
-            print(f"submitted job array {job}: {count} runs, {settings}" if job else
-                  f"{count} runs are worked off on this machine, in the background: {settings}")  # fmt: skip
+            how = f"submitted job array {job}" if job else "worked off on this machine"
+            print(f"{how}: {count} runs, {settings}")
         print(f"the report, when these have ended: {submission.page}\n" if submission.report else "", end="")
         print(f"python -m slurm.status --runs {folder} shows them")
     return None

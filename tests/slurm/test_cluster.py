@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import LIMIT_S, ROOT, TINY, Sweep, attempts, hows, metrics, run, sweeps, tries, wait_until
+from small_sweeps import LIMIT_S, ROOT, TINY, Sweep, attempts, hows, metrics, run, sweeps, tries, wait_until
 
 HERE = Path(__file__).parent
 SCRIPT, FOUR_NODES = HERE / "local_cluster.sh", HERE / "four_nodes.yaml"
@@ -246,6 +246,27 @@ def test_what_setup_exports_reaches_the_run_and_a_line_that_fails_stops_the_job_
     assert any(line.startswith(f"PYTHONPATH={ROOT}") for line in environment)
     table = run("-m", "slurm.status", "--runs", str(tmp_path / "bad")).stdout
     assert len(re.findall(r"new .*ended.*: setup failed: source nosuch$", table, re.MULTILINE)) == 3
+
+
+def test_without_scontrol_on_its_node_a_run_saves_and_says_so_and_slurms_own_requeue_carries_it_on(
+    cluster, methods, cache, tmp_path
+):
+    (tmp_path / "bin").mkdir()
+    for program in ("bash", "env", "srun"):
+        (tmp_path / "bin" / program).symlink_to(shutil.which(program))
+    (tmp_path / "bare.yaml").write_text(f"{FOUR_NODES.read_text()}setup: ['export PATH={tmp_path / 'bin'}']\n")
+    (methods / "slow-6").touch()
+    sweep = Sweep(tmp_path, methods, tmp_path / "bare.yaml", f"cache={cache}", "seed=6")
+    sweep.submit("--no-report")
+    wait_until(lambda: sweep.began(6), "the run saves for the first time")
+    run("scancel", "--signal=USR2", sweep.job(6))
+    wait_until(lambda: hows(sweep.folder(6)) == ["preempted"], "the run saves")
+    (methods / "slow-6").unlink()
+    log = ["-m", "slurm.logs", sweep.folder(6).name, "--runs", str(sweep.runs)]
+    wait_until(lambda: "no scontrol on this node" in run(*log).stdout, "the job says so")
+    run("scontrol", "requeue", sweep.job(6))
+    wait_until(lambda: not queued(), "the runs end")
+    assert hows(sweep.folder(6)) == ["preempted", "finished"]
 
 
 def test_what_the_cluster_does_not_offer_is_refused_with_the_reason(cluster, cache, tmp_path):

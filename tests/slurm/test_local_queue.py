@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import Sweep, attempts, hows, metrics, run, sweeps, wait_until
+from small_sweeps import Sweep, attempts, hows, metrics, run, sweeps, wait_until
 
 from slurm.submission import submissions
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, sweeps
+from small_sweeps import TINY, sweeps
 
 from ablations.attempts import begin_attempt, code_version, end_attempt
 from ablations.plan import grid_rows, reference_rows
@@ -151,7 +151,7 @@ def ended(slurm, words, runs, capsys):
         name = of_seed(runs, seed)
         begin_attempt(runs / name, job=f"1_{seed}", series="x", code=code_version(None), node="n1")
         if seed != 3:
-            end_attempt(runs / name, state)
+            end_attempt(runs / name, state, unwarned=seed == 2)
         record = RunRecord(runs / name)
         record.note(state=state, steps=30, error="Traceback\nRuntimeError: no memory" if seed == 1 else None)
         if seed == 0:
@@ -168,6 +168,7 @@ def test_each_state_is_told_from_record_queue_and_accounting(ended, runs, capsys
     for seed, state in enumerate(("finished", "failed", "interrupted", "interrupted", "cancelled")):
         assert re.match(rf"\S+ +{state} ", told[seed] + " "), told[seed]
     assert told[1].endswith("RuntimeError: no memory")
+    assert told[2].endswith("SLURM needs preempt_send_user_signal and a GraceTime")
     assert told[3].endswith("job 1_3 ended as NODE_FAIL on n2")
     assert any("1 failed" in line for line in lines)
 
