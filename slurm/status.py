@@ -49,6 +49,8 @@ def answered(command: str, act: Callable[[], int | None]) -> int:
         print(f"slurm.{command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
+        if command in ("status", "logs"):  # this is how one leaves them
+            return 0
         print(f"slurm.{command}: stopped; the same command goes on", file=sys.stderr)
         return 1
 
