@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from xinggan.command import exit_status
 from xinggan.data.settings import add_proportions
-from xinggan.trained import RunFacts, Trained, load_published_method, load_trained, published_methods, read_run
+from xinggan.trained import Trained, load_published_method, load_trained, published_methods, read_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,28 +33,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def generate(options: argparse.Namespace) -> None:
     """Generate and write. Raises ValueError with everything that is wrong with the input before any work."""
-    problems = _wrong_options(options)
-    origin = None
-    try:
-        origin = _origin(options)
-    except (ValueError, OSError) as error:
-        problems.append(str(error))
-    person = _read_person(options, origin, problems)
-    if problems or origin is None or person is None:
-        heading = f"{len(problems)} problems, nothing was written\n  " if len(problems) > 1 else ""
-        raise ValueError(heading + "\n  ".join(problems))
-
     from xinggan.distributed import resolve_device
     from xinggan.training.generation import generate_poses
 
-    device = resolve_device(options.device)
-    trained = load_trained(origin, device) if isinstance(origin, RunFacts) else origin
-    trained.method.to(device)
-    for note in person.notes:
+    problems = _wrong_options(options)
+    trained = None
+    try:
+        device = resolve_device(options.device)
+        trained = _load(options, device)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    person = _read_person(options, trained, problems)
+    if problems or trained is None or person is None:
+        heading = f"{len(problems)} problems, nothing was written\n  " if len(problems) > 1 else ""
+        raise ValueError(heading + "\n  ".join(problems))
+
+    for note in filter(None, [*person.notes, trained.note]):
         print(f"note: {note}", file=sys.stderr)
-    if isinstance(origin, RunFacts) and trained.step is not None and trained.step < origin.steps:
-        what = f"the run is not trained to its end ({origin.state}): weights of step {trained.step} of {origin.steps}"
-        print(f"note: {origin.folder}: {what}", file=sys.stderr)
     images = generate_poses(
         trained.method, person.image, person.pose, person.poses, seed=options.seed, device=device, batch=options.batch
     )
@@ -101,22 +96,21 @@ def _files_of(word: Path) -> list[Path]:
     return [word] if word.exists() else []
 
 
-def _origin(options: argparse.Namespace) -> RunFacts | Trained:
-    """What the method is made from. A published file is loaded at once: only its tensors say which size it is for."""
-    if options.published and not options.published.is_file():
+def _load(options: argparse.Namespace, device: str) -> Trained:
+    """The method with its weights on the device."""
+    if not options.published:
+        return load_trained(read_run(options.run), device)
+    if not options.published.is_file():
         raise ValueError(f"--published {options.published}: there is no such file")
-    if options.published:
-        return load_published_method(options.published, options.method or "xinggan")
-    return read_run(options.run)
+    trained = load_published_method(options.published, options.method or "xinggan")
+    trained.method.to(device)
+    return trained
 
 
-def _read_person(
-    options: argparse.Namespace, origin: RunFacts | Trained | None, problems: list[str]
-) -> "Person | None":
-    """Photograph and poses in the size of `origin`. What is wrong with them is appended to `problems`."""
+def _read_person(options: argparse.Namespace, trained: Trained | None, problems: list[str]) -> "Person | None":
+    """Photograph and poses in the size that the method was trained on. What is wrong is appended to `problems`."""
     from xinggan.data.pose_files import PoseReader, read_person
 
-    size = (origin.height, origin.width) if origin else None
     estimator = None
     if options.estimator:
         from xinggan.data.estimators import open_estimator
@@ -126,6 +120,7 @@ def _read_person(
         except (ValueError, OSError) as error:
             problems.append(f"--estimator {options.estimator}: {error}")
     reader = PoseReader(options.annotation, estimator)
+    size = (trained.height, trained.width) if trained else None
     person = read_person(options.source, options.source_pose, options.pose, reader, size, options.resize)
     for problem in dict.fromkeys(reader.problems):
         row = "" if problem.row is None else f", row {problem.row}"

@@ -33,12 +33,13 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Trained:
-    """A method ready to generate images of `height` x `width`. `step`: training steps done; None: not known."""
+    """A method in evaluation mode with the weights that it is scored with."""
 
     method: "Method"
-    height: int
+    height: int  # pixels of the images it was trained on
     width: int
-    step: int | None
+    step: int | None = None  # training steps done; None: not known
+    note: str = ""  # what a person should know about the weights
 
 
 def read_run(folder: Path) -> RunFacts:
@@ -89,7 +90,7 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     if not run.config.get("training"):
         if type(method).begin is not Method.begin:
             raise ValueError(f"{run.folder}: {type(method).__name__} is made from the training images, not from a file")
-        return Trained(method.eval(), run.height, run.width, None)
+        return Trained(method.eval(), run.height, run.width)
 
     try:
         found = load_checkpoint(run.folder / "checkpoint", device)
@@ -107,7 +108,11 @@ def load_trained(run: RunFacts, device: str) -> Trained:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{run.folder}: the checkpoint of step {step} does not fit config.yaml: {error}") from error
     average.swap()
-    return Trained(method.eval(), run.height, run.width, step)
+    note = ""
+    if step < run.steps:
+        what = f"the run is not trained to its end ({run.state}): weights of step {step} of {run.steps}"
+        note = f"{run.folder}: {what}"
+    return Trained(method.eval(), run.height, run.width, step, note)
 
 
 def published_methods() -> dict[str, str]:
@@ -126,4 +131,4 @@ def load_published_method(path: Path, name: str) -> Trained:
     module, _, kind = published_methods()[name].rpartition(".")
     method = getattr(import_module(module), kind)(PublishedSettings(path=str(path)))
     height, width = method.size
-    return Trained(method.eval(), height, width, None)
+    return Trained(method.eval(), height, width)

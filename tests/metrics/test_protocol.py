@@ -5,12 +5,10 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
+from scored_sets import colours, golden_split, split_of
 from skimage.metrics import structural_similarity
 
 from xinggan.data.packed import PackedSplit
-from xinggan.data.poses import body_masks
 from xinggan.data.synthetic import render
 from xinggan.metrics.networks import FeatureNetwork
 from xinggan.metrics.protocol import (
@@ -34,43 +32,19 @@ UNIFORM_7 = SsimSettings.uniform(7, data_range=OF_THE_GENERATED)
 WITHOUT_NETWORK = {"pckh", "pckh_real", "is", "is_real", "mask_is", "lpips", "fid_imagenet"}
 
 
-def split_of(images: np.ndarray, poses: np.ndarray, pairs: np.ndarray) -> PackedSplit:
-    """A test split in memory. images [n, H, W, 3], poses [n, 18, 3], pairs [p, 2]."""
-    masks = np.packbits(body_masks(poses, *images.shape[1:3]), axis=-1)
-    names = [f"{i}.png" for i in range(len(images))]
-    return PackedSplit("test", images, poses, masks, np.zeros(len(images), np.int64), pairs, names)
-
-
 @pytest.fixture(scope="module")
 def split() -> PackedSplit:
     rendering = render(5, np.arange(6).repeat(2), np.tile(np.arange(2), 6))
-    pairs = np.array([[i, i ^ 1] for i in range(12)], np.int32)
-    return split_of(rendering.images, rendering.poses, pairs)
+    return split_of(rendering.images, rendering.poses, [[i, i ^ 1] for i in range(12)])
 
 
 @pytest.fixture(scope="module")
 def golden(shared) -> tuple[PackedSplit, list[dict]]:
-    """The photographs of the golden pairs with their annotated poses, and the published evaluations' values."""
-    tables = [
-        json.loads((shared / "golden" / f"{name}_metrics.json").read_text())["pairs"]
-        for name in ("pose_transfer", "cfld")
-    ]
+    """The golden pairs and the published evaluations' values of each."""
+    files = [shared / "golden" / f"{name}_metrics.json" for name in ("pose_transfer", "cfld")]
+    tables = [json.loads(file.read_text())["pairs"] for file in files]
     pairs = [older | newer for older, newer in zip(*tables, strict=True)]
-    folder = next((shared / "data").glob("*/test"))
-    annotated = {}
-    for line in next(folder.parent.glob("*-annotation-test.csv")).read_text().splitlines()[1:]:
-        name, y, x = line.split(":")
-        x, y = np.array(json.loads(x)), np.array(json.loads(y))
-        annotated[name] = np.stack([x, y, (x >= 0) & (y >= 0)], 1).astype(np.float32)
-    names = sorted({pair[role] for pair in pairs for role in ("source", "target")})
-    images = np.stack([np.array(Image.open(folder / name).convert("RGB")) for name in names])
-    rows = [[names.index(pair["source"]), names.index(pair["target"])] for pair in pairs]
-    return split_of(images, np.stack([annotated[name] for name in names]), np.array(rows, np.int32)), pairs
-
-
-@pytest.fixture(autouse=True)
-def without_downloaded_weights(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return golden_split(shared, pairs), pairs
 
 
 def scored(split: PackedSplit, protocol: Protocol, generated: np.ndarray | None = None, **options) -> Scores:
@@ -151,23 +125,18 @@ def test_a_protocol_scores_the_metrics_that_it_defines_and_no_other(split, proto
 
 @pytest.fixture
 def opened(monkeypatch) -> list[str]:
-    """Puts mean colours of an image's quarters in both Inceptions' places; counts how often they are opened."""
+    """Puts mean colours in both Inceptions' places; counts how often they are opened."""
     names: list[str] = []
-
-    def extract(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
-        return features, features / 20
-
-    def opening(name: str):
-        return lambda device: names.append(name) or FeatureNetwork(extract, {"network": name})
-
-    monkeypatch.setattr("xinggan.metrics.score.INCEPTION", replace(INCEPTION, open=opening("inception")))
-    monkeypatch.setattr("xinggan.metrics.score.IMAGENET", replace(IMAGENET, open=opening("imagenet")))
+    for family in (INCEPTION, IMAGENET):
+        name = family.open.__name__
+        opening = lambda device, name=name: names.append(name) or FeatureNetwork(colours, {"network": name})  # noqa: E731
+        place = "INCEPTION" if family is INCEPTION else "IMAGENET"
+        monkeypatch.setattr(f"xinggan.metrics.score.{place}", replace(family, open=opening))
     return names
 
 
 @pytest.mark.parametrize(("protocol", "reference"), [(POSE_TRANSFER, None), (GFLA, "all images of the training list")])
-def test_with_its_network_a_protocol_has_all_its_set_metrics_against_the_reference_it_names(
+def test_with_its_network_a_protocol_has_its_set_metrics_against_the_reference_it_names(
     split, opened, protocol, reference
 ):
     assert protocol.reference == reference
@@ -186,7 +155,7 @@ def test_protocols_scored_together_give_what_each_gives_alone(split, opened):
     generated = split.images[split.pairs[:, 0]]
     options = {"train_split": split, "synthetic": True}
     together = score(generated, split, np.arange(len(split)), protocols=[*protocols], **options)
-    assert sorted(opened) == ["imagenet", "inception"]
+    assert sorted(opened) == ["open_imagenet_inception", "open_inception"]
     for protocol in protocols:
         alone = scored(split, protocol, synthetic=True)
         assert together[protocol.name].values == alone.values
@@ -220,18 +189,18 @@ def test_the_clean_protocols_record_is_what_it_was_before_others_came():
     assert not {"ssim_window51", "fid_imagenet"} & set(CLEAN.metrics)
 
 
-def test_every_protocol_is_found_by_name_and_survives_json():
-    for dataset in ("synthetic", "market1501", "deepfashion"):
-        protocols = protocols_for(dataset)
-        assert list(protocols) == ["clean", "pose-transfer", "gfla"]
-        assert protocols["pose-transfer"].ssim.white_columns == (40 if dataset == "deepfashion" else None)
-        for protocol in protocols.values():
-            told = json.loads(json.dumps(plain(protocol)))
-            assert told["metrics"] == list(protocol.metrics)
-            assert told["ssim"]["sigma_px"] == protocol.ssim.sigma_px
-    assert POSE_TRANSFER.ssim.window == "Gaussian of sigma 1.5, 11x11 pixels"
-    assert GFLA.ssim.window == "Gaussian of sigma 1.2, 9x9 pixels"
-    assert UNIFORM_7.window == "uniform, 7x7 pixels"
+@pytest.mark.parametrize(("dataset", "white"), [("synthetic", None), ("market1501", None), ("deepfashion", 40)])
+def test_every_protocol_is_found_by_name_and_survives_json(dataset, white):
+    protocols = protocols_for(dataset)
+    assert list(protocols) == ["clean", "pose-transfer", "gfla"]
+    assert protocols["pose-transfer"].ssim.white_columns == white
+    for protocol in protocols.values():
+        told = json.loads(json.dumps(plain(protocol)))
+        assert told["metrics"] == list(protocol.metrics)
+        assert told["ssim"]["sigma_px"] == protocol.ssim.sigma_px
+    windows = [settings.window for settings in (POSE_TRANSFER.ssim, GFLA.ssim, UNIFORM_7)]
+    gaussian = ["Gaussian of sigma 1.5, 11x11 pixels", "Gaussian of sigma 1.2, 9x9 pixels"]
+    assert windows == [*gaussian, "uniform, 7x7 pixels"]
 
 
 def test_images_of_one_value_have_no_data_range_and_are_left_out_and_counted(split):

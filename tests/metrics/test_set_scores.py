@@ -1,18 +1,16 @@
-"""Metrics of sets agree with closed forms and with torch-fidelity called the usual way; features come from the file."""
+"""Metrics of sets agree with closed forms and with torch-fidelity called the usual way."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from golden import SALT, golden_weights, state_shapes
-from PIL import Image
+from golden import SALT
 from scipy.linalg import sqrtm
 from torch.utils.data import Dataset
 
-from xinggan.files import sha256_of
 from xinggan.metrics.images import image_batches
-from xinggan.metrics.networks import open_embedded, open_imagenet_inception, open_inception
+from xinggan.metrics.networks import open_embedded
 from xinggan.metrics.protocol import CLEAN, InceptionScoreSettings, KernelSettings
 from xinggan.metrics.set_scores import (
     fit_to_samples,
@@ -23,8 +21,6 @@ from xinggan.metrics.set_scores import (
 )
 from xinggan.torchvision_operators import import_torchvision
 from xinggan.weights_files import MetricUnavailable
-
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 
 def gaussian_features(seed: int, count: int, mean: float = 0.0, scale: float = 1.0, width: int = 12) -> torch.Tensor:
@@ -142,64 +138,6 @@ def test_metrics_of_the_embedded_network_equal_torch_fidelity_called_the_usual_w
     assert frechet_distance(pooled, reference) == pytest.approx(direct["frechet_inception_distance"], rel=1e-3)
     score = inception_score(network.class_logits(logits), CLEAN.inception_score)
     assert score == pytest.approx(direct["inception_score_mean"], rel=1e-4)
-
-
-def test_inceptions_features_come_from_the_file_whose_hash_is_recorded(tmp_path, monkeypatch):
-    import_torchvision()
-    from torch_fidelity import feature_extractor_inceptionv3 as module
-
-    with monkeypatch.context() as patch:  # torch-fidelity's network with random weights
-        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda self, _: None)
-        network = module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"])
-    path = tmp_path / "hub" / "checkpoints" / INCEPTION_FILE
-    path.parent.mkdir(parents=True)
-    torch.save(network.state_dict(), path)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    opened = open_inception()
-    assert opened.description["weights_sha256"] == sha256_of(path)
-    images = torch.randint(0, 256, (2, 3, 128, 64), dtype=torch.uint8)
-    with torch.inference_mode():
-        for found, expected in zip(opened.extract(images), network(images), strict=True):
-            assert torch.allclose(found, expected, atol=1e-5)
-
-
-def test_missing_and_wrong_weights_are_reasons_that_name_the_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(MetricUnavailable, match=INCEPTION_FILE):
-        open_inception()
-    path = tmp_path / "hub" / "checkpoints" / INCEPTION_FILE
-    path.parent.mkdir(parents=True)
-    torch.save({"fc.weight": torch.zeros(2)}, path)
-    with pytest.raises(MetricUnavailable, match="does not hold the weights"):
-        open_inception()
-
-
-@pytest.fixture(scope="module")
-def imagenet_network(shared, tmp_path_factory):
-    """torchvision's Inception with golden weights in place of ImageNet's."""
-    home = tmp_path_factory.mktemp("torch_home")
-    path = home / "hub" / "checkpoints" / "inception_v3_google-0cc3c7bd.pth"
-    path.parent.mkdir(parents=True)
-    torch.save(golden_weights(state_shapes(shared, "inception_state.json"), scale=0.3), path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_HOME", str(home))
-        return open_imagenet_inception()
-
-
-def test_imagenet_features_are_those_of_the_published_programs(shared, imagenet_network):
-    golden = np.load(shared / "golden" / "inception_features.npz")
-    g = torch.Generator().manual_seed(SALT)
-    fine = torch.randint(0, 256, (4, 3, 256, 176), generator=g)
-    coarse = torch.randint(0, 256, (4, 3, 16, 11), generator=g).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    pair = json.loads((shared / "golden" / "cfld_metrics.json").read_text())["pairs"][0]
-    folder = next((shared / "data").glob("*/test"))
-    photographs = [np.array(Image.open(folder / pair[role]).convert("RGB")) for role in ("source", "target")]
-    with torch.inference_mode():
-        seeded = [imagenet_network.extract(images.to(torch.uint8))[0] for images in (fine, coarse)]
-        pooled = imagenet_network.extract(torch.from_numpy(np.stack(photographs)).permute(0, 3, 1, 2))[0]
-    assert np.abs(torch.cat(seeded).numpy() - golden["seeded"]).max() < 1e-4
-    assert np.abs(pooled[:, ::8].numpy() - np.stack([golden["generated"][0], golden["target"][0]])).max() < 1e-4
 
 
 def test_frechet_distances_are_those_of_the_published_programs(shared):
