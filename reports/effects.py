@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas
 
+from ablations.record import SAME_RESULT
 from reports.comparison import OF_THE_SEED, Group, tested_differences
 from reports.formats import DASH, as_text, count, decimals_for, interval, is_number, joined, number, p_text, signed
 from reports.records import Records, Rows, without_seed
@@ -21,7 +22,6 @@ from reports.timing import latencies, training_speed
 from xinggan.metrics import catalogue
 
 ADDS = "+"  # how the title of a row begins that adds something to the row before it
-RHYTHM = ("log_every", "sample_every", "checkpoint_every")  # what is looked at in training, not what is computed
 BUDGET = ("budget", "amount", "precision", "compile")  # beside the keys of training
 COSTS = ("parameters", "training images/s", "latency [ms]")
 
@@ -152,7 +152,7 @@ def one_setting_contrasts(records: Iterable[Record]) -> dict[str, list[Contrast]
 def _circumstances(record: Record) -> tuple:
     """The method, the data set and the training budget."""
     facts = record.facts
-    training = {k: v for k, v in facts.items() if k.startswith("training.") and k.split(".")[-1] not in RHYTHM}
+    training = {k: v for k, v in facts.items() if k.startswith("training.") and k.split(".")[-1] not in SAME_RESULT}
     own = [facts.get("method._target_"), record.dataset, record.dataset_digest, facts.get("training")]
     return (*own, *sorted(training.items()), *((key, facts.get(key)) for key in BUDGET))
 

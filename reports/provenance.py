@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas
 
-from reports.comparison import FOLDERS
+from reports.comparison import FOLDERS, differing
 from reports.formats import DASH, as_text, duration
 from reports.records import Records
-from reports.run_directory import DERIVED, flatten
+from reports.run_directory import DERIVED, Record, flatten
 
-CLASS = "method._target_"  # of the method; `method_name` says the same more briefly
+CLASS = "method._target_"
 
 
 def missing(records: Records) -> dict[str, list[str]]:
@@ -26,29 +26,34 @@ def missing(records: Records) -> dict[str, list[str]]:
 
 
 def configuration_table(records: Records) -> pandas.DataFrame:
-    """What differs between the runs, a row a run; the switches themselves when nothing differs.
+    """What differs between the runs, a row a run; all settings when nothing differs.
 
-    Where there are several methods, of what all configurations have: the rest is a method's own and no difference. A
-    switch that a method does not take is a dash.
+    Where there are several methods, what differs between runs of one method, or what all configurations have: the rest
+    is a method's own and no difference. A setting that a method does not have is a dash.
     """
-    top = dict.fromkeys(
-        key for record in records for key, value in record.config.items() if not isinstance(value, dict)
-    )
-    keys = records.differing() or [key for key in top if key not in (*DERIVED, *FOLDERS)]
-    if len({record.facts.get(CLASS) for record in records}) > 1:
-        keys = [key for key in keys if key != CLASS and all(key in record.facts for record in records)]
-    taken = {
-        key: [any(f.startswith("method.") and f.endswith(f".{key}") for f in record.facts) for record in records]
-        for key in keys
+    families: dict[Any, list[Record]] = {}
+    for record in records:
+        families.setdefault(record.facts.get(CLASS), []).append(record)
+    shared = {
+        key
+        for members in [list(records), *families.values()]
+        for key in differing(members)
+        if all(key in record.facts for record in members)
     }
-    cells = {
-        key: [
-            as_text(record.facts[key]) if key in record.facts and (own or not any(taken[key])) else DASH
-            for record, own in zip(records, taken[key], strict=True)
+    keys = [key for key in differing(records) if key in shared or len(families) == 1]
+    if not differing(records):
+        top = [key for key, value in records[0].config.items() if not isinstance(value, dict)]
+        own = [key for key in records[0].facts if key.startswith("method.") and key.split(".")[-1] not in top]
+        keys = [key for key in [*top, *own] if key not in (*DERIVED, *FOLDERS)]
+    columns: dict[str, list[str]] = {"run": [record.title for record in records]}
+    for key in [key for key in keys if not key.split(".")[-1].startswith("_")]:
+        # What stands at the top of the configuration of an older record may be no setting of its method.
+        own = [any(f.startswith("method.") and f.endswith(f".{key}") for f in record.facts) for record in records]
+        columns[key.removeprefix("method.")] = [
+            as_text(record.facts[key]) if key in record.facts and (has or not any(own)) else DASH
+            for record, has in zip(records, own, strict=True)
         ]
-        for key in keys
-    }
-    return pandas.DataFrame({"run": [record.title for record in records], **cells})
+    return pandas.DataFrame(columns)
 
 
 def settings(tree: dict[str, Any]) -> pandas.DataFrame:

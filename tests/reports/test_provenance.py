@@ -57,6 +57,14 @@ def test_settings_that_only_one_method_has_are_no_differences_between_methods(fa
     assert list(table) == ["run", "learning_rate"] and table["learning_rate"].tolist() == ["0.1", "0.2"]
 
 
+def test_setting_that_differs_between_runs_of_one_method_is_a_column_beside_other_methods(fabricate):
+    for name, scale in (("a", "multi"), ("b", "single")):
+        fabricate.run(name, name, method={"_target_": "a.A", "scale": scale}, scale=None)
+    fabricate.run("c", "c", method={"_target_": "b.B", "sampler": "ddim"}, scale=None)
+    table = configuration_table(load_records(fabricate.folder).methods)
+    assert list(table) == ["run", "scale"] and table["scale"].tolist() == ["multi", "single", "–"]
+
+
 def test_switch_that_a_method_does_not_take_is_no_setting_of_its_run(fabricate):
     fabricate.run("a", "a", method={"_target_": "a.A", "architecture": {"scale": "multi"}}, scale="multi")
     fabricate.run("b", "b", method={"_target_": "b.B"}, scale="single", precision="bf16")
