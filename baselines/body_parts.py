@@ -79,7 +79,7 @@ def _box(points: Tensor, visible: Tensor, least: int) -> tuple[Tensor, Tensor, T
 
 
 def with_symmetric_limbs(source: Rectangles) -> Rectangles:
-    """A limb that the source image does not show takes its appearance from the symmetric one, where that shows."""
+    """The source's rectangles, in which a limb that does not show has the symmetric limb's, where that shows."""
     order = [*range(len(BOXES)), *(len(BOXES) + limb for limb in SYMMETRIC)]
     known = source.known
     centre = torch.where(known[..., None], source.centre, source.centre[:, order])
@@ -88,9 +88,9 @@ def with_symmetric_limbs(source: Rectangles) -> Rectangles:
 
 
 def affine_transforms(source: Rectangles, target: Rectangles) -> Tensor:
-    """[B, 10, 2, 3]: maps a homogeneous place of the target image to the source image, each corner to its corner.
+    """The transforms [B, 10, 2, 3] of homogeneous places of the target image to the source image, corner to corner.
 
-    That is the least-squares transform of the four corners: for two rectangles its residual is 0.
+    Each is the least-squares transform of the four corners, whose residual is 0 for two rectangles.
     """
     inverse = target.axes / target.axes.square().sum(-1, keepdim=True)  # of a matrix with orthogonal columns
     matrix = source.axes.mT @ inverse  # [B, 10, 2, 2]
@@ -136,7 +136,7 @@ def feature_centres(height: int, width: int, stride: int, device: torch.device) 
 
 
 def covered(parts: Rectangles, places: Tensor) -> Tensor:
-    """Whether each of the places [h, w, 2] (x, y in pixels) lies in each part that is known: bool [B, 10, h, w]."""
+    """True where one of the places [h, w, 2] (x, y in pixels) lies in a part that is known: bool [B, 10, h, w]."""
     away = places - parts.centre[:, :, None, None]  # [B, 10, h, w, 2]
     lengths = parts.axes.square().sum(-1)[:, :, None, None]  # [B, 10, 1, 1, 2]
     inside = (torch.einsum("bphwx,bpax->bphwa", away, parts.axes).abs() <= lengths).all(dim=-1)

@@ -79,10 +79,9 @@ class GuidedAttention(nn.Module):
     def __init__(self, channels: int, prompt_channels: int, place: Place):
         super().__init__()
         self.place = place
-        block = transformer_block(channels, cross_attention_dim=prompt_channels)
-        for attention in (block.attn1, block.attn2):
+        self.block = transformer_block(channels, cross_attention_dim=prompt_channels)
+        for attention in (self.block.attn1, self.block.attn2):
             attention.set_processor(BiasedQueries())
-        self.block = block
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, guides: Guides) -> Tensor:

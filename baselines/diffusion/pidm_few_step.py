@@ -125,7 +125,9 @@ class PIDMFewStep(Method):
             with self.autocast():
                 loss = self.student.denoising_loss(batch)
             gradient = self.update("denoiser", loss)
-            self._move_teacher(1 - min(self.settings.teacher_ema, (1 + step) / (10 + step)))
+            part = 1 - min(self.settings.teacher_ema, (1 + step) / (10 + step))
+            with torch.no_grad():  # the teacher is the moving average over the steps
+                torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), part)
             return {"denoising": loss.detach(), "gradient_denoiser": gradient}
         if not self.distilling:
             with torch.no_grad():  # the student continues from the teacher's average
@@ -136,11 +138,6 @@ class PIDMFewStep(Method):
             loss = self._distillation_loss(batch)
         gradient = self.update("denoiser", loss)
         return {"distillation": loss.detach(), "gradient_denoiser": gradient}
-
-    @torch.no_grad()
-    def _move_teacher(self, part: float) -> None:
-        """Move the teacher's weights by `part` of the way to the student's: a moving average over the steps."""
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), part)
 
     def _distillation_loss(self, batch: PosePair) -> Tensor:
         teacher = self.teacher.eval()

@@ -50,7 +50,7 @@ class NoiseProcess(nn.Module):
         return signal_rate * clean + noise_rate * noise
 
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network is to predict: [B, ...]."""
+        """The network's target [B, ...], which `prediction` names."""
         if self.prediction == Prediction.epsilon:
             return noise
         signal_rate, noise_rate = self._rates(timesteps, clean)

@@ -140,7 +140,7 @@ def make_scheduler(sampler: str, steps: int, betas: Tensor) -> Any:
         scheduler = diffusers.UniPCMultistepScheduler(**shared)
         scheduler.set_timesteps(steps)
         kept = scheduler.alphas_cumprod[timesteps]
-        scheduler.timesteps = torch.tensor(timesteps)  # it does not take a list of them
+        scheduler.timesteps = torch.tensor(timesteps)  # set_timesteps takes no list
         scheduler.sigmas = torch.cat([((1 - kept) / kept).sqrt(), torch.zeros(1)])
         scheduler.num_inference_steps = steps
     else:

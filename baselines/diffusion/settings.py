@@ -26,7 +26,7 @@ class Sampler(StrEnum):
 
 
 class Prediction(StrEnum):
-    """What the network predicts."""
+    """The network's output."""
 
     epsilon = "epsilon"  # the noise
     v = "v"  # sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans and Ho, 2022)
@@ -34,7 +34,7 @@ class Prediction(StrEnum):
 
 @dataclass(kw_only=True)
 class DiffusionSettings(MethodSettings):
-    """What all diffusion methods have in common: the U-Net's size, sampling steps and guidance."""
+    """Settings of all diffusion methods: the U-Net's size, sampling steps and guidance."""
 
     most_steps: ClassVar[int] = TIMESTEPS
     dropout: ClassVar[float] = 0.0  # in residual blocks
@@ -53,11 +53,11 @@ class DiffusionSettings(MethodSettings):
         return tuple(self.width * multiplier for multiplier in self.multipliers)
 
     def attends(self, level: int) -> bool:
-        """Whether a level of the U-Net attends to the source."""
+        """True for the levels of the U-Net that attend to the source: all."""
         return True
 
     def reasons(self) -> list[str]:
-        """As of `MethodSettings`, with guidance by branches that are not trained."""
+        """Extended by ranges, and by guidance whose branches are not trained."""
         levels = 1 <= len(self.multipliers) <= 8 and min(self.multipliers) >= 1
         guided = (self.guidance_source, self.guidance_pose) != (1, 1)
         scale = "is 0 or more; 1 and 1 are no guidance"
@@ -81,7 +81,7 @@ class DiffusionSettings(MethodSettings):
 
 @dataclass(kw_only=True)
 class PIDMNetworkSettings(DiffusionSettings):
-    """What PIDM and its distilled version have in common."""
+    """Settings of PIDM and of its distilled version."""
 
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     attention_levels: int = 3  # so many of the smallest levels attend to the source
@@ -89,11 +89,11 @@ class PIDMNetworkSettings(DiffusionSettings):
     learning_rate: float = 2e-5
 
     def attends(self, level: int) -> bool:
-        """Whether a level of the U-Net attends to the source: the smallest ones."""
+        """True for the levels of the U-Net that attend to the source: the smallest `attention_levels`."""
         return level >= len(self.multipliers) - self.attention_levels
 
     def reasons(self) -> list[str]:
-        """As of `DiffusionSettings`."""
+        """Extended by ranges."""
         levels = len(self.multipliers)
         return super().reasons() + self.misfits(
             attention_levels=(1 <= self.attention_levels <= levels, f"are 1 to {levels}, the levels"),
@@ -123,7 +123,7 @@ class PIDMFewStepSettings(PIDMNetworkSettings):
     teacher_ema: float = 0.9999  # decay of the average of weights that becomes the teacher
 
     def reasons(self) -> list[str]:
-        """As of `PIDMNetworkSettings`."""
+        """Extended by ranges."""
         grid = "are multiples of 12 up to 240, so that 1, 2, 3 and 4 steps fall on the grid"
         return super().reasons() + self.misfits(
             grid=(self.grid % 12 == 0 and 12 <= self.grid <= 240, grid),
@@ -144,7 +144,7 @@ class VAESettings(Settings):
     vae_learning_rate: float = 1e-4
 
     def reasons(self) -> list[str]:
-        """As of `Settings`, with a file that does not exist."""
+        """Extended by ranges, and by a file that does not exist."""
         folder = f"are {VAE_TRAINED} and the path of an AutoencoderKL, a folder with config.json and {VAE_FILES[0]}"
         return super().reasons() + self.misfits(
             vae=(self.vae == VAE_TRAINED or Path(self.vae).exists(), f"{folder}; nothing is there"),
@@ -163,7 +163,7 @@ class VaeRoundtripSettings(VAESettings):
 
 @dataclass(kw_only=True)
 class LatentSettings(DiffusionSettings, VAESettings):
-    """What PoCoLD and CFLD have in common."""
+    """Settings of PoCoLD and CFLD."""
 
     prediction: str = Prediction.epsilon
     sampler: str = Sampler.ddim
@@ -179,7 +179,7 @@ class PoCoLDSettings(LatentSettings):
     constraint: float = 1.0  # weight of the penalty on attention to other body parts
 
     def reasons(self) -> list[str]:
-        """As of `LatentSettings`."""
+        """Extended by ranges."""
         return super().reasons() + self.misfits(
             filters=(self.filters >= 1, "is 1 or more"),
             constraint=(0 <= self.constraint < inf, "is 0 (none) or more"),
@@ -200,7 +200,7 @@ class CFLDSettings(LatentSettings):
     condition_dropout: float = 0.2
 
     def reasons(self) -> list[str]:
-        """As of `LatentSettings`."""
+        """Extended by ranges."""
         counts = ("prompt_queries", "prompt_blocks", "fine_blocks")
         channels = self.prompt_channels >= 4 and self.prompt_channels % 4 == 0
         return super().reasons() + self.misfits(

@@ -21,7 +21,7 @@ from xinggan.model.blocks import Dropout
 
 
 class Place(Enum):
-    """Where in the U-Net an attention is."""
+    """The place of an attention in the U-Net."""
 
     down = auto()
     level_end = auto()  # the last one of a level on the way down

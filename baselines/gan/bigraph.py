@@ -71,7 +71,7 @@ class GraphBlock(TransferBlock):
         self.graph = BipartiteGraphReasoning(2 * settings.width, settings.width)
 
     def attention_logits(self, code: Tensor) -> Tensor:
-        """The convolved shape code [B, C, h, w] after reasoning."""
+        """The convolved shape code [B, C, h, w] after graph reasoning."""
         return self.graph(code)
 
 
@@ -97,7 +97,7 @@ class GraphGenerator(PatnGenerator):
         self.fusion = FusionMaps(settings.width, settings.norm) if settings.image_fusion else None
 
     def forward(self, source: Tensor, source_pose_maps: Tensor, target_pose_maps: Tensor) -> Tensor:
-        """As of `PatnGenerator`; with image fusion the result [B, 3, H, W] may leave [-1, 1]."""
+        """See `PatnGenerator`. With image fusion the result [B, 3, H, W] may leave [-1, 1]."""
         appearance = self.appearance_code(source, source_pose_maps, target_pose_maps)  # [B, C, H/4, W/4]
         image = self.decoder(appearance)
         return image if self.fusion is None else weighted_sum(image, source, self.fusion(appearance))

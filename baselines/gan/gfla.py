@@ -56,7 +56,7 @@ def sampling_correctness(source: Tensor, target: Tensor, flow: Tensor) -> Tensor
 
 
 def affine_regularisation(flow: Tensor, size: int) -> Tensor:
-    """How far the flow is from affine: squared residuals of the best affine map of each size x size patch.
+    """The flow's distance from affine: squared residuals of the best affine map of each size x size patch.
 
     flow: [B, 2, h, w]; smaller maps have smaller patches. Returns [], summed over the patch and averaged over patches.
     """

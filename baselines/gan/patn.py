@@ -93,7 +93,7 @@ def load_published(path: Path | str) -> PatnGenerator:
 
 
 def from_published(state: dict[str, Tensor], origin: str = "state dict") -> PatnGenerator:
-    """As `load_published`, from a state dict in memory; `origin` is named in errors."""
+    """The generator of a published state dict, in eval mode. Raises PublishedMismatch, naming `origin`."""
     return fill(PatnGenerator(PATNSettings(norm=norm_of(state))), state, MODULES, origin)
 
 

@@ -158,29 +158,22 @@ class PG2(Method):
         self.coarse = CoarseGenerator(s.width, s.levels)
         self.refinement = RefinementGenerator(s.width, s.levels - 2)
         self.discriminator = PairDiscriminator(s.width // 2, s.levels - 1, s.norm)
-        self._initialise(s.seed)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for name in ("coarse", "refinement", "discriminator"):
-            self.optimisers[name] = adam(getattr(self, name).parameters(), s.learning_rate)
-
-    def _initialise(self, seed: int) -> None:
-        random = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(s.seed)
         for module in (*self.coarse.modules(), *self.refinement.modules()):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight, generator=random)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.refinement.difference.weight)
-        initialise_generator(self.discriminator, seed + 1)  # N(0, 0.02), as DCGAN's
-
-    def in_stage_one(self, step: int) -> bool:
-        """Whether the coarse generator alone is trained at this step: the first `coarse_share` of the planned steps."""
-        return step < round(self.settings.coarse_share * self.planned_steps)
+        initialise_generator(self.discriminator, s.seed + 1)  # N(0, 0.02), as DCGAN's
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for name in ("coarse", "refinement", "discriminator"):
+            self.optimisers[name] = adam(getattr(self, name).parameters(), s.learning_rate)
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
         """A step of stage I or II, each with losses of its own."""
         target = images_to_float(batch.target_image)
         source, inputs = self.inputs(batch.source_image, batch.target_pose)
-        if not self.in_stage_one(step):
+        if step >= round(self.settings.coarse_share * self.planned_steps):
             return self._refine(source, inputs, target, batch.target_mask)
         with self.autocast():
             coarse = self.coarse(inputs)

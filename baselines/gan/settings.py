@@ -28,12 +28,12 @@ class BiGraphSettings(TransferSettings):
 
 @dataclass(kw_only=True)
 class GANSettings(MethodSettings):
-    """What the GAN baselines with networks of their own have in common."""
+    """Settings of the GAN baselines with networks of their own."""
 
     width: int = 64  # channels of the first level
 
     def reasons(self) -> list[str]:
-        """As of `MethodSettings`."""
+        """Extended by the width's range."""
         fits = self.width >= 4 and self.width % 2 == 0
         return [*super().reasons(), *self.misfits(width=(fits, "are even numbers from 4"))]
 
@@ -49,7 +49,7 @@ class Pix2PixSettings(GANSettings):
     l1: float = 100.0  # weight of the L1 loss, the paper's lambda
 
     def reasons(self) -> list[str]:
-        """As of `GANSettings`."""
+        """Extended by ranges."""
         return super().reasons() + self.misfits(
             levels=(2 <= self.levels <= 8, "are 2 to 8"),
             patch=(self.patch in PATCHES, f"are {', '.join(map(str, PATCHES))} (pixels)"),
@@ -70,7 +70,7 @@ class PG2Settings(GANSettings):
     learning_rate: float = 2e-5
 
     def reasons(self) -> list[str]:
-        """As of `GANSettings`."""
+        """Extended by ranges."""
         return super().reasons() + self.misfits(
             levels=(3 <= self.levels <= 7, "are 3 to 7"),
             coarse_share=(0 <= self.coarse_share <= 1, "is 0 to 1"),
@@ -88,7 +88,7 @@ class DeformSettings(GANSettings):
     losses: LossWeights = field(default_factory=lambda: LossWeights(adversarial=1, l1=0, perceptual=37))
 
     def reasons(self) -> list[str]:
-        """As of `GANSettings`, with losses that leave nothing to train for."""
+        """Extended by ranges, and by losses that leave nothing to train for."""
         found = super().reasons() + self.misfits(
             levels=(4 <= self.levels <= 8, "are 4 to 8"),
             neighbourhood=(self.neighbourhood in range(1, 10, 2), "are 1, 3, 5, 7, 9 (pixels)"),
@@ -117,7 +117,7 @@ class GFLASettings(GANSettings):
     beta1: float = 0.0  # of Adam
 
     def reasons(self) -> list[str]:
-        """As of `GANSettings`, with a perceptual weight of 0: the flow is learnt through that network."""
+        """Extended by ranges, and by a perceptual weight of 0: the flow is learnt through that network."""
         sizes = len(self.patches) in (1, 2) and all(size in (3, 5, 7) for size in self.patches)
         weights = ("correctness", "regularisation", "style")
         found = super().reasons() + self.misfits(
