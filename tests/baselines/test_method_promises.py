@@ -166,6 +166,7 @@ LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share
     ("patn", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 20, "l1", 0.6, 0),
     ("bigraph", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 30, "l1", 0.7, 0),
     ("pix2pix", {"width": 8, "dropout": 0.2, "learning_rate": 3e-3}, 40, "l1", 0.5, 0),
+    ("pg2", {"width": 16, "learning_rate": 5e-4, "coarse_share": 1.0}, 30, "l1_coarse", 0.7, 0),
     ("deform", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 40, "nearest_neighbour", 0.7, 0),
     ("gfla", {"width": 8, "learning_rate": 2e-3, "flow_share": 1 / 3}, 60, "l1", 0.8, 20),
     ("pidm", {"learning_rate": 3e-3, "prediction": "epsilon", "dropout": 0.0}, 60, "denoising", 0.5, 0),

@@ -9,7 +9,6 @@ from baselines.gan.gfla_networks import (
     GflaGenerator,
     LocalAttention,
     image_discriminator,
-    local_patches,
     sources,
 )
 from baselines.gan.settings import GFLASettings
@@ -45,16 +44,6 @@ def maps(channels=3, height=6, width=5, seed=0):
     random = torch.Generator().manual_seed(seed)
     source, target = torch.randn(2, 2, channels, height, width, generator=random, dtype=torch.float64)
     return source.float(), target.float(), 3 * torch.randn(2, 2, height, width, generator=random)
-
-
-@pytest.mark.parametrize("size", [3, 5])
-def test_patches_are_those_around_where_the_flow_points(size):
-    source, _, flow = maps()
-    found = local_patches(source, flow, size)
-    for image, row, column in np.ndindex(2, 6, 5):
-        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
-        expected = slow_patch(source[image].numpy(), x, y, size).reshape(3, -1)
-        np.testing.assert_allclose(found[image, :, :, row, column].numpy(), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [3, 5])
