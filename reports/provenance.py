@@ -56,8 +56,9 @@ def configuration_table(records: Records) -> pandas.DataFrame:
     return pandas.DataFrame(columns)
 
 
-def settings(tree: dict[str, Any]) -> pandas.DataFrame:
-    """Every setting with its dotted key, in the order of its file."""
+def settings(tree: Any) -> pandas.DataFrame:
+    """Every setting with its dotted key, in the order of its file; none where a damaged record has no such tree."""
+    tree = tree if isinstance(tree, dict) else {}
     return pandas.DataFrame([(key, as_text(value)) for key, value in flatten(tree).items()], columns=["key", "value"])
 
 

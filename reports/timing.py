@@ -62,13 +62,11 @@ def shared(timings: pandas.DataFrame) -> str:
 def scenario_table(timings: pandas.DataFrame) -> pandas.DataFrame:
     """A row of text for each timed scenario; a circumstance has a column only where it differs."""
     rows = timings[timings["timed"]]
-    named = {"title": "run", "kind": "what", "batch": "batch"} | {
-        key: key.replace("_", " ") for key in varying(timings)
-    }
+    named = {"title": "run", "kind": "what"} | {key: key.replace("_", " ") for key in ("batch", *varying(timings))}
     table = pandas.DataFrame({head: [_told(value) for value in rows[key]] for key, head in named.items()})
     for key, head in MEASURED.items():
         table[head] = [number(value) for value in rows[key]]
-    table["samples"] = [str(len(samples)) for samples in rows["samples_ms"]]
+    table["samples"] = [str(len(samples)) if isinstance(samples, list) else DASH for samples in rows["samples_ms"]]
     table["halves differ by"] = [f"{value:.1%}" if is_number(value) else DASH for value in rows["halves_differ_by"]]
     for key, head in MEASURED_ON_SOME.items():
         if any(map(is_number, rows[key])):

@@ -202,6 +202,24 @@ def test_nothing_to_report_is_said_before_any_work_and_exits_2(fabricate, monkey
     assert told in capsys.readouterr().err and not Path("report").exists()
 
 
+@pytest.mark.parametrize("records", ["damaged", "almost empty", "references alone", "failed"])
+def test_every_notebook_runs_whatever_state_the_records_are_in(fabricate, tmp_path, capsys, records):
+    if records == "references alone":
+        fabricate.references()
+    else:
+        run = fabricate.run(state="failed" if records == "failed" else "finished")
+        for file in [path for path in run.iterdir() if path.is_file() and path.name != "status.json"]:
+            file.write_bytes(b"{") if records == "damaged" else file.unlink()
+    for name in PAGES:
+        first, *others = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+        names: dict = {}
+        exec("".join(first["source"]), names)
+        names |= {"runs": str(fabricate.folder), "output": str(tmp_path / "report")}
+        for cell in others:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+
+
 def test_failing_cell_is_named_with_its_error(tmp_path):
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": "1 / 0"}
     notebook = tmp_path / "broken.ipynb"

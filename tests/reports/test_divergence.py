@@ -80,7 +80,7 @@ def test_loss_that_explodes_is_found_where_a_slow_running_median_finds_it(fabric
     assert float(row[5]) == pytest.approx(medians[first], rel=0.01)
 
 
-def test_training_in_stages_is_judged_stage_by_stage(fabricate):
+def test_training_in_stages_is_taken_stage_by_stage(fabricate):
     """The autoencoder's small losses end where the large ones of diffusion begin; the second stage then explodes."""
     vae = [0.02] * 20
     denoising = [0.9] * 20
