@@ -42,6 +42,12 @@ def targets(synthetic, tmp_path):
     return folder
 
 
+@pytest.fixture
+def run(targets, cache):
+    """run("--json", "-", ...) -> exit status of scoring the folder of targets."""
+    return lambda *words: main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *words])
+
+
 @pytest.fixture(autouse=True)
 def without_downloaded_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))
@@ -77,34 +83,30 @@ def test_strips_of_the_golden_pairs_give_the_published_evaluations_numbers(share
         np.testing.assert_allclose(values[protocol, metric], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("estimator", ["movenet"])
-def test_pckh_is_of_the_named_estimator_with_its_own_on_real_images_beside_it(
-    shared, estimator, targets, cache, tmp_path, capsys
-):
+def test_pckh_is_of_the_named_estimator_with_its_own_on_real_images_beside_it(shared, run, tmp_path, capsys):
     pytest.importorskip("ai_edge_litert")
     weights = next((shared / "weights" / "movenet").glob("*.tflite"))
     out = tmp_path / "scores.json"
-    words = ["--estimator", estimator, "--weights", str(weights), "--protocol", "clean", "--json", str(out)]
-    words += ["--proportions", "48:128"]
-    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *words]) == 0
+    words = ["--estimator", "movenet", "--weights", str(weights), "--proportions", "48:128"]
+    assert run(*words, "--protocol", "clean", "--json", str(out)) == 0
     values = {value["metric"]: value for value in json.loads(out.read_text())["metrics"]["clean"]}
     assert values["pckh"]["value"] == values["pckh_real"]["value"] is not None  # the results are the real targets
-    assert values["pckh"]["protocol"]["network"] == estimator
+    assert values["pckh"]["protocol"]["network"] == "movenet"
     assert values["pckh"]["protocol"]["weights_sha256"] == sha256_of(weights)
     assert values["pckh"]["protocol"]["proportions"].startswith("48:128")
     assert "PCKh of real images" in capsys.readouterr().out
 
 
-def test_table_json_and_per_image_values_agree(targets, cache, tmp_path, capsys):
+def test_table_json_and_per_image_values_agree(run, tmp_path, capsys):
     files = {"--json": tmp_path / "scores.json", "--per-image": tmp_path / "scores.parquet"}
-    options = [str(word) for option in files.items() for word in option]
-    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *options]) == 0
+    assert run(*(str(word) for option in files.items() for word in option)) == 0
     printed = capsys.readouterr().out
     assert "nothing was cropped or resized" in printed
     assert any(line.split()[-3:] == ["1.0000", "1.0000", "1.0000"] for line in printed.splitlines() if "SSIM ↑" in line)
     report = json.loads(files["--json"].read_text())
     assert list(report["metrics"]) == list(report["protocols"]) == ["clean", "pose-transfer", "gfla"]
     per_image = pd.read_parquet(files["--per-image"])
+    assert list(per_image) == ["pair", "pair_id", "identity", "protocol", "metric", "value"]
     for protocol, values in report["metrics"].items():
         for value in values:
             mine = per_image[(per_image.protocol == protocol) & (per_image.metric == value["metric"])]
@@ -113,20 +115,17 @@ def test_table_json_and_per_image_values_agree(targets, cache, tmp_path, capsys)
             assert value["value"] is not None or value["unavailable_because"] in " ".join(printed.split())
 
 
-def test_json_alone_is_printed_for_a_pipe(targets, cache, capsys):
-    assert (
-        main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), "--json", "-", "--protocol", "gfla"]) == 0
-    )
+def test_json_alone_is_printed_for_a_pipe(run, capsys):
+    assert run("--json", "-", "--protocol", "gfla") == 0
     assert list(json.loads(capsys.readouterr().out)["metrics"]) == ["gfla"]
 
 
-def test_an_incomplete_folder_scores_nothing_and_writes_nothing(targets, cache, tmp_path, capsys):
+def test_an_incomplete_folder_scores_nothing_and_writes_nothing(run, targets, tmp_path, capsys):
     files = sorted(targets.iterdir())
     files[0].unlink()
     files[1].write_bytes(b"")
-    out = tmp_path / "scores.json"
     before = sorted(tmp_path.rglob("*"))
-    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), "--json", str(out)]) == 2
+    assert run("--json", str(tmp_path / "scores.json")) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert "2 problems" in said.err
@@ -160,10 +159,8 @@ def test_every_missing_image_is_listed_however_many_they_are(synthetic, cache, t
         (["--estimator", "movenet"], "needs its file: --weights FILE.tflite"),
     ],
 )
-def test_what_could_not_work_is_refused_before_anything_is_scored(words, said, targets, cache, tmp_path, capsys):
-    places = {"absent": tmp_path / "absent", "folder": tmp_path}
-    words = [word.format(**places) for word in words]
-    assert main([str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache), *words]) == 2
+def test_what_could_not_work_is_refused_before_anything_is_scored(words, said, run, tmp_path, capsys):
+    assert run(*(word.format(absent=tmp_path / "absent", folder=tmp_path) for word in words)) == 2
     assert said in capsys.readouterr().err
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageSequence
 
 from xinggan.data.poses import draw_skeleton
 from xinggan.generate import main
+from xinggan.model.method import Method
 from xinggan.trained import load_trained, read_run
-from xinggan.training.generation import generate_pairs
+from xinggan.training.generation import generate_pairs, generate_poses
 
 HEIGHT, WIDTH = 32, 16
 
@@ -125,13 +127,7 @@ def test_a_strip_has_the_source_first_and_each_skeleton_above_its_image(generate
         assert np.array_equal(column[:HEIGHT], draw_skeleton(split.poses[split.pairs[p][1]], HEIGHT, WIDTH))
     first = of_pairs(trained_run, trained_on, [0])[0]
     assert np.abs(columns[1][HEIGHT + 2 :].astype(int) - first).max() <= 1
-
-
-def test_a_long_strip_continues_below(generate, files):
-    (files / "poses").mkdir()
-    for number in range(20):
-        (files / "poses" / f"{number:02d}.json").write_bytes((files / "target-0.json").read_bytes())
-    assert generate("--pose", "poses") == 0
+    assert generate("--pose", *["target-0.json"] * 20) == 0  # a long strip continues below
     assert pixels(files / "out.png").shape == (4 * HEIGHT + 3 * 2, 16 * WIDTH + 15 * 2, 3)
 
 
@@ -286,3 +282,21 @@ def test_help_and_refusals_of_words_import_nothing_heavy():
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
+
+
+class Noise(Method):
+    """Draws every image from its seed."""
+
+    def generate(self, source, source_pose, target_pose, seeds):
+        images = [torch.rand(3, *source.shape[-2:], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
+        return torch.stack(images) * 2 - 1
+
+
+def test_a_poses_image_depends_on_the_seed_and_not_on_the_poses_beside_it(trained_on):
+    split = trained_on.test
+    source, poses = split.pairs[0][0], np.array(split.poses[:3])
+    several = generate_poses(Noise(), split.images[source], split.poses[source], poses, seed=4, batch=2)
+    alone = generate_poses(Noise(), split.images[source], split.poses[source], poses[2:], seed=4)
+    assert np.array_equal(several[2], alone[0])
+    assert np.array_equal(alone, generate_pairs(Noise(), split, [0], seed=4))
+    assert not np.array_equal(alone, generate_poses(Noise(), split.images[source], split.poses[source], poses[2:]))

@@ -60,8 +60,9 @@ def test_a_run_trained_elsewhere_needs_none_of_the_weights_that_only_training_us
 def test_an_unfinished_run_is_loaded_at_the_step_it_has_come_to(copied):
     configure(copied, lambda config: config["training"].update(steps=100))
     (copied / "status.json").write_text(json.dumps({"state": "preempted", "height": 32, "width": 16}))
-    run = read_run(copied)
-    assert (run.state, run.steps, load_trained(run, "cpu").step) == ("preempted", 100, 6)
+    trained = load_trained(read_run(copied), "cpu")
+    assert trained.step == 6
+    assert trained.note.endswith("the run is not trained to its end (preempted): weights of step 6 of 100")
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(copied, capsys):
@@ -69,15 +70,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(copied, capsys):
     newest.write_bytes(newest.read_bytes()[:-1])
     assert load_trained(read_run(copied), "cpu").step == 3
     assert "is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("left", ["nothing", "empty files"])
+def test_a_run_without_an_intact_checkpoint_says_so(copied, left):
     for file in (copied / "checkpoint").iterdir():
-        file.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"no intact checkpoint in .*repeat the command"):
-        load_trained(read_run(copied), "cpu")
-
-
-def test_a_run_that_has_saved_nothing_yet_says_so(copied):
-    shutil.rmtree(copied / "checkpoint")
-    with pytest.raises(ValueError, match=r"no intact checkpoint .*status: finished"):
+        file.unlink() if left == "nothing" else file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no intact checkpoint in .*status: finished.*repeat the command"):
         load_trained(read_run(copied), "cpu")
 
 
@@ -89,12 +88,6 @@ def test_a_checkpoint_with_code_in_it_is_refused_even_under_its_right_name(copie
     shutil.rmtree(copied / "checkpoint")
     save_checkpoint(copied / "checkpoint", 6, {"method": Trap()})
     with pytest.raises(ValueError, match=r"not plain data that can be loaded \(UnpicklingError\)"):
-        load_trained(read_run(copied), "cpu")
-
-
-def test_a_checkpoint_of_another_method_is_refused(copied):
-    configure(copied, lambda config: config["method"].update(blocks=3))
-    with pytest.raises(ValueError, match=r"the checkpoint of step 6 does not fit config\.yaml"):
         load_trained(read_run(copied), "cpu")
 
 
@@ -136,27 +129,36 @@ def test_a_configuration_cannot_name_what_is_not_a_method(case, copied, monkeypa
         load_trained(read_run(copied), "cpu")
 
 
-def test_words_that_are_no_choice_and_foreign_keys_are_refused(copied):
-    configure(copied, lambda config: config["method"].update(scale="other"))
-    with pytest.raises(ValueError, match=r"method\.scale does not fit .*'other', expected one of \[multi, single\]"):
-        load_trained(read_run(copied), "cpu")
-    configure(copied, lambda config: config["method"].update(scale="single", colour="red"))
-    with pytest.raises(ValueError, match=r"method\.colour does not fit this version of XingGANSettings"):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scale": "other"}, r"method\.scale does not fit .*'other', expected one of \[multi, single\]"),
+        ({"colour": "red"}, r"method\.colour does not fit this version of XingGANSettings"),
+        ({"blocks": 3}, r"the checkpoint of step 6 does not fit config\.yaml"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(copied, changes, said):
+    configure(copied, lambda config: config["method"].update(changes))
+    with pytest.raises(ValueError, match=said):
         load_trained(read_run(copied), "cpu")
 
 
-@pytest.mark.parametrize("name", ["ground_truth", "mean_image"])
-def test_a_reference_that_needs_its_test_set_is_refused_by_name(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("ground_truth", "GroundTruth cannot generate"),
+        ("mean_image", "MeanImage is made from the training images"),
+        ("copy_source", None),
+    ],
+)
+def test_a_reference_is_a_method_like_any_other_unless_it_needs_the_data_set(name, refused, tmp_path):
     config = plain_values(compose([f"method={name}", "dataset.height=32", "dataset.width=16"]))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(ValueError, match=r"GroundTruth cannot generate|MeanImage is made from the training images"):
-        load_trained(read_run(tmp_path), "cpu")
-
-
-def test_a_reference_that_only_copies_is_a_method_like_any_other(tmp_path):
-    config = plain_values(compose(["method=copy_source", "dataset.height=32", "dataset.width=16"]))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert load_trained(read_run(tmp_path), "cpu").step is None
+    if refused is None:
+        assert load_trained(read_run(tmp_path), "cpu").step is None
+    else:
+        with pytest.raises(ValueError, match=refused):
+            load_trained(read_run(tmp_path), "cpu")
 
 
 @pytest.mark.parametrize(

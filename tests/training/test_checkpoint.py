@@ -7,6 +7,7 @@ from xinggan.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_the_newest_checkpoint_is_loaded_and_only_two_are_kept(tmp_path):
+    assert load_checkpoint(tmp_path / "absent") is None
     for step in (10, 20, 30):
         save_checkpoint(tmp_path, step, {"weights": torch.full((2,), float(step))})
     step, state = load_checkpoint(tmp_path)
@@ -32,10 +33,6 @@ def test_what_is_saved_after_damaged_later_ones_stays(tmp_path):
     assert load_checkpoint(tmp_path) is None
     save_checkpoint(tmp_path, 5, {"step": 5})
     assert load_checkpoint(tmp_path) == (5, {"step": 5})
-
-
-def test_no_checkpoint_is_none(tmp_path):
-    assert load_checkpoint(tmp_path / "absent") is None
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from xinggan.model.generator import XingGAN
 from xinggan.model.switches import Norm, XingGANSettings
+from xinggan.training.checkpoint import load_checkpoint
 from xinggan.training.loop import Divergence, train
 from xinggan.training.settings import TrainingSettings
 from xinggan.training.stop import StopRequest
@@ -82,21 +83,21 @@ def test_resumed_run_equals_uninterrupted_run(people, tmp_path, uninterrupted, s
     assert [line.get("losses") for line in history(tmp_path)] == [line.get("losses") for line in history(folder)]
 
 
-def test_history_beyond_the_checkpoint_is_dropped_when_a_killed_run_resumes(people, tmp_path, uninterrupted):
-    train(xing(), people, SETTINGS, tmp_path, stop=StopAt(2))
-    with (tmp_path / "history.jsonl").open("a") as file:
-        file.write('{"step": 5, "losses": {"l1": 123}}\n{"step": 6, "los')  # written after the checkpoint, then killed
-    train(xing(), people, SETTINGS, tmp_path)
-    assert [line["step"] for line in history(tmp_path) if "losses" in line] == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_damaged_newest_checkpoint_costs_steps_but_not_the_result(people, tmp_path, uninterrupted):
+@pytest.mark.parametrize("damage", ["history beyond the checkpoint", "newest checkpoint"])
+def test_what_a_killed_run_leaves_behind_costs_steps_but_not_the_result(people, tmp_path, uninterrupted, damage):
     train(xing(), people, SETTINGS, tmp_path, stop=StopAt(4))
-    newest = max((tmp_path / "checkpoint").iterdir())
-    newest.write_bytes(newest.read_bytes()[:1000])
+    if damage == "newest checkpoint":
+        newest = max((tmp_path / "checkpoint").iterdir())
+        newest.write_bytes(newest.read_bytes()[:1000])
+    else:
+        with (tmp_path / "history.jsonl").open("a") as file:
+            file.write('{"step": 6, "losses": {"l1": 123}}\n{"step": 6, "los')
     method = xing()
     train(method, people, SETTINGS, tmp_path)
     assert same(weights(method), uninterrupted[1])
+    assert [line.get("losses") for line in history(tmp_path)] == [
+        line.get("losses") for line in history(uninterrupted[0])
+    ]
 
 
 def test_a_finished_training_is_not_repeated(people, tmp_path):
@@ -148,7 +149,9 @@ def test_mixed_precision_trains_and_keeps_weights_in_float32(people, tmp_path):
 
 WORKER = """
 import sys
-sys.path.insert(0, {tests!r})
+from pathlib import Path
+tests, packed, folder = sys.argv[1:]
+sys.path.insert(0, tests)
 import torch
 from test_loop import SETTINGS, xing
 from xinggan.data.packed import open_packed
@@ -156,30 +159,22 @@ from xinggan.distributed import connect
 from xinggan.training.loop import train
 torch.set_num_threads(1)
 processes, device = connect("cpu")
-method = xing()
-train(method, open_packed({packed!r}), SETTINGS, {folder!r}, device=device, processes=processes)
+train(xing(), open_packed(Path(packed)), SETTINGS, Path(folder), device=device, processes=processes)
 """
 
 
 def test_two_processes_give_the_single_process_result(people, tmp_path, uninterrupted):
     """Same global batch, InstanceNorm, dropout and history pool included; sums are taken in another order."""
-    script = tmp_path / "worker.py"
-    folder = tmp_path / "run"
-    tests = str(Path(__file__).parent)
-    packed = f"__import__('pathlib').Path({str(people.directory)!r})"
-    text = WORKER.format(tests=tests, packed="PACKED", folder="FOLDER")
-    text = text.replace("'PACKED'", packed).replace("'FOLDER'", f"__import__('pathlib').Path({str(folder)!r})")
-    script.write_text(text)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    (tmp_path / "worker.py").write_text(WORKER)
+    folder, alone = tmp_path / "run", uninterrupted[0]
+    words = [tmp_path / "worker.py", Path(__file__).parent, people.directory, folder]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    together = [line["losses"] for line in history(folder) if "losses" in line]
-    alone = [line["losses"] for line in history(uninterrupted[0]) if "losses" in line]
-    for one, two in zip(alone, together, strict=True):
+    losses = [[line["losses"] for line in history(run) if "losses" in line] for run in (alone, folder)]
+    for one, two in zip(*losses, strict=True):
         assert one == pytest.approx(two, rel=2e-3, abs=2e-4)
-    from xinggan.training.checkpoint import load_checkpoint
-
     _, state = load_checkpoint(folder / "checkpoint")
     for name, tensor in uninterrupted[1].items():
         torch.testing.assert_close(state["method"][name], tensor, rtol=5e-2, atol=2e-3)
