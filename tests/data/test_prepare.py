@@ -42,11 +42,25 @@ def test_the_digest_changes_with_any_content_and_not_with_the_root(make_layout, 
     assert digest(market(moved)) in digests
 
 
-def test_the_digest_of_photographs_depends_on_their_settings_only(make_layout):
-    root = make_layout()
-    assert digest(market(root, people_train=7, views=3, seed=4)) == digest(market(root))
-    for change in ({"height": 32}, {"resize": True}, {"identity_pattern": "(.)"}, {"mask_radius": 3}):
-        assert digest(market(root, **change)) != digest(market(root))
+@pytest.mark.parametrize("kind", ["folder", "synthetic"])
+def test_the_digest_depends_on_the_settings_of_its_kind_of_data_set_only(make_layout, kind):
+    of_both = [{"height": 32}, {"mask_radius": 3}, {"test_pairs": 10}]
+    of_photographs = [{"resize": True}, {"identity_pattern": "(.)"}]
+    of_synthetic = [{"people_train": 7}, {"people_test": 7}, {"views": 3}, {"seed": 4}]
+    effective, others = of_both + of_photographs, of_synthetic
+    if kind == "synthetic":  # the defaults of its size are known
+        effective, others = of_both + of_synthetic, [*of_photographs, {"root": "x"}, {"height": 128, "width": 64}]
+    settings = {"name": kind, "root": str(make_layout())}
+    unchanged = digest(DatasetSettings(**settings))
+    assert {digest(DatasetSettings(**{**settings, **change})) for change in others} == {unchanged}
+    changed = {digest(DatasetSettings(**{**settings, **change})) for change in effective}
+    assert len(changed - {unchanged}) == len(effective)
+
+
+def test_the_digest_of_synthetic_people_changes_with_their_generator(monkeypatch):
+    before = digest(DatasetSettings())
+    monkeypatch.setattr("xinggan.data.synthetic.GENERATOR_VERSION", "another")
+    assert digest(DatasetSettings()) != before
 
 
 def test_a_prepared_data_set_is_found_again_without_decoding(make_layout, tmp_path, monkeypatch):
@@ -148,23 +162,6 @@ def test_the_command_prints_the_card_and_keeps_it(make_layout, tmp_path, capsys)
     for expected in (dataset.digest, str(dataset.directory), "right elbow", "100.0%"):
         assert expected in printed
     assert str(root) not in (dataset.directory / "card.json").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["market1501"], "needs root"),
-        (["synthetic", "--height", "33"], "height is 33 pixels; accepted: multiples of 4"),
-        (["synthetic", "--views", "1"], "views is 1"),
-        (["synthetic", "--resize", "--root", "."], "--root, --resize: only for photographs; leave out for the"),
-    ],
-)
-def test_bad_input_is_one_message_and_exit_status_two(tmp_path, capsys, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert message in error and len(error.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 PEAK_MEMORY = """

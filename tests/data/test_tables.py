@@ -57,13 +57,9 @@ def test_no_text_in_the_fields_ends_in_another_error(fields):
 
 
 @pytest.mark.parametrize("name", ["", "../a.png", "a/../../b.png", "/etc/a.png", "..\\a.png", "a\0.png"])
-def test_names_that_leave_the_folder_are_refused(name):
+def test_names_that_leave_the_folder_are_refused_and_others_accepted(name):
     assert name_trouble(name)
-
-
-@pytest.mark.parametrize("name", ["a.png", "folder/a.png", "-1_c1.jpg", "a..b.png", "ä ö.png"])
-def test_names_inside_the_folder_are_accepted(name):
-    assert not name_trouble(name)
+    assert not any(map(name_trouble, ["a.png", "folder/a.png", "-1_c1.jpg", "a..b.png", "ä ö.png"]))
 
 
 def test_byte_order_mark_windows_lines_spaces_and_empty_lines_are_read(tmp_path):
@@ -89,6 +85,7 @@ def test_byte_order_mark_windows_lines_spaces_and_empty_lines_are_read(tmp_path)
         (b"", None, "the file is empty"),
         (b"\n \n", None, "the file is empty"),
         (b"\xff\xfe\x00", 1, "not text in UTF-8 (byte 0 of the line)"),
+        (b"\nf\xfcr.png\n" + b"\xff\n" * 1000, 2, "not text in UTF-8 (byte 1 of the line)"),
         (b"some,thing:else\n", 1, "the header is 'some,thing:else'; expected"),
     ],
 )
@@ -100,16 +97,6 @@ def test_a_table_that_is_none_is_one_problem(tmp_path, read, content, row, messa
     read(table, "table.csv", problems)
     assert [(problem.file, problem.row) for problem in problems] == [("table.csv", row)]
     assert message in problems[0].what
-
-
-@pytest.mark.parametrize(
-    ("read", "header"), [(read_annotations, "name:keypoints_y:keypoints_x"), (read_pairs, "from,to")]
-)
-def test_reading_stops_at_the_first_row_that_is_no_text(tmp_path, read, header):
-    table, problems = tmp_path / "table.csv", []
-    table.write_bytes(f"{header}\n".encode() + "für.png\n".encode("latin-1") + b"\xff\n" * 1000)
-    read(table, "table.csv", problems)
-    assert [(problem.row, problem.what) for problem in problems] == [(2, "not text in UTF-8 (byte 1 of the line)")]
 
 
 def test_a_row_that_the_csv_reader_refuses_is_a_problem_of_that_row(tmp_path):
