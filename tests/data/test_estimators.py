@@ -1,6 +1,7 @@
 """Estimators give poses in the layout's order and the image's own pixels; what is missing is said before any work."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from xinggan.data.estimators import (
     COCO_JOINTS,
     EstimatorUnavailable,
     KeypointRCNN,
-    frame,
     open_estimator,
     poses_from_coco,
 )
@@ -29,14 +29,6 @@ def places() -> np.ndarray:
     return np.stack([2.0 * np.arange(17), 3.0 * np.arange(17)], axis=1)[None]
 
 
-def test_joints_keep_their_names():
-    poses, scores = poses_from_coco(places(), LIKELY, 0.2, 64, 64)
-    for number, name in enumerate(JOINTS):
-        if name != "neck":
-            assert poses[0, number].tolist() == [2 * COCO_JOINTS.index(name), 3 * COCO_JOINTS.index(name), 1]
-    assert scores[0] == pytest.approx(0.9)
-
-
 def test_coco_joints_are_those_of_torchvision():
     from xinggan.torchvision_operators import import_torchvision
 
@@ -47,14 +39,16 @@ def test_coco_joints_are_those_of_torchvision():
     assert [name.replace("_", " ") for name in names] == list(COCO_JOINTS)
 
 
-def test_neck_is_the_middle_of_the_shoulders_with_the_lower_score():
+def test_joints_keep_their_names_and_the_neck_is_the_middle_of_the_shoulders_with_the_lower_score():
     joints, scores = places(), LIKELY.copy()
     joints[0, COCO_JOINTS.index("left shoulder")] = (10, 20)
     joints[0, COCO_JOINTS.index("right shoulder")] = (30, 26)
     scores[0, COCO_JOINTS.index("left shoulder")] = 0.4
     poses, certain = poses_from_coco(joints, scores, 0.2, 64, 64)
-    assert poses[0, 1].tolist() == [20, 23, 1]
-    assert certain[0, 1] == pytest.approx(0.4)
+    for number, name in enumerate(JOINTS):
+        expected = [20, 23] if name == "neck" else joints[0, COCO_JOINTS.index(name)].tolist()
+        assert poses[0, number].tolist() == [*expected, 1]
+        assert certain[0, number] == pytest.approx(0.4 if name in ("neck", "left shoulder") else 0.9)
 
 
 @pytest.mark.parametrize("side", ["left shoulder", "right shoulder"])
@@ -82,36 +76,27 @@ def test_what_is_present_lies_inside_and_scores_enough(found, threshold):
     assert (poses[~present] == (-1, -1, 0)).all()
 
 
-def detection(*people: tuple[float, float]) -> dict[str, torch.Tensor]:
-    """As torchvision gives it: for (score, x) a person with joint number k at (x, 10 + k), pixel centres at halves."""
-    rows = torch.arange(17) + 10.5
-    joints = [torch.stack([torch.full((17,), x + 0.5), rows, torch.ones(17)], dim=1) for _, x in people]
-    return {
-        "scores": torch.tensor([score for score, _ in people]),
-        "keypoints": torch.stack(joints) if joints else torch.zeros(0, 17, 3),
-        "keypoints_scores": torch.full((len(people), 17), 5.0),
-    }
+class Detector(torch.nn.Module):
+    """Finds, as torchvision does, for each (score, x) a person with joint k at (x, 10 + k), pixel centres at halves."""
 
-
-class Answering(torch.nn.Module):
-    """A detector that gives the same detection for any image, and checks what it is asked."""
-
-    def __init__(self, answer):
+    def __init__(self, *people: tuple[float, float]):
         super().__init__()
-        self.answer = answer
+        self.people = people
 
     def forward(self, images):
         assert not self.training
-        assert images[0].shape == (3, 40, 30)
-        assert images[0].max() <= 1
-        return [self.answer]
+        assert images[0].shape == (3, 40, 30) and images[0].max() <= 1
+        joints = torch.ones(len(self.people), 17, 3)
+        joints[..., 0] = torch.tensor([x + 0.5 for _, x in self.people])[:, None]
+        joints[..., 1] = torch.arange(17) + 10.5
+        scores = torch.tensor([score for score, _ in self.people])
+        return [{"scores": scores, "keypoints": joints, "keypoints_scores": torch.full((len(joints), 17), 5.0)}]
 
 
 def test_poses_are_those_of_the_surest_person_in_the_order_of_the_layout():
-    estimator = KeypointRCNN(Answering(detection((0.6, 3), (0.9, 7), (0.7, 11))), "", threshold=2.0)
+    estimator = KeypointRCNN(Detector((0.6, 3), (0.9, 7), (0.7, 11)), "", threshold=2.0)
     poses, scores = estimator.estimate(np.full((2, 40, 30, 3), 255, dtype=np.uint8))
-    assert poses.shape == (2, 18, 3)
-    assert scores.shape == (2, 18)
+    assert poses.shape == (2, 18, 3) and scores.shape == (2, 18)
     for number, name in enumerate(JOINTS):
         if name != "neck":
             assert poses[1, number].tolist() == [7, 10 + COCO_JOINTS.index(name), 1]
@@ -119,8 +104,7 @@ def test_poses_are_those_of_the_surest_person_in_the_order_of_the_layout():
 
 @pytest.mark.parametrize("people", [(), ((0.3, 5),)])
 def test_without_a_person_every_joint_is_missing(people):
-    estimator = KeypointRCNN(Answering(detection(*people)), "", threshold=2.0)
-    poses, _ = estimator.estimate(np.zeros((1, 40, 30, 3), dtype=np.uint8))
+    poses, _ = KeypointRCNN(Detector(*people), "", threshold=2.0).estimate(np.zeros((1, 40, 30, 3), dtype=np.uint8))
     assert (poses == (-1, -1, 0)).all()
 
 
@@ -131,14 +115,6 @@ def test_what_keypoint_rcnn_lacks_or_does_not_take_is_said_before_any_work(tmp_p
     monkeypatch.setattr("xinggan.torchvision_operators.compiled_operators_load", lambda: False)
     with pytest.raises(EstimatorUnavailable, match="compiled operators"):
         open_estimator("keypointrcnn")
-
-
-def test_frame_holds_the_whole_image_in_its_middle():
-    image = np.full((40, 20, 3), 200, dtype=np.uint8)
-    framed, place = frame(image, 192, Image.Resampling.BICUBIC)
-    assert place == (0, 48, 192, 96)
-    assert (framed[:, 48:144] == 200).all() and (framed[:, :48] == 0).all()
-    assert frame(image, 192, Image.Resampling.BICUBIC, proportions=(3, 8))[1] == (0, 60, 192, 72)
 
 
 def test_a_movenet_that_cannot_be_had_is_refused_with_a_place_to_get_it(tmp_path, monkeypatch):
@@ -181,30 +157,19 @@ def test_joints_agree_with_the_photographs_annotations(shared, movenet_weights):
     assert (np.hypot(*apart.T) <= 3).mean() >= 0.84
 
 
-class MiddleOfTheSquare:
-    """A network that finds every joint in the middle of its input, 192 x 192."""
-
-    def get_input_details(self):
-        return [{"index": 0, "shape": [1, 192, 192, 3], "dtype": np.uint8}]
-
-    def get_output_details(self):
-        return [{"index": 1}]
-
-    def set_tensor(self, *_):
-        pass
-
-    invoke = set_tensor
-
-    def get_tensor(self, _):
-        return np.full((1, 1, 17, 3), 0.5)
-
-
-def test_the_middle_of_the_input_is_the_middle_pixel_of_the_photograph(tmp_path, monkeypatch):
-    weights = tmp_path / "movenet.tflite"
-    weights.touch()
-    monkeypatch.setattr("xinggan.data.estimators.open_interpreter", lambda _: (MiddleOfTheSquare(), ""))
-    poses, _ = open_estimator("movenet", weights).estimate(np.zeros((1, 41, 21, 3), dtype=np.uint8))
-    assert (poses == (10, 20, 1)).all()
+def test_the_middle_of_the_input_is_the_middle_pixel_of_the_photograph(monkeypatch):
+    network = SimpleNamespace(  # finds every joint in the middle of its input, 192 x 192
+        get_input_details=lambda: [{"index": 0, "shape": [1, 192, 192, 3], "dtype": np.uint8}],
+        get_output_details=lambda: [{"index": 1}],
+        set_tensor=lambda *_: None,
+        invoke=lambda: None,
+        get_tensor=lambda _: np.full((1, 1, 17, 3), 0.5),
+    )
+    monkeypatch.setattr("xinggan.data.estimators.open_interpreter", lambda _: (network, ""))
+    for proportions in (None, (3, 8)):
+        movenet = open_estimator("movenet", None, proportions=proportions)
+        poses, _ = movenet.estimate(np.zeros((1, 41, 21, 3), dtype=np.uint8))
+        assert (poses == (10, 20, 1)).all()
 
 
 def test_a_mirrored_photograph_has_mirrored_joints(shared, movenet_weights):

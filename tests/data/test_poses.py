@@ -13,16 +13,6 @@ from skimage.morphology import closing
 from xinggan.data.poses import HEAD_JOINTS, JOINTS, LIMBS, body_masks, draw_skeleton, heatmaps
 
 
-def slow_heatmaps(poses: np.ndarray, height: int, width: int, sigma: float) -> np.ndarray:
-    rows, columns = np.mgrid[:height, :width]
-    maps = np.zeros((len(poses), 18, height, width))
-    for i, joint in np.ndindex(len(poses), 18):
-        x, y, visible = poses[i, joint]
-        if visible:
-            maps[i, joint] = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
-    return maps
-
-
 def test_the_joints_are_openpose_s_eighteen():
     assert len(JOINTS) == 18
     head = [JOINTS[joint] for joint in HEAD_JOINTS]
@@ -36,9 +26,12 @@ def test_the_joints_are_openpose_s_eighteen():
 def test_separable_heatmaps_equal_the_distance_grid(sigma):
     rng = np.random.default_rng(0)
     poses = np.concatenate([rng.uniform(-3, 40, (5, 18, 2)), rng.random((5, 18, 1)) < 0.7], axis=-1).astype(np.float32)
+    rows, columns = np.mgrid[:36, :28]
+    x, y, visible = np.moveaxis(poses, -1, 0)[..., None, None]
+    expected = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2)) * visible
     maps = heatmaps(torch.from_numpy(poses), 36, 28, sigma)
     assert maps.shape == (5, 18, 36, 28) and maps.dtype == torch.float32
-    np.testing.assert_allclose(maps.numpy(), slow_heatmaps(poses, 36, 28, sigma), atol=2e-6)
+    np.testing.assert_allclose(maps.numpy(), expected, atol=2e-6)
 
 
 def test_heatmaps_have_no_denormal_numbers_also_far_from_their_joints():
@@ -71,15 +64,12 @@ def test_onehot_maps_are_the_gaussian_ones_cast_to_bytes(joints):
 
 def test_a_missing_joint_leaves_its_map_empty_whatever_its_coordinates():
     pose = torch.full((1, 18, 3), 5.0)
-    pose[0, 3] = torch.tensor([5.0, 5.0, 0.0])
+    pose[0, 3, 2] = 0
     for kind in ("gaussian", "onehot"):
         maps = heatmaps(pose, 16, 16, kind=kind)
         assert maps[0, 3].abs().sum() == 0 and (maps[0, [0, 1, 2]].amax(dim=(1, 2)) == 1).all()
-
-
-def test_another_kind_of_map_is_refused_with_the_accepted_ones():
     with pytest.raises(ValueError, match=r"'limbs'.*gaussian, onehot"):
-        heatmaps(torch.zeros(1, 18, 3), 8, 8, kind="limbs")
+        heatmaps(pose, 8, 8, kind="limbs")
 
 
 def slow_mask(pose: np.ndarray, height: int, width: int, radius: int) -> np.ndarray:
@@ -111,10 +101,13 @@ def test_masks_drawn_together_equal_limbs_and_joints_drawn_one_by_one(poses, rad
     np.testing.assert_array_equal(body_masks(poses, 24, 32, radius), expected)
 
 
-def test_a_person_without_joints_has_an_empty_mask():
+def test_a_person_without_joints_has_an_empty_mask_and_no_skeleton():
     missing = np.full((3, 18, 3), (-1, -1, 0), dtype=np.float32)
     assert not body_masks(missing, 32, 16).any()
     assert body_masks(missing[:0], 32, 16).shape == (0, 32, 16)
+    grey = np.full((32, 16, 3), 90, dtype=np.uint8)
+    np.testing.assert_array_equal(draw_skeleton(missing[0], 32, 16, background=grey), grey)
+    assert not draw_skeleton(missing[0], 32, 16).any()
 
 
 def test_masks_of_the_golden_pairs_are_reproduced_exactly(shared, golden_poses):
@@ -131,7 +124,6 @@ def test_masks_of_the_golden_pairs_are_reproduced_exactly(shared, golden_poses):
 
 def test_the_skeleton_is_warm_on_the_right_and_cold_on_the_left():
     pose = np.full((18, 3), (-1, -1, 0), dtype=np.float32)
-    assert not draw_skeleton(pose, 128, 64).any()
     pose[[2, 3, 4]] = [(16, 40, 1), (14, 60, 1), (12, 80, 1)]
     pose[[5, 6, 7]] = [(48, 40, 1), (50, 60, 1), (52, 80, 1)]
     drawn = draw_skeleton(pose, 128, 64, scale=2).astype(int)
@@ -139,9 +131,3 @@ def test_the_skeleton_is_warm_on_the_right_and_cold_on_the_left():
     right, left = drawn[:, :64].sum(axis=(0, 1)), drawn[:, 64:].sum(axis=(0, 1))
     assert right[0] > 2 * right[2] and left[2] > 2 * left[0]
     assert not drawn[200:].any()
-
-
-def test_the_skeleton_lies_over_a_background_of_the_pose_s_size():
-    grey = np.full((128, 64, 3), 90, dtype=np.uint8)
-    pose = np.full((18, 3), (-1, -1, 0), dtype=np.float32)
-    np.testing.assert_array_equal(draw_skeleton(pose, 128, 64, background=grey), grey)

@@ -134,7 +134,7 @@ class MoveNet:
         height, width = image.shape[:2]
         answers = []
         for method in (Resampling.BICUBIC, Resampling.LANCZOS):
-            framed, (top, left, high, wide) = frame(image, self._side, method, self.proportions)
+            framed, (top, left, high, wide) = _framed(image, self._side, method, self.proportions)
             for brighter in BRIGHTER:
                 changed = (framed.astype(np.int16) + brighter).clip(0, 255)
                 for grey in GREYS:
@@ -149,7 +149,7 @@ class MoveNet:
         return np.stack([across, down, score], axis=1)
 
 
-def frame(
+def _framed(
     image: np.ndarray, side: int, method: "Resampling", proportions: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """uint8 [H, W, 3] -> [side, side, 3] with the whole image in its middle, and top, left, height, width in there.
