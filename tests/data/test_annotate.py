@@ -7,6 +7,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,19 +23,16 @@ POSE = np.stack([np.linspace(2, 13, 18).round(), np.linspace(1, 30, 18).round(),
 POSE[4] = (-1, -1, 0)
 
 
-class SamePose:
-    """Finds POSE in every image, and nothing in a black one."""
+@pytest.fixture
+def same_pose(monkeypatch):
+    """The estimator finds POSE in every image, and nothing in a black one."""
 
-    name, weights_sha256 = "movenet", "0" * 64
-
-    def estimate(self, images):
+    def estimate(images):
         poses = np.array([POSE if image.any() else np.tile((-1.0, -1.0, 0.0), (18, 1)) for image in images])
         return poses.astype(np.float32), np.full((len(images), 18), 0.5, dtype=np.float32)
 
-
-@pytest.fixture
-def same_pose(monkeypatch):
-    monkeypatch.setattr("xinggan.data.annotate.open_estimator", lambda *_: SamePose())
+    estimator = SimpleNamespace(name="movenet", weights_sha256="0" * 64, estimate=estimate)
+    monkeypatch.setattr("xinggan.data.annotate.open_estimator", lambda *_: estimator)
 
 
 @pytest.fixture
@@ -42,30 +40,32 @@ def people(tmp_path) -> Path:
     """people/train and people/test with photographs of two identities each, 16 x 32 pixels."""
     rng = np.random.default_rng(0)
     root = tmp_path / "people"
-    for name in (
-        "train/anna_1.png",
-        "train/anna_2.png",
-        "train/ben_1.jpg",
-        "train/ben_2.jpg",
-        "test/c_1.png",
-        "test/c_2.png",
-    ):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(1, 256, (32, 16, 3), dtype=np.uint8)).save(root / name)
+    names = {"train": ("anna_1.png", "anna_2.png", "ben_1.jpg", "ben_2.jpg"), "test": ("c_1.png", "c_2.png")}
+    for split in names:
+        (root / split).mkdir(parents=True)
+        for name in names[split]:
+            Image.fromarray(rng.integers(1, 256, (32, 16, 3), dtype=np.uint8)).save(root / split / name)
     return root
 
 
-def files(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+def files(root: Path) -> set[Path]:
+    return {path for path in root.rglob("*") if path.is_file()}
+
+
+def refusal(people: Path, capsys: pytest.CaptureFixture, *words: str) -> str:
+    """The message with which the command refuses these words, no file being there or gone that was not."""
+    before = files(people)
+    assert main(["--images", *map(str, words or (people,))]) == 2
+    assert files(people) == before
+    return capsys.readouterr().err
 
 
 def test_both_splits_are_annotated_and_then_prepared(people, same_pose, tmp_path, capsys):
     assert main(["--images", str(people)]) == 0
     printed = capsys.readouterr().out
     assert "4 photographs, 17.0 of 18 joints" in printed and "from behind" in printed
-    dataset = prepare(
-        DatasetSettings(name="folder", root=str(people), mask_radius=1), tmp_path / "cache", progress=False
-    )
+    settings = DatasetSettings("folder", root=str(people), mask_radius=1)
+    dataset = prepare(settings, tmp_path / "cache", progress=False)
     assert dataset.train.names == ["anna_1.png", "anna_2.png", "ben_1.jpg", "ben_2.jpg"]
     assert np.array_equal(dataset.test.poses, np.stack([POSE, POSE]).astype(np.float32))
     assert len(dataset.train.pairs) == 4
@@ -76,13 +76,9 @@ def test_both_splits_are_annotated_and_then_prepared(people, same_pose, tmp_path
     assert origin == {"estimator": "movenet", "weights_sha256": "0" * 64, "threshold": 0.2, "proportions": None}
     with Image.open(people / "people-annotation-train-sheet.png") as sheet:
         assert sheet.size == (4 * 128 + 3 * 2, 256)
-
-
-def test_the_table_has_the_published_form(people, same_pose):
-    assert main(["--images", str(people / "test")]) == 0
     lines = (people / "people-annotation-test.csv").read_text().splitlines()
     y, x = POSE[:, 1].astype(int).tolist(), POSE[:, 0].astype(int).tolist()
-    assert lines == ["name:keypoints_y:keypoints_x", *(f"c_{n}.png: {y}: {x}" for n in (1, 2))]
+    assert lines == ["name:keypoints_y:keypoints_x", *(f"c_{n}.png: {y}: {x}" for n in (1, 2))]  # the published form
 
 
 def test_a_photograph_of_another_size_or_without_a_person_is_kept_and_told(people, same_pose, capsys):
@@ -115,50 +111,39 @@ def test_all_bad_photographs_are_listed_at_once(people, same_pose, capsys):
     (people / "train" / "a:b_1.png").write_bytes((people / "train" / "anna_1.png").read_bytes())
     (people / "train" / "folder_1.png").mkdir()
     (people / "test" / "c_1.png").write_bytes((people / "test" / "c_1.png").read_bytes()[:60])
-    before = files(people)
-    assert main(["--images", str(people)]) == 2
-    message = capsys.readouterr().err
+    message = refusal(people, capsys)
     assert message.startswith("4 problems")
     for part in ("train/anna_2.png", "a:b_1.png", "folder_1.png", "test/c_1.png", "nothing was annotated"):
         assert part in message
-    assert files(people) == before
 
 
 def test_an_empty_split_is_a_problem(people, same_pose, capsys):
     for path in (people / "test").iterdir():
         path.unlink()
-    before = files(people)
-    assert main(["--images", str(people)]) == 2
-    assert "no photographs in it; accepted are .bmp, .jpeg" in capsys.readouterr().err
-    assert files(people) == before
+    assert "no photographs in it; accepted are .bmp, .jpeg" in refusal(people, capsys)
 
 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--images", "{people}/nowhere"], "does not exist"),
-        (["--images", "{people}/test/c_1.png"], "is a file"),
-        (["--images", "{people}", "--out", "{people}/a.csv"], "leave --out away"),
-        (["--images", "{people}/test", "--out", "{people}/a.txt"], "name of a .csv file"),
-        (["--images", "{people}/test", "--out", "{people}/test"], "name of a .csv file"),
-        (["--images", "{people}/test", "--out", "{people}/test/c_1.png/a.csv"], "is a file"),
+        ("{people}/nowhere", "does not exist"),
+        ("{people}/test/c_1.png", "is a file"),
+        ("{people} --out {people}/a.csv", "leave --out away"),
+        ("{people}/test --out {people}/a.txt", "name of a .csv file"),
+        ("{people}/test --out {people}/test", "name of a .csv file"),
+        ("{people}/test --out {people}/test/c_1.png/a.csv", "is a file"),
     ],
 )
 def test_odd_folders_are_refused_in_one_sentence(people, same_pose, capsys, words, part):
-    before = files(people)
-    assert main([word.format(people=people) for word in words]) == 2
-    message = capsys.readouterr().err
-    assert part in message
-    assert message.count("\n") == 1
-    assert files(people) == before
+    message = refusal(people, capsys, *words.format(people=people).split())
+    assert part in message and message.count("\n") == 1
 
 
 def test_a_table_that_is_there_is_not_overwritten_unasked(people, same_pose, capsys):
     table = people / "people-annotation-test.csv"
     table.write_text("made by hand")
     for folder, offered in ((people, False), (people / "test", True)):  # another name, where there is one table
-        assert main(["--images", str(folder)]) == 2
-        error = capsys.readouterr().err
+        error = refusal(people, capsys, folder)
         assert error.startswith("xinggan.data.annotate: ") and "--overwrite" in error
         assert ("or name another with --out" in error) == offered
     assert table.read_text() == "made by hand"
@@ -177,18 +162,13 @@ def test_a_failed_writing_of_the_second_table_leaves_the_first_as_it_was(people,
 
     (people / "people-annotation-train.csv").write_text("made by hand")
     monkeypatch.setattr("xinggan.pictures.contact_sheet", full)
-    before = files(people)
-    assert main(["--images", str(people), "--overwrite"]) == 2
-    assert "No space left" in capsys.readouterr().err and len(sheets) == 2
-    assert files(people) == before
+    assert "No space left" in refusal(people, capsys, people, "--overwrite") and len(sheets) == 2
     assert (people / "people-annotation-train.csv").read_text() == "made by hand"
 
 
 def test_a_missing_estimator_is_refused_before_any_photograph_is_read(people, capsys):
-    before = files(people)
-    assert main(["--images", str(people), "--weights", str(people / "movenet.tflite")]) == 2
-    assert "there is no such file. Get MoveNet" in capsys.readouterr().err
-    assert files(people) == before
+    words = (people, "--weights", people / "movenet.tflite")
+    assert "there is no such file. Get MoveNet" in refusal(people, capsys, *words)
 
 
 @pytest.mark.parametrize(

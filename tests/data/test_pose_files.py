@@ -92,7 +92,7 @@ def test_a_scaled_joint_stays_in_the_middle_of_its_pixel(xy, factor, resize):
     assert (np.delete(moved, 4, axis=0) == np.delete(pose, 4, axis=0)).all()
 
 
-class TwoPixels:
+class BrightestPixel:
     """An estimator that finds the nose in the brightest pixel."""
 
     def estimate(self, images):
@@ -112,7 +112,7 @@ def test_a_photograph_has_the_pose_of_its_row_and_else_of_the_estimator(tmp_path
     Image.fromarray(pixels * 0).save(tmp_path / "dark.png")
     table = tmp_path / "table.csv"
     table.write_text(f"name:keypoints_y:keypoints_x\nknown.png: {[3] * 18}: {[4] * 18}\n")
-    reader = PoseReader(table, TwoPixels())
+    reader = PoseReader(table, BrightestPixel())
     (known,), (unknown,) = (reader.of_photograph(tmp_path / name) for name in ("known.png", "unknown.png"))
     assert known.pose[0].tolist() == [4, 3, 1]
     assert unknown.pose[0].tolist() == [7, 20, 1]
@@ -126,7 +126,7 @@ def test_a_folder_gives_its_poses_in_the_order_of_names_and_photographs_where_it
         (tmp_path / name).write_text(json.dumps({"joints": [[x, 5]] * 18, "height": 32, "width": 16}))
     (tmp_path / "notes.txt").write_text("")
     Image.new("RGB", (16, 32), "white").save(tmp_path / "photo.png")
-    reader = PoseReader(estimator=TwoPixels())
+    reader = PoseReader(estimator=BrightestPixel())
     assert [pose.pose[0, 0] for pose in reader.read(str(tmp_path))] == [1, 2, 3]
     for name in "abc":
         (tmp_path / f"{name}.json").unlink()
@@ -177,14 +177,13 @@ def test_joints_of_a_larger_photograph_beside_the_table_are_scaled(table, folder
     assert person.notes == ["1 of 1 poses: resized with the images they belong to"]
 
 
-def test_without_resize_they_are_refused(table):
+def test_a_larger_photograph_needs_resize_and_an_absent_one_a_note_on_the_pixels_of_the_joints(table):
     person, reader = read(table("test", 2), "row", resize=False)
     assert person is None
     assert "32 x 64 pixels (width x height); expected 16 x 32" in reader.problems[-1].what
-
-
-def test_where_the_photograph_is_not_there_a_note_says_which_pixels_the_joints_are_taken_in(table):
+    person, _ = read(table("test", 1), "row")
+    assert not person.notes
+    (table("test", 1).parent / "test/a.jpg").unlink()
     person, _ = read(table(None, 1), "row")
     np.testing.assert_allclose(person.poses[0, :, :2], JOINTS, atol=1e-5)
     assert len(person.notes) == 1 and "taken in pixels of the image of 16 x 32" in person.notes[0]
-    assert not read(table("test", 1), "row")[0].notes

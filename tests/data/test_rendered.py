@@ -5,27 +5,24 @@ import itertools
 import numpy as np
 import pytest
 
+from xinggan.data.layout import derived_pairs
 from xinggan.data.prepare import prepare
-from xinggan.data.rendered import scored_pairs, training_pairs
+from xinggan.data.rendered import scored_pairs
 from xinggan.data.settings import DatasetSettings
 
 SMALL = DatasetSettings(people_train=3, people_test=2, views=3, height=32, width=16)
 
 
-def test_training_pairs_are_all_ordered_pairs_of_a_person_s_different_images():
-    rows = range(15)
-    expected = [(a, b) for a, b in itertools.permutations(rows, 2) if a // 5 == b // 5]
-    assert sorted(map(tuple, training_pairs(people=3, views=5).tolist())) == sorted(expected)
-
-
 @pytest.mark.parametrize(("people", "views"), [(1, 2), (7, 4), (60, 8)])
-def test_test_pairs_are_the_same_set_in_an_order_that_covers_all_people_evenly(people, views):
-    pairs = scored_pairs(people, views)
-    assert sorted(map(tuple, pairs)) == sorted(map(tuple, training_pairs(people, views)))
+def test_test_pairs_are_all_pairs_in_an_order_that_covers_all_people_evenly(people, views):
+    every = derived_pairs(np.repeat(np.arange(people), views))
+    expected = [(a, b) for a, b in itertools.permutations(range(people * views), 2) if a // views == b // views]
+    pairs = scored_pairs(every, people)
+    assert sorted(map(tuple, pairs.tolist())) == sorted(map(tuple, every.tolist())) == sorted(expected)
     shown = pairs[:, 0] // views
     for start in range(0, len(pairs), people):
         assert sorted(shown[start : start + people]) == list(range(people))
-    np.testing.assert_array_equal(pairs, scored_pairs(people, views))
+    np.testing.assert_array_equal(pairs, scored_pairs(every, people))
 
 
 def test_the_packed_people_are_the_rendered_ones_and_no_identity_is_in_both_splits(tmp_path):

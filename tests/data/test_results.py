@@ -23,22 +23,20 @@ def generated(split) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (len(split), split.height, split.width, 3), dtype=np.uint8)
 
 
-def named(split, row: int, scheme: str) -> str:
-    source, target = (split.names[image] for image in split.pairs[row])
-    return scheme.format(s=source, t=target, a=source.rsplit(".", 1)[0], b=target.rsplit(".", 1)[0])
+def fill(folder, split, images, scheme: str = "{a}___{b}.png") -> list[str]:
+    """Write one image a pair; the files' names."""
+    names = []
+    for (source, target), image in zip(split.pairs, images, strict=True):
+        s, t = split.names[source], split.names[target]
+        names.append(scheme.format(s=s, t=t, a=s.rsplit(".", 1)[0], b=t.rsplit(".", 1)[0]))
+        Image.fromarray(image).save(folder / names[-1])
+    return names
 
 
-def fill(folder, split, images, scheme: str = "{a}___{b}.png"):
-    folder.mkdir(exist_ok=True)
-    for row, image in enumerate(images):
-        Image.fromarray(image).save(folder / named(split, row, scheme))
-    return folder
-
-
-def strip(split, row: int, generated: np.ndarray, of: int | None = None) -> np.ndarray:
-    """The five panels of a pair; `of`: another pair's source and target."""
-    source, target = split.images[split.pairs[row if of is None else of]]
-    return np.concatenate([source, source * 0, target, target * 0, generated], axis=1)
+def strips(real: np.ndarray, pairs: np.ndarray, generated: np.ndarray) -> list[np.ndarray]:
+    """The five panels of each pair, of the data set's images `real`."""
+    rows = zip(pairs, generated, strict=True)
+    return [np.concatenate([real[s], real[s] * 0, real[t], real[t] * 0, image], axis=1) for (s, t), image in rows]
 
 
 SCHEMES = [
@@ -61,15 +59,15 @@ def test_every_naming_scheme_gives_the_images_in_the_order_of_the_pairs(split, g
 
 
 def test_of_a_five_panel_strip_the_generated_image_is_read(split, generated, tmp_path):
-    fill(tmp_path, split, [strip(split, row, image) for row, image in enumerate(generated)], "{s}___{t}_vis.png")
+    fill(tmp_path, split, strips(split.images, split.pairs, generated), "{s}___{t}_vis.png")
     results = read_results(tmp_path, split, progress=False)
     np.testing.assert_array_equal(results.images, generated)
     assert results.notes == [f"{len(split)} images: the last of the 5 panels of a strip was taken"]
 
 
 def test_a_strip_of_another_pair_is_found_by_its_real_panels(split, generated, tmp_path):
-    of_others = [strip(split, row, image, of=(row + 3) % len(split)) for row, image in enumerate(generated)]
-    fill(tmp_path, split, of_others, "{s}___{t}_vis.png")
+    of_others = np.roll(split.pairs, -3, axis=0)
+    fill(tmp_path, split, strips(split.images, of_others, generated), "{s}___{t}_vis.png")
     with pytest.raises(LayoutProblems, match="does not show the pair's source image"):
         read_results(tmp_path, split, progress=False)
 
@@ -82,29 +80,24 @@ def test_a_run_records_folder_is_read_by_its_manifest(split, generated, tmp_path
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
     np.testing.assert_array_equal(read_results(tmp_path, split, progress=False).images, generated)
 
-    entries[0]["sha256"] = "0" * 64
-    (tmp_path / "manifest.json").write_text(json.dumps(entries))
-    with pytest.raises(LayoutProblems, match="its SHA-256 differs"):
-        read_results(tmp_path, split, progress=False)
-    entries[0]["file"] = "../elsewhere.png"
-    (tmp_path / "manifest.json").write_text(json.dumps(entries))
-    with pytest.raises(LayoutProblems, match="leaves the folder"):
-        read_results(tmp_path, split, progress=False)
+    for change, message in (({"sha256": "0" * 64}, "its SHA-256 differs"), ({"file": "../a.png"}, "leaves the folder")):
+        (tmp_path / "manifest.json").write_text(json.dumps([{**entries[0], **change}, *entries[1:]]))
+        with pytest.raises(LayoutProblems, match=message):
+            read_results(tmp_path, split, progress=False)
     (tmp_path / "manifest.json").write_text("{}[")
     with pytest.raises(ValueError, match=r"manifest\.json is not a list"):
         read_results(tmp_path, split, progress=False)
 
 
 def test_everything_that_is_wrong_is_said_in_one_message(split, generated, tmp_path):
-    fill(tmp_path, split, generated)
-    names = [named(split, row, "{a}___{b}.png") for row in range(len(split))]
+    names = fill(tmp_path, split, generated)
     (tmp_path / names[0]).unlink()
     (tmp_path / names[1]).write_bytes(b"no image at all")
     whole = (tmp_path / names[2]).read_bytes()
     (tmp_path / names[2]).write_bytes(whole[: len(whole) // 2])
     Image.fromarray(generated[3][:-1]).save(tmp_path / names[3])
     Image.fromarray(generated[4][..., 0].astype(np.uint16) * 257).save(tmp_path / names[4])
-    twice = named(split, 5, "{s}_2_{t}_vis.png")
+    twice = names[5].replace("___", "_2_").replace(".png", "_vis.png")
     Image.fromarray(generated[5]).save(tmp_path / twice)
     Image.fromarray(generated[6]).save(tmp_path / "somebody___else.png")
     with pytest.raises(LayoutProblems) as refusal:
@@ -155,12 +148,7 @@ def test_a_folder_of_other_names_is_refused_with_the_names_that_are_looked_for(s
 def test_other_sizes_are_cropped_or_resized_only_when_asked_and_it_is_said(split, generated, as_strip, tmp_path):
     padded = np.pad(generated, ((0, 0), (2, 2), (4, 4), (0, 0)), constant_values=255)
     real = np.pad(split.images, ((0, 0), (2, 2), (4, 4), (0, 0)), constant_values=255)
-    files = padded
-    if as_strip:
-        files = [
-            np.concatenate([real[s], real[s] * 0, real[t], real[t] * 0, image], axis=1)
-            for (s, t), image in zip(split.pairs, padded, strict=True)
-        ]
+    files = strips(real, split.pairs, padded) if as_strip else padded
     fill(tmp_path, split, files, "{a}___{b}_vis.png")
     with pytest.raises(LayoutProblems, match=r"--fit crop.*--fit resize"):
         read_results(tmp_path, split, progress=False)

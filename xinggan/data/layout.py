@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -103,14 +104,14 @@ def is_distractor(name: str, settings: DatasetSettings) -> bool:
     return settings.name == "market1501" and name.rpartition("/")[2].startswith(MARKET_DISTRACTORS)
 
 
-def derived_pairs(identities: Sequence[str], poses: np.ndarray) -> np.ndarray:
+def derived_pairs(identities: Sequence[Any] | np.ndarray, poses: np.ndarray | None = None) -> np.ndarray:
     """identities of n images, poses [n, 18, 3] -> [p, 2] source and target rows, by the rule of the published lists.
 
-    Every ordered pair of different images of one identity, both shoulders and both hips present in each; identities in
-    the order in which they first appear, images in theirs.
+    Every ordered pair of different images of one identity, both shoulders and both hips present in each (without poses:
+    in all images); identities in the order in which they first appear, images in theirs.
     """
-    usable = (poses[:, TORSO_JOINTS, 2] > 0).all(axis=1)
-    rows_of: dict[str, list[int]] = {}
+    usable = np.ones(len(identities)) if poses is None else (poses[:, TORSO_JOINTS, 2] > 0).all(axis=1)
+    rows_of: dict[Any, list[int]] = {}
     for row in np.flatnonzero(usable).tolist():
         rows_of.setdefault(identities[row], []).append(row)
     pairs = [np.empty((0, 2), dtype=np.int64)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from xinggan.data.layout import derived_pairs
 from xinggan.data.packing import Chunk, SplitContent
 from xinggan.data.settings import DatasetSettings, rendered_size
 from xinggan.progress import Progress
@@ -21,13 +22,15 @@ def render_splits(settings: DatasetSettings, progress: bool = True) -> dict[str,
         if getattr(settings, name) < least:
             raise ValueError(f"{name} is {getattr(settings, name)}; synthetic people need at least {least}")
     train, test, views = settings.people_train, settings.people_test, settings.views
-    pairs = {"train": training_pairs(train, views), "test": scored_pairs(test, views)[: settings.test_pairs]}
     content = {}
     for split, people in (("train", range(train)), ("test", range(train, train + test))):
         who, which = np.repeat(people, views), np.tile(np.arange(views), len(people))  # [n] person, view
+        pairs = derived_pairs(who)
+        if split == "test":
+            pairs = scored_pairs(pairs, test)[: settings.test_pairs]
         names = [f"{person:06d}_{view:03d}.png" for person in people for view in range(views)]
         display = Progress(f"rendering the {split} split", len(names), "images", enabled=progress)
-        content[split] = SplitContent(names, who, pairs[split], _chunks(settings, who, which, display))
+        content[split] = SplitContent(names, who, pairs, _chunks(settings, who, which, display))
     return content
 
 
@@ -43,16 +46,12 @@ def _chunks(settings: DatasetSettings, people: np.ndarray, views: np.ndarray, di
             display.update(len(rendering.images))
 
 
-def training_pairs(people: int, views: int) -> np.ndarray:
-    """[people * views * (views - 1), 2] rows: every ordered pair of different images of one person."""
-    source, target = np.nonzero(~np.eye(views, dtype=bool))
-    offsets = np.arange(people)[:, None] * views
-    return np.stack([(offsets + source).ravel(), (offsets + target).ravel()], axis=1)
+def scored_pairs(pairs: np.ndarray, people: int) -> np.ndarray:
+    """Pairs [p, 2], equally many of each of `people` in turn, in a fixed order whose every prefix covers all people.
 
-
-def scored_pairs(people: int, views: int) -> np.ndarray:
-    """The same pairs shuffled so that every person comes once before any comes twice: a prefix covers all people."""
+    Every person comes once before any comes twice.
+    """
     rng = np.random.default_rng(PAIR_ORDER_SEED)
-    pairs = training_pairs(people, views).reshape(people, -1, 2)
-    shuffled = np.stack([person[rng.permutation(len(person))] for person in pairs], axis=1)  # [rounds, people, 2]
-    return np.concatenate([round_of_pairs[rng.permutation(people)] for round_of_pairs in shuffled])
+    pairs_of_people = pairs.reshape(people, -1, 2)
+    rounds = np.stack([some[rng.permutation(len(some))] for some in pairs_of_people], axis=1)  # [rounds, people, 2]
+    return np.concatenate([one_round[rng.permutation(people)] for one_round in rounds])
