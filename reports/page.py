@@ -151,7 +151,8 @@ def as_latex(frame: pandas.DataFrame, caption: str, bold: np.ndarray) -> str:
     sides = "l" + "r" * (frame.shape[1] - 1)
     cells = _cells(frame, bold, _latex)
     told = cells.to_latex(index=False, escape=False, caption=_tex(caption), column_format=sides)
-    told = told.replace(" & ".join(map(str, cells.columns)), " & ".join(_latex(str(head)) for head in frame.columns), 1)
+    numbered, heads = (" & ".join(row) for row in (map(str, cells.columns), map(_latex, map(str, frame.columns))))
+    told = told.replace(f"\\toprule\n{numbered} ", f"\\toprule\n{heads} ", 1)
     fit = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n\\begin{tabular}"
     return told.replace("\\begin{tabular}", fit).replace("\\end{tabular}", "\\end{tabular}}")
 
