@@ -6,15 +6,13 @@ attempts.jsonl in the run's folder has one JSON object a line; the last is open 
 import json
 import re
 import time
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ablations.record import RunBusy, RunRecord
+from ablations.record import SUITE, RunBusy, RunRecord, now
 from xinggan.files import write_atomically
 
-SUITE = Path(__file__).resolve().parents[1]
 SILENT_S = 600.0  # a run that has written nothing for so long may be on a machine that is gone
 TRIES = 3  # as many attempts may end at one step without a new checkpoint
 COUNTED = ("failed", "killed", "lost", "timed out")  # what counts as a try; a preemption is nobody's fault
@@ -30,13 +28,13 @@ def read_attempts(folder: Path) -> list[dict[str, Any]]:
 
 def begin_attempt(folder: Path, **facts: Any) -> None:
     """Add an open attempt: `job`, `node`, `series` (the sweep it belongs to), `code` (see `code_version`)."""
-    _write(folder, [*read_attempts(folder), {"began": _now(), "from_step": saved_step(folder), **facts, "how": None}])
+    _write(folder, [*read_attempts(folder), {"began": now(), "from_step": saved_step(folder), **facts, "how": None}])
 
 
 def end_attempt(folder: Path, how: str, **facts: Any) -> None:
     """Close the last attempt as finished, failed, refused, killed, lost, timed out, preempted or cancelled."""
     *earlier, last = read_attempts(folder)
-    _write(folder, [*earlier, last | {"ended": _now(), "how": how, "step": saved_step(folder), **facts}])
+    _write(folder, [*earlier, last | {"ended": now(), "how": how, "step": saved_step(folder), **facts}])
 
 
 def given_up(attempts: list[dict[str, Any]]) -> str | None:
@@ -62,8 +60,10 @@ def saved_step(folder: Path) -> int:
 
 
 def progress(folder: Path, steps: int) -> tuple[int, float | None, float | None, float]:
-    """From the end of history.jsonl: steps done, images a second and seconds of training left at the speed of the last
-    steps (None where that is not known), and for how many seconds the run has been silent, 0 where that is not long."""
+    """(steps done, images a second, seconds of training left, seconds of silence), from the end of history.jsonl.
+
+    Speed and seconds left are those of the last steps, None where they are not known. Silence is 0 where it is short.
+    """
     losses: list[dict] = []
     try:
         with (folder / "history.jsonl").open("rb") as file:
@@ -109,8 +109,5 @@ def code_version(methods: str | None) -> str:
 
 
 def _write(folder: Path, attempts: list[dict[str, Any]]) -> None:
+    """Write attempts.jsonl anew."""
     write_atomically(folder / "attempts.jsonl", "".join(json.dumps(attempt) + "\n" for attempt in attempts))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,20 +5,17 @@ a step on this machine first; `budget=flops` counts one with PyTorch's counter, 
 before the first step and kept in the run's plan.json, so that a run that is continued follows the same plan.
 """
 
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 from ablations.config import Budget, Experiment, build_method, compose
+from ablations.record import RunRecord
 from xinggan.data.packed import PackedDataset
-from xinggan.files import write_atomically
 from xinggan.timing.counts import operations
 from xinggan.timing.measurement import measure_here, training_calls
 from xinggan.timing.scenario import Task
 from xinggan.training.settings import TrainingSettings
-
-PLAN = "plan.json"
 
 
 def plan_training(config: Experiment, data: PackedDataset, folder: Path, device: str) -> TrainingSettings:
@@ -27,31 +24,26 @@ def plan_training(config: Experiment, data: PackedDataset, folder: Path, device:
     assert settings is not None  # what is not trained has no budget
     if config.budget == Budget.images and config.amount is None:
         return settings
-    try:
-        steps = json.loads((folder / PLAN).read_text())["steps"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        plan = _plan(config, settings, data, device)
-        write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
-        steps = plan["steps"]
+    record = RunRecord(folder)
+    plan = record.read("plan.json", {})
+    if "steps" not in plan:
+        amount = config.amount
+        if config.budget == Budget.images:
+            cost: float = settings.batch
+        elif config.budget == Budget.seconds:
+            cost = seconds_a_step(config, settings, data, device)
+        else:
+            cost = flops_a_step(config, settings, data, device)
+            if amount is None:  # what XingGAN++ takes at this size
+                usual = compose([f"preset={config.preset}", f"dataset={config.dataset.name}", "dataset.root=."])
+                assert usual.training is not None
+                amount = usual.training.steps * flops_a_step(usual, usual.training, data, device)
+        assert amount is not None  # the configuration refuses budget=seconds without one
+        steps = max(1, round(amount / cost))
+        plan = {"budget": str(config.budget), "amount": amount, "cost_of_a_step": cost, "steps": steps}
+        record.write("plan.json", plan)
+    steps = plan["steps"]
     return replace(settings, steps=steps, decay_steps=round(steps * settings.decay_steps / settings.steps))
-
-
-def _plan(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> dict:
-    """What is to be spent, what a step costs, and how many steps that makes, at least one."""
-    amount = config.amount
-    if config.budget == Budget.images:
-        cost: float = settings.batch
-    elif config.budget == Budget.seconds:
-        cost = seconds_a_step(config, settings, data, device)
-    else:
-        cost = flops_a_step(config, settings, data, device)
-        if amount is None:  # what XingGAN++ takes at this size
-            usual = compose([f"preset={config.preset}", f"dataset={config.dataset.name}", "dataset.root=."])
-            assert usual.training is not None
-            amount = usual.training.steps * flops_a_step(usual, usual.training, data, device)
-    assert amount is not None  # other budgets have one, or the configuration refuses them
-    steps = max(1, round(amount / cost))
-    return {"budget": str(config.budget), "amount": amount, "cost_of_a_step": cost, "steps": steps}
 
 
 def flops_a_step(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> float:

@@ -29,6 +29,7 @@ from xinggan.files import sha256_of
 from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.model.from_settings import CLASSES, build, method_folders, settings_class
 from xinggan.model.switches import PublishedSettings
+from xinggan.timing.scenario import PRECISIONS
 from xinggan.trained import published_methods
 from xinggan.training.settings import TrainingSettings
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from xinggan.model.method import Method
 
 CONF = Path(__file__).parent / "conf"
-REFERENCES = ("copy_source", "mean_image", "ground_truth")
-PRECISIONS = ("fp32", "bf16")
+REFERENCES = ("copy_source", "mean_image", "ground_truth")  # trivial methods that every table shows
+REFERENCE_KEYS = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # what they have from the run
 COMMAND_LINE = "command line"
 FOLLOWING = {"method_name": "method", "method.seed": "seed"}  # keys that are not set by themselves
 
@@ -86,34 +87,33 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Raise ValueError naming every value that is out of range."""
-        found, dataset = [], self.dataset
-        for key, value, least in (
-            ("seed", self.seed, 0),
-            ("evaluation.batch", self.evaluation.batch, 1),
-            ("dataset.seed", dataset.seed, 0),
-        ):
-            if value < least:
-                found.append(f"{key}={value}: accepted is {least} or more")
-        if self.precision not in PRECISIONS:
-            found.append(f"precision={self.precision}: accepted are {', '.join(PRECISIONS)}")
-        if self.evaluation.lpips_net not in LPIPS_NETWORKS:
-            found.append(f"evaluation.lpips_net={self.evaluation.lpips_net}: accepted are {', '.join(LPIPS_NETWORKS)}")
-        if self.amount is not None and not 0 < self.amount < inf:
-            found.append(f"amount={self.amount}: accepted is more than 0")
-        if self.budget == Budget.seconds and self.amount is None:
-            found.append("budget=seconds needs amount=SECONDS, such as amount=240")
-        if self.training is None and (self.budget != Budget.images or self.amount is not None):
-            found.append(f"budget, amount: method={self.method_name} is not trained")
-        if self.compile and self.training is not None and self.training.checkpoint_activations:
-            found.append("training.checkpoint_activations=true: accepted is false with compile=true")
-        if dataset.name != "synthetic" and not dataset.root:
-            needed = "dataset.root=FOLDER, a folder in Pose-Transfer layout (see README)"
-            found.append(f"dataset={dataset.name} needs {needed}")
-        for side in ("height", "width"):
-            pixels = getattr(dataset, side)
-            if pixels is not None and (pixels % 4 or pixels < 16):
-                found.append(f"dataset.{side}={pixels}: accepted are multiples of 4 from 16")
-        if found:
+        method, data, training, evaluation = self.method_name, self.dataset, self.training, self.evaluation
+        refused = {
+            f"seed={self.seed}: accepted is 0 or more": self.seed < 0,
+            f"evaluation.batch={evaluation.batch}: accepted is 1 or more": evaluation.batch < 1,
+            f"dataset.seed={data.seed}: accepted is 0 or more": data.seed < 0,
+            f"precision={self.precision}: accepted are {', '.join(PRECISIONS)}": self.precision not in PRECISIONS,
+            f"evaluation.lpips_net={evaluation.lpips_net}: accepted are {', '.join(LPIPS_NETWORKS)}": (
+                evaluation.lpips_net not in LPIPS_NETWORKS
+            ),
+            f"amount={self.amount}: accepted is more than 0": self.amount is not None and not 0 < self.amount < inf,
+            "budget=seconds needs amount=SECONDS, such as amount=240": (
+                self.budget == Budget.seconds and self.amount is None
+            ),
+            f"budget, amount: method={method} is not trained": (
+                training is None and (self.budget, self.amount) != (Budget.images, None)
+            ),
+            "training.checkpoint_activations=true: accepted is false with compile=true": (
+                self.compile and training is not None and training.checkpoint_activations
+            ),
+            f"dataset={data.name} needs dataset.root=FOLDER, a folder in Pose-Transfer layout (see README)": (
+                data.name != "synthetic" and not data.root
+            ),
+        }
+        for side, pixels in (("height", data.height), ("width", data.width)):
+            reason = f"dataset.{side}={pixels}: accepted are multiples of 4 from 16"
+            refused[reason] = pixels is not None and (pixels % 4 != 0 or pixels < 16)
+        if found := [reason for reason, applies in refused.items() if applies]:
             raise ValueError("; ".join(found))
 
 
@@ -126,11 +126,6 @@ def compose(words: list[str]) -> Experiment:
     return resolve(words)[0]
 
 
-def compose_all(grid: list[list[str]]) -> list[Experiment]:
-    """The experiment of each list of words. Raises ConfigurationError."""
-    return [compose(words) for words in grid]
-
-
 def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     """The experiment, and where each of its values (dotted key) comes from. Raises ConfigurationError."""
     given, reasons = _given(words)
@@ -138,9 +133,8 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     chosen = {group: given.pop(group, default) for group, default in GROUPS.items()}
     for group, name in chosen.items():
         if name not in (choices := choices_of(group)):
-            reasons.append(
-                f"{group}={as_word(name)}: accepted are {', '.join(sorted(choices))}{_suggestion(name, choices)}"
-            )
+            accepted = ", ".join(sorted(choices))
+            reasons.append(f"{group}={as_word(name)}: accepted are {accepted}{_suggestion(name, choices)}")
     if reasons:
         raise ConfigurationError("; ".join(reasons))
 
@@ -152,6 +146,8 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     experiment = OmegaConf.structured(Experiment)  # the defaults, and what each value may be
     experiment.method_name, experiment.preset, experiment.published = chosen["method"], chosen["preset"], published
     classes, experiment.method = _published(experiment) if published else _method(experiment)
+    fixed = ("_target_", "_settings_", "path", "sha256") if published else classes
+    sources |= {f"method.{key}": "published" if published else f"method/{chosen['method']}.yaml" for key in fixed}
     if published or values.pop("training", ("", ""))[0] is None:
         experiment.training = None
 
@@ -177,11 +173,13 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     found = _checked(experiment, reasons)
     if reasons:
         raise ConfigurationError("; ".join(dict.fromkeys(reasons)))
-    return found, sources
+    of_method = f"default of {classes.get('_settings_', '').rpartition('.')[2]}"
+    defaults = {key: of_method if key.startswith("method.") else "default" for key, _ in flat(plain_values(found))}
+    return found, defaults | sources
 
 
 def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Key -> value of words such as `scale=single`, and what is wrong with the others."""
+    """Key -> value of words such as `scale=single`, and the reasons why the other words are refused."""
     given: dict[str, Any] = {}
     reasons = []
     for word in words:
@@ -205,6 +203,7 @@ def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _parsed(word: str) -> Override:
+    """The word as Hydra reads it. Raises ConfigurationError."""
     try:
         return OverridesParser.create().parse_overrides([word])[0]
     except HydraException as error:
@@ -228,7 +227,7 @@ def expand(words: list[str]) -> list[list[str]]:
 
 
 def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str, Any]]]:
-    """What the files say, where it stands in them, the strongest last."""
+    """(place in a file, its keys and values) of all that the files say; later layers win."""
     of_all, own = _file(CONF / "preset" / f"{preset}.yaml"), _file(method_files()[method])
     height, width = PUBLISHED_SIZES.get(dataset, (None, None))
     layers: list[tuple[str, dict[str, Any]]] = [
@@ -255,7 +254,7 @@ def _method(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
 
 
 def _published(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
-    """As `_method`, of what evaluates a published checkpoint of the method."""
+    """The class that evaluates a published checkpoint of the method, and its settings."""
     path, method = Path(experiment.published).expanduser().absolute(), experiment.method_name
     if method not in (readers := published_methods()):
         raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(sorted(readers))}")
@@ -266,7 +265,7 @@ def _published(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
 
 
 def _checked(node: DictConfig, reasons: list[str]) -> Any:
-    """The dataclass instance of a node; what its class, and those of the nodes in it, refuse is added to `reasons`."""
+    """The node as an instance of its dataclass; None, with the reasons appended to `reasons`, where it is refused."""
     for key in node:
         child = node[key]
         if isinstance(child, DictConfig) and is_dataclass(OmegaConf.get_type(child)):
@@ -282,13 +281,12 @@ def _checked(node: DictConfig, reasons: list[str]) -> Any:
 
 
 def _unknown_key(place: str, experiment: DictConfig) -> str:
-    """What is said of a key that there is not: what there is, and what may have been meant."""
+    """The reason to refuse a key that does not exist: the keys that do, and the one that may have been meant."""
     group, _, key = place.rpartition(".")
+    method = f"method={experiment.method_name}"
     node = OmegaConf.select(experiment, group)
     if group == "training" and node is None:
-        return (
-            f"{'a published checkpoint' if experiment.published else f'method={experiment.method_name}'} is not trained"
-        )
+        return f"{'a published checkpoint' if experiment.published else method} is not trained"
     if isinstance(node, DictConfig) and group != "method":
         return f"{group.removeprefix('method.')} has no {key}; accepted are {', '.join(node)}{_suggestion(key, node)}"
     key = place.split(".")[1]
@@ -296,10 +294,11 @@ def _unknown_key(place: str, experiment: DictConfig) -> str:
     listed = ", ".join(dict.fromkeys([*difflib.get_close_matches(key, taken), *taken])) or "no settings"
     if experiment.published:
         return f"fixed by the published checkpoint, which takes {listed}"
-    return f"not a setting of method={experiment.method_name}, which takes {listed}{_suggestion(key, [*taken, *KEYS])}"
+    return f"not a setting of {method}, which takes {listed}{_suggestion(key, [*taken, *KEYS])}"
 
 
 def _suggestion(word: Any, names: Iterable[Any]) -> str:
+    """`. Did you mean NAME?` for the names close to the word, or nothing."""
     close = difflib.get_close_matches(str(word), [str(name) for name in names], cutoff=0.7)
     return f". Did you mean {' or '.join(close)}?" if close else ""
 
@@ -333,16 +332,16 @@ def method_files() -> dict[str, Path]:
 
 def choices_of(group: str) -> list[str]:
     """What the key `method`, `preset` or `dataset` accepts, the default first."""
-    names = {"method": method_files(), "dataset": DATASETS}.get(group) or [
-        f.stem for f in (CONF / group).glob("*.yaml")
-    ]
+    presets = [file.stem for file in (CONF / "preset").glob("*.yaml")]
+    names = {"method": method_files(), "dataset": DATASETS, "preset": presets}[group]
     return sorted(names, key=lambda name: (name != GROUPS[group], name))
 
 
 @cache
 def _file(file: Path) -> dict[str, Any]:
+    """The content of a yaml file. Raises ConfigurationError for one that is not keys and values."""
     try:
-        said = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        said = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict):
@@ -352,8 +351,7 @@ def _file(file: Path) -> dict[str, Any]:
 
 def reference(experiment: Experiment, method: str) -> Experiment:
     """A trivial reference on the same data, scored in the same way."""
-    same = ("preset", "dataset", "evaluation", "device", "runs", "cache")
-    return replace(compose([f"method={method}"]), **{key: getattr(experiment, key) for key in same})
+    return replace(compose([f"method={method}"]), **{key: getattr(experiment, key) for key in REFERENCE_KEYS})
 
 
 def plain_values(experiment: Experiment) -> dict[str, Any]:
@@ -361,11 +359,16 @@ def plain_values(experiment: Experiment) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(experiment)))
 
 
-def build_method(experiment: Experiment, device: str) -> "Method":
-    """The method on its device, with fresh weights drawn from the seed.
+def check_processes(training: TrainingSettings | None, batch_norm: bool, count: int) -> None:
+    """Raise ValueError for a training that `count` processes would compute differently from one."""
+    if training is not None and training.batch % count:
+        raise ValueError(f"training.batch={training.batch} does not divide among {count} processes")
+    if training is not None and batch_norm and count > 1:
+        raise ValueError(f"norm=batch sees only its part of a batch in each of {count} processes: norm=instance")
 
-    Raises what the method refuses, such as FileNotFoundError for a missing weight file.
-    """
+
+def build_method(experiment: Experiment, device: str) -> "Method":
+    """The method on its device, with fresh weights drawn from the seed. Raises as `from_settings.build`."""
     import torch
 
     method = build(experiment.method)

@@ -35,19 +35,12 @@ TAKEN = ("method", "precision", "compile", "budget", "amount", "published")  # t
 class Row:
     """A method of the study with its record and what the record holds."""
 
-    title: str  # in the study; the task's is that of its runs
-    task: Task  # a training step of it
+    title: str  # in the study
+    task: Task  # a training step of the method; its `method` is the name of the method's runs
     config: Experiment
     schedule: dict[str, Any] | None  # of the published training
     record: RunRecord
     timing: dict[str, Any] = field(default_factory=dict)
-
-    def begin(self) -> None:
-        """Open the record's attempt."""
-        size = {"height": self.task.height, "width": self.task.width}
-        content = {"name": self.task.method, "measures": "timing"} | plain_values(self.config) | {"training": None}
-        facts = {"measures": "timing", "dataset_digest": self.timing["dataset_digest"], "steps": 0, **size}
-        self.record.begin(yaml.safe_dump(content, sort_keys=False), name=self.task.method, **facts)
 
     def has(self, task: Task) -> bool:
         """Whether a task was measured before, or found impossible."""
@@ -67,7 +60,7 @@ class Row:
                 seconds = self.schedule["steps"] * self.schedule["batch"] / scenario["images_per_second"]
                 scenario["schedule"] = self.schedule | {"hours": seconds / 3600}
             scenarios.append(scenario)
-        self.record.write_timing(self.timing | {"noise": noise_verdict(scenarios)})
+        self.record.write("timing.json", self.timing | {"noise": noise_verdict(scenarios)})
 
 
 def run_efficiency(rows: list[tuple[str, list[str]]], words: list[str], report: bool) -> int:
@@ -146,11 +139,8 @@ def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan
     what = [data.digest, method, device, machine, asdict(plan.pace)]
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     record = RunRecord(Path(config.runs) / f"timing-{label(config)}-{digest}")
-    try:
-        timing = json.loads((record.folder / "timing.json").read_text())
-    except (OSError, ValueError):
-        timing = {}
-    return Row(title, task, config, schedule, record, timing | {"dataset_digest": data.digest})
+    timing = record.read("timing.json", {}) | {"dataset_digest": data.digest}
+    return Row(title, task, config, schedule, record, timing)
 
 
 def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:
@@ -159,7 +149,10 @@ def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:
     groups = grid([row.task for row in rows], plan)
     lacking = [[task for task in group if not row_of[task.method].has(task)] for group in groups]
     for row in rows:
-        row.begin()
+        facts: dict[str, Any] = {"name": row.task.method, "measures": "timing"}
+        content = facts | plain_values(row.config) | {"training": None}
+        facts |= {"dataset_digest": row.timing["dataset_digest"], "height": row.task.height, "width": row.task.width}
+        row.record.begin(yaml.safe_dump(content, sort_keys=False), steps=0, **facts)
     total, left = sum(map(len, groups)), sum(map(len, lacking))
     with Progress("timing", total, "scenarios", done=total - left) as shown:
         for group in filter(None, lacking):

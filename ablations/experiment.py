@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 
 from ablations.budget import plan_training
-from ablations.config import Experiment, build_method, plain_values
+from ablations.config import Experiment, build_method, check_processes, plain_values
 from ablations.record import RunRecord, name, run_id
 from xinggan.data.packed import PackedDataset, PackedSplit
 from xinggan.data.prepare import prepare
@@ -41,7 +42,7 @@ SHEET = 96  # generated images on the contact sheet
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one experiment; `state` is finished, skipped (it was finished before), preempted or failed."""
+    """Result of one experiment; `state` is finished, skipped (it was finished before), preempted or failed."""
 
     name: str
     state: str
@@ -88,7 +89,7 @@ class Run:
             trained.average.swap()  # from here on the method is what is evaluated
 
         self.stop.check()
-        record.write_timing(self.time(training_peak_mb))
+        record.write("timing.json", self.time(training_peak_mb))
         pairs = np.arange(len(test))
         batch = config.evaluation.batch
         generated = generate_pairs(method, test, pairs, seed=config.seed, device=device, batch=batch, stop=self.stop)
@@ -113,8 +114,7 @@ class Run:
             task = replace(task, height=test.height, width=test.width)
             scenarios.append(replace(measure_here(task, method, self.data), mode=mode))
         if config.training is not None:
-            lines = [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
-            speeds = [line["images_per_second"] for line in lines if "losses" in line]
+            speeds = [line["images_per_second"] for line in RunRecord(self.folder).logged_losses()]
             batch = config.training.batch
             where = (device_name(device), config.precision, batch, test.height, test.width, mode)
             training = Scenario("training", self.title, *where, threads=torch.get_num_threads())
@@ -137,8 +137,12 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
     processes = processes or Processes()
     device = resolve_device(config.device)
     method = build_method(config, device)
-    if processes.count > 1 and config.training is not None:
-        check_processes(config.training.batch, method, processes.count)
+    check_processes(
+        config.training, any(isinstance(m, torch.nn.BatchNorm2d) for m in method.modules()), processes.count
+    )
+    checkpoints = method.checkpointed or type(method).checkpoint_activations is not Method.checkpoint_activations
+    if config.training is not None and config.training.checkpoint_activations and not checkpoints:
+        raise ValueError(f"training.checkpoint_activations: method={config.method_name} names no modules that allow it")
     with processes.first_goes_first():
         data = prepare(config.dataset, config.cache, progress=processes.first)
     folder, title = Path(config.runs) / run_id(config, data.digest), name(config)
@@ -165,18 +169,10 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
             record.end("preempted")
             return Outcome(title, "preempted", folder, f"stopped by {stop.signal_name}")
         except Exception as error:  # the record keeps the traceback; a grid goes on with its next run
-            record.fail(error)
+            record.end("failed", error="".join(traceback.format_exception(error)))
             return Outcome(title, "failed", folder, f"{type(error).__name__}: {error}")
         record.end("finished")
     return Outcome(title, "finished", folder)
-
-
-def check_processes(batch: int, method: Method, count: int) -> None:
-    """Refuse what several processes would compute differently from one."""
-    if batch % count:
-        raise ValueError(f"training.batch={batch} does not divide among {count} processes")
-    if any(isinstance(module, torch.nn.BatchNorm2d) for module in method.modules()):
-        raise ValueError(f"norm=batch sees only its part of a batch in each of {count} processes: norm=instance")
 
 
 def write_generated(folder: Path, generated: np.ndarray, test: PackedSplit, pairs: np.ndarray) -> None:

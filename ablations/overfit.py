@@ -8,14 +8,12 @@ loss and at the pictures. Run on demand: minutes for each method.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ablations.config import Experiment
+from ablations.config import REFERENCES, Experiment, build_method, choices_of, compose
+from ablations.record import RunRecord
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,8 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="words of ablations.run")
     options = parser.parse_intermixed_args(arguments)
 
-    from ablations.config import REFERENCES, choices_of, compose
-
     chosen = [method for method in choices_of("method") if method not in REFERENCES] if options.all else [None]
     try:
         for method in chosen:
@@ -48,12 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def overfit(config: "Experiment", count: int, folder: Path) -> str:
-    """Train on the first `count` training pairs of as many different people as there are; say how it went."""
+def overfit(config: Experiment, count: int, folder: Path) -> str:
+    """Train on `count` training pairs of as many different people as there are; returns a line with SSIM, L1, losses.
+
+    Raises ValueError for a method that is not trained.
+    """
     import numpy as np
     import torch
 
-    from ablations.config import build_method
     from xinggan.data.prepare import prepare
     from xinggan.distributed import resolve_device
     from xinggan.metrics.similarity import l1, ssim
@@ -78,8 +76,7 @@ def overfit(config: "Experiment", count: int, folder: Path) -> str:
     save_png(folder / "pairs.png", comparison_grid(batch, generated))
     images = torch.from_numpy(generated).permute(0, 3, 1, 2)
     found = float(ssim(images, batch.target_image).mean()), float(l1(images, batch.target_image).mean())
-    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    losses = [line["losses"] for line in lines if "losses" in line]
+    losses = [line["losses"] for line in RunRecord(folder).logged_losses()]
     fell = ", ".join(
         f"{name} {losses[0][name]:.3g} -> {losses[-1][name]:.3g}"
         for name in losses[0]

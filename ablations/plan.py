@@ -8,12 +8,19 @@ import copy
 import re
 from pathlib import Path
 
-from ablations.config import REFERENCES, ConfigurationError, Experiment, compose, expand, key_of
+from ablations.config import (
+    REFERENCE_KEYS,
+    REFERENCES,
+    ConfigurationError,
+    Experiment,
+    check_processes,
+    compose,
+    expand,
+    key_of,
+)
 from ablations.record import list_rows
 from ablations.run import prepare_folders
 from ablations.study import STUDIES, overlap, study_rows
-
-OF_A_REFERENCE = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # see ablations.config.reference
 
 
 def plan_runs(study: str | None, words: list[str], processes: int) -> tuple[Path, list[dict]]:
@@ -25,12 +32,7 @@ def plan_runs(study: str | None, words: list[str], processes: int) -> tuple[Path
     rows = grid_rows(study, words)
     configs = experiments([row for _, row in rows])
     for config in configs:  # what `ablations.run` would refuse in each job
-        if processes > 1 and config.training is not None and config.training.batch % processes:
-            raise ValueError(f"training.batch={config.training.batch} does not divide among {processes} processes")
-        if processes > 1 and config.training is not None and config.method.get("norm") == "batch":
-            raise ValueError(
-                f"norm=batch sees only its part of a batch in each of {processes} processes: norm=instance"
-            )
+        check_processes(config.training, config.method.get("norm") == "batch", processes)
     rows += reference_rows([row for _, row in rows])
     configs += experiments([row for _, row in rows[len(configs) :]])
     folders = prepare_folders(configs)
@@ -72,7 +74,7 @@ def grid_rows(study: str | None, words: list[str]) -> list[tuple[str, list[str]]
 
 def reference_rows(rows: list[list[str]]) -> list[tuple[str, list[str]]]:
     """Name and words of each trivial reference on each test set that the rows are scored on."""
-    kept = {tuple(word for word in row if key_of(word).split(".")[0] in OF_A_REFERENCE) for row in rows}
+    kept = {tuple(word for word in row if key_of(word).split(".")[0] in REFERENCE_KEYS) for row in rows}
     return [(name, [f"method={name}", *words]) for words in sorted(kept) for name in REFERENCES]
 
 

@@ -15,7 +15,6 @@ import platform
 import re
 import subprocess
 import time
-import traceback
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
@@ -32,7 +31,8 @@ from xinggan.model.from_settings import CLASSES
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
 
 SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
-EMBEDDED = Path(__file__).parents[1] / "xinggan" / "metrics" / "embedded" / "weights"
+SUITE = Path(__file__).resolve().parents[1]
+EMBEDDED = SUITE / "xinggan" / "metrics" / "embedded" / "weights"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "lpips", "torch-fidelity", "hydra-core", "accelerate")
 SAME_RESULT = ("log_every", "sample_every", "checkpoint_every", "checkpoint_activations")  # keys of a training
 UNNAMED = (*CLASSES, "seed", "path", "sha256")  # keys of a method that do not make its name
@@ -70,7 +70,7 @@ def identity(experiment: Experiment, dataset_digest: str) -> dict:
 
 
 def _acting(method: dict[str, Any]) -> dict[str, Any]:
-    """The method's settings without those that its other settings leave nothing to act on; files by their content."""
+    """The method's settings, without those that have no effect beside its other settings; files by their content."""
     idle: set[str] = set()
     losses = dict(method.get("losses", {}))
     if method.get("scale") == Scale.single or method.get("attention") == Attention.none:
@@ -102,9 +102,8 @@ def _content(path: Path) -> dict[str, str]:
 
 def name(experiment: Experiment) -> str:
     """What a table calls the run, such as `xinggan scale=single`: the method and what of it differs from the preset."""
-    return " ".join(
-        [experiment.method_name, *(f"{key}={as_word(value)}" for key, value in _changes(experiment).items())]
-    )
+    changes = [f"{key}={as_word(value)}" for key, value in _changes(experiment).items()]
+    return " ".join([experiment.method_name, *changes])
 
 
 def label(experiment: Experiment) -> str:
@@ -119,21 +118,22 @@ def label(experiment: Experiment) -> str:
 
 
 def _changes(experiment: Experiment) -> dict[str, Any]:
-    """Key -> value of what was set on the method, beyond what data set, preset and its own file say."""
-    usual = _preset_alone(experiment.preset, experiment.dataset.name, experiment.method_name)
+    """Key -> value of the method's settings and the budget where they differ from the preset's on this data set."""
+    usual = _unchanged(experiment.preset, experiment.dataset.name, experiment.method_name)
     changed = {"published": Path(experiment.published).stem} if experiment.published else {}
     before = dict(flat(usual.method))
     for key, value in flat(experiment.method):
         if key not in UNNAMED and value not in (None, before.get(key)):
             changed[key] = value
     if experiment.training is not None:
-        same = {key: getattr(usual, key) for key in ("budget", "amount")}
-        changed |= {key: getattr(experiment, key) for key in same if getattr(experiment, key) != same[key]}
+        budget: dict[str, Any] = {"budget": experiment.budget, "amount": experiment.amount}
+        changed |= {key: value for key, value in budget.items() if value != getattr(usual, key)}
     return changed
 
 
 @cache
-def _preset_alone(preset: str, dataset: str, method: str) -> Experiment:
+def _unchanged(preset: str, dataset: str, method: str) -> Experiment:
+    """The experiment of these three words alone."""
     return compose([f"preset={preset}", f"dataset={dataset}", "dataset.root=.", f"method={method}"])
 
 
@@ -163,13 +163,21 @@ class RunRecord:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
+    def read(self, name: str, otherwise: Any) -> Any:
+        """The content of a JSON file of the record; `otherwise` where there is none that can be read."""
+        try:
+            return json.loads((self.folder / name).read_text())
+        except (FileNotFoundError, ValueError):
+            return otherwise
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a JSON file of the record."""
+        write_atomically(self.folder / name, json.dumps(content, indent=1) + "\n")
+
     @property
     def status(self) -> dict[str, Any]:
         """The content of status.json; {} before the first attempt."""
-        try:
-            return json.loads((self.folder / "status.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
+        return self.read("status.json", {})
 
     @property
     def finished(self) -> bool:
@@ -177,65 +185,46 @@ class RunRecord:
         return self.status.get("state") == "finished" and (self.folder / "metrics.json").exists()
 
     def begin(self, config_yaml: str, **facts: Any) -> str:
-        """Start an attempt; returns what it is: "new", "resumed" (it was interrupted) or "retried" (it had failed)."""
+        """Start an attempt; returns what it is: "new", "resumed" (it was interrupted) or "retried" (it had failed).
+
+        environment.json describes this attempt; earlier attempts that were made elsewhere stay under "earlier".
+        """
         before = self.status
         attempt = {None: "new", "failed": "retried"}.get(before.get("state"), "resumed")
         for abandoned in self.folder.rglob(".*.part"):  # half-written when an earlier attempt was killed
             abandoned.unlink()
         write_atomically(self.folder / "config.yaml", config_yaml)
-        self._write_environment()
+        here, elsewhere = environment(), self.read("environment.json", {})
+        earlier = elsewhere.pop("earlier", [])
+        if elsewhere not in ({}, here):
+            earlier.append(elsewhere)
+        self.write("environment.json", here | ({"earlier": earlier} if earlier else {}))
         self._began = time.monotonic() - before.get("seconds", 0.0)
-        self._update(
-            state="running",
-            attempts=before.get("attempts", 0) + 1,
-            started=before.get("started", _now()),
-            ended=None,
-            error=None,
-            run_id=self.folder.name,
-            schema=SCHEMA,
-            **facts,
-        )
+        own = {"state": "running", "attempts": before.get("attempts", 0) + 1, "started": before.get("started", now())}
+        self.note(**own, ended=None, error=None, run_id=self.folder.name, schema=SCHEMA, **facts)
         return attempt
 
     def note(self, **facts: Any) -> None:
-        """Add to status.json what became known during the attempt."""
-        self._update(**facts)
+        """Add facts to status.json, or replace them."""
+        self.write("status.json", self.status | facts)
 
     def end(self, state: str, **facts: Any) -> None:
         """Close the attempt as "finished", "preempted" or "failed"."""
-        self._update(state=state, ended=_now(), seconds=round(time.monotonic() - self._began, 1), **facts)
+        self.note(state=state, ended=now(), seconds=round(time.monotonic() - self._began, 1), **facts)
 
-    def fail(self, error: BaseException) -> None:
-        """Close the attempt as failed, with the traceback."""
-        self.end("failed", error="".join(traceback.format_exception(error)))
+    def logged_losses(self) -> list[dict[str, Any]]:
+        """The lines of history.jsonl that have losses."""
+        lines = [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
+        return [line for line in lines if "losses" in line]
 
     def write_metrics(self, values: list[dict], per_image: dict[str, Any], pairs: Any, split: Any) -> None:
         """metrics.json and per_image.parquet. `values`: {metric, value, protocol, n, unavailable_because};
         `per_image`: metric -> one value a pair; `pairs`: indices into `split`."""
         from xinggan.metrics.values import per_image_table
 
-        self._write_json("metrics.json", values)
+        self.write("metrics.json", values)
         content = per_image_table(per_image, split, pairs).to_parquet(index=False)
         write_atomically(self.folder / "per_image.parquet", content)
-
-    def write_timing(self, timing: dict) -> None:
-        """timing.json, raw samples included."""
-        self._write_json("timing.json", timing)
-
-    def _write_environment(self) -> None:
-        """environment.json: this attempt's, with those of earlier attempts that were made elsewhere under "earlier"."""
-        now, path = environment(), self.folder / "environment.json"
-        before = json.loads(path.read_text()) if path.exists() else {}
-        earlier = before.pop("earlier", [])
-        if before and before != now:
-            earlier.append(before)
-        self._write_json("environment.json", now | ({"earlier": earlier} if earlier else {}))
-
-    def _update(self, **changes: Any) -> None:
-        self._write_json("status.json", self.status | changes)
-
-    def _write_json(self, name: str, content: Any) -> None:
-        write_atomically(self.folder / name, json.dumps(content, indent=1) + "\n")
 
 
 def list_rows(runs: Path, study: str, rows: list[tuple[str, str]]) -> None:
@@ -248,12 +237,11 @@ def environment() -> dict[str, Any]:
     """What a run was computed with: commit, packages, Python, CPU, threads, devices."""
     import torch
 
-    root = Path(__file__).resolve().parents[1]
     cuda = torch.cuda.is_available()
     return {
-        "commit": _git(root, "rev-parse", "HEAD"),
-        "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "driver": torch.version.cuda if cuda else None,
@@ -263,28 +251,24 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _git(root: Path, *words: str) -> str | None:
+def _git(*words: str) -> str | None:
+    """The answer of git in the suite's folder; None where it was installed without its history."""
     try:
-        answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(["git", *words], cwd=SUITE, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None  # installed without its history
+        return None
     return answer.stdout.strip()
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _cpu_name() -> str:
+    """The processor's model as Linux names it, elsewhere as Python does."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = re.search(r"^model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+        found = None
+    return found[1].strip() if found else platform.processor()
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

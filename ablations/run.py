@@ -8,7 +8,6 @@ The same command again continues what was interrupted and does nothing where eve
 """
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
@@ -23,14 +22,14 @@ from ablations.config import (
     Experiment,
     as_word,
     choices_of,
-    compose_all,
+    compose,
     expand,
     flat,
     plain_values,
     reference,
     resolve,
 )
-from ablations.record import RunBusy, run_id
+from ablations.record import RunBusy, RunRecord, run_id
 from xinggan.data.prepare import digest, prepare
 from xinggan.metrics.catalogue import METRICS
 from xinggan.model import from_settings
@@ -69,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.methods:
             from_settings.use_methods(options.methods)
         grid = expand(options.overrides) if options.multirun else [options.overrides]
-        experiments = compose_all(grid)  # every mistake is found before any work
+        experiments = [compose(words) for words in grid]  # every mistake is found before any work
         if options.show:
             print("\n\n".join(map(resolved, grid)))
             return 0
@@ -85,15 +84,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def choices_table() -> str:
     """The keys people set most, their choices with the default first, and where the rest stands."""
+    kinds = "adversarial_kind: bce lsgan; perceptual_network: embedded vgg19"
     rows: list[tuple[str, list[str]]] = [
         ("method", choices_of("method")),
         *((kind.__name__.lower(), [*kind]) for kind in (Scale, Attention, Fusion, Branches, Discriminators)),
         ("pose_map", [*PoseMap]),
         ("blocks, candidates, pyramid", ["how many; bins a level, such as pyramid=[1,3,6,8]"]),
-        (
-            "losses.*",
-            ["adversarial, l1, perceptual: weights; adversarial_kind: bce lsgan; perceptual_network: embedded vgg19"],
-        ),
+        ("losses.*", [f"adversarial, l1, perceptual: weights; {kinds}"]),
         ("dataset", [*choices_of("dataset"), "(photographs: with dataset.root=FOLDER)"]),
         ("preset", choices_of("preset")),
         ("training.*", [", ".join(key.name for key in fields(TrainingSettings))]),
@@ -114,12 +111,9 @@ def resolved(overrides: list[str]) -> str:
     from xinggan.timing.counts import parameters
 
     experiment, sources = resolve(overrides)
+    rows = [(key, as_word(value), sources[key]) for key, value in flat(plain_values(experiment))]
+    keys, values = (max(len(row[column]) for row in rows) for column in (0, 1))
     generating = from_settings.without_training_weights(experiment.method)
-    settings = str(experiment.method.get("_settings_", "")).rpartition(".")[2]
-    rows = []
-    for key, value in flat(plain_values(experiment)):
-        default = f"default of {settings}" if key.startswith("method.") and settings else "default"
-        rows.append((key, as_word(value), sources.get(key, default)))
     for key, fact in (
         ("parameters", lambda: f"{parameters(from_settings.build(generating)):,}"),
         ("run id", lambda: run_id(experiment, digest(experiment.dataset, experiment.cache))),
@@ -128,7 +122,6 @@ def resolved(overrides: list[str]) -> str:
             rows.append((key, fact(), ""))
         except (ValueError, OSError) as error:
             rows.append((key, f"unavailable: {error}", ""))
-    keys, values = (max(len(row[column]) for row in rows[:-2]) for column in (0, 1))
     return "\n".join(f"{key:<{keys}}  {value:<{values}}  {source}".rstrip() for key, value, source in rows)
 
 
@@ -166,62 +159,51 @@ def run_one(experiment: Experiment, report: bool = True, alone: bool = False) ->
             if not processes.first:
                 return 0
             if outcome.state in ("finished", "skipped") and not alone:
-                references = [
-                    other for other in finished_references(experiment, stop) if other.folder != outcome.folder
-                ]
+                references = finished_references(experiment, stop)
     except (ValueError, OSError, RunBusy) as error:
         print(f"ablations.run: {error}", file=sys.stderr)
         return 2
     if outcome.state == "failed":
-        print(
-            f"{outcome.name}: failed. {outcome.error}\nThe traceback is in {outcome.folder}/status.json",
-            file=sys.stderr,
-        )
+        where = f"The traceback is in {outcome.folder}/status.json"
+        print(f"{outcome.name}: failed. {outcome.error}\n{where}", file=sys.stderr)
         return 1
     if outcome.state == "preempted":
-        print(
-            f"{outcome.name}: {outcome.error}. The same command continues from what is saved in {outcome.folder}",
-            file=sys.stderr,
-        )
+        again = f"The same command continues from what is saved in {outcome.folder}"
+        print(f"{outcome.name}: {outcome.error}. {again}", file=sys.stderr)
         return PREEMPTED
     if outcome.state == "skipped":
         print(f"{outcome.name}: was finished before, nothing to do: {outcome.folder}")
-    print_summary(outcome, references)
-    if alone or not report:
-        return 0
-    folders = [outcome.folder, *(other.folder for other in references)]
-    build(folders, Path(experiment.runs).parent / "report" / outcome.folder.name)
+    rows = {run.folder: run.name for run in (outcome, *references)}  # each once, also where a reference was asked for
+    print_table([(title, folder) for folder, title in rows.items()])
+    print_timing_summary(outcome.folder)
+    if report and not alone:
+        build([*rows], Path(experiment.runs).parent / "report" / outcome.folder.name)
     return 0
 
 
 def finished_references(experiment: Experiment, stop: StopRequest) -> list["Outcome"]:
-    """Outcomes of the trivial references that are finished; of each other one, a line that says why it is not."""
-    finished = []
-    for name in REFERENCES:
-        try:
-            outcome = run_when_free(reference(experiment, name), stop)
-        except (ValueError, OSError, RunBusy) as error:
-            print(f"{name}: left out. {error}", file=sys.stderr)
-            continue
-        if outcome.state in ("finished", "skipped"):
-            finished.append(outcome)
-        else:
-            print(f"{name}: left out, {outcome.state}. {outcome.error}", file=sys.stderr)
-    return finished
+    """Outcomes of the trivial references that are finished; of each other one, a line that says why it is not.
 
-
-def run_when_free(experiment: Experiment, stop: StopRequest) -> "Outcome":
-    """`run_experiment`, tried again each second while another process works on it. Raises RunBusy after PATIENCE_S."""
+    A reference that another process works on is tried again each second, for up to PATIENCE_S.
+    """
     from ablations.experiment import run_experiment
 
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return run_experiment(experiment, stop)
-        except RunBusy:
-            if stop.signal_name or time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+    finished = []
+    for name in REFERENCES:
+        deadline, outcome = time.monotonic() + PATIENCE_S, None
+        while outcome is None:
+            try:
+                outcome = run_experiment(reference(experiment, name), stop)
+            except (ValueError, OSError, RunBusy) as error:
+                if not isinstance(error, RunBusy) or stop.signal_name or time.monotonic() > deadline:
+                    print(f"{name}: left out. {error}", file=sys.stderr)
+                    break
+                time.sleep(1)
+        if outcome and outcome.state in ("finished", "skipped"):
+            finished.append(outcome)
+        elif outcome:
+            print(f"{name}: left out, {outcome.state}. {outcome.error}", file=sys.stderr)
+    return finished
 
 
 def run_grid(rows: list[tuple[str, list[str]]]) -> int:
@@ -252,7 +234,7 @@ def run_grid(rows: list[tuple[str, list[str]]]) -> int:
 
 
 def run_row(command: list[str], stop: StopRequest) -> int:
-    """Exit status of a grid's row. What asks the grid to stop is passed on once, as SIGTERM, and the row waited for.
+    """The exit status of a grid's row. A request to stop the grid is passed on to the row once, as SIGTERM.
 
     The row has a session of its own: Ctrl-C in a terminal would otherwise reach it twice, and so interrupt its saving.
     """
@@ -270,8 +252,8 @@ def run_row(command: list[str], stop: StopRequest) -> int:
     return process.returncode
 
 
-def build(folders: list[Path], out: Path) -> int:
-    """Build the report of these runs by `python -m reports.build`; returns its exit status, which it also prints."""
+def build(folders: list[Path], out: Path) -> None:
+    """Build the report of these runs by `python -m reports.build`, and print where it is or that there is none."""
     names = [folder.name for folder in folders]
     words = ["--runs", str(folders[0].parent), "--out", str(out), "--select", *names]
     done = subprocess.run([sys.executable, "-m", "reports.build", *words], stdout=subprocess.PIPE, text=True)
@@ -279,29 +261,26 @@ def build(folders: list[Path], out: Path) -> int:
         print(f"report: {done.stdout.splitlines()[-1]}")
     else:
         print(f"the report could not be built: reports.build ended with status {done.returncode}", file=sys.stderr)
-    return done.returncode
 
 
-def print_summary(outcome: "Outcome", references: list["Outcome"]) -> None:
-    """Table of metrics with the finished references, then latency and training cost."""
-    print_table([(run.name, run.folder) for run in (outcome, *references)])
-    timing = json.loads((outcome.folder / "timing.json").read_text())
+def print_timing_summary(folder: Path) -> None:
+    """Print latency at batch 1, speed of the training, and where the record is."""
     print()
-    for scenario in timing["scenarios"]:
+    for scenario in RunRecord(folder).read("timing.json", {})["scenarios"]:
         median, speed = scenario["median_ms"], scenario["images_per_second"]
         where = f"({scenario['device']}, {scenario['precision']}, {scenario['height']}x{scenario['width']})"
         if median is not None and scenario["kind"] == "inference" and scenario["batch"] == 1:
             print(f"latency   {median:.1f} ms an image at batch 1, median of {len(scenario['samples_ms'])} {where}")
         if median is not None and scenario["kind"] == "training":
             print(f"training  {median:.0f} ms a step of {scenario['batch']} pairs, {speed:.1f} images/s {where}")
-    print(f"record    {outcome.folder}")
+    print(f"record    {folder}")
 
 
 def print_table(rows: list[tuple[str, Path]]) -> None:
     """One line for each (title, run folder), one column for each metric that any has; arrows point to better."""
     import pandas
 
-    found = [json.loads((folder / "metrics.json").read_text()) for _, folder in rows]
+    found = [RunRecord(folder).read("metrics.json", []) for _, folder in rows]
     values = [{entry["metric"]: entry["value"] for entry in metrics} for metrics in found]
     table = pandas.DataFrame(values, index=[title for title, _ in rows], dtype=float).dropna(axis="columns", how="all")
     columns = [metric for metric in SHOWN if metric in table]

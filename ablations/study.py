@@ -97,8 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"ablations.study: {error}", file=sys.stderr)
         return 2
     code = run_grid(rows)
-    titles = [*(title for title, _ in rows), *REFERENCES]
-    finish(options.study, list(zip(titles, folders, strict=True)), report=not options.no_report)
+    titled = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
+    done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
+    if done:
+        print_table(done)
+        runs = folders[0].parent
+        list_rows(runs, options.study, [(title, folder.name) for title, folder in titled])
+        if not options.no_report:
+            build([folder for _, folder in done], runs.parent / "report" / options.study)
     return code
 
 
@@ -128,18 +134,6 @@ def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
 def overlap(key: str, other: str) -> bool:
     """Whether one of two keys is, or contains, the other: `losses` and `losses.l1`."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
-
-
-def finish(study: str, titled: list[tuple[str, Path]], report: bool) -> None:
-    """Print one table of all rows that are done, write the study's list of runs, build its report."""
-    runs = titled[0][1].parent
-    done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
-    if not done:
-        return
-    print_table(done)
-    list_rows(runs, study, [(title, folder.name) for title, folder in titled])
-    if report:
-        build([folder for _, folder in done], runs.parent / "report" / study)
 
 
 if __name__ == "__main__":

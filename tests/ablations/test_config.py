@@ -123,7 +123,7 @@ def test_where_each_value_comes_from_is_known():
     experiment, sources = resolve(words)
     assert {key: sources.get(key) for key in (
         "training.batch", "training.ema", "training.log_every", "dataset.test_pairs", "dataset.height",
-        "method.steps", "method.seed", "method.guidance_pose", "seed",
+        "method.steps", "method.seed", "method.guidance_pose", "method._target_", "evaluation.batch", "seed",
     )} == {
         "training.batch": "method/pidm.yaml, presets: paper-deepfashion",
         "training.ema": "method/pidm.yaml, presets: paper",
@@ -132,10 +132,12 @@ def test_where_each_value_comes_from_is_known():
         "dataset.height": "dataset=deepfashion",
         "method.steps": "command line",
         "method.seed": "seed",
-        "method.guidance_pose": None,
+        "method.guidance_pose": "default of PIDMSettings",
+        "method._target_": "method/pidm.yaml",
+        "evaluation.batch": "default",
         "seed": "command line",
     }  # fmt: skip
-    assert sources.keys() <= dict(flat(plain_values(experiment))).keys()
+    assert sources.keys() == dict(flat(plain_values(experiment))).keys()
     assert experiment.method["seed"] == 3
     assert (sources["method_name"], sources["preset"]) == ("command line", "command line")
 

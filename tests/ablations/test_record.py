@@ -145,7 +145,7 @@ def test_states_follow_the_attempts(tmp_path):
         assert record.status["state"] == "running"
         record.end("preempted")
         assert record.begin("seed: 0\n", steps=5) == "resumed"
-        record.fail(ValueError("no such joint"))
+        record.end("failed", error="no such joint")
         assert record.begin("seed: 0\n", steps=5) == "retried"
         assert record.status["error"] is None
         record.end("finished")
@@ -177,17 +177,6 @@ def test_environments_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypat
         with RunRecord(tmp_path) as record:
             record.begin("")
     assert json.loads((tmp_path / "environment.json").read_text()) == {"commit": "b", "earlier": [{"commit": "a"}]}
-
-
-def test_a_failure_keeps_its_traceback(tmp_path):
-    with RunRecord(tmp_path) as record:
-        record.begin("")
-        try:
-            raise ValueError("no such joint")
-        except ValueError as error:
-            record.fail(error)
-    assert "no such joint" in record.status["error"]
-    assert "test_record.py" in record.status["error"]
 
 
 def test_a_run_is_worked_on_by_one_process_and_a_dead_one_leaves_no_lock(tmp_path):

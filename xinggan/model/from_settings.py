@@ -49,6 +49,7 @@ def check_targets(method: dict[str, Any], where: str) -> None:
 
 
 def _check_plain(values: Any, where: str) -> None:
+    """Raise ValueError for keys and texts that would be more than plain data to a reader of configurations."""
     if isinstance(values, dict):
         for key, value in values.items():
             if str(key).startswith("_"):
@@ -110,11 +111,9 @@ def read_settings(kind: type, values: dict[str, Any], where: str) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
     except (OmegaConfBaseException, ValueError) as error:
-        key = getattr(error, "full_key", None)
+        place = ".".join(filter(None, [where, getattr(error, "full_key", None)]))
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{where}{f'.{key}' if key else ''} does not fit this version of {kind.__name__}: {reason}"
-        ) from error
+        raise ValueError(f"{place} does not fit this version of {kind.__name__}: {reason}") from error
 
 
 def _named(name: str, where: str, key: str) -> type:

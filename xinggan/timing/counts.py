@@ -1,7 +1,7 @@
 """What can be counted instead of timed: parameters, network evaluations and multiply-accumulates of one image."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,7 @@ from xinggan.model.method import Method
 def outermost_networks(method: Method, run: Callable[[], object]) -> dict[nn.Module, int]:
     """The networks that `run` calls directly rather than as parts of other networks, with the rows each was given.
 
-    By a hook on every module. Run eagerly even if they are compiled, so that hooks neither break nor change what was
-    compiled.
+    Every module gets a hook, and runs eagerly: hooks would change what was compiled.
     """
     found: dict[nn.Module, int] = {}
     inside: list[nn.Module] = []
@@ -28,25 +27,20 @@ def outermost_networks(method: Method, run: Callable[[], object]) -> dict[nn.Mod
     def leave(module: nn.Module, inputs: tuple, output: object) -> None:
         inside.pop()
 
-    hooks = []
-    for name, module in method.named_modules():
-        if name:  # not the method itself
-            hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            hooks.append(module.register_forward_hook(leave, always_call=True))
-    try:
-        with eagerly(method):
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with eagerly(method), ExitStack() as hooks:
+        for module in method.modules():
+            if module is not method:
+                hooks.enter_context(module.register_forward_pre_hook(enter, with_kwargs=True))
+                hooks.enter_context(module.register_forward_hook(leave, always_call=True))
+        run()
     return found
 
 
 def evaluations(method: Method, generate: Callable[[], object], images: int) -> float:
-    """Evaluations for each of so many images of the network that is evaluated most; 0 for a method without any.
+    """Evaluations per image of the network that is evaluated most; 0 for a method without networks.
 
-    Guidance and solvers of higher order evaluate more than once a sampling step; what is evaluated once for several
-    branches counts for each of them.
+    Guidance and solvers of higher order evaluate more than once a sampling step. An evaluation that serves several
+    branches of guidance counts once for each.
     """
     return max(outermost_networks(method, generate).values(), default=0) / images
 
@@ -71,8 +65,14 @@ def parameters(method: Method) -> int:
 
 def multiply_accumulates(method: Method, generate_one: Callable[[], object]) -> int | None:
     """Multiply-accumulates of `generate_one`, which generates a single image; None where none are counted."""
-    with parameters_without_gradients(method):
+    learnt = [weights for weights in method.parameters() if weights.requires_grad]
+    try:
+        for weights in learnt:  # the counter fails on a module that is given a parameter that wants a gradient
+            weights.requires_grad_(False)
         return operations(method, generate_one) // 2 or None
+    finally:
+        for weights in learnt:
+            weights.requires_grad_(True)
 
 
 def operations(method: Method, run: Callable[[], object]) -> int:
@@ -88,20 +88,7 @@ def operations(method: Method, run: Callable[[], object]) -> int:
 
 
 def eagerly(method: Method) -> AbstractContextManager:
-    """Within it, what of the method is compiled runs as if it were not."""
+    """A context in which compiled networks of the method run as if they were not compiled."""
     if any(module._compiled_call_impl is not None for module in method.modules()):
         return torch.compiler.set_stance("force_eager")
     return nullcontext()  # the compiler takes a second to import
-
-
-@contextmanager
-def parameters_without_gradients(method: Method) -> Iterator[None]:
-    """The counter fails on a parameter that a module is given as its input."""
-    learnt = [weights for weights in method.parameters() if weights.requires_grad]
-    try:
-        for weights in learnt:
-            weights.requires_grad_(False)
-        yield
-    finally:
-        for weights in learnt:
-            weights.requires_grad_(True)

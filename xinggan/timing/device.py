@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import pynvml
 import torch
 
 
@@ -53,12 +53,6 @@ def reset_peak_memory(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def release_unused_memory(device: str) -> None:
-    """Give back what the allocator keeps for later, so that a waiting process leaves the memory to the others."""
-    if is_cuda(device):
-        torch.cuda.empty_cache()
-
-
 def peak_memory_mb(device: str) -> float | None:
     """Peak memory of the device's allocator since the last reset; None on a CPU, which keeps no such count."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if is_cuda(device) else None
@@ -72,14 +66,13 @@ def process_peak_memory_mb() -> float:
     try:
         marks = Path("/proc/self/status").read_text().split()
         return int(marks[marks.index("VmHWM:") + 1]) / 2**10
-    except (OSError, ValueError):
-        pass  # no such mark: another system
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    except (OSError, ValueError):  # another system, without such a mark
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def slow_bfloat16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """A line about precision=bf16 on an x86 processor without instructions for it; None on all other devices."""
+    """A warning about precision=bf16 on an x86 processor without instructions for it; None on all other devices."""
     try:
         flags = re.search(r"^flags\s*:(.*)", cpuinfo.read_text(), re.MULTILINE)
     except OSError:
@@ -90,7 +83,7 @@ def slow_bfloat16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str | N
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's, or the computer's, memory did not suffice."""
+    """Whether the memory of the device or of the computer did not suffice."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
@@ -102,27 +95,19 @@ class EnergyCounter:
 
     def __init__(self, device: str):
         self.unavailable_because: str | None = None
-        self._nvml: Any = None
         if not is_cuda(device):
             self.unavailable_because = f"energy is read from NVIDIA devices, and this is {device_name(device)}"
-            return
-        try:
-            import pynvml
-        except ImportError:
-            self.unavailable_because = "the package nvidia-ml-py, which reads the device's energy, is not installed"
             return
         try:
             pynvml.nvmlInit()
             uuid = torch.cuda.get_device_properties(device).uuid  # NVML does not heed CUDA_VISIBLE_DEVICES
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-            pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+            self.joules()
         except pynvml.NVMLError as error:
             self.unavailable_because = f"NVML: {error}"
-            return
-        self._nvml = pynvml
 
     def joules(self) -> float | None:
-        """Since the driver was loaded; None where there is no such count."""
-        if self._nvml is None:
+        """Joules since the driver was loaded; None where there is no such count."""
+        if self.unavailable_because:
             return None
-        return self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000

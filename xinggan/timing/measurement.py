@@ -141,7 +141,10 @@ class Measurement:
             if time.perf_counter() - began < WARM_UP_SECONDS:
                 self._sample()
         if task.mode == "cudagraph":
-            refuse_without_graphs()
+            from torch._dynamo.utils import counters as compiled
+
+            if skipped := compiled["inductor"]["cudagraph_skips"]:  # the compiler leaves out graphs silently
+                raise RuntimeError(f"{skipped} compiled pieces of it could not be captured as CUDA graphs")
         if clock.is_cuda(device):
             scenario.peak_memory_mb, scenario.memory_of = clock.peak_memory_mb(device), "device"
         elif self.alone:
@@ -150,7 +153,7 @@ class Measurement:
             scenario.evaluations = counts.evaluations(self.method, self.calls[0], task.batch)
             if self.alone:
                 scenario.attention_kernels = counts.attention_kernels(self.method, self.calls[0])
-        clock.release_unused_memory(device)
+        torch.cuda.empty_cache()  # a waiting process leaves the memory to the others
 
     def round(self, seconds: float, calls: int, least: int = 1) -> None:
         """Samples for so long, from `least` to `calls`, after a call that is none: the caches were others'."""
@@ -168,7 +171,7 @@ class Measurement:
         if joules is not None and used is not None:
             self._joules += used - joules
             scenario.joules_per_image = self._joules / (sum(scenario.rounds) * len(self.calls) * task.batch)
-        clock.release_unused_memory(task.device)
+        torch.cuda.empty_cache()
 
     def _sample(self) -> tuple[list[float], list[float]]:
         """Milliseconds of each of the calls, one or for training one in each stage: wall clock, and on CUDA devices."""
@@ -188,14 +191,6 @@ class Measurement:
             raise ValueError("there is no network in it to compile")
         for network in networks:
             network.compile(mode="reduce-overhead" if self.task.mode == "cudagraph" else None)
-
-
-def refuse_without_graphs() -> None:
-    """Raise RuntimeError if the compiler left out a CUDA graph, which it does silently."""
-    from torch._dynamo.utils import counters
-
-    if skipped := counters["inductor"]["cudagraph_skips"]:
-        raise RuntimeError(f"{skipped} compiled pieces of it could not be captured as CUDA graphs")
 
 
 def measure_here(

@@ -107,11 +107,6 @@ class Scenario:
         halves = median(self.samples_ms[:middle]), median(self.samples_ms[middle:])
         return max(halves) / min(halves) - 1
 
-    @property
-    def is_unsteady(self) -> bool:
-        """Whether the halves of the rounds differ by more than medians may."""
-        return (self.halves_differ_by or 0) > REPEATS_WITHIN
-
     def record(self) -> dict[str, Any]:
         """As in timing.json: with median, percentiles and images a second, null where nothing was measured."""
         values = asdict(self)
@@ -146,27 +141,21 @@ def noise_verdict(scenarios: Sequence[dict[str, Any]]) -> dict[str, Any]:
     halves = "the medians of the earlier and the later rounds"
     reasons = []
     if unsteady:
-        share = f"in {len(unsteady)} of {len(differences)} scenarios {halves}"
-        reasons.append(f"{share} differ by more than {limit}, by up to {worst:.0%}")
+        counted = f"{len(unsteady)} of {len(differences)} scenarios"
+        reasons.append(f"in {counted} {halves} differ by more than {limit}, by up to {worst:.0%}")
     if drift is not None and drift > REPEATS_WITHIN:
         reasons.append(f"the machine itself was up to {drift:.0%} slower in some scenarios than in others")
-    if worst is None:
-        says = "not judged: no scenario was measured in two rounds or more"
-    elif reasons:
+    if reasons:
         says = f"the machine was too noisy: {', and '.join(reasons)}"
+    elif worst is None:
+        says = "not judged: no scenario was measured in two rounds or more"
     else:
-        says = (
-            f"quiet: in all {len(differences)} scenarios {halves} agree within {limit}, the worst differ by {worst:.1%}"
-        )
+        counted = f"all {len(differences)} scenarios"
+        says = f"quiet: in {counted} {halves} agree within {limit}, the worst differ by {worst:.1%}"
     return {
-        "limit": REPEATS_WITHIN,
-        "judged": len(differences),
-        "unsteady": len(unsteady),
-        "worst": worst,
-        "machine_differs_by": drift,
-        "too_noisy": bool(reasons),
-        "says": says,
-    }
+        "limit": REPEATS_WITHIN, "judged": len(differences), "unsteady": len(unsteady), "worst": worst,
+        "machine_differs_by": drift, "too_noisy": bool(reasons), "says": says,
+    }  # fmt: skip
 
 
 HEADS = {

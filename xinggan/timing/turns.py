@@ -1,7 +1,7 @@
-"""Measuring scenarios side by side: each has a process of its own, and they take turns, so that drift hits all alike.
+"""Measuring scenarios side by side: each has a process of its own, and they take turns, so that drift affects all.
 
-All are built first, several at once; from then on exactly one of them works at any time: each its first call and its
-warming up, then rounds in which each takes a few samples. Imports no torch.
+All methods are built first, several at once. From then on exactly one process works at any time: first calls and
+warm-up, one process after another, then rounds in which each process takes a few samples. Imports no torch.
 """
 
 import json
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from xinggan.timing.scenario import Scenario, Task
+from xinggan.timing.scenario import REPEATS_WITHIN, Scenario, Task
 
 ROOT = Path(__file__).parents[2]  # where the processes import the suite from
 
@@ -29,7 +29,7 @@ class Pace:
     rounds: int = 6
     seconds: float = 0.5  # a scenario's turn in a round takes this long, or one sample,
     calls: int = 10  # or so many
-    answer_s: float = 3600.0  # a process that has not answered by then is given up
+    answer_s: float = 3600.0  # a process that has not answered by then is killed
 
 
 class Worker:
@@ -87,7 +87,7 @@ class Worker:
             self.stop()  # at once: the others may need its memory
 
     def stop(self) -> None:
-        """End the process, whatever it does at the moment."""
+        """Kill the process and remove its files."""
         if process := self._process:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -99,6 +99,7 @@ class Worker:
         self._folder.cleanup()
 
     def _tell(self, what: dict) -> None:
+        """Send the process a line of JSON."""
         assert self._process is not None and self._process.stdin is not None
         with suppress(BrokenPipeError):  # the missing answer says it
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
@@ -145,7 +146,8 @@ def measure_together(
             worker.turn("first")
         for done in range(2 * pace.rounds):
             going = [worker for worker in workers if worker.alive and worker.task.kind != "counts"]
-            if not going or (done >= pace.rounds and not any(worker.scenario.is_unsteady for worker in going)):
+            differences = [worker.scenario.halves_differ_by or 0 for worker in going]
+            if not going or (done >= pace.rounds and max(differences) <= REPEATS_WITHIN):
                 break
             tell(f"{going[0].task}{f' and {len(going) - 1} more' if going[1:] else ''}: round {done + 1}")
             first = done % len(going)
