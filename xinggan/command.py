@@ -1,4 +1,4 @@
-"""How the commands of the suite end: done, refused with one message, or interrupted. Imports nothing heavy."""
+"""The exit status of the suite's commands: done, refused with one message, or interrupted. Imports nothing heavy."""
 
 import sys
 from collections.abc import Callable

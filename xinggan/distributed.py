@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Processes:
-    """This process's place among `count` equal ones, each of which holds its rows of the global batch."""
+    """The place of a process among `count` equal ones, each of which holds its rows of the global batch."""
 
     current: "Processes"  # what layers that draw random numbers ask; set for the time of a training
 
@@ -27,7 +27,7 @@ class Processes:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within it, `Processes.current` is this."""
+        """Context in which `Processes.current` is this object."""
         before, Processes.current = Processes.current, self
         try:
             yield
@@ -62,16 +62,14 @@ class Processes:
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        flat /= self.count
+        flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
         offset = 0
         for gradient in gradients:
             gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
             offset += gradient.numel()
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of a small tensor over the processes, for what is logged."""
+        """Mean of a tensor over the processes."""
         if self.count == 1:
             return values
         total = values.clone()
@@ -80,18 +78,14 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """True everywhere if true anywhere: so that all processes leave the loop at the same step."""
-        if self.count == 1:
-            return flag
-        raised = torch.tensor([float(flag)], device=self.device)
-        torch.distributed.all_reduce(raised)
-        return bool(raised.item())
+        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0) if self.count > 1 else flag
 
 
 Processes.current = Processes()
 
 
 def connect(device: str = "auto") -> tuple[Processes, str]:
-    """This process's place as the launcher (`accelerate launch`, `torchrun`, SLURM) has set it, and its device.
+    """The place of this process as the launcher (`accelerate launch`, `torchrun`, SLURM) has set it, and its device.
 
     Without a launcher: a single process and `device` as it is. NCCL between GPUs, gloo between CPUs.
     """

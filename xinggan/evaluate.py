@@ -101,7 +101,7 @@ def score_folder(options: argparse.Namespace) -> "tuple[PackedDataset, Results, 
 def as_json(
     options: argparse.Namespace, dataset: "PackedDataset", results: "Results", scores: "dict[str, Scores]"
 ) -> str:
-    """Everything about the evaluation, each value with the whole of its protocol."""
+    """The evaluation as JSON, each value with the whole of its protocol."""
     return json.dumps(
         {
             "images": str(options.images),

@@ -61,7 +61,7 @@ def generate(options: argparse.Namespace) -> None:
 
 
 def _wrong_options(options: argparse.Namespace) -> list[str]:
-    """What is wrong with the options themselves."""
+    """The faults of the options themselves, one sentence each."""
     problems, out = [], options.out
     if out.suffix.lower() not in (".png", ".gif"):
         problems.append(f"--out {out}: accepted are .png (an image, or a strip over several poses) and .gif")

@@ -55,7 +55,7 @@ def tile(rows: Sequence[Sequence[np.ndarray]], gap: int = GUTTER, border: int = 
 
 
 def panels(batch: "PosePair", row: int) -> dict[str, np.ndarray]:
-    """What a pair is made of, by name: source, source_pose, target_pose, target."""
+    """The images of a pair by name: source, source_pose, target_pose, target."""
     height, width = batch.source_image.shape[-2:]
     return {
         "source": batch.source_image[row].permute(1, 2, 0).numpy(),

@@ -1,4 +1,4 @@
-"""Lets torchvision be imported where its compiled operators are missing or do not load, as beside a CPU build of torch.
+"""Import of torchvision where its compiled operators are missing or do not load, as beside a CPU build of torch.
 
 Such a torchvision fails on import because two of its operators have no schema. Declaring the schemas is enough for
 everything but calling those two. torchvision, lpips, torch_fidelity and diffusers' models are imported after
@@ -32,7 +32,7 @@ def import_torchvision() -> ModuleType:
 
 
 def compiled_operators_load() -> bool:
-    """Whether torchvision's compiled operators are there and fit the installed torch."""
+    """True if torchvision's compiled operators are there and fit the installed torch."""
     import torch
 
     spec = importlib.util.find_spec("torchvision")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run's folder says about it, before anything is loaded."""
+    """A run as its folder describes it, before anything is loaded."""
 
     folder: Path
     config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Where the published weights of frozen networks lie: in the usual download folder of torch's hub.
+"""Files of the published weights of frozen networks: they lie in the usual download folder of torch's hub.
 
 Scoring takes what is there and never downloads, so that a run gives the same metrics whether or not its machine reaches
 a network; a missing file makes a metric unavailable, and the reason says what to put where. To download explicitly,
@@ -56,7 +56,7 @@ def source_of(network: str) -> str:
 
 
 def place_of(url: str) -> Path:
-    """Where torch's hub keeps the file of an address: $TORCH_HOME/hub/checkpoints/<name>."""
+    """The path at which torch's hub keeps the file of an address: $TORCH_HOME/hub/checkpoints/<name>."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]

@@ -85,7 +85,7 @@ def known(name: str) -> Metric:
 
 
 def title(name: str) -> str:
-    """What tables and figures call the metric."""
+    """Name of the metric in tables and figures."""
     return known(name).title
 
 

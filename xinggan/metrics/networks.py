@@ -28,7 +28,7 @@ LPIPS_VERSION = "0.1"
 
 @dataclass(frozen=True)
 class Lpips:
-    """LPIPS (Zhang et al., CVPR 2018), version 0.1 of its authors' package: call it with two batches of images."""
+    """LPIPS (Zhang et al., CVPR 2018), version 0.1 of its authors' package, as a function of two batches of images."""
 
     network: nn.Module
     weights: dict[str, str]  # names and SHA-256 of the files of the backbone's and the distance's own weights
@@ -126,7 +126,7 @@ def open_embedded(device: torch.device | str = "cpu") -> FeatureNetwork:
 
 @contextmanager
 def _weights_of(path: Path, network: str) -> Iterator[None]:
-    """Turns what is raised for a file with other or no weights into MetricUnavailable."""
+    """Context in which an error from a file with other or no weights becomes MetricUnavailable."""
     try:
         yield
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:

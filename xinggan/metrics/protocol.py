@@ -85,7 +85,7 @@ class SsimSettings:
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """How the body mask of the target pose restricts a metric."""
+    """The restriction of a metric to the body mask of the target pose."""
 
     mask: str = "limbs and joints of the target pose drawn 4 pixels wide"
     ssim_inside: str = INSIDE_THE_MASK  # or MULTIPLIED

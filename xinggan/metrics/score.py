@@ -1,4 +1,4 @@
-"""Scores one set of generated images: every metric that a protocol defines, with the protocol, or the reason why not.
+"""Scoring of one set of generated images: every metric that a protocol defines, or the reason why it has no value.
 
 Images are read a batch at a time, so the set may be a memory-mapped array. Pairs are compared first, then whole sets,
 then poses. Networks cost far more than any formula on their output, so each runs once however many protocols ask.
@@ -73,7 +73,7 @@ def score(
 
 
 class NetworkOutputs:
-    """What the learned networks see in a set of test pairs: computed when first asked for, then kept."""
+    """Outputs of the learned networks for a set of test pairs, each computed when first asked for, then kept."""
 
     def __init__(
         self,
@@ -101,14 +101,14 @@ class NetworkOutputs:
 
     @cached_property
     def poses_found(self) -> tuple[Poses, Poses]:
-        """What the estimator, which must have been given, finds in each pair's generated and real image."""
+        """Poses that the estimator, which must have been given, finds in each pair's generated and real image."""
         estimator = self.estimator
         assert estimator is not None
         return self._poses(lambda images: estimator.estimate(images.permute(0, 2, 3, 1).contiguous().cpu().numpy())[0])
 
     @cached_property
     def poses_embedded(self) -> tuple[Poses, Poses]:
-        """What the embedded pose estimator finds in each pair's generated and real image."""
+        """Poses that the embedded estimator finds in each pair's generated and real image."""
         estimator = load_embedded("pose").to(self.device)
         return self._poses(lambda images: estimator.estimate(images).cpu().numpy())
 

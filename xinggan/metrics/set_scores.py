@@ -99,7 +99,7 @@ EMBEDDED = Family(
 
 
 class Features(NamedTuple):
-    """What a feature network says about the n images of a set: float32 on the CPU."""
+    """Outputs of a feature network for the n images of a set: float32 on the CPU."""
 
     pooled: Tensor  # [n, d]
     logits: Tensor  # [n, k]

@@ -83,7 +83,7 @@ def _check(generated: Tensor, target: Tensor, settings: SsimSettings) -> None:
 
 
 def _data_range(generated: Tensor, settings: SsimSettings) -> float | Tensor:
-    """In bytes: the settings' number, or each image's own, [B, 1, 1, 1]; NaN for an image of a single value."""
+    """The data range in bytes: a number, or each image's own, [B, 1, 1, 1]; NaN for an image of a single value."""
     if settings.data_range != OF_THE_GENERATED:
         return float(settings.data_range) * (1 if settings.high is None else 255 / settings.high)
     spread = (generated.amax((1, 2, 3)).double() - generated.amin((1, 2, 3)).double())[:, None, None, None]

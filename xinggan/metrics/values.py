@@ -1,4 +1,4 @@
-"""What scoring a set of images gives: values that carry their protocol, and reasons where there is no value."""
+"""Results of scoring a set of images: values that carry their protocol, and reasons where there is no value."""
 
 import json
 import math
@@ -47,7 +47,7 @@ class Scores:
     per_image: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # [n] each; NaN where a pair has none
 
     def wanted(self, *metrics: str) -> list[str]:
-        """Those of `metrics` that the protocol defines."""
+        """The part of `metrics` that the protocol defines."""
         return [metric for metric in metrics if metric in self.protocol.metrics]
 
     def described(self, *groups: Any, **more: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class MovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the modules hold the average; afterwards their own weights again, bit for bit."""
+        """Context in which the modules hold the average; afterwards they have their own weights again, bit for bit."""
         self.swap()
         try:
             yield

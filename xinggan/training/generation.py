@@ -1,4 +1,4 @@
-"""Images of test pairs and of single poses from a method, a batch at a time; the same image in every batch."""
+"""Images of test pairs and of single poses from a method, a batch at a time; an image does not depend on its batch."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ def generate_pairs(
     images = np.empty((len(indices), split.height, split.width, 3), dtype=np.uint8)
     training = method.training
     method.eval()
-    # Around all batches, so that bfloat16 copies of the weights are made once.
+    # Autocast spans all batches, so that bfloat16 copies of the weights are made once.
     with Progress("generating", len(indices), "images", enabled=progress) as shown, method.autocast():
         for start in range(0, len(indices), batch):
             if stop:
@@ -45,7 +45,7 @@ def generate_pairs(
             rows = indices[start : start + batch]
             seeds = torch.from_numpy(image_seeds(seed, rows)).to(device)
             generated = method.generate_pairs(split.batch(rows).to(device), seeds)  # [b, 3, H, W] in [-1, 1]
-            images[start : start + len(rows)] = images_to_bytes(generated).permute(0, 2, 3, 1).cpu().numpy()
+            images[start : start + len(rows)] = _pixels(generated)
             shown.update(len(rows))
     method.train(training)
     return images
@@ -63,8 +63,8 @@ def generate_poses(
 ) -> np.ndarray:
     """The person of `source` (uint8 [H, W, 3]) in each of `poses` [n, 18, 3]: uint8 [n, H, W, 3].
 
-    Every image has the same seed, the one that `generate_pairs` gives to pair 0: so a pose's image is the same alone
-    and among others, and what a method draws at random stays while the pose moves.
+    Every image has the same seed, the one that `generate_pairs` gives to pair 0: a pose's image is the same alone and
+    among others, and the random numbers stay the same while the pose moves.
     """
     source_image = torch.tensor(source).permute(2, 0, 1)[None].to(device)  # [1, 3, H, W]
     from_pose = torch.tensor(source_pose)[None].to(device)  # [1, 18, 3]
@@ -77,6 +77,11 @@ def generate_poses(
             generated = method.generate(
                 source_image.expand(b, -1, -1, -1), from_pose.expand(b, -1, -1), to_poses, seeds.expand(b)
             )
-            images.append(images_to_bytes(generated).permute(0, 2, 3, 1).cpu().numpy())
+            images.append(_pixels(generated))
             shown.update(b)
     return np.concatenate(images)
+
+
+def _pixels(generated: torch.Tensor) -> np.ndarray:
+    """[B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3] on the CPU."""
+    return images_to_bytes(generated).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,4 +1,4 @@
-"""What step s of seed k does, as functions of s and k alone: its batch, its random numbers, its learning rate.
+"""Batch, random numbers and learning rate of step s of seed k, as functions of s and k alone.
 
 A resumed run therefore needs no sampler state, and several processes agree without talking.
 """

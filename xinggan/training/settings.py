@@ -1,4 +1,4 @@
-"""How long and in what rhythm to train: the `training` part of a configuration. Imports nothing heavy."""
+"""The `training` part of a configuration: length and rhythm of a training. Imports nothing heavy."""
 
 from dataclasses import dataclass
 

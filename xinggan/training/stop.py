@@ -11,7 +11,7 @@ class Preempted(Exception):
 
 
 class StopRequest:
-    """Within it, SIGTERM, SIGINT and SIGUSR2 set `signal_name` and kill nothing; a second SIGINT interrupts at once."""
+    """Context in which SIGTERM, SIGINT and SIGUSR2 set `signal_name` and kill nothing; a second SIGINT interrupts."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None

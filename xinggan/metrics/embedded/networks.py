@@ -97,7 +97,7 @@ class PerceptualStage(nn.Module):
 
 
 class AttributeClassifier(nn.Module):
-    """Says what a person wears and looks like: one softmax for each attribute, from features of five stages."""
+    """Classifies clothes and looks of the person: one softmax for each attribute, from features of five stages."""
 
     def __init__(self, attributes: dict[str, int], training_form: bool = False):
         super().__init__()
@@ -154,7 +154,7 @@ def load_embedded(name: str) -> nn.Module:
 
 
 def training_record(name: str) -> dict[str, str]:
-    """What the header of a weights file says (generator version, recipe, held-out scores), and its `sha256`."""
+    """The header of a weights file (generator version, recipe, held-out scores), and its `sha256`."""
     return _read(name, FOLDER)[1]
 
 

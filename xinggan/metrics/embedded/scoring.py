@@ -1,6 +1,7 @@
 """The embedded networks as metrics: a perceptual distance, agreement of attributes, classes for an Inception score.
 
-They know synthetic people only. Their metrics have names of their own, and each value carries the weights' hash.
+The networks know synthetic people only. Their metrics have names of their own, and each value carries the weights'
+hash.
 """
 
 import torch
@@ -20,7 +21,7 @@ def clothes_logits(classifier: AttributeClassifier, logits: Tensor) -> Tensor:
 
 
 def network_description(name: str) -> dict[str, str]:
-    """What a value's protocol says of an embedded network."""
+    """The part of a value's protocol that describes an embedded network."""
     record = training_record(name)
     return {
         "network": f"embedded {name}",

@@ -1,4 +1,4 @@
-"""`python -m xinggan.metrics.embedded.train`: trains the embedded networks on synthetic people and stores them.
+"""Training of the embedded networks on synthetic people: `python -m xinggan.metrics.embedded.train`.
 
 All three take a few minutes each on two cores; `--which pose` trains one of them. The command prints what each scores
 on people and worlds it has never seen, and writes that into the weights files. A world fixes cameras and backdrops, so
@@ -45,7 +45,7 @@ SMALLEST_TOLERANCE_PX = 1.5
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much is rendered, and how long is learned from it."""
+    """Amount of rendered people and length of the training on them."""
 
     worlds: int
     people: int  # in each world, VIEWS images of each
@@ -184,7 +184,7 @@ def attribute_loss(
 
 @torch.inference_mode()
 def held_out_scores(network: PoseEstimator | AttributeClassifier, people: LearningSet) -> dict[str, float]:
-    """What a network scores on people it has never seen.
+    """Scores of a network on people it has never seen.
 
     A pose estimator: PCKh as the metric counts it, PCKh if no joint were called absent, and how often presence is
     right. A classifier: accuracy of each attribute, and their mean; an attribute that a view hides counts too.
@@ -208,15 +208,12 @@ def held_out_scores(network: PoseEstimator | AttributeClassifier, people: Learni
     return {"mean_accuracy": sum(accuracy.values()) / len(accuracy), **accuracy}
 
 
-def folded(network: nn.Module, empty: nn.Module) -> nn.Module:
-    """`empty`, a network of the same class in its stored form, filled with what `network` has learned."""
+def fold_normalisation(network: nn.Module) -> None:
+    """Put `network` into evaluation mode with its batch normalisation inside the convolutions, as it is stored."""
     network.eval()
     for block in network.modules():
-        if isinstance(block, Convolution) and isinstance(block[1], nn.BatchNorm2d):
-            assert isinstance(block[0], nn.Conv2d)
-            block[0], block[1] = nn.utils.fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
-    empty.load_state_dict(network.state_dict())
-    return empty.eval()
+        if isinstance(block, Convolution):
+            block[0], block[1] = nn.utils.fuse_conv_bn_eval(block[0], block[1]), nn.Identity()  # type: ignore[arg-type, type-var]
 
 
 def train(name: str, recipe: Recipe, people: LearningSet) -> PoseEstimator | AttributeClassifier:
@@ -229,6 +226,7 @@ def train(name: str, recipe: Recipe, people: LearningSet) -> PoseEstimator | Att
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     network = empty_network(architecture, described, training_form=True)
+    assert isinstance(network, (PoseEstimator, AttributeClassifier))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, recipe.steps, pct_start=0.15)
@@ -247,9 +245,8 @@ def train(name: str, recipe: Recipe, people: LearningSet) -> PoseEstimator | Att
             optimiser.step()
             schedule.step()
             progress.update(len(rows), f"loss {loss.item():.3f}")
-    trained = folded(network, empty_network(architecture, described))
-    assert isinstance(trained, (PoseEstimator, AttributeClassifier))
-    return trained
+    fold_normalisation(network)
+    return network
 
 
 def train_and_store(name: str, recipe: Recipe, folder: Path = FOLDER) -> dict[str, float]:
