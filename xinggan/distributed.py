@@ -63,10 +63,9 @@ class Processes:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-        offset = 0
-        for gradient in gradients:
-            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-            offset += gradient.numel()
+        means = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of a tensor over the processes."""
@@ -100,7 +99,8 @@ def connect(device: str = "auto") -> tuple[Processes, str]:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is the first accelerator there is, else the CPU. Raises ValueError for a device this machine lacks."""
+    """The device to compute on: `auto` is CUDA where it is available, else the CPU. Raises ValueError for one that this
+    machine lacks."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -35,14 +35,14 @@ PER_PAIR = (
     Metric("pckh_embedded", "PCKh (embedded)", True),
     Metric("pckh_embedded_real", "PCKh (embedded) of real images", True),
 )
-OF_ONE_SET = (
+ONE_SET = (
     Metric("is", "IS", True),
     Metric("is_real", "IS of real images", True),
     Metric("mask_is", "Mask-IS", True),
     Metric("is_embedded", "IS (embedded)", True),
     Metric("is_embedded_real", "IS (embedded) of real images", True),
 )
-OF_TWO_SETS = (
+TWO_SETS = (
     Metric("fid", "FID", False),
     Metric("kid", "KID", False),
     Metric("precision", "Precision", True),
@@ -61,10 +61,10 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         *(replace(metric, per_image=True) for metric in PER_PAIR),
-        *OF_ONE_SET,
+        *ONE_SET,
         *(
             replace(metric, name=metric.name + suffix, title=metric.title + words)
-            for metric in OF_TWO_SETS
+            for metric in TWO_SETS
             for suffix, words in REFERENCES.items()
         ),
         FID_IMAGENET,

@@ -11,7 +11,7 @@ from typing import Any
 from xinggan.metrics.catalogue import METRICS
 
 LPIPS_NETWORKS = ("alex", "vgg", "squeeze")  # the first is the default
-OF_THE_GENERATED = "max - min of the generated image"  # a data range that every pair has its own of
+GENERATED_RANGE = "max - min of the generated image"  # a data range that every pair has its own of
 INSIDE_THE_MASK = "SSIM map averaged over the mask's pixels, borders of the image included"
 MULTIPLIED = "both images set to 0 outside the mask, mean of the whole frame"
 
@@ -29,7 +29,7 @@ class SsimSettings:
     covariance: str = "population"  # divided by the window's pixels; "sample": by one less
     k1: float = 0.01
     k2: float = 0.03
-    data_range: float | str = 255.0  # a number, or OF_THE_GENERATED
+    data_range: float | str = 255.0  # a number, or GENERATED_RANGE
     channels: str = "mean of R, G, B"
     border: str = "reflected for the map; the outermost window radius is left out of the whole image's mean"
     uniform_window_px: int | None = None  # side of the window, odd
@@ -46,16 +46,16 @@ class SsimSettings:
             raise ValueError(f"uniform_window_px is an odd number of at least 3 pixels, not {self.uniform_window_px}")
         if self.covariance not in ("population", "sample"):
             raise ValueError(f"covariance is population or sample, not {self.covariance!r}")
-        if isinstance(self.data_range, str) and self.data_range != OF_THE_GENERATED:
-            raise ValueError(f"data_range is a number or {OF_THE_GENERATED!r}, not {self.data_range!r}")
+        if isinstance(self.data_range, str) and self.data_range != GENERATED_RANGE:
+            raise ValueError(f"data_range is a number or {GENERATED_RANGE!r}, not {self.data_range!r}")
 
     @property
     def radius_px(self) -> int:
         """Pixels from the window's centre to its edge."""
-        if self.sigma_px is not None and self.truncate is not None:
-            return int(self.truncate * self.sigma_px + 0.5)
-        assert self.uniform_window_px is not None  # one of the two windows is there
-        return self.uniform_window_px // 2
+        if self.uniform_window_px is not None:
+            return self.uniform_window_px // 2
+        assert self.sigma_px is not None and self.truncate is not None  # one of the two windows is there
+        return int(self.truncate * self.sigma_px + 0.5)
 
     @property
     def window_px(self) -> int:
@@ -78,9 +78,8 @@ class SsimSettings:
     @classmethod
     def uniform(cls, window_px: int, **other: Any) -> "SsimSettings":
         """A uniform window with what scikit-image pairs it with by default: sample covariance."""
-        return cls(
-            **{"sigma_px": None, "truncate": None, "covariance": "sample", "uniform_window_px": window_px} | other
-        )
+        choices = {"covariance": "sample"} | other
+        return cls(sigma_px=None, truncate=None, uniform_window_px=window_px, **choices)
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ CLEAN = Protocol(name="clean")
 
 POSE_TRANSFER = Protocol(
     name="pose-transfer",
-    ssim=SsimSettings(data_range=OF_THE_GENERATED),
+    ssim=SsimSettings(data_range=GENERATED_RANGE),
     mask=MaskSettings(ssim_inside=MULTIPLIED),
     l1=RangeSettings(-1.0, 1.0),
     metrics=(

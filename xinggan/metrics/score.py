@@ -20,7 +20,7 @@ from xinggan.metrics.embedded.networks import load_embedded
 from xinggan.metrics.embedded.scoring import attribute_agreement, network_description, perceptual_distance
 from xinggan.metrics.images import ScoredPairs, image_batches
 from xinggan.metrics.networks import LPIPS_VERSION, open_lpips
-from xinggan.metrics.protocol import CLEAN, MULTIPLIED, OF_THE_GENERATED, Protocol
+from xinggan.metrics.protocol import CLEAN, GENERATED_RANGE, MULTIPLIED, Protocol
 from xinggan.metrics.set_scores import EMBEDDED, IMAGENET, INCEPTION, ImageSet, Open, SetFeatures, score_sets
 from xinggan.metrics.similarity import l1, mean_inside, mean_without_border, psnr, ssim, ssim_map
 from xinggan.metrics.values import Scores
@@ -153,7 +153,7 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
         "l1": scores.described(protocol.l1),
     }
     nan_means = {"mask_ssim": "the target pose has no body mask"}
-    if protocol.ssim.data_range == OF_THE_GENERATED:
+    if protocol.ssim.data_range == GENERATED_RANGE:
         nan_means["ssim"] = "the generated image has a single value"
         nan_means["mask_ssim"] += f" or {nan_means['ssim']} inside it"
 

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from torch import Tensor
 from torch.nn import functional as F
 
-from xinggan.metrics.protocol import CLEAN, OF_THE_GENERATED, RangeSettings, SsimSettings
+from xinggan.metrics.protocol import CLEAN, GENERATED_RANGE, RangeSettings, SsimSettings
 
 
 def ssim(generated: Tensor, target: Tensor, settings: SsimSettings = CLEAN.ssim) -> Tensor:
@@ -84,7 +84,7 @@ def _check(generated: Tensor, target: Tensor, settings: SsimSettings) -> None:
 
 def _data_range(generated: Tensor, settings: SsimSettings) -> float | Tensor:
     """The data range in bytes: a number, or each image's own, [B, 1, 1, 1]; NaN for an image of a single value."""
-    if settings.data_range != OF_THE_GENERATED:
+    if settings.data_range != GENERATED_RANGE:
         return float(settings.data_range) * (1 if settings.high is None else 255 / settings.high)
     spread = (generated.amax((1, 2, 3)).double() - generated.amin((1, 2, 3)).double())[:, None, None, None]
     return spread.where(spread > 0, math.nan)
