@@ -123,7 +123,7 @@ def _small_picture(image: np.ndarray, pose: np.ndarray) -> np.ndarray:
 
 
 def write_annotations(annotated: dict[Path, list[Annotated]], origin: dict[str, object]) -> None:
-    """The four files of each table, all or, on an error, none: everything is written before anything gets its name.
+    """Write the four files of each table, all or, on an error, none: files get their names after all are written.
 
     The table has the form of the published files: a space after each colon, -1 where a joint is missing.
     """

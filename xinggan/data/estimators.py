@@ -66,10 +66,9 @@ def open_estimator(
     threshold: float | None = None,
     proportions: tuple[int, int] | None = None,
 ) -> Estimator:
-    """One of ESTIMATORS; joints that score below `threshold` are missing.
+    """Open one of ESTIMATORS. Joints that score below `threshold` are missing.
 
-    `proportions`: width and height that people's true proportions ask for, where photographs were stretched to another
-    shape; None: they are as they were taken.
+    `proportions`: width and height of the photographs before they were stretched to another shape; None: they were not.
     Raises EstimatorUnavailable, and ValueError for an unknown name.
     """
     if name not in ESTIMATORS:
@@ -90,8 +89,8 @@ def poses_from_coco(
     """COCO joints [n, 17, 2] (x, y in pixels) and scores [n, 17] -> poses float32 [n, 18, 3], scores [n, 18].
 
     A joint is missing when its score is below `threshold` or it lies outside the image of `height` x `width` pixels.
-    COCO has no neck: it is the middle of the shoulders, missing where one of them is, and its score is the lower one of
-    theirs. Coordinates become whole pixels.
+    The neck, which COCO lacks, is the middle of the shoulders with the lower one of their scores, and missing where a
+    shoulder is. Coordinates become whole pixels.
     """
     rows = [COCO_JOINTS.index(name) if name in COCO_JOINTS else 0 for name in JOINTS]
     places, certain = joints[:, rows].astype(np.float64), scores[:, rows].astype(np.float32)  # [n, 18, 2], [n, 18]

@@ -104,7 +104,7 @@ def open_packed(directory: Path | str) -> PackedDataset:
 
 
 def _open_split(folder: Path, counts: dict[str, Any]) -> PackedSplit:
-    """The split in `folder`. Raises an error where it has not as many images and pairs as `counts` says."""
+    """The split in `folder`. Raises ValueError where its images and pairs are not as many as in `counts`."""
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     images, poses, masks, identities, pairs = (
         np.load(folder / f"{array}.npy", mmap_mode="r").view(np.ndarray)

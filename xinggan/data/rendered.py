@@ -1,4 +1,4 @@
-"""The synthetic data set as `write_packed` takes it: people split by identity, their views rendered in chunks, pairs.
+"""Synthetic people as `write_packed` takes them: split by identity, rendered in chunks, and paired.
 
 People 0 ... people_train - 1 are the training split and the next people_test the test split, each seen in all views.
 """
@@ -47,9 +47,9 @@ def _chunks(settings: DatasetSettings, people: np.ndarray, views: np.ndarray, di
 
 
 def scored_pairs(pairs: np.ndarray, people: int) -> np.ndarray:
-    """Pairs [p, 2], equally many of each of `people` in turn, in a fixed order whose every prefix covers all people.
+    """The pairs [p, 2] of `people` people, equally many of each, in a fixed order that takes the people in turn.
 
-    Every person comes once before any comes twice.
+    Every person comes once before any comes twice, so the first pairs of the list cover all people.
     """
     rng = np.random.default_rng(PAIR_ORDER_SEED)
     pairs_of_people = pairs.reshape(people, -1, 2)

@@ -72,15 +72,16 @@ def rotation(axis: int, degrees: Floats) -> Floats:
 
 
 def turn(frames: Floats, vectors: Floats) -> Floats:
-    """[n, 3, 3] times [n, 3], summed in a fixed order: one person comes out to the last bit as among many."""
+    """[n, 3, 3] times [n, 3], summed in a fixed order: the result for a person does not depend on the others."""
     x, y, z = vectors[:, :1], vectors[:, 1:2], vectors[:, 2:]
     return frames[:, :, 0] * x + frames[:, :, 1] * y + frames[:, :, 2] * z
 
 
 def pose_people(people: People, heading: Floats, pitch: Floats, chance: Chance) -> Skeletons:
-    """Posed skeletons of n people who face `heading` and whom the camera sees from `pitch` above.
+    """Posed skeletons of n people.
 
-    Args: heading: [n] degrees, 0 to the camera, 90 to the right of the image. pitch: [n] degrees.
+    Args: heading: [n] degrees, 0 to the camera, 90 to the right of the image. pitch: [n] degrees that the camera looks
+    down.
     """
     posture = chance.choose([weight for weight, *_ in POSTURES])
     stride = np.array([stride for _, stride, _, _ in POSTURES])[posture]
