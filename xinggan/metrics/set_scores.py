@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xinggan.metrics.images import ScoredPairs, image_batches
@@ -104,6 +105,10 @@ class Features(NamedTuple):
     pooled: Tensor  # [n, d]
     logits: Tensor  # [n, k]
 
+    def at(self, rows: NDArray[np.integer]) -> "Features":
+        """The outputs for these of the images."""
+        return Features(self.pooled[rows], self.logits[rows])
+
 
 class SetFeatures:
     """A network's features of the sets that metrics ask about, each extracted once, when first asked for."""
@@ -116,26 +121,26 @@ class SetFeatures:
 
     @torch.inference_mode()
     def _extract(self, images: ImageSet) -> Features:
-        targets, first_pairs, target_of_pair = self.test.distinct_targets
-        if images in (ImageSet.generated_once, ImageSet.real_of_pairs):
-            once = images == ImageSet.generated_once
-            pooled, logits = self.of(ImageSet.generated if once else ImageSet.real)
-            rows = first_pairs if once else target_of_pair
-            return Features(pooled[rows], logits[rows])
-        description = f"features of {images}"
-        if images == ImageSet.masked:
-            batches: Iterable[Tensor] = (fake * mask for fake, _, mask in self.test.batches(self.device, description))
-        else:
-            if images == ImageSet.generated:
-                array, rows = self.test.generated, np.arange(len(self.test))
-            elif images == ImageSet.real:
-                array, rows = self.test.split.images, targets
-            elif self.train_split is None:
-                raise MetricUnavailable("no training images were given")
-            else:
-                array = self.train_split.images
-                rows = np.unique(self.train_split.pairs) if images == ImageSet.training else np.arange(len(array))
-            batches = image_batches(array, rows, self.device, description)
+        test, device, description = self.test, self.device, f"features of {images}"
+        targets, first_pairs, target_of_pair = test.distinct_targets
+        batches: Iterable[Tensor]
+        match images:
+            case ImageSet.generated_once:
+                return self.of(ImageSet.generated).at(first_pairs)
+            case ImageSet.real_of_pairs:
+                return self.of(ImageSet.real).at(target_of_pair)
+            case ImageSet.generated:
+                batches = image_batches(test.generated, np.arange(len(test)), device, description)
+            case ImageSet.masked:
+                batches = (generated * mask for generated, _, mask in test.batches(device, description))
+            case ImageSet.real:
+                batches = image_batches(test.split.images, targets, device, description)
+            case ImageSet.training | ImageSet.training_list:
+                if self.train_split is None:
+                    raise MetricUnavailable("no training images were given")
+                array, paired = self.train_split.images, images == ImageSet.training
+                rows = np.unique(self.train_split.pairs) if paired else np.arange(len(array))
+                batches = image_batches(array, rows, device, description)
         outputs = [[output.float().cpu() for output in self.network.extract(batch)] for batch in batches]
         return Features(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 
