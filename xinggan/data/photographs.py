@@ -53,7 +53,7 @@ class Picture:
 def photograph_splits(
     settings: DatasetSettings, progress: bool = True
 ) -> tuple[dict[str, SplitContent], dict[str, Any]]:
-    """The content of both splits, and facts for the card. LayoutProblems are raised by the chunks of a split."""
+    """The content of both splits, and facts for the card. LayoutProblems are raised here or by a split's chunks."""
     problems: list[Problem] = []
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
     shared = shared_by_splits(layouts["train"], layouts["test"], settings, problems)
@@ -62,6 +62,8 @@ def photograph_splits(
         what = f"images of {framing.width} x {framing.height} pixels (width x height): accepted are multiples of 4"
         problems.append(Problem("train/", None, f"{what}; set height and width, and resize"))
     reader = _Reader(framing, layouts, problems, progress)
+    if problems:  # of the tables: they are refused, with the problems of the pictures, before anything is written
+        list(reader.chunks("train"))
     people = dict.fromkeys(identity for layout in layouts.values() for identity in layout.identities)
     numbers = {identity: number for number, identity in enumerate(people)}
     content = {}
