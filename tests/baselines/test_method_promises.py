@@ -160,6 +160,43 @@ def test_a_size_that_cannot_be_made_is_refused(people, name):
         make(name).eval().generate_pairs(replace(batch, source_image=images), torch.tensor([1]))
 
 
+IMAGE_LOSSES = {"l1", "perceptual", "style", "adversarial", "discriminator"}
+DENOISERS = (("autoencoder",), {"vae_l1", "vae_divergence"}), (("denoiser",), {"denoising"})
+STAGES = [  # method, settings, then for the first stage and for the second the networks trained and losses
+    (
+        "pg2",
+        {"coarse_share": 0.4},
+        (("coarse",), {"l1_coarse"}),
+        (("refinement", "discriminator"), {"l1", "adversarial"}),
+    ),
+    ("gfla", {"flow_share": 0.4}, (("generator.flow",), set()), (("generator", "discriminator"), IMAGE_LOSSES)),
+    (
+        "pidm_few_step",
+        {"teacher_share": 0.4},
+        (("student", "teacher"), {"denoising"}),
+        (("student",), {"distillation"}),
+    ),
+    ("pocold", {"vae_share": 0.4}, *DENOISERS),
+    ("cfld", {"vae_share": 0.4}, *DENOISERS),
+    ("vae_roundtrip", {"vae_share": 0.4}, DENOISERS[0], ((), set())),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "first", "second"), STAGES, ids=[row[0] for row in STAGES])
+def test_each_stage_trains_its_own_networks(people, name, changes, first, second):
+    method, batch = make(name, **changes).train(), people.train.batch(range(4))
+    method.planned_steps = 10
+    method.begin(people.train)
+    for step, (networks, losses), (_, others) in ((3, first, second), (4, second, first)):
+        before = {key: weights.detach().clone() for key, weights in method.named_parameters()}
+        terms = method.training_step(batch, step)
+        changed = [key for key, weights in method.named_parameters() if not torch.equal(weights, before[key])]
+        assert all(key.startswith(networks) for key in changed)
+        assert all(any(key.startswith(network) for key in changed) for network in networks)
+        assert losses <= terms.keys()
+        assert not others & terms.keys()
+
+
 LEARNING_LATENT = {"width": 16, "prediction": "epsilon", "vae_share": 0.2, "vae_width": 8}
 LEARNING_LATENT |= {"vae_learning_rate": 3e-3, "learning_rate": 3e-3}
 LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share of its value at the given step

@@ -129,27 +129,6 @@ def test_where_the_mask_is_0_the_source_image_does_not_reach_the_image():
     assert changes[1] > 1e-4
 
 
-def test_the_flow_estimator_is_trained_first_and_alone(people):
-    method = GFLA(GFLASettings(width=4, flow_share=0.5))
-    method.planned_steps = 4
-    batch = people.train.batch(range(4))
-
-    def changed(step):
-        before = {name: value.clone() for name, value in method.state_dict().items()}
-        terms = method.training_step(batch, step)
-        after = method.state_dict()
-        return terms, {name for name in after if not torch.equal(before[name], after[name])}
-
-    first, moved_first = changed(1)
-    assert set(first) == {"correctness", "regularisation", "gradient_generator"}
-    assert moved_first
-    assert all(name.startswith("generator.flow.") for name in moved_first)
-    second, moved_second = changed(2)
-    assert {"l1", "perceptual", "style", "adversarial", "discriminator"} < set(second)
-    parts = {".".join(name.split(".")[:2]) for name in moved_second}
-    assert {"generator.flow", "generator.source", "generator.attention", "discriminator.0"} < parts
-
-
 def test_losses_are_weighted_as_set(people):
     weights = LossWeights(adversarial=2, l1=3, perceptual=5, adversarial_kind="lsgan")
     method = GFLA(GFLASettings(width=4, losses=weights, style=7))
