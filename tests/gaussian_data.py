@@ -30,6 +30,18 @@ class GaussianData:
 
         return network
 
+    def ddim(self, process, x, timesteps):
+        """The data that DDIM reaches with the best network from x at the first of the timesteps over the others.
+
+        x' = sqrt(abar') x_0 + sqrt(1 - abar') noise, both as predicted, in double precision.
+        """
+        kept, x = torch.cumprod(1 - process.betas, 0), x.double()
+        for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+            clean = self.best_clean(x, kept[now].sqrt(), (1 - kept[now]).sqrt())
+            noise = (x - kept[now].sqrt() * clean) / (1 - kept[now]).sqrt()
+            x = clean if following is None else kept[following].sqrt() * clean + (1 - kept[following]).sqrt() * noise
+        return x.float()
+
 
 def rates(process, timesteps, like):
     """sqrt(abar), sqrt(1 - abar) from the betas in double precision, shaped to multiply `like`."""

@@ -228,18 +228,15 @@ class CFLD(LatentDiffusion):
         return terms
 
     def _drawn(self, clean: Tensor) -> tuple[Seen, Tensor, Tensor, Tensor]:
-        """Seen conditions, noised latents [B, C, h, w], timesteps [B], and what is to be predicted of clean latents."""
-        seen, noise, timesteps = (
-            draw_seen(clean, self.settings.condition_dropout),
-            draw_noise(clean),
-            cubic_timesteps(clean),
-        )
+        """A draw for clean latents [B, C, h, w]: seen conditions, noised latents, timesteps [B], the network's target."""
+        seen = draw_seen(clean, self.settings.condition_dropout)
+        noise, timesteps = draw_noise(clean), cubic_timesteps(clean)
         noised = self.process.noised(clean, noise, timesteps)
         return seen, noised, timesteps, self.process.target(clean, noise, timesteps)
 
 
 def cubic_timesteps(batch: Tensor) -> Tensor:
-    """int64 [B] for a training batch [B, ...], floor((1 - u^3) T) for u even in [0, 1): noisy ones more often.
+    """Timesteps floor((1 - u^3) T), int64 [B], u uniform in [0, 1), for a training batch [B, ...]: often noisy ones.
 
     Drawn for the whole global batch, of which a process keeps its rows.
     """
