@@ -228,7 +228,7 @@ class CFLD(LatentDiffusion):
         return terms
 
     def _drawn(self, clean: Tensor) -> tuple[Seen, Tensor, Tensor, Tensor]:
-        """A draw for clean latents [B, C, h, w]: seen conditions, noised latents, timesteps [B], the network's target."""
+        """Seen conditions, noised latents, timesteps [B] and the network's target, for clean latents [B, C, h, w]."""
         seen = draw_seen(clean, self.settings.condition_dropout)
         noise, timesteps = draw_noise(clean), cubic_timesteps(clean)
         noised = self.process.noised(clean, noise, timesteps)
