@@ -137,8 +137,10 @@ class GFLA(Method):
             here, there = (F.adaptive_avg_pool2d(features, (height, width)) for features in (target, source))
             correctness.append(sampling_correctness(there, here, flow[..., :height, :width]))
             regularisation.append(affine_regularisation(flow, size))
-        levels = {"correctness": correctness, "regularisation": regularisation}
-        return {name: getattr(self.settings, name) * torch.stack(losses).sum() for name, losses in levels.items()}
+        return {
+            "correctness": self.settings.correctness * torch.stack(correctness).sum(),
+            "regularisation": self.settings.regularisation * torch.stack(regularisation).sum(),
+        }
 
     def _image_losses(self, generated: Tensor, target: Tensor, seen_target: Tensor) -> dict[str, Tensor]:
         with self.autocast():
