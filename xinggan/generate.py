@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from xinggan.command import exit_status
 from xinggan.data.settings import add_proportions
-from xinggan.trained import Trained, load_published_method, load_trained, published_methods, read_run
+from xinggan.trained import RunFacts, Trained, load_published_method, load_trained, published_methods, read_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,21 +33,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def generate(options: argparse.Namespace) -> None:
     """Generate and write. Raises ValueError with everything that is wrong with the input before any work."""
-    from xinggan.distributed import resolve_device
-    from xinggan.training.generation import generate_poses
-
     problems = _wrong_options(options)
-    trained = None
+    origin = None
     try:
-        device = resolve_device(options.device)
-        trained = _load(options, device)
+        origin = _origin(options)
     except (ValueError, OSError) as error:
         problems.append(str(error))
-    person = _read_person(options, trained, problems)
-    if problems or trained is None or person is None:
+    person = _read_person(options, origin, problems)
+    if problems or origin is None or person is None:
         heading = f"{len(problems)} problems, nothing was written\n  " if len(problems) > 1 else ""
         raise ValueError(heading + "\n  ".join(problems))
 
+    from xinggan.distributed import resolve_device
+    from xinggan.training.generation import generate_poses
+
+    device = resolve_device(options.device)
+    trained = load_trained(origin, device) if isinstance(origin, RunFacts) else origin
+    trained.method.to(device)
     for note in filter(None, [*person.notes, trained.note]):
         print(f"note: {note}", file=sys.stderr)
     images = generate_poses(
@@ -96,18 +98,18 @@ def _files_of(word: Path) -> list[Path]:
     return [word] if word.exists() else []
 
 
-def _load(options: argparse.Namespace, device: str) -> Trained:
-    """The method with its weights on the device."""
+def _origin(options: argparse.Namespace) -> RunFacts | Trained:
+    """The run to load, or the published method: only the tensors of its file say which size it is for."""
     if not options.published:
-        return load_trained(read_run(options.run), device)
+        return read_run(options.run)
     if not options.published.is_file():
         raise ValueError(f"--published {options.published}: there is no such file")
-    trained = load_published_method(options.published, options.method or "xinggan")
-    trained.method.to(device)
-    return trained
+    return load_published_method(options.published, options.method or "xinggan")
 
 
-def _read_person(options: argparse.Namespace, trained: Trained | None, problems: list[str]) -> "Person | None":
+def _read_person(
+    options: argparse.Namespace, origin: RunFacts | Trained | None, problems: list[str]
+) -> "Person | None":
     """Photograph and poses in the size that the method was trained on. What is wrong is appended to `problems`."""
     from xinggan.data.pose_files import PoseReader, read_person
 
@@ -120,7 +122,7 @@ def _read_person(options: argparse.Namespace, trained: Trained | None, problems:
         except (ValueError, OSError) as error:
             problems.append(f"--estimator {options.estimator}: {error}")
     reader = PoseReader(options.annotation, estimator)
-    size = (trained.height, trained.width) if trained else None
+    size = (origin.height, origin.width) if origin else None
     person = read_person(options.source, options.source_pose, options.pose, reader, size, options.resize)
     for problem in dict.fromkeys(reader.problems):
         row = "" if problem.row is None else f", row {problem.row}"
