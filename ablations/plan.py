@@ -23,13 +23,17 @@ from ablations.run import prepare_folders
 from ablations.study import STUDIES, overlap, study_rows
 
 
-def plan_runs(study: str | None, words: list[str], processes: int) -> tuple[Path, list[dict]]:
-    """The folder of run records, and {run, title, words, trained} of every run, then of the references; data sets are
-    packed where they are not. `processes`: how many work on a run.
+def plan_runs(words: list[str], processes: int) -> tuple[str | None, Path, list[dict]]:
+    """The study, the folder of run records, and {run, title, words, trained} of every run, then of the references; data
+    sets are packed where they are not. `processes`: how many work on a run.
 
     Raises ValueError or OSError for words, data or a place that cannot be used.
     """
-    rows = grid_rows(study, words)
+    studies = [word.partition("=")[2] for word in words if word.startswith("study=")]
+    if len(studies) > 1 or "," in "".join(studies):
+        raise ConfigurationError("study=: one study at a time")
+    study = studies[0] if studies else None
+    rows = grid_rows(study, [word for word in words if not word.startswith("study=")])
     configs = experiments([row for _, row in rows])
     for config in configs:  # what `ablations.run` would refuse in each job
         check_processes(config.training, config.method.get("norm") == "batch", processes)
@@ -40,7 +44,7 @@ def plan_runs(study: str | None, words: list[str], processes: int) -> tuple[Path
     for (title, row), config, folder in zip(rows, configs, folders, strict=True):
         trained = config.training is not None
         runs.setdefault(folder.name, {"run": folder.name, "title": title, "words": row, "trained": trained})
-    return folders[0].parent.absolute(), list(runs.values())
+    return study, folders[0].parent.absolute(), list(runs.values())
 
 
 def experiments(rows: list[list[str]]) -> list[Experiment]:

@@ -4,34 +4,29 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
 
-from slurm.status import answered, parser_of, submitted
+from slurm.status import command, parser_of, submitted
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns 0, 1 where SLURM refused or did not answer, 2 for a name that is not accepted."""
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """Exit status 0, 1 where SLURM refused or did not answer, 2 for a name that is not accepted."""
     parser = parser_of("cancel", __doc__)
     parser.add_argument("names", nargs="*", metavar="RUN", help="names, patterns, beginnings of hashes")
     parser.add_argument("--all", action="store_true", help="every run, and the jobs that would build reports")
     options = parser.parse_args(arguments)
     if bool(options.names) == options.all:
         parser.error("name the runs to cancel, or say --all")
-    return answered("cancel", lambda: cancel(options.runs, options.names))
-
-
-def cancel(runs_folder: Path, names: list[str]) -> None:
-    """Cancel the jobs of these runs, whichever submission they belong to; without names the reports, too."""
     from slurm.queue import ask
     from slurm.states import jobs_of
     from slurm.submission import submitting
 
-    known, runs = submitted(runs_folder, names)
-    with submitting(runs_folder):
+    known, runs = submitted(options.runs, options.names)
+    with submitting(options.runs):
         rows = {
             (row.get("name"), row.get("task")): (one, row) for one in known for row in one.rows if row["run"] in runs
         }
-        rows |= {} if names else {(one.report_name, 0): (one, {}) for one in known}
+        rows |= {} if options.names else {(one.report_name, 0): (one, {}) for one in known}
         taken = [(job, *rows[job.name, job.task]) for job in jobs_of(known) if (job.name, job.task) in rows]
         for _, submission, row in taken:
             row["cancelled"] = True

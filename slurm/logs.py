@@ -2,13 +2,13 @@
 
 import sys
 import time
-from pathlib import Path
 
-from slurm.status import answered, parser_of, submitted
+from slurm.status import command, parser_of, submitted
 
 ASKED_EVERY_S = 10.0  # how often --follow asks whether the job still is in the queue
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, 1 where there is nothing printed yet, 2 for a name that is not accepted."""
     parser = parser_of("logs", __doc__)
@@ -16,13 +16,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lines", type=int, default=0, metavar="N", help="only the last N")
     parser.add_argument("--follow", action="store_true", help="go on printing until the run's job has ended")
     options = parser.parse_args(arguments)
-    return answered("logs", lambda: show(options.runs, options.name, options.lines, options.follow))
-
-
-def show(runs_folder: Path, name: str, count: int, follow: bool) -> int:
-    """Print the run's log, then the errors that its last job printed; with `follow` what is added."""
     from slurm.states import jobs_of, states_of
 
+    runs_folder, name, follow = options.runs, options.name, options.follow
     known, (run, *others) = submitted(runs_folder, [name])
     if others:
         raise ValueError(f"{name}: fits {len(others) + 1} runs: {', '.join([run, *others[:5]])}. Say more of it")
@@ -31,7 +27,7 @@ def show(runs_folder: Path, name: str, count: int, follow: bool) -> int:
     log, errors = runs_folder / run / "slurm.log", state.submission.folder / f"{job}_0_log.err"  # type: ignore
     texts = [file.read_text(errors="replace") for file in (log, errors) if file.exists() and file.stat().st_size]
     for text in texts:
-        print("\n".join(text.splitlines()[-count:]), flush=True)
+        print("\n".join(text.splitlines()[-options.lines :]), flush=True)
     if not texts and not follow:
         print(f"{run}: nothing printed yet (neither {log} nor {errors} is there)", file=sys.stderr)
         return 1

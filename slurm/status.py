@@ -2,6 +2,7 @@
 
 import argparse
 import fnmatch
+import functools
 import shutil
 import sys
 import time
@@ -16,43 +17,33 @@ HEADS = ("run", "state", "progress", "images/s", "left", "node", "tries", "")
 SHOWN_RUN = 60  # characters of a run's name
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns 0, 1 where SLURM did not answer (the table is made from the records then), 2 for what is not accepted."""
-    parser = parser_of("status", __doc__)
-    parser.add_argument("names", nargs="*", metavar="RUN", help="only these: names, patterns, beginnings of hashes")
-    watch = "refresh until nothing is left to wait for"
-    parser.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help=watch)
-    options = parser.parse_args(arguments)
-    if options.watch is not None and options.watch < 1:
-        parser.error("--watch: accepted are seconds from 1; each refresh asks SLURM's controller")
-    return answered("status", lambda: show(options.runs, options.names, options.watch))
+def command(main: Callable[..., int | None]) -> Callable[..., int]:
+    """A command's main, with the exit status 2 where what was asked is not accepted, and 1 where SLURM or the files do
+    not allow it."""
+
+    @functools.wraps(main)
+    def answering(arguments: list[str] | None = None) -> int:
+        name = main.__globals__["__spec__"].name  # such as slurm.sweep, also where it is started by -m
+        try:
+            return main(arguments) or 0
+        except (ValueError, ClusterError, OSError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2 if isinstance(error, ValueError) else 1
+        except KeyboardInterrupt:
+            return 1
+
+    return answering
 
 
-def parser_of(command: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
+def parser_of(name: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
     """A command's parser, with `--runs FOLDER` but for slurm.sweep, where runs= says it."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(f"python -m slurm.{command}", None, description, epilog, formatter_class=raw)
+    parser = argparse.ArgumentParser(f"python -m slurm.{name}", None, description, epilog, formatter_class=raw)
     parser.allow_abbrev = False
-    if command != "sweep":
-        runs = "folder of run records (default: runs)"
-        parser.add_argument(
-            "--runs", type=lambda text: Path(text).absolute(), default=Path("runs").absolute(), help=runs
-        )
+    if name != "sweep":
+        told, place = "folder of run records (default: runs)", Path("runs").absolute()
+        parser.add_argument("--runs", type=lambda text: Path(text).absolute(), default=place, help=told)
     return parser
-
-
-def answered(command: str, act: Callable[[], int | None]) -> int:
-    """Exit status of a command: 2 where what was asked is not accepted, 1 where SLURM or the files do not allow it."""
-    try:
-        return act() or 0
-    except (ValueError, ClusterError, OSError) as error:
-        print(f"slurm.{command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    except KeyboardInterrupt:
-        if command in ("status", "logs"):  # this is how one leaves them
-            return 0
-        print(f"slurm.{command}: stopped; the same command goes on", file=sys.stderr)
-        return 1
 
 
 def submitted(runs_folder: Path, names: list[str]) -> tuple[list, list[str]]:
@@ -73,31 +64,46 @@ def submitted(runs_folder: Path, names: list[str]) -> tuple[list, list[str]]:
     return known, list(dict.fromkeys(chosen))
 
 
-def show(runs_folder: Path, names: list[str], watch_s: float | None) -> int:
-    """Print the table, with `watch_s` again and again while anything in it moves; the exit status."""
+@command
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0, 1 where SLURM did not answer (the table is made from the records then), 2 for what is not accepted."""
+    parser = parser_of("status", __doc__)
+    parser.add_argument("names", nargs="*", metavar="RUN", help="only these: names, patterns, beginnings of hashes")
+    watch = "refresh until nothing is left to wait for"
+    parser.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help=watch)
+    options = parser.parse_args(arguments)
+    if options.watch is not None and options.watch < 1:
+        parser.error("--watch: accepted are seconds from 1; each refresh asks SLURM's controller")
+    while True:
+        lines, moving, code = table(options.runs, options.names)
+        clear = "\033[2J\033[H" if options.watch is not None and sys.stdout.isatty() else ""
+        print(clear + "\n".join(lines), flush=True)
+        if options.watch is None or not (moving or code):
+            return code
+        time.sleep(options.watch)
+
+
+def table(runs_folder: Path, names: list[str]) -> tuple[list[str], bool, int]:
+    """Lines of the table, whether anything in it moves, and the exit status."""
     from slurm.states import RULES, jobs_of, report_of, states_of
 
-    while True:
-        known, runs = submitted(runs_folder, names)
-        jobs, code, notes = [], 0, known[-1].cluster.notes
-        try:
-            jobs = jobs_of(known)
-        except ClusterError as error:
-            notes, code = {f"{error}. The table is made from the run records alone"}, 1
-        states = states_of(runs_folder, runs, known, jobs)
-        report, told = ("", "") if names else report_of(known[-1], jobs)
-        rows = [HEADS, *map(row_of, states)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
-        room = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
-        counted = Counter(state.state for state in states)
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip()[:room] for row in rows]
-        lines += ["", ", ".join(f"{counted[state]} {state}" for state in RULES if counted[state])]
-        lines += [f"report: {report}, {told}"] if report else []
-        lines += [f"note: {note}" for note in sorted(notes | {state.note for state in states if state.note})]
-        print("\033[2J\033[H" * (watch_s is not None and sys.stdout.isatty()) + "\n".join(lines), flush=True)
-        if watch_s is None or not ({"queued", "running", "elsewhere"} & {*counted, report} or code):
-            return code
-        time.sleep(watch_s)
+    known, runs = submitted(runs_folder, names)
+    jobs, code, notes = [], 0, known[-1].cluster.notes
+    try:
+        jobs = jobs_of(known)
+    except ClusterError as error:
+        notes, code = {f"{error}. The table is made from the run records alone"}, 1
+    states = states_of(runs_folder, runs, known, jobs)
+    report, told = ("", "") if names else report_of(known[-1], jobs)
+    rows = [HEADS, *map(row_of, states)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    room = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
+    counted = Counter(state.state for state in states)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip()[:room] for row in rows]
+    lines += ["", ", ".join(f"{counted[state]} {state}" for state in RULES if counted[state])]
+    lines += [f"report: {report}, {told}"] if report else []
+    lines += [f"note: {note}" for note in sorted(notes | {state.note for state in states if state.note})]
+    return lines, bool({"queued", "running", "elsewhere"} & {*counted, report}), code
 
 
 def row_of(state) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """From a submission to jobs: submitit's executor with the cluster's settings, arrays that SLURM takes, report."""
 
+import itertools
 import os
 import re
 import shlex
@@ -19,11 +20,17 @@ FOREVER = 1_000_000  # time-outs that submitit may count: three without progress
 PATHS = f"export PYTHONPATH={shlex.quote(str(SUITE))}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"
 
 
+def sbatch() -> list[str]:
+    """The command, with a time limit, and without what its own variables in the environment would change."""
+    foreign = os.environ.keys() - clean_environment().keys()
+    return ["env", *(f"--unset={name}" for name in sorted(foreign)), "timeout", str(SBATCH_LIMIT_S), "sbatch"]
+
+
 def executor_of(submission: Submission, cluster: Cluster, name: str, **options: str) -> AutoExecutor:
     """submitit's executor for jobs called `name`, with further options of sbatch."""
     # Of a site's banner submitit would take the first number after the word job, and sbatch may try for ever.
     SlurmExecutor._get_job_id_from_submission_command = staticmethod(job_number)  # type: ignore
-    SlurmExecutor._make_submission_command = lambda _, path: ["timeout", f"{SBATCH_LIMIT_S}", "sbatch", str(path)]  # type: ignore
+    SlurmExecutor._make_submission_command = lambda _, path: [*sbatch(), str(path)]  # type: ignore
     SlurmExecutor.affinity = classmethod(lambda cls: 2)  # type: ignore  # a dry run needs no srun
     values = {"max_num_timeout": FOREVER} | {key: value for key, value in cluster.values.items() if value != 0}
     if cluster.executor == "slurm":
@@ -56,42 +63,44 @@ def submit(submission: Submission, report: bool, after: set[str], dry_run: bool)
 
     An array that is too much for SLURM is halved. What it takes is in sweep.json; raises ClusterError for the rest.
     """
-    folder, refused, number = str(submission.folder), None, 0
-    for trained in (True, False):
-        waiting = [row for row in submission.rows if row["trained"] == trained]
-        cluster, size = submission.cluster if trained else submission.cluster.alone(), largest_array()
-        while waiting and refused is None:
-            part, name, number = waiting[:size], f"xg-{submission.folder.name}-{number}", number + 1
-            for task, row in enumerate(part):
-                row |= {"name": name, "task": task}
+    folder, numbers, largest = submission.folder, itertools.count(), largest_array()
+
+    def take(rows: list[dict], cluster: Cluster) -> None:
+        name = f"xg-{folder.name}-{next(numbers)}"
+        for task, row in enumerate(rows):
+            row |= {"name": name, "task": task}
+        if not dry_run:
+            submission.write()
+        executor, indices = executor_of(submission, cluster, name), [submission.rows.index(row) for row in rows]
+        try:
+            jobs = handed_over(executor, RunJob(str(folder)), indices, dry_run)
+        except ClusterError as error:
+            if FULL not in str(error) or len(rows) == 1:
+                raise
+            take(rows[: len(rows) // 2], cluster)
+            take(rows[len(rows) // 2 :], cluster)
+        else:
+            for row, job in zip(rows, jobs, strict=True):
+                row["job"] = job
+
+    try:
+        for trained in (True, False):
+            rows = [row for row in submission.rows if row["trained"] == trained]
+            for first in range(0, len(rows), largest):
+                take(rows[first : first + largest], submission.cluster if trained else submission.cluster.alone())
+    finally:
+        submission.rows = [row for row in submission.rows if "job" in row]
+        if not submission.rows and not dry_run:
+            (folder / "sweep.json").unlink()
+        elif not dry_run:
+            submission.write()
+        if submission.rows and report:
+            jobs = sorted({row["job"].split("_")[0] for row in submission.rows} | after)
+            cluster = submission.cluster.alone(gpus_per_node=0, **submission.cluster.report)
+            executor = executor_of(submission, cluster, submission.report_name, dependency=f"afterany:{':'.join(jobs)}")
+            (submission.report,) = handed_over(executor, ReportJob(str(folder)), [0], dry_run)
             if not dry_run:
                 submission.write()
-            rows = [submission.rows.index(row) for row in part]
-            try:
-                jobs = handed_over(executor_of(submission, cluster, name), RunJob(folder), rows, dry_run)
-            except ClusterError as error:
-                size = len(part) // 2
-                refused = None if FULL in str(error) and size else error
-                continue
-            for row, job in zip(part, jobs, strict=True):
-                row["job"] = job
-            waiting = waiting[len(part) :]
-    taken = [row for row in submission.rows if "job" in row]
-    if taken and report:
-        jobs = sorted({row["job"].split("_")[0] for row in taken} | after)
-        cluster = submission.cluster.alone(gpus_per_node=0, **submission.cluster.report)
-        executor = executor_of(submission, cluster, submission.report_name, dependency=f"afterany:{':'.join(jobs)}")
-        try:
-            (submission.report,) = handed_over(executor, ReportJob(folder), [0], dry_run)
-        except ClusterError as error:
-            refused = refused or error
-    submission.rows = taken
-    if taken and not dry_run:
-        submission.write()
-    elif not dry_run:
-        (submission.folder / "sweep.json").unlink()
-    if refused:
-        raise refused
 
 
 def handed_over(executor: AutoExecutor, function: Any, arguments: list[int], dry_run: bool) -> list[str]:
@@ -100,14 +109,11 @@ def handed_over(executor: AutoExecutor, function: Any, arguments: list[int], dry
     Raises ClusterError, and then there is none of them.
     """
     inner: Any = executor._executor
-    before = dict(os.environ)
     if dry_run:
         inner.parameters |= {"map_count": len(arguments)} if len(arguments) > 1 else {}
         print(inner._make_submission_file_text(inner._submitit_command_str, ""))
         return [f"JOB_{argument}" for argument in arguments]
     try:
-        for key in os.environ.keys() - clean_environment().keys():
-            del os.environ[key]
         return [job.job_id for job in executor.map_array(function, arguments)]
     except (OSError, RuntimeError) as error:
         code = getattr(error.__cause__, "returncode", 1)
@@ -116,7 +122,6 @@ def handed_over(executor: AutoExecutor, function: Any, arguments: list[int], dry
         problem = f"gave no answer within {SBATCH_LIMIT_S} s" if code == 124 else f"ended with exit status {code}"
         raise explained("sbatch", str(error), problem) from error
     finally:
-        os.environ.update(before)
         for path in [*executor.folder.glob("*.pkl"), *executor.folder.glob(".submission_file_*")]:
             if "_submitted" not in path.name and not path.is_symlink():
                 path.unlink()

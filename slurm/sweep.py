@@ -8,7 +8,6 @@ where there is no sbatch, this machine works them off in the background. The sam
 a run that failed is tried again once the code has changed, or with --retry.
 """
 
-import argparse
 import secrets
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm.queue import ClusterError
-from slurm.status import answered, parser_of
+from slurm.status import command, parser_of
 
 if TYPE_CHECKING:
     from slurm.submission import Submission
@@ -28,8 +27,9 @@ EPILOG = """settings: partition gpus nodes cpus mem_gb timeout_min array_paralle
 python, any other parameter of submitit, and sbatch.OPTION (see slurm/conf/slurm.yaml and docs/cluster.md)"""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns 0: submitted, or nothing to do; 1: SLURM refused or did not answer; 2: the words are not accepted."""
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """Exit status 0: submitted, or nothing to do; 1: SLURM refused or did not answer; 2: words are not accepted."""
     parser = parser_of("sweep", __doc__, EPILOG)
     parser.add_argument("--dry-run", action="store_true", help="print what sbatch would be given, submit nothing")
     parser.add_argument("--retry", action="store_true", help="try runs again that failed, though nothing has changed")
@@ -40,34 +40,25 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     if options.retry and options.replace:
         parser.error("--retry goes on where a run failed, --replace starts anew: choose one")
-    return answered("sweep", lambda: sweep(options))
-
-
-def sweep(options: argparse.Namespace) -> None:
-    """Plan what the words mean, and submit it. Raises ValueError, OSError, ClusterError."""
     from ablations.plan import list_study, plan_runs
     from slurm.settings import read_cluster
     from slurm.submission import Submission
     from xinggan.model.from_settings import use_methods
 
     cluster, words = read_cluster(options.words)
-    studies = [word.partition("=")[2] for word in words if word.startswith("study=")]
-    words = [word for word in words if not word.startswith("study=")]
-    if len(studies) > 1 or "," in "".join(studies):
-        raise ValueError("study=: one study at a time")
     places = [word for word in [*words, f"folder={Path.cwd()}"] if word.startswith(("runs=", "folder="))]
     if bad := [word for word in places if "%" in word or "\\" in word]:
         raise ValueError(f"{bad[0]}: SLURM and submitit replace % and \\ in paths; name a folder without them")
     if options.methods:
         use_methods(options.methods)
-    study, methods = next(iter(studies), None), str(options.methods.absolute()) if options.methods else None
     try:
-        runs_folder, rows = plan_runs(study, words, cluster.processes)
+        study, runs_folder, rows = plan_runs(words, cluster.processes)
     except OSError as error:
         raise ValueError(str(error)) from error
     if study and not options.dry_run:
         list_study(runs_folder, study, rows)
     everything, folder = [row["run"] for row in rows], runs_folder / "slurm" / "new"
+    methods = str(options.methods.absolute()) if options.methods else None
     wanted = Submission(folder, cluster, study, methods, str(Path.cwd()), everything, rows)
     mode = "replace" if options.replace else "retry" if options.retry else "sweep"
     decide_and_submit(wanted, mode, not options.no_report, options.dry_run)
