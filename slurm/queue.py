@@ -100,18 +100,14 @@ def slurm_queue(*further: str) -> list[Job]:
 
 def endings(identifiers: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Job identifier -> (how it last ended, node) as accounting has it, by one question. Raises NoAccounting."""
-    found: dict[str, tuple[str, str]] = {}
+    from submitit.slurm.slurm import SlurmInfoWatcher
+
     jobs = "--jobs=" + ",".join(sorted({identifier.split("_")[0] for identifier in identifiers}))
-    words = ["--noheader", "--parsable2", "--allocations", "--duplicates", "--format=JobID,State,NodeList", jobs]
-    answer = ask("sacct", *words, limit_s=ACCOUNTING_LIMIT_S)
-    for identifier, state, node in (line.split("|") for line in answer.splitlines() if line.count("|") == 2):
-        number, _, tasks = identifier.partition("_")
-        for part in tasks.strip("[]").partition("%")[0].split(","):  # what never began is told together: 17_[3-5,8]
-            first, _, last = part.partition("-")
-            every = range(int(first), int(last or first) + 1) if first.isdigit() else [""]
-            if not state.startswith(("PENDING", "RUNNING")):  # which it may be again, after a requeue
-                found |= {f"{number}_{task}".rstrip("_"): (state.partition(" ")[0], node) for task in every}
-    return found
+    words = ["--parsable2", "--allocations", "--duplicates", "--format=JobID,State,NodeList", jobs]
+    lines = ask("sacct", *words, limit_s=ACCOUNTING_LIMIT_S).splitlines()
+    ended = [line for line in lines if not re.search(r"\|(PENDING|RUNNING)\|", line)]  # or again, after a requeue
+    found = SlurmInfoWatcher().read_info("\n".join(ended))  # what never began is told together: 17_[3-5,8]
+    return {job: (info["State"].partition(" ")[0], info["NodeList"]) for job, info in found.items()}
 
 
 def largest_array() -> int:

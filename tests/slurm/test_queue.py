@@ -86,7 +86,8 @@ def test_what_the_environment_says_does_not_narrow_the_question(pretend, monkeyp
 
 
 def test_accounting_tells_the_last_end_also_before_a_requeue_and_of_tasks_that_never_began(pretend):
-    lines = "17_3|PREEMPTED|n1\n17_3|RUNNING|n2\n17_4|CANCELLED by 0|n3\n17_[6-7,9%2]|CANCELLED by 0|None assigned"
+    lines = "JobID|State|NodeList\n17_3|PREEMPTED|n1\n17_3|RUNNING|n2\n17_4|CANCELLED by 0|n3\n"
+    lines += "17_[6-7,9%2]|CANCELLED by 0|None assigned"
     pretend("sacct", f"cat <<'END'\n{lines}\n18|FAILED|n1\nEND")
     found = endings(["17_3", "17_4", "18"])
     assert found["17_3"] == ("PREEMPTED", "n1")

@@ -156,7 +156,7 @@ def ended(slurm, words, runs, capsys):
         record.note(state=state, steps=30, error="Traceback\nRuntimeError: no memory" if seed == 1 else None)
         if seed == 0:
             (runs / name / "metrics.json").write_text("[]")
-    (slurm.folder / "accounting").write_text("1_3|NODE_FAIL|n2\n2|CANCELLED by 0|\n")
+    (slurm.folder / "accounting").write_text("JobID|State|NodeList\n1_3|NODE_FAIL|n2\n2|CANCELLED by 0|\n")
     capsys.readouterr()
     return names(runs)
 
