@@ -193,7 +193,7 @@ def test_a_run_of_a_published_checkpoint_is_loaded_like_any_other(shared, tmp_pa
         config = {"method": dict(settings) | {"pose_map": pose_map}, "dataset": dataset, "training": None}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         trained = load_trained(read_run(tmp_path), "cpu")
-        assert (trained.step, trained.method.pose_map.value) == (None, pose_map or "gaussian")
+        assert (trained.step, trained.method.settings.pose_map.value) == (None, pose_map or "gaussian")
 
 
 def test_a_published_checkpoint_that_is_none_is_refused(tmp_path):

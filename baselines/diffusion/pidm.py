@@ -22,7 +22,6 @@ from baselines.diffusion.samplers import disentangled_branches, guided, sample
 from baselines.diffusion.settings import PIDMFewStepSettings, PIDMSettings
 from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import pose_maps
 from xinggan.model.method import Method
 
 
@@ -60,8 +59,8 @@ class PIDM(Method):
 
     def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
         """The target's pose maps [B, 18, H, W], then the source's features [B, S, C] of each level that attends."""
-        image, s = images_to_float(source), self.settings
-        return [pose_maps(target_pose, image, s.pose_map, s.pose_sigma), *self.source_encoder(image)]
+        image = images_to_float(source)
+        return [self.pose_maps(target_pose, image), *self.source_encoder(image)]
 
     def predicted(
         self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen | None = None

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from baselines.body_parts import rectangles, warp_parts, with_symmetric_limbs
 from baselines.gan.settings import DeformSettings
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import JOINTS, pose_maps
+from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import Dropout, InstanceNorm, check_resolution, initialise_generator, pad_to_multiple
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method, adam
@@ -174,5 +174,5 @@ class Deform(Method):
 
     def inputs(self, source: Tensor, source_pose: Tensor, target_pose: Tensor) -> tuple[Tensor, list, list]:
         """Source image [B, 3, H, W], both poses and their maps [B, 18, H, W], of uint8 images and poses [B, 18, 3]."""
-        image, poses, s = images_to_float(source), [source_pose, target_pose], self.settings
-        return image, poses, [pose_maps(pose, image, s.pose_map, s.pose_sigma) for pose in poses]
+        image, poses = images_to_float(source), [source_pose, target_pose]
+        return image, poses, [self.pose_maps(pose, image) for pose in poses]

@@ -38,7 +38,6 @@ from baselines.gan.gfla_networks import (
 )
 from baselines.gan.settings import GFLASettings
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import pose_maps
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
 from xinggan.model.method import Method
 
@@ -176,5 +175,5 @@ class GFLA(Method):
 
     def inputs(self, source: Tensor, source_pose: Tensor, target_pose: Tensor) -> list[Tensor]:
         """Source image [B, 3, H, W] and both poses' maps [B, 18, H, W], of uint8 images and poses [B, 18, 3]."""
-        image, s = images_to_float(source), self.settings
-        return [image, *(pose_maps(pose, image, s.pose_map, s.pose_sigma) for pose in (source_pose, target_pose))]
+        image = images_to_float(source)
+        return [image, *(self.pose_maps(pose, image) for pose in (source_pose, target_pose))]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from baselines.gan.settings import PG2Settings
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import JOINTS, pose_maps
+from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import check_resolution, initialise_generator, normalisation, pad_to_multiple
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method, adam
@@ -222,5 +222,5 @@ class PG2(Method):
         """The source image [B, 3, H, W] and stage I's input [B, 21, H, W]."""
         image = images_to_float(source)
         check_resolution(image)
-        maps = pose_maps(target_pose, image, self.settings.pose_map, self.settings.pose_sigma)
+        maps = self.pose_maps(target_pose, image)
         return image, torch.cat([image, maps], dim=1)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from baselines.gan.settings import PATCHES, Pix2PixSettings
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import JOINTS, pose_maps
+from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import Dropout, check_resolution, initialise_generator, normalisation, pad_to_multiple
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method, adam
@@ -157,6 +157,5 @@ class Pix2Pix(Method):
         """Source image and both poses' maps, [B, 39, H, W], of uint8 images [B, 3, H, W] and poses [B, 18, 3]."""
         image = images_to_float(source)
         check_resolution(image)
-        s = self.settings
-        maps = [pose_maps(pose, image, s.pose_map, s.pose_sigma) for pose in (source_pose, target_pose)]
+        maps = [self.pose_maps(pose, image) for pose in (source_pose, target_pose)]
         return torch.cat([image, *maps], dim=1)

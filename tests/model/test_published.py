@@ -102,7 +102,7 @@ class SmallInstanceNorm(PublishedGenerator):
 )
 def test_the_method_is_the_files_generator_on_the_pose_maps_it_was_trained_with(kind, norm, maps, size, people):
     method = kind(PublishedSettings(path="file", pose_sigma=3.0))
-    assert (method.size, method.pose_map) == (size, maps)
+    assert (method.size, method.settings.pose_map) == (size, maps)
     batch = people.test.batch([0, 1, 2])
     seeds = torch.zeros(3, dtype=torch.int64)
     image = images_to_float(batch.source_image)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.batch import PosePair, images_to_float
-from xinggan.data.poses import pose_maps
 from xinggan.model.blocks import ConvBlock, Encoder, initialise_generator
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
 from xinggan.model.fusion import AttentionHead, ImageDecoder
@@ -96,10 +95,6 @@ class PoseTransferGAN(Method):
         with self.autocast():
             generated = self.generator(image, self.pose_maps(source_pose, image), self.pose_maps(target_pose, image))
         return generated.float()
-
-    def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
-        """Maps [B, 18, H, W] of poses [B, 18, 3], in the size of images [B, 3, H, W]."""
-        return pose_maps(poses, image, self.settings.pose_map, self.settings.pose_sigma)
 
     def _apply(self, change, recurse: bool = True):
         for loss in self._perceptual:

@@ -7,13 +7,14 @@ fullest example, `baselines.trivial` the shortest.
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xinggan.data.batch import PosePair
+from xinggan.data.poses import pose_maps
 from xinggan.distributed import Processes
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Method(nn.Module):
         self.planned_steps = 0  # set by the trainer, for methods that train in stages
         self.train_split: PackedSplit | None = None  # set by the trainer, also when training is resumed
         self.precision = "fp32"
+        self.settings: Any = None  # those of a method that draws poses have pose_map and pose_sigma
 
     @property
     def processes(self) -> Processes:
@@ -64,6 +66,10 @@ class Method(nn.Module):
     def generate_pairs(self, batch: PosePair, seeds: Tensor) -> Tensor:
         """`generate` for a batch; overridden by a reference such as the ground truth, which needs more of the batch."""
         return self.generate(batch.source_image, batch.source_pose, batch.target_pose, seeds)
+
+    def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
+        """Maps [B, 18, H, W] of poses [B, 18, 3], drawn as the settings say, in the size of images [B, 3, H, W]."""
+        return pose_maps(poses, image, self.settings.pose_map, self.settings.pose_sigma)
 
     def autocast(self) -> AbstractContextManager:
         """The context in which forward passes run: bfloat16 where that is the precision, else nothing."""

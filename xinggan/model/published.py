@@ -6,6 +6,7 @@ pose's. The state dicts differ between Market-1501 (BatchNorm) and DeepFashion (
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from xinggan.data.batch import images_to_float
-from xinggan.data.poses import pose_maps
 from xinggan.data.settings import PUBLISHED_SIZES, PoseMap
 from xinggan.files import sha256_of
 from xinggan.model.generator import XingGenerator
@@ -160,8 +160,7 @@ class PublishedGenerator(Method):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
         self.data_set = "market1501" if norms else "deepfashion"
-        self.pose_map = settings.pose_map or (PoseMap.gaussian if norms else PoseMap.onehot)
-        self.pose_sigma = settings.pose_sigma
+        self.settings = replace(settings, pose_map=settings.pose_map or (PoseMap.gaussian if norms else PoseMap.onehot))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -174,10 +173,6 @@ class PublishedGenerator(Method):
         image = images_to_float(source)
         with self.autocast():
             return self.generator(image, self.pose_maps(source_pose, image), self.pose_maps(target_pose, image)).float()
-
-    def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
-        """Maps [B, 18, H, W] of poses [B, 18, 3], in the size of images [B, 3, H, W]."""
-        return pose_maps(poses, image, self.pose_map, self.pose_sigma)
 
 
 class PublishedXingGAN(PublishedGenerator):
