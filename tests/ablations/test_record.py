@@ -33,9 +33,6 @@ def test_run_id_depends_on_what_is_computed_and_on_nothing_else(unchanging, chan
     assert run_id(compose(sorted(unchanging)), "digest") == plain
     assert hashed(*sorted(changing | unchanging)) != plain.split("-")[-1]
     assert run_id(compose([]), "another digest") != plain
-
-
-def test_the_same_photographs_in_another_place_are_the_same_run():
     assert hashed("dataset=folder", "dataset.root=here") == hashed("dataset=folder", "dataset.root=there")
 
 
@@ -113,18 +110,14 @@ def test_a_published_checkpoint_counts_by_its_content_and_by_what_it_is_run_with
 
     moved = tmp_path / "moved.pth"
     moved.write_bytes(checkpoint.read_bytes())
+    words = [f"published={checkpoint}", "pose_map=onehot"]
+    assert name(compose(words)) == "xinggan published=generator pose_map=onehot"
+    assert label(compose(["method=patn", words[0]])) == "patn-published_generator-synthetic"
     plain = published()
     assert published(file=moved) == published("seed=3", "device=cpu") == plain
     changed = [published("precision=bf16"), published("pose_map=onehot"), published("method=patn")]
     checkpoint.write_bytes(b"other weights")
     assert len({plain, published(), *changed}) == 5
-
-
-def test_a_published_checkpoints_name_says_what_it_is_run_with(checkpoint):
-    words = [f"published={checkpoint}", "pose_map=onehot"]
-    assert name(compose(words)) == "xinggan published=generator pose_map=onehot"
-    assert name(compose([words[0], "pose_sigma=4"])) == "xinggan published=generator pose_sigma=4"
-    assert label(compose(["method=patn", words[0]])) == "patn-published_generator-synthetic"
 
 
 def test_an_autoencoder_from_a_file_counts_by_its_content(tmp_path):
@@ -139,6 +132,8 @@ def test_an_autoencoder_from_a_file_counts_by_its_content(tmp_path):
 
 
 def test_states_follow_the_attempts(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").write_text("{")  # no JSON: no attempt
     with RunRecord(tmp_path / "run") as record:
         assert record.status == {}
         assert record.begin("seed: 0\n", steps=5) == "new"
@@ -149,29 +144,16 @@ def test_states_follow_the_attempts(tmp_path):
         assert record.begin("seed: 0\n", steps=5) == "retried"
         assert record.status["error"] is None
         record.end("finished")
+        assert not record.finished  # without its metrics it is taken up again
+        (tmp_path / "run" / "metrics.json").write_text("[]")
+        assert record.finished
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["state"], status["attempts"], status["steps"], status["run_id"]) == ("finished", 3, 5, "run")
 
 
-def test_a_finished_run_without_its_metrics_is_taken_up_again(tmp_path):
-    with RunRecord(tmp_path) as record:
-        record.begin("")
-        record.end("finished")
-        assert not record.finished
-        (tmp_path / "metrics.json").write_text("[]")
-        assert record.finished
-
-
-def test_what_a_killed_attempt_left_half_written_is_removed(tmp_path):
-    (tmp_path / "checkpoint").mkdir()
-    abandoned = tmp_path / "checkpoint" / ".step-00000010-0123456789abcdef.pt.77.part"
-    abandoned.write_bytes(b"half")
-    with RunRecord(tmp_path) as record:
-        record.begin("")
-    assert not abandoned.exists()
-
-
-def test_environments_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypatch):
+def test_the_environment_has_versions_and_cpu_and_those_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypatch):
+    found = environment()
+    assert found["packages"]["torch"].startswith("2.") and found["cpu"] and found["threads"] >= 1
     for commit in ("a", "a", "b"):
         monkeypatch.setattr(ablations.record, "environment", lambda commit=commit: {"commit": commit})
         with RunRecord(tmp_path) as record:
@@ -186,17 +168,16 @@ def test_a_run_is_worked_on_by_one_process_and_a_dead_one_leaves_no_lock(tmp_pat
     hold += f"record = RunRecord(Path({str(tmp_path)!r})).__enter__()\nprint('held', flush=True)\ntime.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
+    (tmp_path / "checkpoint").mkdir()
+    half = tmp_path / "checkpoint" / ".step-00000010-0123456789abcdef.pt.77.part"
+    half.write_bytes(b"what a killed process had half written")
     with pytest.raises(RunBusy, match=f"another process .{holder.pid} on"), RunRecord(tmp_path):
         pass
     holder.kill()
     holder.wait()
     with RunRecord(tmp_path) as record:
         assert record.begin("") == "new"
-
-
-def test_a_status_file_that_is_no_json_counts_as_no_attempt(tmp_path):
-    (tmp_path / "status.json").write_text("{")
-    assert RunRecord(tmp_path).status == {}
+    assert not half.exists()
 
 
 def test_metrics_are_written_with_their_pairs(tmp_path, people):
@@ -208,10 +189,3 @@ def test_metrics_are_written_with_their_pairs(tmp_path, people):
     assert table["value"].tolist() == [0.4, 0.5, 0.6]
     assert table["pair_id"].tolist() == [people.test.pair_id(i) for i in range(3)]
     assert table["identity"].tolist() == people.test.identities[people.test.pairs[:3, 0]].tolist()
-
-
-def test_environment_names_versions_and_cpu():
-    found = environment()
-    assert found["packages"]["torch"].startswith("2.")
-    assert found["cpu"]
-    assert found["threads"] >= 1

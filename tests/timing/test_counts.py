@@ -27,10 +27,6 @@ from xinggan.timing.measurement import inference_call
 SMALL = {"width": 4, "multipliers": (1, 2), "level_blocks": 1}
 
 
-def small_xinggan():
-    return XingGAN(XingGANSettings(blocks=1, width=4))
-
-
 def macs_of(method, people):
     return multiply_accumulates(method, inference_call(method, people.test, "cpu", 1))
 
@@ -50,6 +46,7 @@ def test_multiply_accumulates_equal_a_hand_count_of_the_convolutions(people):
     macs = macs_of(method, people)
     assert macs == counted
     assert macs_of(CopySource(), people) is None
+    assert parameters(method) == sum(weights.numel() for weights in method.generator.parameters())
 
 
 class OneLayer(Method):
@@ -102,53 +99,39 @@ def test_operations_of_a_training_step_are_those_of_both_passes_attention_includ
     assert operations(OneLayer(layer), step) == 2 * (forward + backward)
 
 
-def evaluations_of(method, people):
-    return evaluations(method, inference_call(method, people.test, "cpu", 2), 2)
+def pidm(guidance):
+    guided = {"guidance_source": guidance, "guidance_pose": guidance}
+    return PIDM(PIDMSettings(**SMALL, attention_levels=1, steps=3, sampler="dpmsolver++", **guided))
 
 
-def names_of_outermost(method, people):
-    found = outermost_networks(method, inference_call(method, people.test, "cpu", 2))
-    return [name for name, module in method.named_modules() if module in found]
+def pocold():
+    size = SMALL | {"filters": 2, "steps": 2, "vae_width": 4, "vae_factor": 4}
+    return PoCoLD(PoCoLDSettings(**size, guidance_source=1.0, guidance_pose=1.0))
 
 
 @pytest.mark.parametrize(
-    ("method", "expected"),
+    ("make", "expected", "networks"),
     [
-        (small_xinggan, 1),
-        (CopySource, 0),
-        (lambda: VaeRoundtrip(VaeRoundtripSettings(vae_width=4, vae_factor=4)), 1),
+        (lambda: XingGAN(XingGANSettings(blocks=1, width=4)), 1, {"generator"}),
+        (CopySource, 0, set()),
+        (
+            lambda: VaeRoundtrip(VaeRoundtripSettings(vae_width=4, vae_factor=4)),
+            1,
+            {"autoencoder.encoder", "autoencoder.decoder"},
+        ),
+        (lambda: pidm(guidance=1.0), 3, {"source_encoder", "denoiser"}),
+        (lambda: pidm(guidance=2.0), 3 * 3, {"source_encoder", "denoiser"}),
+        (pocold, 2, {"denoiser", "denoiser.source_encoder", "autoencoder.encoder", "autoencoder.decoder"}),
     ],
 )
-def test_evaluations_are_those_of_the_busiest_network_for_each_image(people, method, expected):
-    assert evaluations_of(method(), people) == expected
-
-
-@pytest.mark.parametrize(("scale", "branches"), [(1.0, 1), (2.0, 3)])
-def test_guidance_evaluates_more_than_once_a_step(people, scale, branches):
-    guided = {"guidance_source": scale, "guidance_pose": scale}
-    method = PIDM(PIDMSettings(**SMALL, attention_levels=1, steps=3, sampler="dpmsolver++", **guided))
-    assert names_of_outermost(method, people) == ["source_encoder", "denoiser"]
-    assert evaluations_of(method, people) == 3 * branches
-
-
-def test_the_outermost_networks_of_a_latent_method_are_encoders_decoder_and_denoiser(people):
-    size = SMALL | {"filters": 2, "steps": 2, "vae_width": 4, "vae_factor": 4}
-    method = PoCoLD(PoCoLDSettings(**size, guidance_source=1.0, guidance_pose=1.0))
-    names = {*names_of_outermost(method, people)}
-    assert {"denoiser", "denoiser.source_encoder", "autoencoder.encoder", "autoencoder.decoder"} <= names
-    assert "denoiser.unet" not in names
-    assert evaluations_of(method, people) == 2
-
-
-def test_looking_leaves_no_hooks_behind(people):
-    method = small_xinggan()
-    evaluations_of(method, people)
+def test_evaluations_are_those_of_the_busiest_of_the_outermost_networks(people, make, expected, networks):
+    method = make()
+    call = inference_call(method, people.test, "cpu", 2)
+    found = outermost_networks(method, call)
+    names = {name for name, module in method.named_modules() if module in found}
+    assert networks <= names and "denoiser.unet" not in names
+    assert evaluations(method, call, 2) == expected
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in method.modules())
-
-
-def test_parameters_are_those_that_generating_uses():
-    method = small_xinggan()
-    assert parameters(method) == sum(weights.numel() for weights in method.generator.parameters())
 
 
 @pytest.mark.parametrize("backend", [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])

@@ -9,16 +9,13 @@ import torch
 from xinggan.timing.device import EnergyCounter, is_out_of_memory, process_peak_memory_mb, slow_bfloat16, timed
 
 
-def test_energy_is_unavailable_with_the_reason_where_there_is_no_nvidia_device():
-    counter = EnergyCounter("cpu")
-    assert counter.joules() is None
-    assert counter.unavailable_because == "energy is read from NVIDIA devices, and this is cpu"
-
-
-def test_a_call_on_a_cpu_has_a_wall_time_and_no_device_time():
+def test_a_cpu_has_wall_times_alone_and_says_why_it_has_no_energy():
     calls = []
     wall_ms, device_ms = timed(lambda: calls.append(1), "cpu")
     assert wall_ms > 0 and device_ms is None and calls == [1]
+    counter = EnergyCounter("cpu")
+    assert counter.joules() is None
+    assert counter.unavailable_because == "energy is read from NVIDIA devices, and this is cpu"
 
 
 def test_memory_errors_of_devices_and_of_the_computer_are_recognised():
@@ -46,7 +43,7 @@ def test_the_peak_memory_of_a_process_is_its_own_and_not_that_of_the_one_that_st
         ("cuda", "flags\t\t: fpu avx2\n", False),
     ],
 )
-def test_it_is_told_that_bf16_is_slow_on_a_cpu_without_instructions_for_it(tmp_path, device, cpuinfo, slow):
+def test_bf16_is_warned_of_on_a_cpu_without_instructions_for_it(tmp_path, device, cpuinfo, slow):
     file = tmp_path / "cpuinfo"
     if cpuinfo is not None:
         file.write_text(f"processor\t: 0\n{cpuinfo}bugs\t\t:\n")

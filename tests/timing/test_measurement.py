@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xinggan.model.from_settings import build
-from xinggan.timing.measurement import STAGES, Measurement, measure_here, reason
+from xinggan.timing.measurement import STAGES, Measurement, measure_here
 from xinggan.timing.scenario import Task
 
 PIDM = {
@@ -29,9 +29,9 @@ def measurement(people):
 
 
 def test_a_scenario_has_raw_samples_of_the_call_at_the_sweep_s_sampler_and_steps(measurement):
-    made = measurement(sampler="unipc", sampling_steps=3)
+    made = measurement(precision="bf16", sampler="unipc", sampling_steps=3)
     made.first()
-    assert (made.method.settings.sampler, made.method.settings.steps) == ("unipc", 3)
+    assert (made.method.settings.sampler, made.method.settings.steps, made.method.precision) == ("unipc", 3, "bf16")
     scenario = made.scenario
     assert scenario.evaluations == 3 * 3  # three branches of guidance
     assert scenario.attention_kernels and all("scaled_dot_product" in name for name in scenario.attention_kernels)
@@ -84,14 +84,3 @@ def test_a_method_is_measured_as_it_stands_in_the_process_that_holds_it(people):
     scenario = measure_here(task(people), method, people, seconds=0.0, calls=20, least=5)
     assert len(scenario.samples_ms) == 5 and scenario.first_call_ms > 0 and scenario.evaluations == 3
     assert scenario.peak_memory_mb is None  # of a process that did other things before
-
-
-def test_bf16_is_the_method_s_precision(measurement):
-    assert measurement(precision="bf16").method.precision == "bf16"
-
-
-def test_reasons_are_one_line():
-    assert reason(ValueError("method.steps=0: accepted are 1 to 1000\nmore")) == (
-        "ValueError: method.steps=0: accepted are 1 to 1000"
-    )
-    assert reason(torch.OutOfMemoryError("Tried to allocate 3 GiB")) == "out of memory: Tried to allocate 3 GiB"

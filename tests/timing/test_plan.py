@@ -32,16 +32,13 @@ def test_every_method_is_measured_under_every_precision_mode_and_batch():
     }
 
 
-def test_methods_stand_side_by_side_and_batches_grow():
+def test_methods_stand_side_by_side_no_more_than_allowed_and_batches_grow():
     groups = grid([GAN, DIFFUSION], Plan(batches=(1, 2), samplers=()))
     inference = [group for group in groups if group and group[0].kind == "inference"]
     assert all([task.method for task in group] == ["a GAN", "diffusion"] for group in inference)
     assert all(len({circumstances(asdict(task)) for task in group}) == 1 for group in inference)
     batches = [group[0].batch for group in inference]
     assert batches == sorted(batches)
-
-
-def test_no_more_processes_than_allowed_are_alive_together():
     assert max(map(len, grid([GAN, DIFFUSION, REFERENCE], Plan(together=2)))) == 2
 
 
@@ -57,13 +54,6 @@ def test_compiled_modes_can_have_batches_and_precisions_of_their_own():
 def test_kinds_that_are_not_asked_for_are_left_out():
     kinds = [{task.kind for group in grid([GAN], Plan(kinds=(kind,))) for task in group} for kind in Plan.kinds]
     assert kinds == [{"counts", "inference"}, {"counts", "training"}]
-
-
-def test_a_sweep_s_sampler_and_steps_take_the_place_of_the_method_s():
-    assert replace(DIFFUSION, sampler="unipc", sampling_steps=4).method_settings == {
-        "_target_": "y", "sampler": "unipc", "steps": 4,
-    }  # fmt: skip
-    assert DIFFUSION.method_settings == DIFFUSION.settings
 
 
 def measured(batch, because=None, median_ms=5.0):

@@ -19,9 +19,6 @@ def test_percentiles_come_from_the_raw_samples():
     assert record["median_ms"] == np.percentile(samples, 50)
     assert record["p95_ms"] == np.percentile(samples, 95)
     assert record["images_per_second"] == pytest.approx(4 * 1000 / 50.5)
-
-
-def test_a_scenario_without_samples_has_nulls_and_a_reason():
     record = scenario(unavailable_because="out of memory").record()
     assert (record["median_ms"], record["unavailable_because"]) == (None, "out of memory")
 
@@ -34,16 +31,13 @@ def test_halves_are_the_earlier_and_the_later_rounds(samples, rounds, expected):
     assert scenario(samples, rounds).halves_differ_by == (None if expected is None else pytest.approx(expected))
 
 
-def test_the_verdict_counts_what_differs_by_more_than_the_limit():
+def test_too_noisy_is_a_scenario_that_differs_by_more_than_the_limit_or_a_machine_that_became_slower():
     scenarios = [{"halves_differ_by": value} for value in (None, 0.01, REPEATS_WITHIN, 0.4)]
     verdict = noise_verdict(scenarios)
     assert verdict["too_noisy"] and (verdict["judged"], verdict["unsteady"], verdict["worst"]) == (3, 1, 0.4)
     assert "1 of 3" in verdict["says"] and "40%" in verdict["says"]
     assert not noise_verdict(scenarios[:3])["too_noisy"]
     assert noise_verdict([])["says"].startswith("not judged")
-
-
-def test_a_machine_that_became_slower_between_scenarios_is_too_noisy_however_steady_each_was():
     scenarios = [{"halves_differ_by": 0.01, "control_ms": value} for value in (5.0, 5.4, None)]
     assert not noise_verdict(scenarios)["too_noisy"]
     verdict = noise_verdict([*scenarios, {"halves_differ_by": 0.02, "control_ms": 6.0}])

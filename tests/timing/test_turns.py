@@ -72,7 +72,10 @@ def test_processes_take_turns_and_never_work_at_the_same_time(turns):
 
 
 def test_the_scenario_is_what_its_process_measured_beside_the_control_workload(turns):
-    (scenario,) = measure_together([task("works", batch=2)], Pace(rounds=1))
+    told = []
+    (scenario,) = measure_together([task("works", batch=2)], Pace(rounds=1), tell=told.append)
+    assert told[0] == "works, inference, fp32 eager, batch 2: first calls"
+    assert told[2].endswith("and 1 more: round 1")  # the control workload
     assert (scenario.samples_ms, scenario.rounds, scenario.batch) == ([10.0, 10.0], [2], 2)
     assert (scenario.device, scenario.first_call_ms, scenario.control_ms) == ("a device", 9.0, 10.0)
 
@@ -98,18 +101,6 @@ def test_while_the_halves_disagree_there_are_more_rounds(turns):
     assert len(drifting.rounds) == len(quiet.rounds) == 8
 
 
-def test_what_is_being_done_is_told(turns):
-    told = []
-    measure_together([task("one"), task("other")], Pace(rounds=1), tell=told.append)
-    assert [line.split(",")[0] for line in told[:2]] == ["one", "other"]
-    assert all(line.endswith("first calls") for line in told[:2])
-    assert told[3].endswith("and 2 more: round 1")  # the control workload is one of them
-
-
-def test_a_group_of_which_nothing_is_left_is_measured_at_once(turns):
-    assert measure_together([], Pace(rounds=2)) == []
-
-
 def test_being_stopped_between_turns_ends_all_processes(turns):
     def check():
         if '"round"' in turns.read_text():
@@ -124,4 +115,5 @@ def test_being_stopped_between_turns_ends_all_processes(turns):
 def test_a_cuda_graph_without_such_a_device_is_refused_before_a_process_is_started(turns):
     (scenario,) = measure_together([task("works", mode="cudagraph")], Pace())
     assert "NVIDIA" in scenario.unavailable_because
+    assert measure_together([], Pace()) == []
     assert not turns.exists()
