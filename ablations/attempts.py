@@ -1,4 +1,4 @@
-"""A run's life in jobs: where each attempt began and how it ended, when enough is enough, how far the run has come.
+"""Attempts of a run in jobs: where each began, how it ended, after how many a run has failed, how far it has come.
 
 attempts.jsonl in the run's folder has one JSON object a line; the last is open (`how` is null) while a job works on it.
 """
@@ -15,7 +15,7 @@ from xinggan.files import write_atomically
 
 SILENT_S = 600.0  # a run that has written nothing for so long may be on a machine that is gone
 TRIES = 3  # as many attempts may end at one step without a new checkpoint
-COUNTED = ("failed", "killed", "lost", "timed out")  # what counts as a try; a preemption is nobody's fault
+COUNTED = ("failed", "killed", "lost", "timed out")  # ends that count as a try; a preemption does not
 
 
 def read_attempts(folder: Path) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def end_attempt(folder: Path, how: str, **facts: Any) -> None:
 
 
 def given_up(attempts: list[dict[str, Any]]) -> str | None:
-    """Why these attempts end the run as failed; None where another one may help."""
+    """The reason to end the run as failed after these attempts; None where another attempt may help."""
     last = attempts[-1] if attempts else {"how": None}
     if last["how"] == "refused":
         return last.get("said") or "refused"
@@ -99,7 +99,7 @@ def is_worked_on(folder: Path) -> bool:
 
 
 def code_version(methods: str | None) -> str:
-    """A digest of the suite's code and of the methods of one's own: a failed run is worth a try after a change."""
+    """A digest of the suite's code and of the user's own methods: after a change, a failed run is tried again."""
     digest = sha256()
     folders = [SUITE / "xinggan", SUITE / "baselines", SUITE / "ablations", *([Path(methods)] if methods else [])]
     for folder in folders:

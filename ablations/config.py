@@ -48,7 +48,7 @@ class ConfigurationError(ValueError):
 
 
 class Budget(StrEnum):
-    """What every method of a comparison gets the same amount of for its training."""
+    """The unit of training compute of which every method of a comparison gets the same amount."""
 
     images = "images"  # training pairs
     seconds = "seconds"  # on this device
@@ -57,7 +57,7 @@ class Budget(StrEnum):
 
 @dataclass
 class Evaluation:
-    """How the test pairs are generated and scored."""
+    """Settings for generating and scoring the test pairs."""
 
     batch: int = 16
     lpips_net: str = "alex"  # alex | vgg | squeeze
@@ -331,7 +331,7 @@ def method_files() -> dict[str, Path]:
 
 
 def choices_of(group: str) -> list[str]:
-    """What the key `method`, `preset` or `dataset` accepts, the default first."""
+    """Accepted values of the key `method`, `preset` or `dataset`, the default first."""
     presets = [file.stem for file in (CONF / "preset").glob("*.yaml")]
     names = {"method": method_files(), "dataset": DATASETS, "preset": presets}[group]
     return sorted(names, key=lambda name: (name != GROUPS[group], name))

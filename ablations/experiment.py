@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """What every step of a run needs: the method on its device, the packed data, the record's folder."""
+    """One run in this process: the method on its device, the packed data, the record's folder."""
 
     config: Experiment
     title: str

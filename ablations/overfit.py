@@ -1,4 +1,4 @@
-"""Can a method learn at all? Trains it on a few pairs of real photographs and shows what it makes of these same pairs.
+"""Train a method on a few pairs of real photographs and generate these same pairs: a test that the method learns.
 
     python -m ablations.overfit --root ../people method=patn training.steps=800
     python -m ablations.overfit --root ../people --all

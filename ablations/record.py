@@ -45,7 +45,7 @@ def run_id(experiment: Experiment, dataset_digest: str) -> str:
 
 
 def identity(experiment: Experiment, dataset_digest: str) -> dict:
-    """What a run computes, as plain values: equal for two experiments exactly if their results are.
+    """The computation of a run, as plain values: equal for two experiments exactly if their results are equal.
 
     Device, folders and the data set's whereabouts are left out (its content's digest stands for it), as is what has
     nothing to act on, such as the pyramid of a single scale. Embedded networks count by their files' content. One
@@ -101,7 +101,7 @@ def _content(path: Path) -> dict[str, str]:
 
 
 def name(experiment: Experiment) -> str:
-    """What a table calls the run, such as `xinggan scale=single`: the method and what of it differs from the preset."""
+    """The run's name in tables, such as `xinggan scale=single`: the method and where it differs from its preset."""
     changes = [f"{key}={as_word(value)}" for key, value in _changes(experiment).items()]
     return " ".join([experiment.method_name, *changes])
 
@@ -234,7 +234,7 @@ def list_rows(runs: Path, study: str, rows: list[tuple[str, str]]) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """What a run was computed with: commit, packages, Python, CPU, threads, devices."""
+    """Commit, packages, Python, CPU, threads and devices of this process."""
     import torch
 
     cuda = torch.cuda.is_available()

@@ -117,7 +117,7 @@ def read_settings(kind: type, values: dict[str, Any], where: str) -> Any:
 
 
 def _named(name: str, where: str, key: str) -> type:
-    """The class that is defined in the module named, not one that the module imports."""
+    """The class `module.Class`, which the module itself defines. Raises ValueError."""
     module, _, attribute = name.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), attribute)

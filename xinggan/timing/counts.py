@@ -1,4 +1,4 @@
-"""What can be counted instead of timed: parameters, network evaluations and multiply-accumulates of one image."""
+"""Counts that need no stopwatch: parameters, network evaluations and multiply-accumulates of one image."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -59,7 +59,7 @@ def attention_kernels(method: Method, run: Callable[[], object]) -> list[str]:
 
 
 def parameters(method: Method) -> int:
-    """How many numbers the networks hold that `generate` uses."""
+    """Number of parameters of the networks that `generate` uses."""
     return sum(weights.numel() for part in method.averaged for weights in getattr(method, part).parameters())
 
 

@@ -1,4 +1,4 @@
-"""How one scenario is measured: what a call is, its first call, rounds of samples. `turns` gives each a process.
+"""Measurement of one scenario: the calls, the first one, rounds of samples. `turns` gives each scenario a process.
 
     python -m xinggan.timing.measurement
 

@@ -1,6 +1,6 @@
-"""Which scenarios are measured, in which company and order, and where a batch sweep ends.
+"""The grid of scenarios of an efficiency study: groups in their order, and the end of a batch sweep.
 
-A group is what is measured side by side: every method under the same circumstances. Imports no torch.
+A group holds every method under the same circumstances, to be measured side by side. Imports no torch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,10 +15,7 @@ SAMPLERS = ("ddpm", "ddim", "dpmsolver++", "unipc")
 
 @dataclass(frozen=True)
 class Plan:
-    """The grid of an efficiency study. Set as `timing.<key>=value`, or a comma list of values.
-
-    Raises ValueError for values that are not accepted.
-    """
+    """The grid of an efficiency study. Set as `timing.<key>=value`, or a comma list of values."""
 
     methods: tuple[str, ...] = ()  # none: all of the study; of its own: xinggan:scale=single:blocks=3
     kinds: tuple[str, ...] = KINDS
@@ -37,17 +34,17 @@ class Plan:
     together: int = 16  # processes alive at a time
 
     def __post_init__(self) -> None:
-        for key, accepted in CHOICES.items():
-            if unknown := [value for value in getattr(self, key) if value not in accepted]:
-                raise ValueError(f"timing.{key}={','.join(unknown)}: accepted are {', '.join(accepted)}")
-        for key in NUMBERS:
-            values = getattr(self, key)
-            if any(value <= 0 for value in (values if isinstance(values, tuple) else [values])):
+        """Raise ValueError for values that are not accepted."""
+        for key, value in vars(self).items():
+            values = value if isinstance(value, tuple) else (value,)
+            if unknown := [each for each in values if each not in CHOICES.get(key, values)]:
+                raise ValueError(f"timing.{key}={','.join(unknown)}: accepted are {', '.join(CHOICES[key])}")
+            if any(not isinstance(each, str) and each <= 0 for each in values):
                 raise ValueError(f"timing.{key}: accepted are numbers above 0")
 
     @property
     def pace(self) -> Pace:
-        """How many samples are taken of each scenario."""
+        """The number of samples of each scenario."""
         return Pace(self.rounds, self.seconds, self.calls)
 
 
@@ -59,8 +56,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "training_modes": MODES[:2],
     "samplers": SAMPLERS,
 }
-NUMBERS = ("batches", "compiled_batches", "steps", "rounds", "seconds", "calls", "slow_s", "together")
-# Those of the presets, and `quick`: a look of about a minute at a few methods.
+# A plan for each preset, and `quick`, a look of about a minute at a few methods.
 PLANS = {
     "quick": Plan(
         precisions=("fp32",), modes=("eager",), batches=(1,), training_modes=("eager",), steps=(), rounds=2, seconds=0.5
@@ -98,7 +94,7 @@ def plan_of(preset: str, words: Sequence[str]) -> Plan:
 
 
 def _value(key: str, kind: str, text: str) -> Any:
-    """What a word says, as the field's type wants it: a tuple in the order of size, or a number."""
+    """The value of a word: a tuple, of numbers in ascending order, or one number. Raises ValueError."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     number = float if "float" in kind else int if "int" in kind else str
     try:
@@ -142,7 +138,7 @@ def grid(methods: Sequence[Task], plan: Plan) -> list[list[Task]]:
 
 
 def left_out(task: Task, scenarios: Iterable[dict[str, Any]], slow_s: float) -> str | None:
-    """Why a task is not even tried: a smaller batch of it did not fit or took longer than slow_s. None if it is.
+    """The reason to leave out a task: a smaller batch of it did not fit or took longer than slow_s. None to measure it.
 
     scenarios: of its method, as timing.json has them.
     """

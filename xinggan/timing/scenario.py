@@ -1,6 +1,6 @@
-"""What is measured and what was: a `Task` becomes a `Scenario` with every raw sample, as timing.json keeps it.
+"""A `Task` to measure becomes a `Scenario` with every raw sample, as timing.json keeps it.
 
-Also the judgement whether the machine was quiet enough for medians to be trusted, and the table on the terminal.
+`noise_verdict` judges whether the machine was quiet enough for medians to be trusted, `print_timing` prints the table.
 Imports no torch.
 """
 
@@ -17,7 +17,7 @@ PRECISIONS = ("fp32", "bf16")
 
 @dataclass(frozen=True)
 class Task:
-    """What a process is told to measure, as plain values that travel as a line of JSON."""
+    """The measurement that a process is told to make, as plain values that are sent as a line of JSON."""
 
     kind: str  # one of KINDS; or counts; or control: a computation that is always the same
     method: str  # what tables call it
@@ -42,7 +42,7 @@ class Task:
 
     @property
     def impossible(self) -> str | None:
-        """Why it cannot be measured on its device, known without trying; None if it may be."""
+        """The reason, known without trying, why the device cannot do the task; None where it may."""
         if self.mode == "cudagraph" and not self.device.startswith("cuda"):
             return f"CUDA graphs exist on NVIDIA devices, and this is {self.device}"
         if self.mode == "cudagraph" and self.kind == "training":
@@ -96,10 +96,10 @@ class Scenario:
 
     @property
     def halves_differ_by(self) -> float | None:
-        """How much the medians of the earlier and of the later rounds differ: 0.1 is 10 %; None for a single round.
+        """Relative difference of the medians of the earlier and the later rounds (0.1: 10 %); None for a single round.
 
-        The halves are minutes apart, as two runs of a study would be, so a slow drift shows, which taking turns
-        between the halves would hide. Each has half the samples, so this errs on the safe side.
+        The halves are minutes apart, as two runs of a study would be, so that a slow drift shows. Each has half of
+        the samples, so the difference is rather overestimated.
         """
         if len(self.rounds) < 2:
             return None
@@ -108,7 +108,7 @@ class Scenario:
         return max(halves) / min(halves) - 1
 
     def record(self) -> dict[str, Any]:
-        """As in timing.json: with median, percentiles and images a second, null where nothing was measured."""
+        """The entry of timing.json: with median, percentiles and images a second, None where nothing was measured."""
         values = asdict(self)
         del values["counts"]  # of the method, not of a scenario
         summary: dict[str, Any] = dict.fromkeys(("median_ms", "p5_ms", "p95_ms", "p99_ms", "images_per_second"))
@@ -122,7 +122,7 @@ class Scenario:
 
 
 def circumstances(scenario: dict[str, Any]) -> tuple:
-    """What tells the scenarios of one method apart, of a scenario's record or of `asdict(task)`."""
+    """The values that distinguish the scenarios of one method, from a scenario's record or from `asdict(task)`."""
     return tuple(scenario.get(key) for key in ("kind", "precision", "mode", "batch", "sampler", "sampling_steps"))
 
 

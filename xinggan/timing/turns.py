@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]  # where the processes import the suite from
 
 @dataclass(frozen=True)
 class Pace:
-    """How many samples are taken. While halves of the rounds disagree, there are up to twice as many rounds."""
+    """The number of samples. While the halves of the rounds disagree, there are up to twice as many rounds."""
 
     rounds: int = 6
     seconds: float = 0.5  # a scenario's turn in a round takes this long, or one sample,
@@ -107,7 +107,7 @@ class Worker:
 
 
 def reason_of_death(status: int, errors: Path) -> str:
-    """Why a process ended without an answer: its signal, else the last line it wrote to standard error."""
+    """The reason why a process ended without an answer: its signal, else its last line on standard error."""
     if status == -signal.SIGKILL:
         return "the process was killed by signal 9, as happens when the computer's memory is used up"
     if status < 0:
