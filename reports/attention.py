@@ -6,34 +6,30 @@ and without seeing hues; the joint has a ring in the target and, where the sourc
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from matplotlib import colormaps, rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from PIL import Image
 
-from reports.grids import (
-    INK,
-    NARROW,
-    PAPER,
-    WIDE,
-    GridLook,
-    enlarged,
-    example_path,
-    letters,
-    open_image,
-    picture_rows,
-    wrapped,
-)
+from reports.figures import SETTINGS
+from reports.grids import example_path, open_image
 from reports.records import without_seed
 from reports.run_directory import Record
 from xinggan.data.poses import JOINTS
 from xinggan.model.attention_maps import BRANCHES, FILE_NAME, AttentionMaps, read_attention
 
-LOOKS = replace(WIDE, cell_width=64, font_size=12), replace(NARROW, cell_width=44, font_size=11)
-COLOURS, PALE = "YlOrBr", 0.4  # matplotlib's name of the colours; how much contrast the source keeps
+COLOURS = ListedColormap(colormaps["YlOrBr"](np.linspace(0.1, 1, 256)))
+PALE = 0.4  # how much contrast the source keeps under the colours
 DRAWN = 3  # runs whose attention maps are on the page, each another variant
 ROUNDING = 2**-10  # of float16: weights that are equal but for it are not told apart
-MARK, HALO = "#0072B2", "#ffffff"
+SMALLEST_INCHES, USUAL_INCHES, GAP_INCHES = 0.55, 0.72, 0.06  # widths: of an image with the gap to the next; the gap
+HEAD_INCHES, NOTE_INCHES, BAR_INCHES = 0.24, 0.34, 0.6  # heights: heads, what stands under an image, the colour bar
 HOW_TO_READ = (
     "Each row is a joint of a target, ringed there. Its attention lies on the source, drawn in grey, in a column for "
     "each scale; the cross is the same joint in the source, where it is visible. Under a map stands the scale's share "
@@ -50,12 +46,10 @@ def with_maps(records: Sequence[Record]) -> tuple[list[tuple[Record, AttentionMa
     A run needs the images of its example pairs, on which the maps are drawn.
     """
     drawn: dict[str, tuple[Record, AttentionMaps]] = {}
-    others, without = [], {}  # type: ignore[var-annotated]
+    others: list[str] = []
+    without: dict[str, list[str]] = {}
     for record in records:
-        maps = kept_maps(record)
-        if not isinstance(maps, str) and not any(_row_images(record, maps, query) for query in range(len(maps.joint))):
-            maps = "its example images are not there"
-        variant = without_seed(record.title)
+        maps, variant = kept_maps(record), without_seed(record.title)
         if isinstance(maps, str):
             without.setdefault(maps, []).append(record.title)
         elif variant in drawn or len(drawn) == DRAWN:
@@ -63,6 +57,30 @@ def with_maps(records: Sequence[Record]) -> tuple[list[tuple[Record, AttentionMa
         else:
             drawn[variant] = record, maps
     return list(drawn.values()), others, without
+
+
+def kept_maps(record: Record) -> AttentionMaps | str:
+    """The run's attention maps, or in a few words why there are none that can be drawn."""
+    try:
+        maps = read_attention(record.directory / "generated" / "examples" / FILE_NAME)
+    except ValueError as error:
+        return str(error)
+    except OSError:
+        attention = record.facts.get("method.attention", record.facts.get("method.architecture.attention"))
+        if attention is None:
+            return "no cross-attention of appearance and shape code"
+        if attention == "none":
+            return "attention=none"
+        if record.state != "finished":
+            return record.state
+        return "its record was made before maps were kept, or its first targets show no joint"
+    images = (example_image(record, pair, kind) for pair in set(maps.pair.tolist()) for kind in ("target", "source"))
+    return "its example images are not there" if any(image is None for image in images) else maps
+
+
+def example_image(record: Record, pair: int, kind: str) -> np.ndarray | None:
+    """The `source` or `target` of an example pair: uint8 [H, W, 3]; None where it is missing."""
+    return open_image(example_path(record, f"{pair:02d}", kind))
 
 
 def caption(record: Record, maps: AttentionMaps, block: int) -> str:
@@ -78,150 +96,102 @@ def which(maps: AttentionMaps, block: int) -> str:
     return "the last" if block == maps.blocks.max() else "the first"
 
 
-def kept_maps(record: Record) -> AttentionMaps | str:
-    """The run's attention maps, or in a few words why there are none."""
-    try:
-        return read_attention(record.directory / "generated" / "examples" / FILE_NAME)
-    except ValueError as error:
-        return str(error)
-    except OSError:
-        pass
-    attention = record.facts.get("method.attention", record.facts.get("method.architecture.attention"))
-    if attention is None:
-        return "no cross-attention of appearance and shape code"
-    if attention == "none":
-        return "attention=none"
-    if record.state != "finished":
-        return record.state
-    return "its record was made before maps were kept, or its first targets show no joint"
-
-
-def attention_picture(record: Record, maps: AttentionMaps, block: int, look: GridLook) -> Image.Image | None:
-    """All queries in one block (place in `maps.blocks`) and the colour bar; None where the run's images are missing.
-
-    Branches stand below one another where a page has no room for both beside one another.
-    """
-    branches = list(range(len(maps.branches)))
-    top = highest(maps)
-    scales = [f"{rows}×{columns}" for rows, columns in maps.grids]
-    room = look.page_width // (look.cell_width + look.gap) - 2  # columns beside target and source
-    parts = []
-    for shown in [branches] if len(branches) * len(scales) <= room else [[branch] for branch in branches]:
-        rows = [_row(record, maps, query, block, shown, top, look) for query in range(len(maps.joint))]
-        if not any(rows):
-            return None
-        heads = ["target", "source", *(f"{maps.branches[branch]} {scale}" for branch in shown for scale in scales)]
-        cells = [row or [None] * len(heads) for row in rows]
-        parts.append(picture_rows(heads, cells, given=2, look=look))
-    return _stacked(
-        [*parts, colour_bar(top, maps.weights.shape[-1], parts[0].width, look)], 4 * look.gap * look.density
-    )
-
-
 def highest(maps: AttentionMaps) -> int:
     """Where the colours end: the power of two, from 2, that no weight exceeds, in equal shares of 1/S."""
     largest = float(maps.weights.max()) * maps.weights.shape[-1]
     return 2 ** max(1, math.ceil(math.log2(max(largest, 1))))
 
 
-def overlaid(source: Image.Image, shares: np.ndarray, top: int) -> Image.Image:
-    """The source in pale grey under `shares` [rows, columns], weights in equal shares, coloured from 1 up to `top`."""
-    grey = np.asarray(source.convert("L"), dtype=np.float32)[..., None]
-    pale = 255 - PALE * (255 - grey)
-    spread = Image.fromarray(shares.astype(np.float32)).resize(source.size, Image.Resampling.NEAREST)
-    return Image.fromarray(_coloured(pale, np.asarray(spread), top))
+def overlaid(source: np.ndarray, shares: np.ndarray, top: int) -> np.ndarray:
+    """The source (uint8 [H, W, 3]) in pale grey under `shares` [rows, columns], coloured from 1 up to `top`.
+
+    shares: weights in equal shares. The colours are logarithmic, since a softmax is, and lie on the source as ink on
+    paper: they darken whatever is there.
+    """
+    image = Image.fromarray(source)
+    pale = 255 - PALE * (255 - np.asarray(image.convert("L"), dtype=np.float32)[..., None])
+    spread = np.asarray(Image.fromarray(shares.astype(np.float32)).resize(image.size, Image.Resampling.NEAREST))
+    colour = COLOURS(LogNorm(1, top)(np.maximum(spread, 1)))[..., :3]
+    return np.where((spread > 1 + ROUNDING)[..., None], pale * colour, pale).round().astype(np.uint8)
 
 
-def _coloured(pale: np.ndarray, shares: np.ndarray, top: int) -> np.ndarray:
-    """pale: [H, W, 1] levels of grey; shares: [H, W]. Logarithmic, since a softmax is; uint8 [H, W, 3]."""
-    import matplotlib
+@dataclass(frozen=True)
+class Cell:
+    """One image of the figure: uint8 [H, W, 3], a mark at a pixel (x, y) or none, and what stands below."""
 
-    strength = np.log2(np.maximum(shares, 1)) / math.log2(top)
-    colour = matplotlib.colormaps[COLOURS](0.1 + 0.9 * strength)[..., :3]
-    inked = pale * colour  # as ink on paper: it darkens whatever is there
-    covered = np.where((shares > 1 + ROUNDING)[..., None], inked, pale)
-    return covered.round().astype(np.uint8)
+    image: np.ndarray
+    mark: str  # matplotlib's marker
+    at: np.ndarray
+    note: str
 
 
-def _row(
-    record: Record, maps: AttentionMaps, query: int, block: int, branches: list[int], top: int, look: GridLook
-) -> list[Image.Image | None]:
-    """Target, source, and for each branch and scale the source under its weights; empty where an image is missing."""
-    images = _row_images(record, maps, query)
-    if images is None:
-        return []
-    target, source = images
-    size, keys = enlarged(source, look), maps.weights.shape[-1]
-    at, source_at = ((place + 0.5) * size[0] / source.width for place in (maps.target[query], maps.source[query]))
-    target, source = (image.resize(size, Image.Resampling.NEAREST) for image in (target, source))
-    visible = maps.source[query, 0] >= 0
-    cells = [(_marked(target, at, "ring", look), JOINTS[maps.joint[query]])]
-    cells.append((_marked(source, source_at, "cross", look) if visible else source, f"pair {maps.pair[query] + 1}"))
+def query_cells(record: Record, maps: AttentionMaps, query: int, block: int, branches: Sequence[int]) -> list[Cell]:
+    """Target, source, and for each branch and scale the source under the weights of one query in one block."""
+    pair = int(maps.pair[query])
+    target, source = (example_image(record, pair, kind) for kind in ("target", "source"))
+    assert target is not None and source is not None  # kept_maps has seen them
+    at, keys, top = maps.source[query], maps.weights.shape[-1], highest(maps)
+    cells = [
+        Cell(target, "o", maps.target[query], JOINTS[maps.joint[query]].replace(" ", "\n")),
+        Cell(source, "+", at, f"pair {pair + 1}"),
+    ]
     for branch in branches:
         for scale in range(len(maps.grids)):
             weights = maps.scale(scale)[branch, block, query]
-            picture = overlaid(source, weights * keys, top)
-            picture = _marked(picture, source_at, "cross", look) if visible else picture
-            cells.append((picture, f"{weights.sum():.0%}" if len(maps.grids) > 1 else ""))
-    return [_noted(picture, note, look) for picture, note in cells]
+            share = f"{weights.sum():.0%}" if len(maps.grids) > 1 else ""
+            cells.append(Cell(overlaid(source, weights * keys, top), "+", at, share))
+    return cells
 
 
-def _row_images(record: Record, maps: AttentionMaps, query: int) -> tuple[Image.Image, Image.Image] | None:
-    """Target and source of a query's example pair; None where one of them is not there."""
-    number = f"{maps.pair[query]:02d}"
-    target, source = (open_image(example_path(record, number, kind)) for kind in ("target", "source"))
-    return (target, source) if target is not None and source is not None else None
+@rc_context(SETTINGS)
+def attention_figure(record: Record, maps: AttentionMaps, block: int, inches: float) -> Figure:
+    """All queries in one block (place in `maps.blocks`) and the colour bar.
+
+    Queries stand beside one another as they fit, and branches below one another where both have no room.
+    """
+    branches, queries = range(len(maps.branches)), len(maps.joint)
+    together = 2 + len(branches) * len(maps.grids) <= inches / SMALLEST_INCHES
+    groups = [list(branches)] if together else [[branch] for branch in branches]
+    columns = 2 + len(groups[0]) * len(maps.grids)
+    beside = min(queries, max(1, int(inches / (USUAL_INCHES * columns))))
+    in_column = math.ceil(queries / beside)
+    pitch = inches / (beside * (columns + 0.5))  # from image to image; what was given and other queries stand apart
+    high, wide, _ = query_cells(record, maps, 0, block, [])[0].image.shape
+    width, height = pitch - GAP_INCHES, (pitch - GAP_INCHES) * high / wide
+    group_height = HEAD_INCHES + in_column * (height + NOTE_INCHES)
+    figure = Figure(figsize=(inches, len(groups) * group_height + BAR_INCHES))
+    page = figure.add_axes((0, 0, 1, 1))  # its units are inches, from the upper left
+    page.set(xlim=(0, inches), ylim=(figure.get_figheight(), 0))
+    page.set_axis_off()
+    text: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": min(9, 11 * width)}
+    for group, shown in enumerate(groups):
+        heads = ["target", "source", *(f"{maps.branches[b]} {rows}×{cols}" for b in shown for rows, cols in maps.grids)]
+        for query in range(queries):
+            column, row = divmod(query, in_column)
+            top = group * group_height + HEAD_INCHES + row * (height + NOTE_INCHES)
+            for place, cell in enumerate(query_cells(record, maps, query, block, shown)):
+                left = (column * (columns + 0.5) + place + (0.2 if place >= 2 else 0)) * pitch
+                if row == 0:
+                    page.text(left + width / 2, top - HEAD_INCHES + 0.05, heads[place], **text)
+                extent = (left, left + width, top + height, top)
+                page.imshow(cell.image, extent=extent, aspect="auto", interpolation="none")
+                page.text(left + width / 2, top + height + 0.03, cell.note, **text)
+                if cell.at[0] >= 0:
+                    x, y = (cell.at + 0.5) * width / wide + (left, top)
+                    halo = [withStroke(linewidth=3.5, foreground="white")]
+                    mark: dict[str, Any] = {"markersize": 8, "markeredgewidth": 1.6, "markerfacecolor": "none"}
+                    page.plot(x, y, cell.mark, markeredgecolor="#0072B2", path_effects=halo, **mark)
+    _colour_bar(figure, highest(maps), maps.weights.shape[-1])
+    return figure
 
 
-def _marked(image: Image.Image, at: np.ndarray, mark: str, look: GridLook) -> Image.Image:
-    """The image with a blue ring or cross, seamed in white, around the pixel `at` (x, y)."""
-    image, (x, y), unit = image.copy(), at.tolist(), look.density
-    draw, reach = ImageDraw.Draw(image), 5 * unit
-    for colour, width in ((HALO, 4 * unit), (MARK, 2 * unit)):
-        if mark == "ring":
-            grown = reach + width / 2
-            draw.ellipse((x - grown, y - grown, x + grown, y + grown), outline=colour, width=width)
-        else:
-            grown = reach + (unit if colour == HALO else 0)
-            draw.line((x - grown, y, x + grown, y), fill=colour, width=width)
-            draw.line((x, y - grown, x, y + grown), fill=colour, width=width)
-    return image
-
-
-def _noted(image: Image.Image, note: str, look: GridLook) -> Image.Image:
-    """The image with a note of up to two lines below it."""
-    font = letters((look.font_size - 2) * look.density)
-    cell = Image.new("RGB", (image.width, image.height + round(2.5 * font.size)), PAPER)
-    cell.paste(image)
-    lines = wrapped(note, font, image.width)
-    at = image.width / 2, image.height + look.density
-    ImageDraw.Draw(cell).multiline_text(at, lines, INK, font, anchor="ma", spacing=look.density, align="center")
-    return cell
-
-
-def colour_bar(top: int, keys: int, width: int, look: GridLook) -> Image.Image:
-    """Which colour means which weight, in equal shares of one of S = `keys`; at most `width` pixels wide."""
-    font, unit = letters(look.font_size * look.density), look.density
-    length, thick = min(width - 40 * unit, 330 * unit), 12 * unit
-    bar = Image.new("RGB", (width, round(3.2 * font.size) + thick), PAPER)
-    draw = ImageDraw.Draw(bar)
-    draw.text((0, 0), f"weight of a key ÷ equal share (1/{keys})", INK, font)
-    upper, left = round(1.5 * font.size), 20 * unit
-    shares = 2 ** (np.linspace(2 * ROUNDING, math.log2(top), length))
-    drawn = _coloured(np.full((thick, length, 1), 230.0), np.broadcast_to(shares, (thick, length)), top)
-    bar.paste(Image.fromarray(drawn), (left, upper))
+def _colour_bar(figure: Figure, top: int, keys: int) -> None:
+    """Which colour means which weight, in equal shares of one of S = `keys`, along the lower edge."""
+    width, height = figure.get_size_inches()
+    place = figure.add_axes((0.2 / width, 0.22 / height, min(width - 0.5, 3.4) / width, 0.12 / height))
     powers = round(math.log2(top))
-    for power in range(0, powers + 1, math.ceil(powers / 6)):
-        at = left + length * power / powers
-        draw.text((at, upper + thick + unit), f"{2**power}", INK, font, anchor="ma")
-    return bar
-
-
-def _stacked(pictures: list[Image.Image], gap: int) -> Image.Image:
-    """Pictures below one another, flush left, so many pixels apart."""
-    height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
-    stack, top = Image.new("RGB", (max(picture.width for picture in pictures), height), PAPER), 0
-    for picture in pictures:
-        stack.paste(picture, (0, top))
-        top += picture.height + gap
-    return stack
+    bar = figure.colorbar(ScalarMappable(LogNorm(1, top), COLOURS), cax=place, orientation="horizontal")
+    bar.set_ticks([2**power for power in range(0, powers + 1, math.ceil(powers / 6))], minor=False)
+    bar.ax.minorticks_off()
+    bar.ax.xaxis.set_major_formatter("{x:g}")
+    bar.ax.set_title(f"weight of a key ÷ equal share (1/{keys})", fontsize=9, fontweight="normal")

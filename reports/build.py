@@ -8,7 +8,6 @@ import argparse
 import json
 import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -47,14 +46,15 @@ def build_report(
     a notebook stops.
     """
     from reports.records import load_records
+    from reports.user_study.preferences import preference_table
     from xinggan.files import write_atomically
 
     runs, out = Path(runs).resolve(), Path(out).resolve()
     records = load_records(runs, select)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the report's folder {out} is a file; name another by --out")
-    if answers and key:
-        check_answers(answers, key)
+    if answers and key and (rates := preference_table(answers, key)).empty:
+        raise ValueError("\n".join([*rates.attrs["notes"], "no answers to count"]))
     out.mkdir(parents=True, exist_ok=True)
     study = {"answers": [str(Path(file).resolve()) for file in answers], "key": str(key.resolve()) if key else None}
     parameters = {"runs": str(runs), "select": select, "output": str(out), **study}
@@ -75,14 +75,6 @@ def build_report(
 
 def file_of(page: str) -> str:
     return "index.html" if page == PAGES[0] else f"{page}.html"
-
-
-def check_answers(answers: Sequence[Path], key: Path) -> None:
-    """Raise ValueError with what is wrong when the key is none or no file of answers counts."""
-    command = [sys.executable, "-m", "reports.user_study.preferences", *map(str, answers), "--key", str(key)]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
-    if checked.returncode:
-        raise ValueError(checked.stderr.strip())
 
 
 def run_notebooks(notebooks: Sequence[Path], parameters: dict[str, Any]) -> list[Any]:

@@ -37,7 +37,7 @@ TITLE_CHARACTERS = 27  # a third of a page less the labels beside it, and a narr
 POINTS_TO_SMOOTH = 60  # curves with more points are drawn faintly, with their running median on top
 
 SETTINGS: Any = {
-    **{"figure.dpi": 96, "figure.constrained_layout.use": True, "font.size": 10},
+    **{"figure.dpi": 96, "font.size": 10},
     **{"axes.titlesize": 10.5, "axes.titlelocation": "left", "axes.titleweight": "bold"},
     **{"axes.labelsize": 9.5, "axes.labelcolor": "#333333", "axes.edgecolor": "#8a8a8a"},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},
@@ -79,7 +79,7 @@ def panels(
     columns = 1 if inches <= NARROW_INCHES else min(per_row, max(len(heights_inches), 2))
     starts = range(0, len(heights_inches), columns)
     rows = [max(heights_inches[start : start + columns]) for start in starts]
-    figure = Figure(figsize=(inches, sum(rows) + 0.3))
+    figure = Figure(figsize=(inches, sum(rows) + 0.3), layout="constrained")
     every = list(figure.subplots(len(rows), columns, sharey=sharey, squeeze=False, height_ratios=rows).flat)
     for surplus in every[len(heights_inches) :]:
         surplus.set_axis_off()
@@ -168,7 +168,7 @@ def curves(history: pandas.DataFrame, style: dict[str, Look], inches: float) -> 
 def dots(answer: pandas.DataFrame, metric: str, inches: float = 6.0) -> Figure:
     """A dot a group of `records.metric(...).by(...)`, its 95 % interval as a line, from top to bottom."""
     names = [", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in answer.index]
-    figure = Figure(figsize=(inches, 0.9 + 0.3 * len(answer)))
+    figure = Figure(figsize=(inches, 0.9 + 0.3 * len(answer)), layout="constrained")
     axes = figure.subplots()
     for place, (_, row) in enumerate(answer.iterrows()):
         axes.plot([row["low"], row["high"]], [place, place], color="#0072B2", linewidth=2, solid_capstyle="butt")

@@ -1,32 +1,32 @@
 """Grids of pictures, a row a test pair: source, poses, target, and then what each run generated.
 
-Made with Pillow from the lossless images that every run keeps: the examples, and for the best and worst cases of a
-method the generated image of any test pair. Pixels are enlarged by a whole factor, never smoothed.
+The pictures are the lossless images that every run keeps: the examples, and for the best and worst cases of a method
+the generated image of any test pair. Pixels are enlarged by a whole factor, never smoothed.
 """
 
-import hashlib
-import json
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from reports.comparison import rankings
+from reports.comparison import Ranking
 from reports.records import Records
 from reports.run_directory import Record
+from reports.user_study.pictures import open_pictures
 from xinggan.metrics import catalogue
-
-if TYPE_CHECKING:
-    from xinggan.data.packed import PackedSplit
+from xinggan.pictures import tile
 
 GIVEN = {"source": "source", "source_pose": "source pose", "target_pose": "target pose", "target": "target"}
-INK, PAPER, ABSENT = "#222222", "#ffffff", "#ededed"
+INK, PAPER, ABSENT = "#222222", 255, 237
 CAPTION = "What a method is given, the true target, then what each run generated."
 CASES = 4  # test pairs shown of the best, and of the worst
 CASES_BY = ("lpips", "perceptual_embedded", "ssim")  # the first of them that the runs have decides which they are
+
+Row = Sequence[np.ndarray | None]  # uint8 [H, W, 3] images, None for one that is missing
 
 
 @dataclass(frozen=True)
@@ -44,72 +44,66 @@ WIDE, NARROW = GridLook(), GridLook(page_width=358, cell_width=64, font_size=10)
 
 
 def sample_grid(records: Records, look: GridLook = WIDE, rows: int = 8) -> Image.Image | None:
-    """The grid of the runs that have examples, at most `rows` pairs below one another; None when there are none.
-
-    A run whose example was made from another source image or for another target is left grey: it is another test pair.
-    """
+    """The grid of the runs of one test set that have examples, at most `rows` pairs below one another; or None."""
     runs = [record for record in records.methods if record.examples]
-    if not runs:
-        return None
-    numbers = sorted({number for record in runs for number in record.examples})
-    images = (open_image(example_path(run, number, "generated")) for run in runs for number in run.examples)
-    first = next((image for image in images if image is not None), None)
-    if first is None:
-        return None
-    heads = [*GIVEN.values(), *(record.title for record in runs)]
-    numbers = numbers[: rows * blocks_beside(len(heads), first, look)]
-    cells = [
-        [_example(runs, number, kind) for kind in GIVEN] + [_generated(runs, run, number) for run in runs]
-        for number in numbers
-    ]
-    return picture_rows(heads, cells, len(GIVEN), look)
-
-
-def blocks_beside(columns: int, image: Image.Image, look: GridLook) -> int:
-    """How many rows of so many images have room beside one another."""
-    gap, width = look.gap * look.density, enlarged(image, look)[0]
-    return max(1, (look.page_width * look.density + 5 * gap) // (columns * (width + gap) + 6 * gap))
+    cells: list[Row] = []
+    for number in sorted({number for record in runs for number in record.examples}):
+        given = [[open_image(example_path(run, number, kind)) for run in runs] for kind in GIVEN]
+        row: Row = [next((image for image in images if image is not None), None) for images in given]
+        cells.append([*row, *(open_image(example_path(run, number, "generated")) for run in runs)])
+    return picture_rows([*GIVEN.values(), *(run.title for run in runs)], cells, len(GIVEN), look, rows)
 
 
 def picture_rows(
-    heads: list[str], rows: list[list[Image.Image | None]], given: int, look: GridLook = WIDE
-) -> Image.Image:
-    """Rows of images under their heads; the first `given` columns stand apart, and an image that is not there is grey.
+    heads: Sequence[str], rows: Sequence[Row], given: int, look: GridLook = WIDE, most: int = 8
+) -> Image.Image | None:
+    """Rows of images under their heads, as many blocks of up to `most` rows side by side as fit; None without images.
 
-    Short rows stand side by side in as many blocks as fit.
+    The first `given` columns stand apart, and a missing image is grey.
     """
-    first = next(image for row in rows for image in row if image is not None)
-    (width, height), gap = enlarged(first, look), look.gap * look.density
-    font = letters(look.font_size * look.density)
-    labels = [wrapped(text, font, width) for text in heads]
-    head = max(label.count("\n") + 1 for label in labels) * round(font.size * 1.25) + gap
-    # what was given stands apart from what was generated, and a block from the next
-    lefts = [column * (width + gap) + (2 * gap if column >= given else 0) for column in range(len(labels))]
-    block_width = lefts[-1] + width + 5 * gap
-    blocks = min(len(rows), blocks_beside(len(heads), first, look))
+    first = next((image for row in rows for image in row if image is not None), None)
+    if first is None:
+        return None
+    times = max(1, round(look.density * look.cell_width / first.shape[1]))
+    (width, gap), absent = (first.shape[1] * times, look.gap * look.density), np.full_like(first, ABSENT)
+    lefts = [column * (width + gap) + (2 * gap if column >= given else 0) for column in range(len(heads))]
+    head = _heads(heads, lefts, width, look)
+    blocks = max(1, (look.page_width * look.density + 5 * gap) // (head.shape[1] + 5 * gap))
+    rows = rows[: most * blocks]
     in_block = math.ceil(len(rows) / blocks)
 
-    grid = Image.new("RGB", (blocks * block_width - 5 * gap, head + in_block * (height + gap) - gap), PAPER)
-    draw = ImageDraw.Draw(grid)
-    for block in range(blocks):
-        for left, label in zip(lefts, labels, strict=True):
-            at = block * block_width + left + width / 2, head - gap
-            draw.multiline_text(at, label, INK, font, anchor="md", spacing=2 * look.density, align="center")
-    for place, cells in enumerate(rows):
-        block, row = divmod(place, in_block)
-        for left, cell in zip(lefts, cells, strict=True):
-            corner = block * block_width + left, head + row * (height + gap)
-            if cell is None:
-                draw.rectangle((*corner, corner[0] + width - 1, corner[1] + height - 1), fill=ABSENT)
-            else:
-                grid.paste(cell.resize((width, height), Image.Resampling.NEAREST), corner)
-    return grid
+    def block(part: Sequence[Row]) -> np.ndarray:
+        images = [[absent if image is None else image for image in row] for row in part]
+        cells = [[image.repeat(times, axis=0).repeat(times, axis=1) for image in row] for row in images]
+        shown, generated = tile([row[:given] for row in cells], gap), tile([row[given:] for row in cells], gap)
+        between = np.full((len(shown), 3 * gap, 3), PAPER, np.uint8)
+        return np.vstack([head, np.hstack([shown, between, generated])])
+
+    starts = range(0, len(rows), in_block)
+    return Image.fromarray(tile([[block(rows[start : start + in_block]) for start in starts]], 5 * gap))
 
 
-def enlarged(image: Image.Image, look: GridLook) -> tuple[int, int]:
-    """Width and height in image pixels of a cell: whole multiples of the image's own."""
-    times = max(1, round(look.density * look.cell_width / image.width))
-    return image.width * times, image.height * times
+def _heads(heads: Sequence[str], lefts: Sequence[int], width: int, look: GridLook) -> np.ndarray:
+    """Heads above columns that begin at `lefts` and are `width` wide, in lines that fit them: uint8 [h, W, 3]."""
+    import matplotlib
+
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # the font of the figures
+    font = ImageFont.truetype(file, look.font_size * look.density)
+    characters = max(4, int(width / (font.getlength("abcdefghij=") / 11)))
+    labels = [_wrapped(text, characters) for text in heads]
+    gap = look.gap * look.density
+    height = max(label.count("\n") + 1 for label in labels) * round(font.size * 1.25) + gap
+    image = Image.new("RGB", (lefts[-1] + width, height), (PAPER,) * 3)
+    for left, label in zip(lefts, labels, strict=True):
+        at, spacing = (left + width / 2, height - gap), 2 * look.density
+        ImageDraw.Draw(image).multiline_text(at, label, INK, font, anchor="md", spacing=spacing, align="center")
+    return np.asarray(image)
+
+
+def _wrapped(text: str, characters: int) -> str:
+    """Break `text` into lines of so many characters; a long `key=value` after its equals sign."""
+    words = (word if len(word) <= characters else word.replace("=", "= ") for word in text.split())
+    return textwrap.fill(" ".join(words), characters, break_on_hyphens=False)
 
 
 def example_path(record: Record, number: str, kind: str) -> Path:
@@ -117,48 +111,12 @@ def example_path(record: Record, number: str, kind: str) -> Path:
     return record.directory / "generated" / "examples" / f"{number}_{kind}.png"
 
 
-def _example(runs: list[Record], number: str, kind: str) -> Image.Image | None:
-    """The image that all runs were given, from the first run that has it."""
-    found = (open_image(example_path(record, number, kind)) for record in runs)
-    return next((image for image in found if image is not None), None)
-
-
-def _generated(runs: list[Record], run: Record, number: str) -> Image.Image | None:
-    """What `run` generated, if for the source and the target that stand in the row."""
-    for kind in ("source", "target"):
-        shown = next((digest for record in runs if (digest := _digest(example_path(record, number, kind)))), None)
-        if _digest(example_path(run, number, kind)) not in (shown, None):
-            return None
-    return open_image(example_path(run, number, "generated"))
-
-
-def _digest(path: Path) -> str | None:
+def open_image(path: Path) -> np.ndarray | None:
+    """uint8 [H, W, 3], or None for an image that is missing or damaged."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return np.asarray(Image.open(path).convert("RGB"))
     except OSError:
         return None
-
-
-def open_image(path: Path) -> Image.Image | None:
-    """None for an image that is missing or damaged: its cell stays grey."""
-    try:
-        return Image.open(path).convert("RGB")
-    except OSError:
-        return None
-
-
-def letters(pixels: int) -> ImageFont.FreeTypeFont:
-    """The font of the figures, which comes with matplotlib."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", pixels)
-
-
-def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Break `text` into lines that fit `width` pixels; a long `key=value` after its equals sign."""
-    characters = max(4, int(width / (font.getlength("abcdefghij=") / 11)))
-    words = (word if len(word) <= characters else word.replace("=", "= ") for word in text.split())
-    return textwrap.fill(" ".join(words), characters, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)
@@ -166,79 +124,42 @@ class Cases:
     """The test pairs on which a run came out best or worst: rows of pictures under their heads."""
 
     heads: list[str]
-    rows: list[list[Image.Image | None]]
+    rows: list[Row]
     caption: str
 
-    def picture(self, look: GridLook) -> Image.Image:
+    def picture(self, look: GridLook) -> Image.Image | None:
         return picture_rows(self.heads, self.rows, given=3, look=look)
 
 
-def cases(records: Records, kind: str) -> Cases | None:
-    """The test pairs on which the best run of one test set came out `best` or `worst`, with what all runs made of them.
+def cases(records: Records, ranks: Sequence[Ranking]) -> dict[str, Cases]:
+    """Test pairs on which the best run of one test set came out `best` and `worst`, with what all runs made of them.
 
-    None where no run has values of single images, or the pictures are not there.
+    ranks: `comparison.rankings` of the metrics of `records`. Empty where no run has values of single images, or the
+    pictures are not there or not those that were scored.
     """
-    measured = records.methods.metrics()
-    metric = next((name for name in CASES_BY if name in measured), None)
+    metric = next((name for name in CASES_BY if name in records.methods.metrics()), None)
     if metric is None:
-        return None
-    ranking = max(rankings(records.metric(metric)), key=lambda one: len(one.by_variant))
-    best = next((record for record in records.methods if record.variant == ranking.best), None)
-    pictures = {record.run: (record, _manifest(record)) for record in records.methods}
-    pictures = {run: (record, manifest) for run, (record, manifest) in pictures.items() if manifest}
-    if best is None or best.run not in pictures:
-        return None
-    values = best.per_image(metric).set_index("pair")["value"].dropna().sort_values()
-    higher = catalogue.higher_is_better(metric) is not False
-    ordered = list(values.index[::-1] if higher == (kind == "best") else values.index)
-    shared, split = set.intersection(*(set(manifest) for _, manifest in pictures.values())), _test_split(best)
-    places = {pair: place for place, pair in enumerate(pictures[best.run][1])}
-    there = [pair for pair in ordered if pair in shared and (split or places[pair] < len(best.examples))]
-    rows: list[list[Image.Image | None]] = []
-    for pair in there[:CASES]:
-        row = _given(best, split, places[pair], pictures[best.run][1][pair])
-        row += [_scored_image(record, manifest[pair]) for record, manifest in pictures.values()]
-        if any(image is None for image in row):
-            return None
-        rows.append(row)
-    heads = ["source", "target pose", "target", *(record.title for record, _ in pictures.values())]
-    caption = f"The {len(rows)} test pairs on which {best.title} came out {kind} by {catalogue.title(metric)}."
-    return Cases(heads, rows, caption) if rows else None
-
-
-def _manifest(record: Record) -> dict[int, dict[str, Any]]:
-    """Test pair -> its row of generated/manifest.json, in the test set's order; empty where it cannot be used."""
-    try:
-        rows = json.loads((record.directory / "generated" / "manifest.json").read_bytes())
-        return {int(row["pair"]): row for row in rows if PurePath(str(row["file"])).name == row["file"]}
-    except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _scored_image(record: Record, row: dict[str, Any]) -> Image.Image | None:
-    """The generated image of a manifest's row; None where it is not the one that was scored (another SHA-256)."""
-    path = record.directory / "generated" / row["file"]
-    return open_image(path) if _digest(path) == row.get("sha256") else None
-
-
-def _test_split(record: Record) -> "PackedSplit | None":
-    """The packed test set that the run was scored on, where it left it; None where it is not on this machine."""
-    from xinggan.data.packed import open_packed, packed_directory
-
-    digest, cache, name = record.dataset_digest, record.config.get("cache"), record.facts.get("dataset.name")
+    ranking = max((rank for rank in ranks if rank.metric == metric), key=lambda rank: len(rank.by_variant))
+    runs = [record for record in records.methods if (record.directory / "generated" / "manifest.json").is_file()]
+    best = next((record for record in runs if record.variant == ranking.best), None)
+    if best is None:
+        return {}
+    values = best.per_image(metric).set_index("pair")["value"].dropna().sort_values()
+    best_first = values.index[::-1] if catalogue.higher_is_better(metric) is not False else values.index
+    heads = ["source", "target pose", "target", *(record.title for record in runs)]
+    found = {}
     try:
-        packed = open_packed(packed_directory(str(cache), str(name), str(digest)))
-    except (OSError, ValueError):
-        return None
-    return packed.test if packed.digest == digest else None
-
-
-def _given(record: Record, split: "PackedSplit | None", place: int, row: dict[str, Any]) -> list[Image.Image | None]:
-    """Source, target pose and target of a manifest's row: from the packed test set, else from the run's examples."""
-    if split is not None and row["pair"] < len(split) and split.pair_id(row["pair"]) == row.get("pair_id"):
-        from xinggan.data.poses import draw_skeleton
-
-        source, target = split.pairs[row["pair"]]
-        skeleton = draw_skeleton(split.poses[target], split.height, split.width)
-        return [Image.fromarray(image) for image in (split.images[source], skeleton, split.images[target])]
-    return [open_image(example_path(record, f"{place:02d}", kind)) for kind in ("source", "target_pose", "target")]
+        pictures = open_pictures([record.directory for record in runs])
+        pairs = {pair.pair: pair for pair in pictures.pairs}
+        for kind, ordered in (("best", best_first), ("worst", best_first[::-1])):
+            rows: list[Row] = [
+                [pictures.given(pair, which) for which in ("source", "target_pose", "target")]
+                + [pictures.generated(pair, record.run) for record in runs]
+                for pair in [pairs[number] for number in ordered if number in pairs][:CASES]
+            ]
+            told = f"The {len(rows)} test pairs on which {best.title} came out {kind} by {catalogue.title(metric)}."
+            found[kind] = Cases(heads, rows, told)
+    except ValueError:
+        return {}
+    return found

@@ -16,7 +16,7 @@ import pandas
 from markupsafe import Markup, escape
 from PIL import Image
 
-from reports.grids import NARROW, WIDE, GridLook
+from reports.grids import NARROW, WIDE
 from xinggan.files import write_atomically
 
 if TYPE_CHECKING:
@@ -220,19 +220,12 @@ def save_figure(figure: "Figure", output: Path | str, name: str) -> bytes:
     return drawn
 
 
-def pictures(
-    draw: Callable[..., Image.Image | None],
-    *data: Any,
-    output: Path | str,
-    name: str,
-    caption: str,
-    looks: tuple[GridLook, GridLook] = (WIDE, NARROW),
-) -> Shown:
+def pictures(draw: Callable[..., Image.Image | None], *data: Any, output: Path | str, name: str, caption: str) -> Shown:
     """The grid of images `draw(*data, look)` for a wide and for a narrow page; nothing where it is None.
 
     It scrolls where the page is narrower. The wide one is kept as <output>/figures/<name>.png.
     """
-    wide, narrow = (draw(*data, look) for look in looks)
+    wide, narrow = (draw(*data, look) for look in (WIDE, NARROW))
     if wide is None or narrow is None:
         return Shown()
     drawn = _png(wide)

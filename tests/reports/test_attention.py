@@ -1,27 +1,23 @@
 """Attention maps on a page: each weight where its key lies, the joint where it is, and who has no maps and why."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from reports.attention import (
     DRAWN,
-    attention_picture,
+    attention_figure,
     caption,
-    colour_bar,
     highest,
     kept_maps,
     overlaid,
     which,
     with_maps,
 )
-from reports.grids import GridLook
+from reports.figures import NARROW_INCHES, WIDE_INCHES
 from reports.records import load_records
 from xinggan.model.attention_maps import FILE_NAME, AttentionMaps, write_attention
 
-PLAIN = GridLook(page_width=1000, cell_width=32, font_size=8, density=1)
 ARCHITECTURE = {"_target_": "xinggan.model.generator.XingGAN", "architecture": {"attention": "enhanced"}}
 
 
@@ -40,6 +36,10 @@ def some_maps(weights=None, pairs=(0, 0, 1)):
     )
 
 
+def example(run, pair, kind):
+    return run / "generated" / "examples" / f"{pair:02d}_{kind}.png"
+
+
 def written(run, maps=None):
     write_attention(run / "generated" / "examples" / FILE_NAME, maps or some_maps())
     return run
@@ -50,9 +50,13 @@ def coloured(picture):
     return np.ptp(np.asarray(picture).astype(int), axis=-1) > 0
 
 
+def grey(height, width, level=90):
+    return np.full((height, width, 3), level, np.uint8)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 1), (6, 3), (16, 8)])
 def test_a_weight_colours_its_own_part_of_the_source_and_no_other(rows, columns):
-    source = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 24, 3), dtype=np.uint8))
+    source = np.random.default_rng(0).integers(0, 256, (48, 24, 3), dtype=np.uint8)
     for key in (0, rows * columns // 2, rows * columns - 1):
         shares = np.zeros(rows * columns)
         shares[key] = 5
@@ -63,17 +67,16 @@ def test_a_weight_colours_its_own_part_of_the_source_and_no_other(rows, columns)
         assert np.array_equal(coloured(overlaid(source, shares.reshape(rows, columns), top=8)), expected)
 
 
-def test_a_larger_weight_is_darker_whatever_lies_below():
-    for level in (0, 128, 255):
-        source = Image.new("RGB", (9, 1), (level, level, level))
-        picture = overlaid(source, 2 ** np.linspace(0.5, 6, 9)[None], top=64)
-        assert (np.diff(np.asarray(picture.convert("L")).astype(int)) < 0).all()
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_larger_weight_is_darker_whatever_lies_below(level):
+    picture = Image.fromarray(overlaid(grey(1, 9, level), 2 ** np.linspace(0.5, 6, 9)[None], top=64))
+    assert (np.diff(np.asarray(picture.convert("L")).astype(int)) < 0).all()
 
 
 @pytest.mark.parametrize("keys", [20, 128, 220, 1027])
 def test_equal_weights_have_no_colour_however_they_were_rounded(keys):
     shares = np.full((1, 4), 1 / keys, np.float16).astype(np.float32) * keys
-    assert not coloured(overlaid(Image.new("RGB", (4, 4), (90, 90, 90)), shares, top=2)).any()
+    assert not coloured(overlaid(grey(4, 4), shares, top=2)).any()
 
 
 def test_colours_end_at_the_power_of_two_that_no_weight_exceeds():
@@ -83,61 +86,42 @@ def test_colours_end_at_the_power_of_two_that_no_weight_exceeds():
         assert highest(some_maps(weights)) == top
 
 
-def test_a_row_holds_the_targets_joint_the_source_and_a_map_of_each_scale(fabricate):
-    weights = np.zeros((2, 2, 1, 10), np.float16)
-    weights[0, 1, 0, 1] = 1  # SA, last block, the lower of the 2 x 1 keys
-    weights[1, 1, 0, 2 + 3] = 1  # AS, last block, second row and second column of the 4 x 2 keys
+def test_a_row_holds_the_marked_target_and_source_and_a_map_of_each_scale(fabricate):
+    weights = np.zeros((2, 2, 3, 10), np.float16)
+    weights[0, 1, 1, 1] = 1  # SA, last block, the lower of the 2 x 1 keys
+    weights[1, 1, 1, 2 + 3] = 1  # AS, last block, second row and second column of the 4 x 2 keys
     run = fabricate.run()
     (record,) = load_records(fabricate.folder)
-    picture = np.asarray(attention_picture(record, some_maps(weights, pairs=(4,)), 1, PLAIN))
-    examples = {kind: Image.open(run / "generated" / "examples" / f"04_{kind}.png") for kind in ("target", "source")}
-    top = _row_of(picture, np.asarray(examples["source"]))
-    lefts = [column * 38 + (12 if column >= 2 else 0) for column in range(6)]
-    cells = [picture[top : top + 64, left : left + 32] for left in lefts]
-    assert np.array_equal(cells[1], np.asarray(examples["source"])), "the joint is not visible there: no cross"
-    changed = (cells[0] != np.asarray(examples["target"])).any(axis=-1)
-    y, x = np.nonzero(changed)
-    assert (x.mean(), y.mean()) == pytest.approx((16.5, 8.5), abs=1)
-    assert not changed[8, 16], "the ring leaves the joint itself to be seen"
-    for cell, (rows, columns) in zip(
-        cells[2:], [((32, 64), (0, 32)), ((0, 0), (0, 0)), ((0, 0), (0, 0)), ((16, 32), (16, 32))], strict=True
-    ):
+    page, bar = attention_figure(record, some_maps(weights, pairs=(0, 4, 4)), 1, 4.5).axes
+    images, marks = page.images[6:12], list(page.lines)
+    for image, kind in zip(images, ("target", "source"), strict=False):
+        assert np.array_equal(image.get_array(), np.asarray(Image.open(example(run, 4, kind))))
+    coloured_parts = [((32, 64), (0, 32)), ((0, 0), (0, 0)), ((0, 0), (0, 0)), ((16, 32), (16, 32))]
+    for image, (rows, columns) in zip(images[2:], coloured_parts, strict=True):
         expected = np.zeros((64, 32), bool)
         expected[slice(*rows), slice(*columns)] = True
-        assert np.array_equal(coloured(cell), expected)
+        assert np.array_equal(coloured(image.get_array()), expected)
+    assert [mark.get_marker() for mark in marks] == [*"o", *"o+++++", *"o+++++"], "the first source shows no joint"
+    joints = [(20, 20), *[(10, 20)] * 5]
+    for image, mark, (x, y) in zip(images, marks[1:7], joints, strict=True):
+        left, right, bottom, top = image.get_extent()
+        place = (left + (x + 0.5) / 32 * (right - left), top + (y + 0.5) / 64 * (bottom - top))
+        assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(place)
+    assert {"right\nshoulder", "pair 5", "100%", "SA 2×1", "AS 4×2"} <= {text.get_text() for text in page.texts}
+    assert bar.get_xlim() == pytest.approx((1, 16)) and bar.get_title("left") == "weight of a key ÷ equal share (1/10)"
 
 
-def _row_of(picture, image):
-    """Where the image stands in its column, the second."""
-    column = picture[:, 38:70]
-    return next(y for y in range(len(column) - 64) if np.array_equal(column[y : y + 64], image))
-
-
-def test_the_cross_is_at_the_joint_in_the_source(fabricate):
-    run = fabricate.run()
+@pytest.mark.parametrize("inches", [WIDE_INCHES, NARROW_INCHES])
+def test_nothing_lies_over_anything_else_on_wide_and_narrow_pages(fabricate, inches):
+    fabricate.run()
     (record,) = load_records(fabricate.folder)
-    pictures = []
-    for place in ([-1, -1], [10, 20]):
-        maps = replace(some_maps(pairs=(0,)), source=np.array([place], np.float32))
-        pictures.append(np.asarray(attention_picture(record, maps, 0, PLAIN)).astype(int))
-    source = Image.open(run / "generated" / "examples" / "00_source.png")
-    y, x = np.nonzero(np.abs(pictures[1] - pictures[0]).sum(axis=-1))
-    for column in range(1, 6):  # the source, and on it two scales of SA and of AS
-        left = 38 * column + (12 if column >= 2 else 0)
-        here = (x >= left) & (x < left + 32)
-        assert x[here].mean() == pytest.approx(left + 10.5, abs=1)
-        assert y[here].mean() == pytest.approx(_row_of(pictures[0], np.asarray(source)) + 20.5, abs=1)
-    assert not (x < 38).any()
-
-
-def test_the_colour_bar_has_the_colours_of_the_maps():
-    bar = np.asarray(colour_bar(16, 234, 400, PLAIN)).astype(int)
-    grey = Image.new("RGB", (1, 1), (192, 192, 192))
-    y = np.flatnonzero(coloured(bar).any(axis=1))[0] + 6
-    for power in (0.5, 1, 2, 3.5):
-        expected = np.asarray(overlaid(grey, np.array([[2**power]]), top=16))[0, 0]
-        assert np.abs(bar[y, 20 + round(329 * power / 4)] - expected).max() <= 3
-    assert colour_bar(4096, 234, 160, PLAIN).width == 160
+    figure = attention_figure(record, some_maps(), 0, inches)
+    boxes = [image.get_window_extent() for image in figure.axes[0].images]
+    boxes += [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    boxes += [figure.axes[1].get_tightbbox()]
+    for place, box in enumerate(boxes):
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+        assert not any(box.overlaps(other) for other in boxes[:place])
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 with the extreme values.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ablation_runs import write_values
 from PIL import Image
 from study_runs import COLOURS, painted_runs
 
+from reports.comparison import rankings
 from reports.grids import CASES, NARROW, WIDE, GridLook, cases, sample_grid
 from reports.records import load_records
 
@@ -42,14 +45,6 @@ def test_each_cell_is_the_recorded_image(fabricate):
             assert np.array_equal(found[row, column], np.asarray(image)), (row, column)
 
 
-def test_enlarging_repeats_pixels(fabricate):
-    fabricate.run()
-    records = load_records(fabricate.folder)
-    large = sample_grid(records, rows=1, look=GridLook(page_width=200, cell_width=64, density=1))
-    bottom_left = np.asarray(large)[-128:, :64]
-    assert np.array_equal(bottom_left[::2, ::2], bottom_left[1::2, 1::2])
-
-
 def test_short_rows_stand_side_by_side_where_the_page_has_room(fabricate):
     fabricate.run()
     records = load_records(fabricate.folder)
@@ -62,17 +57,16 @@ def test_short_rows_stand_side_by_side_where_the_page_has_room(fabricate):
     assert np.array_equal(pixels[GAP - half :, -narrow.width :], expected[GAP - half :])  # pairs 5 to 8
 
 
-def test_missing_damaged_and_foreign_examples_are_grey(fabricate):
-    first = fabricate.run("a", "a") / "generated" / "examples"
+def test_missing_and_damaged_examples_are_grey_and_pixels_are_repeated(fabricate):
+    fabricate.run("a", "a")
     second = fabricate.run("b", "b") / "generated" / "examples"
     (second / "00_generated.png").unlink()
     (second / "01_generated.png").write_bytes(b"no image")
-    (second / "02_source.png").write_bytes((first / "05_source.png").read_bytes())
-    grid = sample_grid(load_records(fabricate.folder), rows=4, look=SMALL)
-    found = cut(grid, 4, 6, (32, 64))
-    grey = [bool((found[row, 5] == found[row, 5, 0, 0]).all()) for row in range(4)]
-    assert grey == [True, True, True, False]
-    assert not any((found[row, 4] == found[row, 4, 0, 0]).all() for row in range(4))
+    grid = sample_grid(load_records(fabricate.folder), replace(SMALL, density=2, gap=GAP // 2), rows=3)
+    found = cut(grid, 3, 6, (64, 128))
+    assert np.array_equal(found[:, :, ::2, ::2], found[:, :, 1::2, 1::2])
+    assert [len(np.unique(cell.reshape(-1, 3), axis=0)) == 1 for cell in found[:, 5]] == [True, True, False]
+    assert not any((cell == cell[0, 0]).all() for cell in found[:, 4])
 
 
 def test_no_examples_give_no_grid(fabricate):
@@ -109,8 +103,9 @@ def test_cases_are_the_best_runs_extreme_pairs(painted, metric, sign):
         write_values(run, {metric: 0.5 + sign * (values[run.name] + ahead - 0.5)}, people=12)
     records = load_records(runs[0].parent)
     best_first = np.argsort(-values[runs[0].name])
-    for kind, expected in (("best", best_first), ("worst", best_first[::-1])):
-        found = cases(records, kind)
+    found_cases = cases(records, rankings(records.metric(metric)))
+    assert list(found_cases) == ["best", "worst"]
+    for (kind, found), expected in zip(found_cases.items(), (best_first, best_first[::-1]), strict=True):
         assert "alder" in found.caption and kind in found.caption
         for colour in COLOURS.values():
             assert shown_pairs(found.picture(WIDE), colour) == set(expected[:CASES])
@@ -122,12 +117,14 @@ def test_image_that_is_not_the_one_scored_is_not_shown(painted):
     for run in runs:
         write_values(run, {"ssim": values[run.name]}, people=12)
     records = load_records(runs[0].parent)
-    assert cases(records, "best") is not None
+    ranks = rankings(records.metric("ssim"))
+    assert cases(records, ranks)
     for path in (runs[1] / "generated").glob("*.png"):
         path.write_bytes(path.read_bytes() + b"\0")
-    assert cases(records, "best") is None
+    assert cases(records, ranks) == {}
 
 
 def test_runs_without_pictures_or_scores_have_no_cases(fabricate):
     fabricate.run()
-    assert cases(load_records(fabricate.folder), "best") is None
+    records = load_records(fabricate.folder)
+    assert cases(records, rankings(records.metric("ssim"))) == {}
