@@ -14,6 +14,7 @@ from pathlib import Path
 from slurm.queue import ClusterError
 
 HEADS = ("run", "state", "progress", "images/s", "left", "node", "tries", "")
+MOVING = ("queued", "running", "elsewhere")  # states that --watch waits for
 SHOWN_RUN = 60  # characters of a run's name
 
 
@@ -94,16 +95,17 @@ def table(runs_folder: Path, names: list[str]) -> tuple[list[str], bool, int]:
     except ClusterError as error:
         notes, code = {f"{error}. The table is made from the run records alone"}, 1
     states = states_of(runs_folder, runs, known, jobs)
-    report, told = ("", "") if names else report_of(known[-1], jobs)
+    reports = [] if names else [report_of(submission, jobs) for submission in known]
+    reports = [*(one for one in reports[:-1] if one[0] in MOVING), *(one for one in reports[-1:] if one[0])]
     rows = [HEADS, *map(row_of, states)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
     room = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
     counted = Counter(state.state for state in states)
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip()[:room] for row in rows]
     lines += ["", ", ".join(f"{counted[state]} {state}" for state in RULES if counted[state])]
-    lines += [f"report: {report}, {told}"] if report else []
+    lines += [f"report: {report}, {told}" for report, told in reports]
     lines += [f"note: {note}" for note in sorted(notes | {state.note for state in states if state.note})]
-    return lines, bool({"queued", "running", "elsewhere"} & {*counted, report}), code
+    return lines, any(word in MOVING for word in [*counted, *(report for report, _ in reports)]), code
 
 
 def row_of(state) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ printed. sweep.json is written before anything is submitted, so that no job is w
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,7 +68,11 @@ def read_submission(folder: Path | str) -> Submission:
 
 def submissions(runs_folder: Path) -> list[Submission]:
     """All submissions of these run records, oldest first."""
-    return [read_submission(path.parent) for path in sorted(runs_folder.glob("slurm/*/sweep.json"))]
+    found = []
+    for path in sorted(runs_folder.glob("slurm/*/sweep.json")):
+        with suppress(TypeError, KeyError):  # an older version of the suite wrote it
+            found.append(read_submission(path.parent))
+    return found
 
 
 @contextmanager

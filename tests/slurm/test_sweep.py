@@ -105,6 +105,15 @@ def test_a_submission_that_died_before_it_knew_its_job_is_recognised_by_its_name
     assert "nothing to submit" in capsys.readouterr().out
 
 
+def test_a_sweep_that_an_older_version_described_is_passed_over(slurm, words, runs, capsys):
+    (runs / "slurm" / "20250101").mkdir(parents=True)
+    (runs / "slurm" / "20250101" / "sweep.json").write_text(
+        '{"name": "20250101", "cluster": {}, "rows": [], "arrays": []}'
+    )
+    assert sweep.main(words) == 0
+    assert "start 8 new" in capsys.readouterr().out
+
+
 def test_an_unreachable_controller_stops_the_sweep_before_anything_is_submitted(slurm, words, runs, capsys):
     (slurm.folder / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
     assert sweep.main(words) == 1
