@@ -71,8 +71,9 @@ def jobs_of(known: list[Submission], slurm: bool = False) -> list[Job]:
     jobs = slurm_queue() if slurm or any(one.cluster.executor == "slurm" for one in known) else []
     for submission in known:
         if submission.cluster.executor == "local" and submission.alive:
-            jobs += [job for row in submission.rows if (job := _local_job(submission, row))]
-            jobs += [Job(submission.report_name, 0, "", "PENDING", reason="its turn")] if submission.report else []
+            own = [job for row in submission.rows if (job := _local_job(submission, row))]
+            last = Job(submission.report_name, 0, "", "PENDING" if own else "RUNNING", reason="its turn")
+            jobs += [*own, last] if submission.report else own
     return jobs
 
 
