@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from xinggan.model.method import Method
 
 CONF = Path(__file__).parent / "conf"
-REFERENCES = ("copy_source", "mean_image", "ground_truth")  # trivial methods that every table shows
 REFERENCE_KEYS = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # what they have from the run
 COMMAND_LINE = "command line"
 FOLLOWING = {"method_name": "method", "method.seed": "seed"}  # keys that are not set by themselves

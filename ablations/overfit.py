@@ -12,8 +12,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ablations.config import REFERENCES, Experiment, build_method, choices_of, compose
+from ablations.config import Experiment, build_method, choices_of, compose
 from ablations.record import RunRecord
+from baselines import REFERENCES
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ablations.config import (
     REFERENCE_KEYS,
-    REFERENCES,
     ConfigurationError,
     Experiment,
     check_processes,
@@ -21,6 +20,7 @@ from ablations.config import (
 from ablations.record import list_rows
 from ablations.run import prepare_folders
 from ablations.study import STUDIES, overlap, study_rows
+from baselines import REFERENCES
 
 
 def plan_runs(words: list[str], processes: int) -> tuple[str | None, Path, list[dict]]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.config import (
-    REFERENCES,
     Experiment,
     as_word,
     choices_of,
@@ -30,6 +29,7 @@ from ablations.config import (
     resolve,
 )
 from ablations.record import RunBusy, RunRecord, run_id
+from baselines import REFERENCES
 from xinggan.data.prepare import digest, prepare
 from xinggan.metrics.catalogue import METRICS
 from xinggan.model import from_settings

@@ -12,10 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from ablations.config import REFERENCES, ConfigurationError, compose, expand, key_of, reference
+from ablations.config import ConfigurationError, compose, expand, key_of, reference
 from ablations.efficiency import run_efficiency
 from ablations.record import RunRecord, list_rows
 from ablations.run import build, prepare_folders, print_table, run_grid
+from baselines import REFERENCES
 from xinggan.model.from_settings import use_methods
 
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]

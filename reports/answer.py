@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from baselines import REFERENCES
 from reports import page
 from reports.comparison import Ranking, rankings
 from reports.formats import interval, joined, number, p_text, plural
 from reports.provenance import missing
 from reports.records import Records
-from reports.run_directory import FLOORS, STATES
+from reports.run_directory import STATES
 from reports.timing import claim_sentence, common_circumstances, latencies, own_sampler
 from xinggan.metrics import catalogue
 
@@ -66,7 +67,7 @@ def headlines(records: Records) -> page.Shown:
         beside = [
             f"{record.method.replace('_', ' ')} {values[record.run].value:.3f}"
             for record in records.references
-            if record.method in FLOORS and record.run in values and values[record.run].protocol == own.protocol
+            if record.method in REFERENCES[:2] and record.run in values and values[record.run].protocol == own.protocol
         ]
         protocol = f"{own.protocol.get('name', 'not named')}, n = {own.n}"
         cards.append(

@@ -6,11 +6,11 @@ resampled by identity, or, for metrics that only a whole set has, taken over see
 together (Holm).
 """
 
+import difflib
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,19 +23,20 @@ from xinggan.metrics.values import MetricValue
 
 COLUMNS = ["value", "low", "high", "n", "sd", "iqm", "iqm_low", "iqm_high", "missing", "over"]
 DIFFERENCE_COLUMNS = [
-    *("difference", "low", "high", "n", "over", "seeds", "p_value", "p_holm", "verdict"),
-    *("better_runs", "better_runs_low", "better_runs_high", "better_pairs", "better_pairs_low", "better_pairs_high"),
+    *("difference", "low", "high", "n", "over", "seeds", "p_value", "better_runs", "better_runs_low"),
+    *("better_runs_high", "better_pairs", "better_pairs_low", "better_pairs_high", "verdict", "p_holm"),
 ]
 OF_THE_SEED = ("seed", "method.seed")  # a method's own seed is the run's
 FOLDERS = ("runs", "cache")  # where files lie is no difference between runs
+UNKNOWN = statistics.Estimate(math.nan, math.nan, math.nan, 0, "")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Group:
-    """Runs of one combination: those with a value, those without, and the keys beside the seed in which they differ."""
+    """Runs of one combination of keys that have a value, and how many have none."""
 
     values: list[tuple[Record, MetricValue]] = field(default_factory=list)
-    without: list[Record] = field(default_factory=list)
+    missing: int = 0
 
     @property
     def records(self) -> list[Record]:
@@ -44,10 +45,6 @@ class Group:
     @property
     def numbers(self) -> list[float]:
         return [measurement.value for _, measurement in self.values if measurement.value is not None]
-
-    @property
-    def differing(self) -> list[str]:
-        return [key for key in differing(self.records) if key not in (*OF_THE_SEED, "device")]
 
 
 @dataclass(frozen=True)
@@ -72,16 +69,27 @@ class MetricValues:
         """
         if over not in (None, "seeds", "identities"):
             raise ValueError(f"an interval is over seeds or identities, not {over!r}")
-        groups = self.groups(*keys)
-        if over is None:
-            over = "seeds" if any(len(group.values) > 1 for group in groups.values()) else "identities"
-        rows = [
-            dict(zip(keys, combination, strict=True)) | self._row(group, over) for combination, group in groups.items()
-        ]
-        if mixed := list(dict.fromkeys(key for group in groups.values() for key in group.differing)):
+        groups, rows, mixed = self.groups(*keys), [], []
+        several = any(len(group.values) > 1 for group in groups.values())
+        over = over or ("seeds" if several else "identities")
+        for combination, group in groups.items():
+            found, middle = statistics.mean_over_seeds(group.numbers), statistics.interquartile_mean(group.numbers)
+            low, high = found.low, found.high
+            if apart := differing_beside_seed(group.records):
+                low = high = math.nan
+                mixed += apart
+            if over == "identities" and group.values:
+                values, identities = by_pair(group.records, self.name)
+                people = statistics.mean_by_identity(values.mean(axis=0), identities)
+                # A metric pooled over joints (PCKh) is not the mean over pairs: the interval moves to its value.
+                low, high = (end - people.estimate + found.estimate for end in (people.low, people.high))
+            sd = pandas.Series(group.numbers, dtype=float).std()
+            interquartile = (middle.estimate, middle.low, middle.high)
+            rows.append((*combination, found.estimate, low, high, found.n, sd, *interquartile, group.missing, over))
+        if mixed:
             warnings.warn(
-                f"runs of a group differ in more than their seed ({', '.join(mixed[:6])}): their mean of "
-                f"{self.name} has no interval over seeds. Add such a key to by(...), or choose by where(...)",
+                f"runs of a group differ in more than their seed ({', '.join(list(dict.fromkeys(mixed))[:6])}): their "
+                f"mean of {self.name} has no interval over seeds. Add such a key to by(...), or choose by where(...)",
                 stacklevel=2,
             )
         frame = pandas.DataFrame(rows, columns=[*keys, *COLUMNS])
@@ -97,32 +105,26 @@ class MetricValues:
         there is too little. Raises ValueError where there is no such baseline, runs of a group differ in more than
         their seed, or values are of different protocols or test sets.
         """
-        groups = self.groups(*baseline)
+        groups = {key: group for key, group in self.groups(*baseline).items() if group.values}
         own = next((key for key in groups if [*map(str, key)] == [*map(str, baseline.values())]), None)
-        if own is None or not groups[own].values:
+        if own is None:
             asked = ", ".join(f"{key}={value}" for key, value in baseline.items())
-            there = "; ".join(", ".join(map(str, key)) for key, group in groups.items() if group.values)
+            there = "; ".join(", ".join(map(str, key)) for key in groups)
             raise ValueError(f"no run of {asked} has a value of {self.name}; there are: {there or 'none'}")
         for key, group in groups.items():
-            if group.differing:
+            if apart := differing_beside_seed(group.records):
                 raise ValueError(
                     f"runs of {', '.join(map(str, key))} differ in more than their seed "
-                    f"({', '.join(group.differing[:6])}); add such a key to against(...), or choose by where(...)"
+                    f"({', '.join(apart[:6])}); add such a key to against(...), or choose by where(...)"
                 )
-        others = {key: group for key, group in groups.items() if key != own and group.values}
-        rows = tested_differences(self.name, [(group, groups[own]) for group in others.values()])
-        named = [dict(zip(baseline, key, strict=True)) for key in others]
-        frame = pandas.DataFrame([name | row for name, row in zip(named, rows, strict=True)])
-        return frame.reindex(columns=[*baseline, *DIFFERENCE_COLUMNS]).set_index(list(baseline))
+        others = [key for key in groups if key != own]
+        tested = tested_differences(self.name, [(groups[key], groups[own]) for key in others])
+        return pandas.concat([pandas.DataFrame(others, columns=list(baseline)), tested], axis=1).set_index([*baseline])
 
     def per_image(self) -> pandas.DataFrame:
         """A row for each run and test pair: run, title, pair, pair_id, identity, value."""
-        runs = dict.fromkeys(record.run for record, measurement in self.found if measurement.value is not None)
-        frames = [
-            record.per_image(self.name).assign(run=record.run, title=record.title)
-            for record in self.records
-            if record.run in runs
-        ]
+        scored = {record.run: record for record, measurement in self.found if measurement.value is not None}
+        frames = [record.per_image(self.name).assign(run=run, title=record.title) for run, record in scored.items()]
         columns = ["run", "title", "pair", "pair_id", "identity", "value"]
         return pandas.concat(frames, ignore_index=True)[columns] if frames else pandas.DataFrame(columns=columns)
 
@@ -133,41 +135,25 @@ class MetricValues:
         for record in self.records:
             group = groups.setdefault(tuple(record.facts.get(fact) for fact in facts), Group())
             own = [(one, row) for one, row in self.found if one.run == record.run and row.value is not None]
-            group.values.extend(own)
-            group.without.extend([] if own else [record])
+            group.values += own
+            group.missing += not own
         for combination, group in groups.items():
-            where = f" of {', '.join(map(str, combination))}" if combination else ""
             if problem := _no_common_mean(group.values):
+                where = f" of {', '.join(map(str, combination))}" if combination else ""
                 raise ValueError(f"{self.name}{where} {problem}")
         return dict(sorted(groups.items(), key=lambda item: [_sort_key(value) for value in item[0]]))
 
-    def _row(self, group: Group, over: str) -> dict[str, Any]:
-        found = statistics.mean_over_seeds(group.numbers)
-        low, high = (found.low, found.high) if not group.differing else (math.nan, math.nan)
-        if over == "identities" and group.values:
-            values, identities = by_pair(group.records, self.name)
-            people = statistics.mean_by_identity(values.mean(axis=0), identities)
-            # A metric pooled over joints (PCKh) is not exactly the mean over pairs: the interval moves to its value.
-            low, high = (end - people.estimate + found.estimate for end in (people.low, people.high))
-        middle = statistics.interquartile_mean(group.numbers)
-        return {
-            **{"value": found.estimate, "low": low, "high": high, "n": found.n},
-            **{"sd": statistics.sample_deviation(group.numbers)},
-            **{"iqm": middle.estimate, "iqm_low": middle.low, "iqm_high": middle.high},
-            **{"missing": len(group.without), "over": over},
-        }
 
-
-def tested_differences(metric: str, pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, Any]]:
+def tested_differences(metric: str, pairs: Sequence[tuple[Group, Group]]) -> pandas.DataFrame:
     """DIFFERENCE_COLUMNS of each pair of groups, the first against the second; all tests are corrected together."""
     rows = [_difference(metric, group, baseline) for group, baseline in pairs]
+    found = pandas.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
+    corrected = statistics.holm([row["p_value"] for row in rows])
+    found = found.assign(p_holm=pandas.Series(corrected, dtype=float)).astype({"p_value": float})
     higher = higher_is_better(metric)
-    for row, corrected in zip(rows, statistics.holm([row["p_value"] for row in rows]), strict=True):
-        shown = corrected is not None and corrected < statistics.LEVEL and higher is not None
-        row["verdict"] = ("better" if (row["difference"] > 0) == higher else "worse") if shown else "not shown"
-        row["p_holm"] = math.nan if corrected is None else corrected
-        row["p_value"] = math.nan if row["p_value"] is None else row["p_value"]
-    return rows
+    shown = (found["p_holm"] < statistics.LEVEL) & (higher is not None)
+    verdict = np.where((found["difference"] > 0) == higher, "better", "worse")
+    return found.assign(verdict=np.where(shown, verdict, "not shown"))
 
 
 def _difference(metric: str, group: Group, baseline: Group) -> dict[str, Any]:
@@ -175,28 +161,22 @@ def _difference(metric: str, group: Group, baseline: Group) -> dict[str, Any]:
         raise ValueError(f"{metric} {problem}")
     runs, others = len(group.values), len(baseline.values)
     seedless = all(record.is_reference for record in baseline.records)
-    values, identities = by_pair([*group.records, *baseline.records], metric)
-    first, second = values[:runs], values[runs:]
-    if identities.size:
-        found = statistics.difference(first, second, identities, seedless)
-    else:
-        found = statistics.difference_over_seeds(group.numbers, baseline.numbers, seedless)
     sign = -1.0 if higher_is_better(metric) is False else 1.0
-    shares = {
-        "better_runs": statistics.probability_of_improvement(
-            sign * np.array(group.numbers), sign * np.array(baseline.numbers)
-        )
-        if min(runs, others) > 1
-        else None,
-        "better_pairs": statistics.share_of_pairs_improved(sign * first.mean(0), sign * second.mean(0), identities)
-        if identities.size
-        else None,
-    }
+    numbers, of_baseline = np.array(group.numbers), np.array(baseline.numbers)
+    values, identities = by_pair([*group.records, *baseline.records], metric)
+    better_runs = better_pairs = UNKNOWN
+    if identities.size:
+        first, second = values[:runs], values[runs:]
+        found = statistics.difference(first, second, identities, seedless)
+        better_pairs = statistics.share_of_pairs_improved(sign * first.mean(0), sign * second.mean(0), identities)
+    else:
+        found = statistics.difference_over_seeds(numbers, of_baseline, seedless)
+    if min(runs, others) > 1:
+        better_runs = statistics.probability_of_improvement(sign * numbers, sign * of_baseline)
     row = {"difference": found.estimate, "low": found.low, "high": found.high, "n": found.n, "over": found.over}
     row |= {"seeds": f"{runs}, {others}", "p_value": found.p_value}
-    for name, share in shares.items():
-        ends = (share.estimate, share.low, share.high) if share else (math.nan,) * 3
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    for name, share in {"better_runs": better_runs, "better_pairs": better_pairs}.items():
+        row |= {name: share.estimate, f"{name}_low": share.low, f"{name}_high": share.high}
     return row
 
 
@@ -205,14 +185,9 @@ def by_pair(records: Sequence[Record], metric: str) -> tuple[np.ndarray, np.ndar
 
     Both are empty where a run keeps no values by pair.
     """
-    frames = [record.per_image(metric) for record in records]
-    if not frames or any(frame.empty for frame in frames):
-        return np.zeros((len(records), 0)), np.zeros(0)
-    pairs = [frame["pair"].to_numpy() for frame in frames]  # of each run, sorted
-    shared = reduce(np.intersect1d, pairs)
-    places = [np.searchsorted(own, shared) for own in pairs]
-    values = [frame["value"].to_numpy(float)[at] for frame, at in zip(frames, places, strict=True)]
-    return np.stack(values), frames[0]["identity"].to_numpy()[places[0]]
+    frames = [record.per_image(metric).set_index("pair") for record in records]
+    values = pandas.concat([frame["value"] for frame in frames], axis=1, join="inner")
+    return values.to_numpy(float).T, frames[0]["identity"].loc[values.index].to_numpy()
 
 
 def _no_common_mean(values: list[tuple[Record, MetricValue]]) -> str | None:
@@ -239,8 +214,6 @@ def resolve_key(records: Sequence[Record], key: str) -> str:
 
     Raises ValueError for a key that no record has, or that several configuration keys end with, with what is there.
     """
-    import difflib
-
     known = {fact: None for record in records for fact in record.facts}
     if key in known or not known:
         return key
@@ -258,13 +231,16 @@ def differing(records: Sequence[Record]) -> list[str]:
     A value that stands in the configuration twice (`scale`, and `method.architecture.scale` that refers to it) counts
     under its shorter key.
     """
-    if len(records) < 2:
-        return []
     keys = {key: None for record in records for key in record.facts if key not in (*DERIVED, *FOLDERS)}
     columns = {key: [repr(record.facts.get(key)) for record in records] for key in keys}
     several = [key for key, values in columns.items() if len(set(values)) > 1]
     shorter = {key: [key.split(".", place)[-1] for place in range(1, key.count(".") + 1)] for key in several}
     return [key for key in several if not any(columns.get(end) == columns[key] for end in shorter[key])]
+
+
+def differing_beside_seed(records: Sequence[Record]) -> list[str]:
+    """As `differing`, without what may differ between training seeds of one model."""
+    return [key for key in differing(records) if key not in (*OF_THE_SEED, "device")]
 
 
 def _sort_key(value: Any) -> tuple:
@@ -300,17 +276,14 @@ def rankings(values: MetricValues) -> list[Ranking]:
     Of variants whose runs differ in more than their seed, load_records makes variants of their own.
     """
     found = [(record, row) for record, row in values.found if row.value is not None]
-    ranked = []
+    higher, ranked = higher_is_better(values.name), []
     for protocol in sorted({row.protocol_key for _, row in found}):
         own = [(record, row) for record, row in found if row.protocol_key == protocol]
-        rivals = [(record, row) for record, row in own if not record.is_reference]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # runs alone in their group differ in nothing
-            by_run = MetricValues(values.records, values.name, own).by("run", over="identities")
-            methods = MetricValues([record for record, _ in rivals], values.name, rivals)
-            by_variant = methods.by("variant") if rivals else by_run.iloc[:0]
-        higher, best, behind = higher_is_better(values.name), None, None
-        if higher is not None and len(by_variant):
+        by_run = MetricValues(values.records, values.name, own).by("run", over="identities")
+        rivals = [record for record, _ in own if not record.is_reference]
+        methods = MetricValues(rivals, values.name, own)
+        by_variant, best, behind = methods.by("variant"), None, None
+        if higher is not None and rivals:
             best = str(by_variant["value"].idxmax() if higher else by_variant["value"].idxmin())
             behind = methods.against(variant=best) if len(by_variant) > 1 else None
         ranked.append(Ranking(values.name, protocol, by_run, by_variant, best, behind))

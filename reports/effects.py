@@ -7,7 +7,7 @@ metric are corrected together (Holm).
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas
 
 from ablations.record import SAME_RESULT
 from reports.comparison import OF_THE_SEED, Group, tested_differences
-from reports.formats import DASH, as_text, count, decimals_for, interval, is_number, joined, number, p_text, signed
+from reports.formats import DASH, as_text, count, decimals_for, interval, joined, number, p_text, signed
 from reports.records import Records, Rows, without_seed
 from reports.run_directory import Record, read_record
 from reports.timing import latencies, training_speed
@@ -23,7 +23,6 @@ from xinggan.metrics import catalogue
 
 ADDS = "+"  # how the title of a row begins that adds something to the row before it
 BUDGET = ("budget", "amount", "precision", "compile")  # beside the keys of training
-COSTS = ("parameters", "training images/s", "latency [ms]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +31,13 @@ class Contrast:
 
     what: str
     instead_of: str
-    runs: tuple[Record, ...]
-    others: tuple[Record, ...]
+    runs: Sequence[Record]
+    others: Sequence[Record]
 
     @property
     def title(self) -> str:
         """A component that is added needs no opponent's name."""
-        return self.what if self.what.startswith(ADDS) else f"{self.what}, instead of {self.instead_of}"
+        return self.what if self.what.startswith(ADDS) else f"{self.what} instead of {self.instead_of}"
 
 
 # Contrasts of a cumulative ablation.
@@ -58,19 +57,20 @@ def cumulative_contrasts(rows: Rows, records: Records) -> list[Contrast]:
     by_title: dict[str, list[Record]] = {}
     for title, run in rows:
         by_title.setdefault(without_seed(title), []).extend([there[run]] if run in there else [])
-    sequences: list[list[str]] = []  # parted before each row that adds nothing although the row before it does
-    for before, title in zip(["", *by_title], by_title, strict=False):
-        if not sequences or (before.startswith(ADDS) and not title.startswith(ADDS)):
-            sequences.append([])
-        sequences[-1].append(title)
-    pairs = []
-    for sequence in sequences:
-        base = max(0, sum(not title.startswith(ADDS) for title in sequence) - 1)
-        if sequence[base + 1 :]:
-            pairs += [(sequence[base], other) for other in sequence[:base]]
-            pairs += list(zip(sequence[base + 1 :], sequence[base:], strict=False))
+    pairs: list[tuple[str, str]] = []
+    alternatives: list[str] = []  # to which the next row that adds something is added; then that row alone
+    before = ""
+    for title in by_title:
+        if title.startswith(ADDS) and before:
+            if not before.startswith(ADDS):
+                pairs += [(before, other) for other in alternatives[:-1]]
+            pairs.append((title, before))
+        elif before.startswith(ADDS):
+            alternatives = []
+        alternatives.append(title)
+        before = title
     return [
-        Contrast(title, other, tuple(by_title[title]), tuple(by_title[other]))
+        Contrast(title, other, by_title[title], by_title[other])
         for title, other in pairs
         if by_title[title] and by_title[other]
     ]
@@ -78,59 +78,34 @@ def cumulative_contrasts(rows: Rows, records: Records) -> list[Contrast]:
 
 def unfinished(rows: Rows, records: Records) -> list[str]:
     """What became of each row of a study without a finished and scored run among the records; equal states together."""
+    selected = {record.run: record for record in records}
     found: dict[str, list[str]] = {}
     for title, run in rows:
-        if state := _state(run, records):
-            found.setdefault(state, []).append(title)
+        directory = records[0].directory.parent / run  # runs that were not selected lie where the others do
+        record = selected.get(run) or (read_record(directory) if directory.is_dir() else None)
+        if record is None:
+            state = "never ran"
+        elif record.state != "finished":
+            state = record.state_sentence
+        elif run not in selected:
+            state = "finished, but not among the runs selected for this report"
+        elif not record.is_timing_only and not record.is_scored:
+            state = "finished, but not scored"
+        else:
+            continue
+        found.setdefault(state, []).append(title)
     return [f"{'; '.join(titles)}: {state}" for state, titles in found.items()]
-
-
-def _state(run: str, records: Records) -> str | None:
-    """None for a row that is done. Runs that were not selected for the report are looked up where the others lie."""
-    record = next((record for record in records if record.run == run), None)
-    selected = record is not None
-    if record is None:
-        directory = records[0].directory.parent / run
-        if not run.strip(".") or directory.name != run or not directory.is_dir():  # a run lies in the runs' folder
-            return "never ran"
-        record = read_record(directory)
-    if record.state != "finished":
-        return record.state_sentence
-    if not selected:
-        return "finished, but not among the runs selected for this report"
-    return None if record.is_timing_only or record.is_scored else "finished, but not scored"
 
 
 # Contrasts of one setting.
 
 
-@dataclass(frozen=True)
-class Model:
-    """Runs of one configuration of a method, which differ in nothing but their seeds."""
-
-    settings: dict[str, Any]  # of the method, dotted keys without `method.`
-    runs: tuple[Record, ...]
-
-    @property
-    def changes(self) -> list[str]:
-        """What is not as the method's preset says, such as `scale=single`; nothing for the full model."""
-        return [word for word in self.runs[0].name.split() if "=" in word]
-
-    def word(self, key: str) -> str:
-        """A setting as on a command line: `method.scale` is `scale=single`."""
-        if key not in self.settings:
-            return f"without {key}"
-        facts, parts = self.runs[0].facts, f"method.{key}".split(".")
-        endings = (".".join(parts[place:]) for place in range(len(parts) - 1, -1, -1))
-        short = next((end for end in endings if end in facts and facts[end] == self.settings[key]), key)
-        return f"{short.removeprefix('method.')}={as_text(self.settings[key])}".replace(", ", ",")
-
-
 def one_setting_contrasts(records: Iterable[Record]) -> dict[str, list[Contrast]]:
     """Models that differ in exactly one setting of the method, by method, data set and training budget.
 
-    Of each setting, the models nearest to the full one (those with the fewest settings changed) against their like with
-    that one setting changed.
+    A model is the runs of one configuration of a method, which differ in nothing but their seeds. Of each setting, the
+    models nearest to the full one (those with the fewest settings changed) against their like with that one setting
+    changed.
     """
     families: dict[tuple, list[Record]] = {}
     for record in records:
@@ -138,12 +113,15 @@ def one_setting_contrasts(records: Iterable[Record]) -> dict[str, list[Contrast]
             families.setdefault(_circumstances(record), []).append(record)
     found: dict[str, list[Contrast]] = {}
     for members in families.values():
-        models = _models(members)
-        keys = dict.fromkeys(key for model in models for key in model.settings)
-        if contrasts := [contrast for key in keys for contrast in _contrasts_of(key, models)]:
+        models: dict[frozenset, list[Record]] = {}
+        for record in members:
+            models.setdefault(frozenset(_settings(record).items()), []).append(record)
+        keys = dict.fromkeys(key for record in members for key in _settings(record))
+        if contrasts := [contrast for key in keys for contrast in _contrasts_of(key, list(models.values()))]:
+            facts = members[0].facts
             heading = f"{members[0].method} on {members[0].dataset}"
-            if (steps := members[0].facts.get("training.steps")) is not None:
-                heading += f", {count(steps)} steps of {members[0].facts.get('training.batch')} pairs"
+            if (steps := facts.get("training.steps")) is not None:
+                heading += f", {count(steps)} steps of {facts.get('training.batch')} pairs"
             alike = sum(taken.startswith(heading) for taken in found)
             found[f"{heading} ({alike + 1})" if alike else heading] = contrasts
     return found
@@ -157,33 +135,41 @@ def _circumstances(record: Record) -> tuple:
     return (*own, *sorted(training.items()), *((key, facts.get(key)) for key in BUDGET))
 
 
-def _models(records: list[Record]) -> list[Model]:
-    found: dict[frozenset, Model] = {}
-    for record in records:
-        settings = {
-            key.removeprefix("method."): value
-            for key, value in record.facts.items()
-            if key.startswith("method.") and key not in OF_THE_SEED
-        }
-        same = frozenset(settings.items())
-        found[same] = Model(settings, (*(found[same].runs if same in found else ()), record))
-    return list(found.values())
+def _settings(record: Record) -> dict[str, Any]:
+    """The method's settings by dotted key, which begins with `method.`."""
+    return {k: v for k, v in record.facts.items() if k.startswith("method.") and k not in OF_THE_SEED}
 
 
-def _contrasts_of(key: str, models: list[Model]) -> list[Contrast]:
+def _contrasts_of(key: str, models: list[list[Record]]) -> list[Contrast]:
     """Of the models that differ in this setting only, the fullest against each other one, nearest to the full model."""
-    alike: dict[frozenset, list[Model]] = {}
+
+    def changes(model: list[Record]) -> list[str]:
+        """What is not as the method's preset says, such as `scale=single`; nothing for the full model."""
+        return [word for word in model[0].name.split() if "=" in word]
+
+    alike: dict[frozenset, list[list[Record]]] = {}
     for model in models:
-        alike.setdefault(frozenset((k, v) for k, v in model.settings.items() if k != key), []).append(model)
-    groups = [sorted(group, key=lambda model: len(model.changes)) for group in alike.values() if len(group) > 1]
-    nearest = min((len(group[0].changes) for group in groups), default=0)
+        rest = frozenset((k, v) for k, v in _settings(model[0]).items() if k != key)
+        alike.setdefault(rest, []).append(model)
+    groups = [sorted(group, key=lambda model: len(changes(model))) for group in alike.values() if len(group) > 1]
+    nearest = min((len(changes(group[0])) for group in groups), default=0)
     found = []
     for fullest, *others in groups:
-        for other in others if len(fullest.changes) == nearest else ():
-            also = [word for word in fullest.changes if word not in {fullest.word(key), other.word(key)}]
-            opponent = f"{other.word(key)} (with {' '.join(also)})" if also else other.word(key)
-            found.append(Contrast(fullest.word(key), opponent, fullest.runs, other.runs))
+        for other in others if len(changes(fullest)) == nearest else ():
+            what, opponent = _word(fullest[0], key), _word(other[0], key)
+            also = [word for word in changes(fullest) if word not in (what, opponent)]
+            found.append(Contrast(what, f"{opponent} (with {' '.join(also)})" if also else opponent, fullest, other))
     return found
+
+
+def _word(record: Record, key: str) -> str:
+    """A setting as on a command line: `scale=single` for `method.architecture.scale`."""
+    facts, parts = record.facts, key.split(".")
+    if key not in facts:
+        return f"without {key.removeprefix('method.')}"
+    endings = (".".join(parts[place:]) for place in range(len(parts) - 1, -1, -1))
+    short = next(end for end in endings if end in facts and facts[end] == facts[key])
+    return f"{short.removeprefix('method.')}={as_text(facts[key])}".replace(", ", ",")
 
 
 # Effects and costs.
@@ -195,24 +181,29 @@ def effects(contrasts: Sequence[Contrast]) -> pandas.DataFrame:
     with, instead_of, title, metric, runs and others (with a value), and DIFFERENCE_COLUMNS of reports.comparison; the
     verdict is `better`, `worse`, `not shown` or `not tested`. Values are of the protocol that most of the runs have.
     """
-    runs, rows = runs_of(contrasts), []
+    runs, frames = runs_of(contrasts), []
     for metric in runs.main_metrics():
         measured = {record.run: row for record, row in runs.metric(metric).found if row.value is not None}
         protocols = [row.protocol_key for row in measured.values()]
         usual = max(protocols, key=protocols.count)
         values = {run: row for run, row in measured.items() if row.protocol_key == usual}
-
-        def side(records: Sequence[Record], values: dict = values) -> Group:
-            return Group([(record, values[record.run]) for record in records if record.run in values])
-
-        sides = [(contrast, side(contrast.runs), side(contrast.others)) for contrast in contrasts]
-        there = [(contrast, own, other) for contrast, own, other in sides if own.values and other.values]
-        found = tested_differences(metric, [(own, other) for _, own, other in there])
-        for (contrast, own, other), row in zip(there, found, strict=True):
-            named = {"with": contrast.what, "instead_of": contrast.instead_of, "title": contrast.title}
-            rows.append(named | {"metric": metric, "runs": len(own.values), "others": len(other.values)} | row)
-    frame = pandas.DataFrame(rows)
-    return frame.assign(verdict=frame["verdict"].where(frame["p_holm"].notna(), "not tested")) if rows else frame
+        names, sides = [], []
+        for contrast in contrasts:
+            own, other = (
+                Group([(record, values[record.run]) for record in side if record.run in values])
+                for side in (contrast.runs, contrast.others)
+            )
+            if own.values and other.values:
+                sides.append((own, other))
+                names.append((contrast.what, contrast.instead_of, contrast.title, metric))
+        named = pandas.DataFrame(names, columns=["with", "instead_of", "title", "metric"])
+        counts = {"runs": [len(own.values) for own, _ in sides], "others": [len(other.values) for _, other in sides]}
+        frames.append(pandas.concat([named.assign(**counts), tested_differences(metric, sides)], axis=1))
+    frames = [frame for frame in frames if len(frame)]
+    if not frames:
+        return pandas.DataFrame()
+    found = pandas.concat(frames, ignore_index=True)
+    return found.assign(verdict=found["verdict"].where(found["p_holm"].notna(), "not tested"))
 
 
 def runs_of(contrasts: Sequence[Contrast]) -> Records:
@@ -220,134 +211,105 @@ def runs_of(contrasts: Sequence[Contrast]) -> Records:
     return Records({record.directory: record for record in every}.values())
 
 
-def costs(contrasts: Sequence[Contrast]) -> list[dict[str, tuple[float, float] | None]]:
-    """What the two sides of each contrast cost (COSTS), each the median of its runs; None where it is not recorded."""
-    taken = latencies(runs_of(contrasts).timings)
-    sources: tuple[Callable[[Record], Any], ...] = (
-        lambda record: record.timing.get("parameters"),
-        training_speed,
-        lambda record: taken.get(record.run),
-    )
-
-    def both(contrast: Contrast, cost: Callable[[Record], Any]) -> tuple[float, float] | None:
-        sides = [sorted(v for v in map(cost, side) if is_number(v)) for side in (contrast.runs, contrast.others)]
-        return (sides[0][len(sides[0]) // 2], sides[1][len(sides[1]) // 2]) if all(sides) else None
-
-    return [{name: both(contrast, cost) for name, cost in zip(COSTS, sources, strict=True)} for contrast in contrasts]
+def costs(records: Records) -> pandas.DataFrame:
+    """A row a run, by its directory's name: parameters, training images/s, latency [ms]; NaN where not recorded."""
+    taken = latencies(records.timings)
+    rows = [(record.timing.get("parameters"), training_speed(record), taken.get(record.run)) for record in records]
+    heads = ["parameters", "training images/s", "latency [ms]"]
+    return pandas.DataFrame(rows, [record.run for record in records], heads, dtype=float)
 
 
 # Effects as tables and sentences.
 
 
 def summary(contrasts: Sequence[Contrast], found: pandas.DataFrame) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """A row a contrast with its difference under each metric and what it costs, as text; and which cells are bold."""
-    metrics, rows, bold = list(found["metric"].unique()), [], []
-    for contrast, cost in zip(contrasts, costs(contrasts), strict=True):
-        own = found[(found["with"] == contrast.what) & (found["instead_of"] == contrast.instead_of)]
-        row, shown = {"with": f"{contrast.what}\ninstead of {contrast.instead_of}"}, {"with": False}
-        for metric in metrics:
-            cell = next(own[own["metric"] == metric].itertuples(), None)
-            row[catalogue.heading(metric)] = DASH if cell is None else _difference(cell, _decimals(found, metric))
-            shown[catalogue.heading(metric)] = cell is not None and cell.verdict in ("better", "worse")
-        rows.append(row | {name: _change(pair) for name, pair in cost.items()})
-        bold.append(shown | dict.fromkeys(cost, False))
-    return pandas.DataFrame(rows), pandas.DataFrame(bold)
+    """A row a contrast with its difference under each metric and what it costs, as text; and which cells are bold.
+
+    A cost is the difference between the medians of the two sides (of an even number of runs, the upper one).
+    """
+    rows = [f"{contrast.what}\ninstead of {contrast.instead_of}" for contrast in contrasts]
+    table, bold = pandas.DataFrame({"with": rows}), pandas.DataFrame({"with": False}, rows)
+    for metric, own in found.groupby("metric", sort=False):
+        own = own.set_index(own["with"] + "\ninstead of " + own["instead_of"])
+        verdicts = own["verdict"].replace("not shown", "no difference shown")
+        parts = zip(_differences(own), _intervals(own), verdicts, strict=True)
+        texts = pandas.Series(["\n".join(filter(None, part)) for part in parts], own.index)
+        table[catalogue.heading(str(metric))] = texts.reindex(rows, fill_value=DASH).to_numpy()
+        bold[catalogue.heading(str(metric))] = own["verdict"].isin(["better", "worse"]).reindex(rows, fill_value=False)
+    cost = costs(runs_of(contrasts))
+    for head in cost:
+        sides = [[cost.loc[[run.run for run in side], head] for side in (c.runs, c.others)] for c in contrasts]
+        medians = [[side.quantile(interpolation="higher") for side in pair] for pair in sides]
+        table[head] = [_change(own, other, count if head == "parameters" else number) for own, other in medians]
+        bold[head] = False
+    return table, bold.reset_index(drop=True)
 
 
 def evidence_table(found: pandas.DataFrame, metric: str) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Everything behind the effects under one metric, a row a contrast, as text; and which cells are bold."""
-    own, decimals = found[found["metric"] == metric], _decimals(found, metric)
-    rows = [
+    own = found[found["metric"] == metric].reset_index(drop=True)
+    people = own["over"].str.startswith("identities").map({True: " people", False: " runs"})
+    table = pandas.DataFrame(
         {
-            "with": f"{row['with']}\ninstead of {row['instead_of']}",
-            "difference": signed(f"{row['difference']:+z.{decimals}f}"),
-            "95 % interval": signed(interval(row["low"], row["high"], f"+z.{decimals}f")) or DASH,
-            "n": f"{row['n']} {'people' if row['over'].startswith('identities') else 'runs'}",
-            "seeds": row["seeds"],
-            "probability that a run is better": _share(row, "better_runs", ".2f"),
-            "pairs on which it is better": _share(row, "better_pairs", ".0%"),
-            "test": p_text(row["p_holm"]),
+            "with": own["with"] + "\ninstead of " + own["instead_of"],
+            "difference": _differences(own),
+            "95 % interval": [text or DASH for text in _intervals(own)],
+            "n": own["n"].astype(str) + people,
+            "seeds": own["seeds"],
+            "probability that a run is better": _shares(own, "better_runs", ".2f"),
+            "pairs on which it is better": _shares(own, "better_pairs", ".0%"),
+            "test": own["p_holm"].map(p_text),
         }
-        for row in own.to_dict("records")
+    )
+    bold = pandas.DataFrame(False, table.index, table.columns)
+    return table, bold.assign(difference=own["verdict"].isin(["better", "worse"]))
+
+
+def _decimals(own: pandas.DataFrame) -> int:
+    return decimals_for(float(own[["difference", "low", "high"]].abs().max(axis=None)))
+
+
+def _differences(own: pandas.DataFrame) -> list[str]:
+    """Texts of the differences under one metric."""
+    return [signed(f"{difference:+z.{_decimals(own)}f}") for difference in own["difference"]]
+
+
+def _intervals(own: pandas.DataFrame) -> list[str]:
+    """Texts of the intervals under one metric, "" where there is none."""
+    return [signed(interval(low, high, f"+z.{_decimals(own)}f")) for low, high in own[["low", "high"]].to_numpy()]
+
+
+def _shares(own: pandas.DataFrame, name: str, form: str) -> list[str]:
+    """Texts of a share with its interval; a dash with one seed, or without values by pair."""
+    ends = own[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+    return [
+        f"{share:{form}} {interval(low, high, form)}".strip() if math.isfinite(share) else DASH
+        for share, low, high in ends
     ]
-    table = pandas.DataFrame(rows)
-    shown = own["verdict"].isin(["better", "worse"]).tolist()
-    return table, pandas.DataFrame({head: shown if head == "difference" else False for head in table})
 
 
-def _decimals(found: pandas.DataFrame, metric: str) -> int:
-    numbers = found.loc[found["metric"] == metric, ["difference", "low", "high"]]
-    return decimals_for(float(numbers.abs().max(axis=None)))
-
-
-def _difference(effect: Any, decimals: int) -> str:
-    verdict = "no difference shown" if effect.verdict == "not shown" else effect.verdict
-    between = signed(interval(effect.low, effect.high, f"+z.{decimals}f"))
-    return "\n".join(filter(None, [signed(f"{effect.difference:+z.{decimals}f}"), between, verdict]))
-
-
-def _change(pair: tuple[float, float] | None) -> str:
+def _change(own: float, other: float, text: Any) -> str:
     """`+3.1` and below it `+12.0 %` of what the other side costs."""
-    if pair is None:
+    change = own - other
+    if not math.isfinite(change):
         return DASH
-    change = pair[0] - pair[1]
     if not change:
         return "same"
-    told = f"{abs(change):,}" if isinstance(change, int) else number(abs(change))
-    relative = f"\n{100 * change / pair[1]:+.1f} %" if pair[1] else ""
-    return signed(f"{'-' if change < 0 else '+'}{told}{relative}")
-
-
-def _share(row: dict[Any, Any], name: str, form: str) -> str:
-    if not math.isfinite(row[name]):  # one seed, or no values by pair
-        return DASH
-    return f"{row[name]:{form}} {interval(row[f'{name}_low'], row[f'{name}_high'], form)}".strip()
+    relative = f"\n{100 * change / other:+.1f} %" if other else ""
+    return signed(f"{'-' if change < 0 else '+'}{text(abs(change))}{relative}")
 
 
 def sentences(found: pandas.DataFrame) -> list[str]:
-    """What improves which metric, what worsens which, what shows no difference, and for what that holds."""
-    metrics = [catalogue.title(metric) for metric in found["metric"].unique()]
-    told = [_changing("improves", found, "better") or f"Nothing here is shown to improve {joined(metrics, 'or')}."]
-    told.append(_changing("worsens", found, "worse"))
-    silent = found.groupby(["with", "instead_of"], sort=False).filter(
-        lambda own: set(own["verdict"]) <= {"not shown", "not tested"}
-    )
-    was_tested = silent.groupby(["with", "instead_of"], sort=False)["p_holm"].transform("count") > 0
-    for says, rows in {"No difference is shown for": silent[was_tested], "Not tested:": silent[~was_tested]}.items():
-        told.append(f"{says} {joined(contrast_names(rows))}." if len(rows) else "")
-    return [sentence for sentence in [*told, *_scope(found)] if sentence]
-
-
-def _changing(verb: str, found: pandas.DataFrame, verdict: str) -> str:
+    """What improves which metric, what worsens which, what shows no difference, and whether seeds are counted."""
     told = []
-    for _, own in found[found["verdict"] == verdict].groupby(["with", "instead_of"], sort=False):
-        changes = [f"{catalogue.title(row.metric)} by {number(abs(row.difference))}" for row in own.itertuples()]
-        told.append(f"{contrast_names(own)[0]} {verb} {joined(changes)}")
-    return f"{'; '.join(told)}." if told else ""
-
-
-def _scope(found: pandas.DataFrame) -> list[str]:
-    """For what the effects hold: a trained network is one draw of its seed."""
-    fewest = found[["runs", "others"]].min(axis=1)
-    single, told = found[fewest == 1], []
-    if len(single) == len(found):
-        told.append("One seed: this holds for these trainings only, another seed may turn it round.")
-    elif len(single):
-        told.append(f"One seed: {joined(contrast_names(single))} holds for these trainings only.")
-    else:
-        told.append(f"Every model was trained with {fewest.min()} seeds or more, and the intervals count them.")
-    people = found.loc[found["over"].str.startswith("identities"), "n"]
-    if len(people):
-        told.append(f"The intervals of single images are over {people.max()} people of the test set.")
-    if whole := [catalogue.title(metric) for metric in single.loc[single["p_holm"].isna(), "metric"].unique()]:
-        told.append(f"{joined(whole)} cannot be tested with one seed.")
-    return told
-
-
-def contrast_names(found: pandas.DataFrame) -> list[str]:
-    """`+ multi-scale`, or `blocks=4 instead of blocks=1 or blocks=2`: what has several opponents is named once."""
-    named = found.drop_duplicates(["with", "instead_of"]).groupby("with", sort=False)["instead_of"]
-    return [
-        str(what) if str(what).startswith(ADDS) else f"{what} instead of {joined(list(others), 'or')}"
-        for what, others in named
-    ]
+    for verdict, verb in {"better": "improves", "worse": "worsens"}.items():
+        for title, own in found[found["verdict"] == verdict].groupby("title", sort=False):
+            changes = [f"{catalogue.title(row.metric)} by {number(abs(row.difference))}" for row in own.itertuples()]
+            told.append(f"{title} {verb} {joined(changes)}.")
+    shown = found.loc[found["verdict"].isin(["better", "worse"]), "title"]
+    if silent := list(dict.fromkeys(title for title in found["title"] if title not in set(shown))):
+        told.append(f"No difference is shown for {'; '.join(silent)}.")
+    fewest = found[["runs", "others"]].min(axis=None)
+    if fewest > 1:
+        return [*told, f"Every model was trained with {fewest} seeds or more, and the intervals count them."]
+    return [*told, "Where a side has one seed, this holds for these trainings only: another seed may turn it round."]

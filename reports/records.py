@@ -18,9 +18,9 @@ from typing import Any
 import pandas
 
 from reports import comparison
-from reports.comparison import OF_THE_SEED, MetricValues, resolve_key
+from reports.comparison import MetricValues, differing_beside_seed, resolve_key
 from reports.formats import as_text, is_number
-from reports.run_directory import DERIVED, REFERENCES, Record, read_record
+from reports.run_directory import DERIVED, NO_RIVALS, Record, read_record
 from xinggan.metrics import catalogue
 
 # Of each question (structure, perception, distribution, pose) the first metric that the runs have answers it.
@@ -285,7 +285,7 @@ def _name(records: Iterable[Record], studies: dict[str, Rows]) -> None:
         record.title += f" {record.run_id[:6]}" if used[record.title] > 1 else ""
         variants.setdefault(without_seed(record.title), []).append(record)
     for variant, members in variants.items():
-        apart = [key for key in comparison.differing(members) if key not in (*OF_THE_SEED, "device")]
+        apart = differing_beside_seed(members)
         for record in members:
             record.variant = record.title if apart and len(members) > 1 else variant
             record.facts["variant"] = record.variant
@@ -305,7 +305,7 @@ def _fits(record: Record, name: str) -> bool:
 
 
 def _table_order(record: Record) -> tuple:
-    place = REFERENCES.index(record.method) if record.is_reference else -1
+    place = NO_RIVALS.index(record.method) if record.is_reference else -1
     seed = record.config.get("seed")
     row = record.place or (math.inf, 0)
     return place, row, record.name, seed if isinstance(seed, int) else 0, record.run

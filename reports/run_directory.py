@@ -6,24 +6,25 @@ are read at once, the larger files when somebody asks for them.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pandas
 import yaml
 
+from baselines import REFERENCES
 from reports.formats import is_number
 from xinggan.metrics.values import MetricValue
 
-FLOORS = ("copy_source", "mean_image")  # trivial methods: who does not beat them has learnt nothing
-REFERENCES = (*FLOORS, "vae_roundtrip", "ground_truth")  # no rivals: floors, and two that look at the target image
+NO_RIVALS = (*REFERENCES, "vae_roundtrip")  # what sees the target image or was not trained is never called best
 STATES = ("running", "finished", "failed", "preempted", "unknown")
 DERIVED = ("run", "run_id", "label", "name", "method", "state", "dataset", "dataset_digest", "variant")  # facts
 PAIR_COLUMNS = ["pair", "pair_id", "identity", "value"]
 _HASH_AT_END = re.compile(r"-([0-9a-f]{12})$")
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_load_yaml = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 @dataclass
@@ -42,9 +43,6 @@ class Record:
     number: int = 0  # among the runs of the report
     leads_its_method: bool = True  # whether it is the first run of its method
     _unreadable: dict[str, str] = field(default_factory=dict, repr=False)  # file -> why
-
-    def __post_init__(self) -> None:
-        self.title = self.title or self.name
 
     @property
     def run(self) -> str:
@@ -68,11 +66,11 @@ class Record:
     @property
     def method(self) -> str:
         """The first word of the name: the family that a variant belongs to."""
-        return (self.name.split() or ["?"])[0]
+        return self.name.split(maxsplit=1)[0]
 
     @property
     def is_reference(self) -> bool:
-        return self.method in REFERENCES
+        return self.method in NO_RIVALS
 
     @property
     def is_timing_only(self) -> bool:
@@ -99,10 +97,9 @@ class Record:
     @property
     def dataset(self) -> str:
         """Name and resolution, such as `synthetic 128x64`."""
-        settings = self.config.get("dataset")
-        settings = settings if isinstance(settings, dict) else {"name": settings}
+        settings = self.config.get("dataset") or {"name": "unknown data set"}
         size = f" {settings['height']}x{settings['width']}" if settings.get("height") and settings.get("width") else ""
-        return f"{settings.get('name') or 'unknown data set'}{size}"
+        return f"{settings['name']}{size}"
 
     @property
     def dataset_digest(self) -> str | None:
@@ -117,34 +114,42 @@ class Record:
     def step(self) -> int | None:
         """The training step that the run has reached."""
         reached = self.status.get("step")
-        return reached if isinstance(reached, int) else max((row["step"] for row in self.history), default=None)
+        return max((row["step"] for row in self.history), default=None) if reached is None else reached
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        return self._read_json("environment.json", dict)
+        return self._read("environment.json", dict)
 
     @cached_property
     def timing(self) -> dict[str, Any]:
-        return self._read_json("timing.json", dict)
+        return self._read("timing.json", dict)
 
     @property
     def scenarios(self) -> list[dict[str, Any]]:
         """Timing scenarios, those that could not be timed among them."""
-        scenarios = self.timing.get("scenarios")
-        return [row for row in scenarios if isinstance(row, dict)] if isinstance(scenarios, list) else []
+        return self.timing.get("scenarios") or []
 
     @cached_property
     def measurements(self) -> list[MetricValue]:
-        return [found for row in self._read_json("metrics.json", list) if (found := self._measurement(row))]
+        """The entries of metrics.json. A value that is no finite number is unavailable."""
+        found = []
+        for row in self._read("metrics.json", list):
+            if not isinstance(row, dict) or "metric" not in row:
+                self._unreadable["metrics.json"] = f"an entry without a metric's name: {str(row)[:80]}"
+                continue
+            value, reason = row.get("value"), row.get("unavailable_because")
+            if value is None:
+                reason = reason or "the record gives no reason"
+            elif not is_number(value):
+                value, reason = None, f"the recorded value is {value!r}, not a finite number"
+            found.append(MetricValue(row["metric"], value, row.get("protocol") or {}, row.get("n"), reason))
+        return found
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """Lines of history.jsonl; a last line cut short by a crash is left out and named in `problems`."""
-        lines: list[dict[str, Any]] = []
-        try:
-            text = (self.directory / "history.jsonl").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return lines
+        file, lines = self.directory / "history.jsonl", []
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         for number, line in enumerate(text.splitlines(), start=1):
             try:
                 row = json.loads(line)
@@ -166,7 +171,7 @@ class Record:
         except Exception as error:  # pyarrow raises types of its own for a damaged file
             self._unreadable["per_image.parquet"] = f"not a parquet file with {', '.join(PAIR_COLUMNS)} ({error})"
             return {}
-        frame = frame.sort_values("pair", kind="stable").drop_duplicates(["metric", "pair"])
+        frame = frame.sort_values("pair", kind="stable")
         return {str(of): rows[PAIR_COLUMNS].reset_index(drop=True) for of, rows in frame.groupby("metric")}
 
     @cached_property
@@ -187,26 +192,14 @@ class Record:
             getattr(self, name)  # reading finds what is unreadable
         return missing + [f"{name}: {why}" for name, why in self._unreadable.items()]
 
-    def _measurement(self, row: Any) -> MetricValue | None:
-        if not isinstance(row, dict) or "metric" not in row:
-            self._unreadable["metrics.json"] = f"an entry without a metric's name: {str(row)[:80]}"
-            return None
-        value, reason = row.get("value"), row.get("unavailable_because")
-        if value is None:
-            reason = reason or "the record gives no reason"
-        elif not is_number(value):
-            value, reason = None, f"the recorded value is {value!r}, not a finite number"
-        protocol = row.get("protocol")
-        protocol = protocol if isinstance(protocol, dict) else {"name": str(protocol or "not recorded")}
-        return MetricValue(str(row["metric"]), value, protocol, row.get("n"), reason)
-
-    def _read_json(self, name: str, kind: type) -> Any:
+    def _read(self, name: str, kind: type, parse: Callable[[bytes], Any] = json.loads) -> Any:
+        """The content of a file; an empty `kind` where there is none, or one of another kind, noted as unreadable."""
         try:
-            content = json.loads((self.directory / name).read_bytes())
+            content = parse((self.directory / name).read_bytes())
         except OSError:
             return kind()
-        except ValueError as error:
-            self._unreadable[name] = f"not readable as JSON ({error})"
+        except (ValueError, yaml.YAMLError) as error:
+            self._unreadable[name] = f"not readable ({' '.join(str(error).split())})"
             return kind()
         if isinstance(content, kind):
             return content
@@ -216,17 +209,9 @@ class Record:
 
 def read_record(directory: Path) -> Record:
     """Read configuration and status of one run directory; never raises for what is in it."""
-    config, unreadable = {}, {}
-    try:
-        config = yaml.load((directory / "config.yaml").read_text(encoding="utf-8"), Loader=_YAML_LOADER)
-    except OSError:
-        pass
-    except (yaml.YAMLError, ValueError) as error:
-        unreadable["config.yaml"] = f"not readable as YAML ({' '.join(str(error).split())})"
-    if not isinstance(config, dict):
-        config, unreadable["config.yaml"] = {}, "holds no mapping of keys to values"
-    record = Record(directory, config, _unreadable=unreadable)
-    record.status = record._read_json("status.json", dict)
+    record = Record(directory)
+    record.config = record._read("config.yaml", dict, _load_yaml)
+    record.status = record._read("status.json", dict)
     record.title = record.name
     return record
 

@@ -18,7 +18,6 @@ TAIL = 0.025  # what a 95 % interval leaves out at either end
 LEVEL = 0.05  # a difference is shown below this corrected p-value
 FEWEST_TO_RESAMPLE = 6  # with fewer people, too many resamples hold hardly any different ones
 RESAMPLES, SEED = 10_000, 0
-AT_ONCE = 1_000  # resamples in memory as floating point at a time
 
 Array = NDArray[np.float64]
 
@@ -33,10 +32,6 @@ class Estimate:
     n: int  # of what `over` names
     over: str  # what was drawn at random: "identities", "seeds" or "identities and seeds"
     p_value: float | None = None  # two-sided, of there being no difference
-
-    @property
-    def has_interval(self) -> bool:
-        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
 # The identity bootstrap.
@@ -94,9 +89,7 @@ def studentised_deviations(found: MeanOfPeople, resamples: int = RESAMPLES) -> A
     """
     people, residuals, counts = found.people, found.residuals, found.counts
     totals = np.stack([counts, residuals, residuals**2, residuals * counts, counts**2], axis=1)  # [people, 5]
-    drawn = resampled_people(people, resamples)
-    parts = (drawn[at : at + AT_ONCE].astype(float) @ totals for at in range(0, resamples, AT_ONCE))
-    pairs, residual, squares, mixed, pairs_squared = np.concatenate(list(parts)).T
+    pairs, residual, squares, mixed, pairs_squared = (resampled_people(people, resamples) @ totals).T
     deviation = residual / pairs
     spread = np.maximum(squares - 2 * deviation * mixed + deviation**2 * pairs_squared, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -114,10 +107,7 @@ def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0
     larger of the resamples' and the t test's: far out in its tails the former alone finds too much, and after Holm's
     correction for eight methods a difference where there is none in 6.5 % of studies of uneven, skewed people.
     """
-    return _estimate_of_people(mean_of_people(values, identities), null)
-
-
-def _estimate_of_people(found: MeanOfPeople, null: float) -> Estimate:
+    found = mean_of_people(values, identities)
     mean, error, people = found.mean, found.error, found.people
     if people < 2:
         return Estimate(mean, math.nan, math.nan, people, "identities")
@@ -148,11 +138,9 @@ def difference(first: ArrayLike, second: ArrayLike, identities: ArrayLike, seedl
     found = mean_of_people(gain, identities)
     drawn = [first] if seedless else [first, second]
     if min(len(side) for side in drawn) < 2 or found.people < 2:
-        return _estimate_of_people(found, null=0.0)
-    parts = [(found.error**2, found.people - 1)]
-    for side in drawn:
-        means = side[:, ~np.isnan(gain)].mean(1)  # [seeds]
-        parts.append((means.var(ddof=1) / len(side), len(side) - 1))
+        return mean_by_identity(gain, identities)
+    means = [side[:, ~np.isnan(gain)].mean(1) for side in drawn]  # [seeds] each
+    parts = [(found.error**2, found.people - 1), *map(_variance_of_mean, means)]
     return _combined(found.mean, parts, found.people, "identities and seeds")
 
 
@@ -163,13 +151,12 @@ def difference_over_seeds(first: ArrayLike, second: ArrayLike, seedless: bool = 
     interval holds the truth in 79 % of cases; the t interval in 95 %. `n` counts the runs of both. `seedless`: the
     second was not trained, so that its one value is all there is.
     """
-    first, second = _finite(first), _finite(second)
-    n = len(first) + len(second)
+    first, second = np.asarray(first, float), np.asarray(second, float)
     drawn = [first] if seedless else [first, second]
-    gap = float(first.mean() - second.mean()) if len(first) and len(second) else math.nan
-    if math.isnan(gap) or min(len(side) for side in drawn) < 2:
+    n, gap = len(first) + len(second), float(first.mean() - second.mean())
+    if min(len(side) for side in drawn) < 2:
         return Estimate(gap, math.nan, math.nan, n, "seeds")
-    return _combined(gap, [(side.var(ddof=1) / len(side), len(side) - 1) for side in drawn], n, "seeds")
+    return _combined(gap, list(map(_variance_of_mean, drawn)), n, "seeds")
 
 
 def share_of_pairs_improved(first: ArrayLike, second: ArrayLike, identities: ArrayLike) -> Estimate:
@@ -178,31 +165,34 @@ def share_of_pairs_improved(first: ArrayLike, second: ArrayLike, identities: Arr
     first, second, identities: [pairs]. Where all people agree, the interval is Clopper and Pearson's of as many answers
     as there are people.
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     gain = np.asarray(first, float) - np.asarray(second, float)
     found = mean_by_identity(np.where(np.isnan(gain), np.nan, (np.sign(gain) + 1) / 2), identities, null=0.5)
     if found.estimate not in (0.0, 1.0) or found.n < 2:
         return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
-    low, high = _exact_interval(found.estimate, found.n)
-    return replace(found, low=low, high=high, p_value=min(1.0, 2 * 0.5**found.n))
+    low, high = proportion_confint(found.estimate * found.n, found.n, method="beta")
+    return replace(found, low=float(low), high=float(high), p_value=min(1.0, 2 * 0.5**found.n))
 
 
 def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> Estimate:
     """Probability that a run of the first has a higher value than a run of the second, ties by half.
 
-    The p-value is that of Mann and Whitney's test. The interval is Clopper and Pearson's of min(runs) independent
-    comparisons, which is conservative: all pairs of runs tell at least as much as that many of them.
+    first, second: [runs], one or more each. The p-value is that of Mann and Whitney's test. The interval is Clopper and
+    Pearson's of min(runs) independent comparisons, which is conservative: all pairs of runs tell at least as much as
+    that many of them.
     """
     from scipy import stats
+    from statsmodels.stats.proportion import proportion_confint
 
-    first, second = _finite(first), _finite(second)
-    n = len(first) + len(second)
-    if not len(first) or not len(second):
-        return Estimate(math.nan, math.nan, math.nan, n, "seeds")
+    first, second = np.asarray(first, float), np.asarray(second, float)
     share = float((np.sign(first[:, None] - second[None, :]) + 1).mean() / 2)
-    if min(len(first), len(second)) < 2:
+    n, fewer = len(first) + len(second), min(len(first), len(second))
+    if fewer < 2:
         return Estimate(share, math.nan, math.nan, n, "seeds")
     p_value = float(stats.mannwhitneyu(first, second).pvalue) if np.ptp([*first, *second]) > 0 else 1.0
-    return Estimate(share, *_exact_interval(share, min(len(first), len(second))), n, "seeds", p_value)
+    low, high = proportion_confint(share * fewer, fewer, method="beta")
+    return Estimate(share, float(low), float(high), n, "seeds", p_value)
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:
@@ -223,12 +213,13 @@ def holm(p_values: list[float | None]) -> list[float | None]:
 
 
 def mean_over_seeds(values: ArrayLike) -> Estimate:
-    """Mean and t interval over runs that differ in nothing but their seed: [seeds], NaN where a run has no value."""
-    values = _finite(values)
-    if len(values) < 2:
-        return Estimate(float(values.mean()) if len(values) else math.nan, math.nan, math.nan, len(values), "seeds")
-    error = sample_deviation(values) / math.sqrt(len(values))
-    return replace(_t_estimate(values.mean(), error, len(values) - 1, len(values), "seeds"), p_value=None)
+    """Mean and t interval over runs that differ in nothing but their seed: [seeds], of which there may be none."""
+    values = np.asarray(values, float)
+    n = len(values)
+    if n < 2:
+        return Estimate(float(values.mean()) if n else math.nan, math.nan, math.nan, n, "seeds")
+    error = values.std(ddof=1) / math.sqrt(n)
+    return replace(_t_estimate(values.mean(), error, n - 1, n, "seeds"), p_value=None)
 
 
 def interquartile_mean(values: ArrayLike) -> Estimate:
@@ -238,7 +229,7 @@ def interquartile_mean(values: ArrayLike) -> Estimate:
     """
     from scipy import stats
 
-    values = _finite(values)
+    values = np.asarray(values, float)
     n = len(values)
     if n < 2:
         return mean_over_seeds(values)
@@ -247,10 +238,12 @@ def interquartile_mean(values: ArrayLike) -> Estimate:
     return Estimate(float(stats.trim_mean(values, left_out)), float(low), float(high), n, "seeds")
 
 
-def sample_deviation(values: ArrayLike) -> float:
-    """Sample standard deviation, divided by n - 1; NaN for fewer than two values."""
-    values = _finite(values)
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+# Intervals in closed form.
+
+
+def _variance_of_mean(values: Array) -> tuple[float, int]:
+    """Variance of the mean of independent values, and its degrees of freedom."""
+    return values.var(ddof=1) / len(values), len(values) - 1
 
 
 def _combined(estimate: float, parts: list[tuple[Any, int]], n: int, over: str) -> Estimate:
@@ -268,16 +261,3 @@ def _t_estimate(estimate: float, error: float, freedom: float, n: int, over: str
     distance = abs(estimate - null)
     p_value = float(2 * stats.t.sf(distance / error, freedom)) if error > 0 else float(distance == 0)
     return Estimate(float(estimate), float(estimate - half), float(estimate + half), n, over, p_value)
-
-
-def _exact_interval(share: float, answers: int) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share of independent answers."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(share * answers, answers, alpha=2 * TAIL, method="beta")
-    return float(low), float(high)
-
-
-def _finite(values: ArrayLike) -> Array:
-    values = np.asarray(values, float).ravel()
-    return values[np.isfinite(values)]

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from ablations.config import (
-    REFERENCES,
     ConfigurationError,
     build_method,
     choices_of,
@@ -17,6 +16,7 @@ from ablations.config import (
     reference,
     resolve,
 )
+from baselines import REFERENCES
 
 LATENT = ("vae", "vae_share", "vae_width", "vae_factor", "latent_channels", "vae_learning_rate", "seed")
 

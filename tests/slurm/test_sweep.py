@@ -361,8 +361,9 @@ def test_the_rows_of_a_study_are_listed_for_the_report_by_data_set(slurm, words,
 
 
 def test_references_are_the_same_runs_that_ablations_run_would_make(cache, tmp_path):
-    from ablations.config import REFERENCES, compose, reference
+    from ablations.config import compose, reference
     from ablations.run import prepare_folders
+    from baselines import REFERENCES
 
     row = [*TINY, "scale=single", "evaluation.batch=4", "seed=3", f"runs={tmp_path}", f"cache={cache}"]
     made = [compose(words) for _, words in reference_rows([row])]
