@@ -155,7 +155,7 @@ def cases(records: Records, ranks: Sequence[Ranking]) -> dict[str, Cases]:
         for kind, ordered in (("best", best_first), ("worst", best_first[::-1])):
             rows: list[Row] = [
                 [pictures.given(pair, which) for which in ("source", "target_pose", "target")]
-                + [pictures.generated(pair, record.run) for record in runs]
+                + [pictures.made_by(pair, record.run) for record in runs]
                 for pair in [pairs[number] for number in ordered if number in pairs][:CASES]
             ]
             told = f"The {len(rows)} test pairs on which {best.title} came out {kind} by {catalogue.title(metric)}."

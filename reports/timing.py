@@ -128,7 +128,7 @@ def samples(timings: pandas.DataFrame) -> pandas.DataFrame:
         first = (usual if len(usual) else rows).iloc[0]
         same = plain[(plain["precision"] == first["precision"]) & (plain["mode"] == first["mode"])]
         rows = same.loc[sorted(same.sort_values("batch", kind="stable").drop_duplicates(["run", "kind"]).index)]
-    telling = [key for key in CIRCUMSTANCES if key not in ("height", "width", "evaluations") and _differs(rows[key])]
+    telling = [key for key in varying(rows) if key not in ("height", "width", "evaluations")]
     words = [
         ", ".join([f"batch\u00a0{_told(row['batch'])}", *(as_text(row[k]) for k in telling if pandas.notna(row[k]))])
         for row in rows.to_dict("records")
@@ -136,10 +136,6 @@ def samples(timings: pandas.DataFrame) -> pandas.DataFrame:
     rows = rows.assign(scenario=words, ms=rows["samples_ms"]).explode("ms", ignore_index=True)
     rows = rows[rows["ms"].map(is_number).astype(bool)]
     return rows[["run", "title", "kind", "scenario", "ms"]].astype({"ms": float})
-
-
-def _differs(column: pandas.Series) -> bool:
-    return column.map(str).nunique() > 1
 
 
 def _told(value: Any) -> str:
@@ -214,18 +210,16 @@ def quality_points(records: Records) -> pandas.DataFrame:
 
     Where values stand under several protocols, those of the protocol that most runs have.
     """
-    values = records.values.dropna(subset=["value"]) if len(records.values) else pandas.DataFrame()
-    taken, parts = latencies(records.timings), []
-    for metric in QUALITIES if len(values) and taken else ():
-        points = values[(values["metric"] == metric) & values["run"].isin(list(taken))]
-        points = points[points["protocol"] == points["protocol"].value_counts().idxmax()] if len(points) else points
+    taken, methods = latencies(records.timings), {record.run: record.method for record in records}
+    values = records.values.dropna(subset=["value"]).rename(columns={"value": "quality"})
+    values = values.assign(latency_ms=values["run"].map(taken), method=values["run"].map(methods))
+    parts = [values.head(0)]
+    for metric in QUALITIES:
+        points = values[values["metric"] == metric].dropna(subset=["latency_ms"])
+        points = points[points["protocol"].isin(points["protocol"].value_counts().index[:1])]
         if len(points) > 1:
-            parts.append(points.assign(latency_ms=points["run"].map(taken), quality=points["value"]))
-    found = pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=["run"])
-    columns = ["metric", "run", "title", "method", "latency_ms", "quality"]
-    return found.assign(method=found["run"].map({record.run: record.method for record in records})).reindex(
-        columns=columns
-    )
+            parts.append(points)
+    return pandas.concat(parts)[["metric", "run", "title", "method", "latency_ms", "quality"]]
 
 
 def pareto_front(points: pandas.DataFrame, higher_is_better: bool) -> pandas.DataFrame:
@@ -249,23 +243,18 @@ def front_table(records: Records) -> pandas.DataFrame:
         higher = bool(catalogue.higher_is_better(str(metric)))
         reference = points[points["method"] == REFERENCE].head(1)
         for point in pareto_front(points, higher).itertuples():
-            until = f" to {number(point.until_ms)} ms" if is_number(point.until_ms) else " and more"
             matched = DASH
             if len(reference) and point.method != REFERENCE:
-                matched = _matched(point, reference.iloc[0], higher)
+                quality, factor = reference["quality"].iloc[0], reference["latency_ms"].iloc[0] / point.latency_ms
+                reached = point.quality >= quality if higher else point.quality <= quality
+                faster = f"{number(factor)} times faster" if factor >= 1 else f"{number(1 / factor)} times slower"
+                matched = faster if reached else "not reached"
             latency = number(point.latency_ms)
+            until = f" to {number(point.until_ms)} ms" if is_number(point.until_ms) else " and more"
             told = [point.title, latency, f"{point.quality:.4f}", f"{latency} ms{until}", matched]
             rows.append([catalogue.heading(str(metric)), *told])
     heads = ["metric", "run", "latency [ms] ↓", "value", "best for whoever can wait", "PIDM at matched quality"]
     return pandas.DataFrame(rows, columns=heads)
-
-
-def _matched(point: Any, reference: Any, higher: bool) -> str:
-    """`3.2 times faster` than the reference, or that the reference's quality is not reached."""
-    if (point.quality < reference.quality) if higher else (point.quality > reference.quality):
-        return "not reached"
-    factor = reference.latency_ms / point.latency_ms
-    return f"{number(factor)} times faster" if factor >= 1 else f"{number(1 / factor)} times slower"
 
 
 # Published schedules and ratios to PIDM.

@@ -8,7 +8,7 @@ inside its folder, and a generated image has the SHA-256 that the manifest holds
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -55,14 +55,13 @@ class StudyPictures:
             return draw_skeleton(self.split.poses[target], self.split.height, self.split.width)
         return self.split.images[source if which == "source" else target]
 
-    def generated(self, pair: ScoredPair, run: str) -> "np.ndarray":
-        """What the run of this directory name generated for a pair: uint8 [H, W, 3]."""
-        return _read_image(*pair.files[run])
-
     def made_by(self, pair: ScoredPair, maker: str) -> "np.ndarray":
-        """The target image for REAL, the same scrambled for SCRAMBLED, else what the run generated."""
+        """The target image for REAL, the same scrambled for SCRAMBLED, else what the run of this name generated.
+
+        uint8 [H, W, 3]. Raises ValueError for an image that is not the one that was scored.
+        """
         if maker not in (REAL, SCRAMBLED):
-            return self.generated(pair, maker)
+            return _read_image(*pair.files[maker])
         target = self.given(pair, "target")
         return target if maker == REAL else scrambled(target)
 
@@ -84,13 +83,13 @@ def open_pictures(runs: Sequence[Path], dataset: Path | None = None) -> StudyPic
                 f"{path}: its generated images cannot be used ({error}); a run folder <label>-<hash> with "
                 "generated/manifest.json is needed, which `python -m ablations.run` writes when training is over"
             )
-    digests = {_mapping(path / "status.json", json.loads).get("dataset_digest"): path.name for path in runs}
+    digests = {_mapping(path / "status.json").get("dataset_digest"): path.name for path in runs}
     if len(digests) > 1:
         listed = "; ".join(f"{run}: {str(digest)[:12]}" for digest, run in digests.items())
         problems.append(f"the runs were tested on different data sets ({listed}); choose runs of one")
     if problems:
         raise ValueError("\n".join(problems))
-    configurations = [_mapping(path / "config.yaml", yaml.safe_load) for path in runs]
+    configurations = [_mapping(path / "config.yaml") for path in runs]
     split = _open_split(configurations[0], next(iter(digests)), dataset)
     examples = runs[0] / "generated" / "examples"
     kept = len(list(examples.glob("*_target.png")))
@@ -128,10 +127,10 @@ def _read_manifest(run: Path) -> dict[tuple[int, str, str, str], tuple[Path, str
     return found
 
 
-def _mapping(path: Path, parse: Callable[[bytes], Any]) -> dict[str, Any]:
-    """Content of a file; empty where it is missing, damaged or holds something else."""
+def _mapping(path: Path) -> dict[str, Any]:
+    """Content of a YAML or JSON file; empty where it is missing, damaged or holds something else."""
     try:
-        content = parse(path.read_bytes())
+        content = yaml.safe_load(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
