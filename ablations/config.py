@@ -367,13 +367,18 @@ def check_processes(training: TrainingSettings | None, batch_norm: bool, count: 
 
 
 def build_method(experiment: Experiment, device: str) -> "Method":
-    """The method on its device, with fresh weights drawn from the seed. Raises as `from_settings.build`."""
+    """The method on its device, as it is trained, with fresh weights drawn from the seed.
+
+    Raises as `from_settings.build`, and ValueError for a method whose activations cannot be computed again.
+    """
     import torch
 
     method = build(experiment.method)
     method.precision = experiment.precision
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; matrix products are so by default
     method.to(device)
+    if experiment.training is not None and experiment.training.checkpoint_activations:
+        method.checkpoint_activations()
     if experiment.compile:
         for part in method.averaged:
             getattr(method, part).compile()

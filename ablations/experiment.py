@@ -140,9 +140,6 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
     check_processes(
         config.training, any(isinstance(m, torch.nn.BatchNorm2d) for m in method.modules()), processes.count
     )
-    checkpoints = method.checkpointed or type(method).checkpoint_activations is not Method.checkpoint_activations
-    if config.training is not None and config.training.checkpoint_activations and not checkpoints:
-        raise ValueError(f"training.checkpoint_activations: method={config.method_name} names no modules that allow it")
     with processes.first_goes_first():
         data = prepare(config.dataset, config.cache, progress=processes.first)
     folder, title = Path(config.runs) / run_id(config, data.digest), name(config)

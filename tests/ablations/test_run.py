@@ -296,7 +296,7 @@ def test_show_needs_no_weights_and_says_why_a_run_id_or_parameters_are_unavailab
         ("losses.perceptual_network=vgg19", "vgg19-dcbb9e9d.pth"),
         ("device=cuda:7", "device=cuda:7 is not usable on this machine"),
         ("published=README.md", "README.md: not a PyTorch state dict"),
-        ("method=plain training.checkpoint_activations=true", "method=plain names no modules that allow it"),
+        ("method=plain training.checkpoint_activations=true", "has no modules that allow it"),
     ],
 )
 def test_what_only_building_the_method_shows_is_refused_before_any_work(

@@ -55,8 +55,6 @@ def train(
     """
     processes, stop = processes or Processes(), stop or StopRequest()
     method.planned_steps, method.train_split = settings.steps, data.train
-    if settings.checkpoint_activations:
-        method.checkpoint_activations()
     average = MovingAverage([getattr(method, name) for name in method.averaged], settings.ema)
 
     start = 0
