@@ -112,8 +112,12 @@ def _filled(text: str, characters: int) -> str:
     return textwrap.fill(text, characters, break_long_words=False, break_on_hyphens=False)
 
 
-def with_legend(figure: Figure, looks: dict[str, Look], inches: float) -> Figure:
-    """Name the looks above the panels, in as many columns as there is room for; the figure grows by what that takes."""
+def with_legend(figure: Figure, looks: dict[str, Look], inches: float, shown: Iterable[str] | None = None) -> Figure:
+    """Name the looks, or those of the titles `shown`, above the panels in as many columns as there is room for.
+
+    The figure grows by what that takes.
+    """
+    looks = looks if shown is None else {title: looks[title] for title in looks if title in set(shown)}
     handles = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes, linewidth=1.8, markersize=5)
         for look in looks.values()
@@ -160,8 +164,7 @@ def curves(history: pandas.DataFrame, style: dict[str, Look], inches: float) -> 
             line: dict[str, Any] = {"markersize": 4.5, "color": look.colour, "linestyle": look.dashes}
             axes.plot(curve["step"], values, look.marker, markevery=max(1, len(curve) // 6), **line)
         axes.set(title=_filled(name.replace("_", " "), TITLE_CHARACTERS), xlabel="training step")
-    there = {title: look for title, look in style.items() if title in set(history["title"])}
-    return with_legend(figure, there, inches), dict(zip(names, every, strict=True))
+    return with_legend(figure, style, inches, history["title"]), dict(zip(names, every, strict=True))
 
 
 @rc_context(SETTINGS)

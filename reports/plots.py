@@ -2,9 +2,9 @@
 against time. Each takes tidy tables and a width in inches and gives a matplotlib figure, or None for no rows.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -142,8 +142,6 @@ def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) 
 
     samples: title, kind, scenario, ms, a row a sample (`reports.timing.samples`).
     """
-    import seaborn
-
     kinds = [kind for kind in ("inference", "training") if (samples["kind"] == kind).any()]
     if not kinds:
         return None
@@ -156,12 +154,12 @@ def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) 
     figure, every = panels(heights, inches, per_row=2)
     for kind, axes in zip(kinds, every, strict=True):
         part = samples[samples["kind"] == kind]
-        colours = {label: style[title].colour for label, title in zip(part["label"], part["title"], strict=True)}
-        dots: dict[str, Any] = {"hue": "label", "palette": colours, "size": 3, "alpha": 0.35, "legend": False}
-        seaborn.stripplot(part, x="ms", y="label", ax=axes, jitter=0.2, **dots)
-        for row, (label, ms) in enumerate(part.groupby("label", sort=False)["ms"]):
+        jitter, rows = np.random.default_rng(0), list(part.groupby(["label", "title"], sort=False)["ms"])
+        for row, ((_, title), ms) in enumerate(rows):
+            colour = style[title].colour
+            axes.scatter(ms, row + jitter.uniform(-0.2, 0.2, len(ms)), s=9, alpha=0.35, color=colour, linewidths=0)
             low, median, high = ms.quantile([0.05, 0.5, 0.95])
-            axes.plot([low, high], [row, row], color=colours[label], linewidth=2, solid_capstyle="butt")
+            axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot([median, median], [row - 0.3, row + 0.3], color="#1a1a1a", linewidth=2)
             place: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": "#333333"}
             axes.text(median, row - 0.34, f"{number(median)} ms", **place)
@@ -169,7 +167,8 @@ def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) 
         axes.set_xlabel(f"← ms per {'batch' if kind == 'inference' else 'training step'}, lower is better", loc="right")
         if not logarithmic_if_wide(axes, "x", part["ms"]):
             axes.set_xlim(left=0)
-        axes.set_ylim(part["label"].nunique() - 0.5, -0.8)
+        axes.set_yticks(range(len(rows)), [label for (label, _), _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.8)
     return figure
 
 
@@ -194,7 +193,7 @@ def throughput(timings: pandas.DataFrame, style: dict[str, Look], inches: float)
         axes.set_xticks(batches, [f"{batch:g}" for batch in batches])
         axes.minorticks_off()
         logarithmic_if_wide(axes, "y", part["images_per_second"])
-    return with_legend(figure, _only(style, timed["title"]), inches)
+    return with_legend(figure, style, inches, timed["title"])
 
 
 @rc_context(SETTINGS)
@@ -218,10 +217,4 @@ def quality_against_time(records: Records, inches: float) -> Figure | None:
         axes.set_xlabel(f"← ms a batch of {same['batch']:g}, lower is better", loc="right")
         logarithmic_if_wide(axes, "x", part["latency_ms"])
         axes.margins(y=0.12)
-    return with_legend(figure, _only(style, points["title"]), inches)
-
-
-def _only(style: dict[str, Look], titles: Iterable[str]) -> dict[str, Look]:
-    """The looks of these titles, in the order of the table."""
-    there = set(titles)
-    return {title: look for title, look in style.items() if title in there}
+    return with_legend(figure, style, inches, points["title"])

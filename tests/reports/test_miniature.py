@@ -6,8 +6,6 @@ tests/reports/make_miniature.py made the records from real runs and says how to 
 import contextlib
 import math
 import re
-from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 from make_miniature import MACHINE_PATH, RUNS, TABLES
@@ -54,25 +52,6 @@ def test_every_table_is_the_committed_one(site):
     assert sorted(found) == sorted(committed), RENEW
     problems = [f"{name}, {line}" for name in found for line in differing(found[name], committed[name])]
     assert not problems, "\n".join([*problems[:20], f"{len(problems)} cells differ; {RENEW}"])
-
-
-@pytest.mark.parametrize(
-    ("cell", "other"),
-    [
-        ("0.4100 [0.40, 0.42]", "0.4101 [0.40, 0.42]"),
-        ("0.41 [0.40, 0.42]", "0.41 [0.40, 0.43]"),
-        ("−0.1", "0.1"),
-        ("1,234", "1,235"),
-        ("p < 0.001", "p = 0.001"),
-        ("1.00000001", "1.0"),
-        ("better", "worse"),
-        ("–", "0.1"),
-    ],
-)
-def test_comparison_of_tables_sees_what_differs(cell, other):
-    assert differing([["run"], [cell]], [["run"], [other]])
-    assert not differing([["run"], [cell]], [["run"], [cell]])
-    assert differing([["run"], [cell], [cell]], [["run"], [cell]])
 
 
 def test_every_table_says_the_same_in_all_formats(site):
@@ -124,23 +103,4 @@ def test_every_page_is_reached_by_clicking_whole_and_fits_the_window(browser, si
         assert not any(broken), (name, broken)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
     assert complaints == []
-    page.context.close()
-
-
-def test_links_are_relative_and_lead_to_files_and_chapters_that_are_there(browser, site):
-    page = browser.new_context(offline=True).new_page()
-    page.set_default_timeout(240_000)
-    for name in PAGES:
-        page.goto((site.parent / file_of(name)).as_uri())
-        links = page.evaluate(
-            "[...document.querySelectorAll('[href], [src]')].map(e => e.getAttribute('href') ?? e.src)"
-        )
-        for link in links:
-            if link.startswith("data:image/"):
-                continue
-            file, _, chapter = link.partition("#")
-            assert not re.match(r"[a-z]+:|/", file), (name, link)
-            target = site.parent / unquote(file) if file else Path(site.parent, file_of(name))
-            assert target.is_file(), (name, link)
-            assert not chapter or f'id="{chapter}"' in target.read_text(encoding="utf-8"), (name, link)
     page.context.close()
