@@ -3,7 +3,6 @@ what it costs.
 """
 
 import math
-from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
@@ -28,23 +27,23 @@ def compared(records: Records) -> page.Shown:
     A report of one scored run says what that was compared with.
     """
     runs = records.methods
-    states = {state: len(runs.where(state=state)) for state in STATES} if runs else {}
-    told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    counts = [f"{many} {state}" for state in STATES if (many := sum(record.state == state for record in runs))]
     methods = ", ".join(sorted({record.method for record in runs})) or "no method"
     datasets = joined(sorted({record.dataset for record in records}))
     references = joined(list(dict.fromkeys(record.method for record in records.references)))
-    sentence = f"{plural(len(runs), 'run')} of {methods} on {datasets}{': ' if told else ''}{told}."
+    states = f": {', '.join(counts)}" if counts else ""
+    sentence = escape(f"{plural(len(runs), 'run')} of {methods} on {datasets}{states}.")
     if is_single(records):
         others = f"with {references}, which are not trained" if references else "with nothing"
         told = Markup(" It is compared {}; <code>{}</code> trains other methods to compare it with.")
-        sentence = escape(sentence) + told.format(others, COMPARE)
+        sentence += told.format(others, COMPARE)
     elif references:
         sentence += f" References: {references}."
     parts = [page.paragraph(sentence, "lead")]
     if incomplete := len(missing(records)):
-        where = Markup(' incomplete: see <a href="provenance.html">what is missing</a>.')
-        is_or_are = "record is" if incomplete == 1 else "records are"
-        parts.append(page.paragraph(Markup("{} {}").format(incomplete, is_or_are) + where, "warning"))
+        where = Markup('{} {} incomplete: see <a href="provenance.html">what is missing</a>.')
+        are = "is" if incomplete == 1 else "are"
+        parts.append(page.paragraph(where.format(plural(incomplete, "record"), are), "warning"))
     failed = [f"{record.title} {record.state_sentence}" for record in runs if record.state == "failed"]
     return page.join([*parts, page.listing(failed, "warning")])
 
@@ -69,10 +68,8 @@ def headlines(records: Records) -> page.Shown:
             for record in records.references
             if record.method in REFERENCES[:2] and record.run in values and values[record.run].protocol == own.protocol
         ]
-        protocol = f"{own.protocol.get('name', 'not named')}, n = {own.n}"
-        cards.append(
-            card.format(catalogue.heading(metric), f"{own.value:.3f}", page.join(beside, Markup("<br>")), protocol)
-        )
+        others, protocol = page.join(beside, Markup("<br>")), f"{own.protocol.get('name', 'not named')}, n = {own.n}"
+        cards.append(card.format(catalogue.heading(metric), f"{own.value:.3f}", others, protocol))
     if len(timed := own_sampler(records.timings)):
         row = timed.sort_values("batch", kind="stable").iloc[0]
         between = Markup("p5 {}<br>p95 {}").format(number(row["p5_ms"]), number(row["p95_ms"]))
@@ -86,13 +83,10 @@ def sentences(group: Records) -> list[str]:
 
     Nothing is said of a metric that one method alone has.
     """
-    answered, best = [], None
-    for metric in group.main_metrics():
-        found = max(rankings(group.metric(metric)), key=lambda one: len(one.by_variant))  # the usual protocol
-        if found.best is not None and found.behind is not None:
-            best = best or found
-            answered.append(_quality(found))
-    return [*answered, *_costs(group.methods, best), *filter(None, [claim_sentence(group.methods.timings)])]
+    usual = [max(rankings(group.metric(name)), key=lambda one: len(one.by_variant)) for name in group.main_metrics()]
+    answered = [rank for rank in usual if rank.behind is not None]
+    told = [*map(_quality, answered), _cost(group.methods, {rank.best for rank in answered})]
+    return [sentence for sentence in [*told, claim_sentence(group.methods.timings)] if sentence]
 
 
 def certainty(group: Records) -> str:
@@ -110,39 +104,29 @@ def certainty(group: Records) -> str:
 
 
 def _quality(found: Ranking) -> str:
-    """Who is best, and how far the closest other one is behind."""
+    """Who is best, how far the closest other one is behind, and whether chance explains that."""
     row, behind = found.by_variant.loc[found.best], found.behind
     assert behind is not None
     better = "higher" if catalogue.higher_is_better(found.metric) else "lower"
     value = f"{row['value']:.3f} {interval(row['low'], row['high'], '.3f')}".strip()
-    first = f"{found.best} has the best {catalogue.title(found.metric)}, {value} ({better} is better)"
     closest = behind["difference"].abs().idxmin()
     other = behind.loc[closest]
     nearest, farthest = sorted((abs(other["low"]), abs(other["high"])))
-    between = interval(nearest, farthest, ".3f")
-    distance = f"{abs(other['difference']):.3f} {'' if other['low'] < 0 < other['high'] else between}".strip()
+    between = "" if other["low"] < 0 < other["high"] else interval(nearest, farthest, ".3f")
+    distance = f"{abs(other['difference']):.3f} {between}".strip()
+    meaning = "more than chance explains" if other["verdict"] == "worse" else "it may be chance"
     if not math.isfinite(other["p_holm"]):
-        return f"{first}; {closest} is {distance} behind, which one trained network of each cannot put to a test."
-    p_value = p_text(other["p_holm"])
-    if other["verdict"] == "worse":
-        return f"{first}; the next, {closest}, is {distance} behind, more than chance explains ({p_value})."
-    return f"{first}, but {closest} is only {distance} behind, which may be chance ({p_value})."
+        meaning = "one trained network of each cannot be put to a test"
+    first = f"{found.best} has the best {catalogue.title(found.metric)}, {value} ({better} is better)"
+    return f"{first}; the next, {closest}, is {distance} behind: {meaning} ({p_text(other['p_holm'])})."
 
 
-def _costs(runs: Records, best: Ranking | None) -> list[str]:
-    timings = runs.timings
-    taken, same, titles = latencies(timings), common_circumstances(timings), runs.titles()
+def _cost(runs: Records, best: set[str | None]) -> str:
+    """Latency of the fastest run, of those that are best at something, and of the slowest."""
+    taken, same, titles = latencies(runs.timings), common_circumstances(runs.timings), runs.titles()
     if same is None or not taken:
-        return []
-    order: Sequence[str] = sorted(taken, key=lambda run: taken[run])
-    where = f"a batch of {same['batch']:g} on {same['device']} in {same['precision']}, {same['mode']}"
-    if len(order) == 1:
-        return [f"{titles[order[0]]} takes {number(taken[order[0]])} ms for {where}."]
-    slowest = order[-1]
-    told = f"{titles[order[0]]} is the fastest, with {number(taken[order[0]])} ms for {where}; "
-    told += f"the slowest, {titles[slowest]}, takes {number(taken[slowest])} ms"
-    own = next((run for run in order if best is not None and titles[run] == best.best), None)
-    if best is not None and own is not None and own not in (order[0], slowest):
-        told += f", {number(taken[slowest] / taken[own])} times as long as {best.best}, the best in "
-        told += f"{catalogue.title(best.metric)} ({number(taken[own])} ms)"
-    return [f"{told}."]
+        return ""
+    order = sorted(taken, key=lambda run: taken[run])
+    named = [run for run in order if run in (order[0], order[-1]) or titles[run] in best]
+    times = joined([f"{titles[run]} takes {number(taken[run])} ms" for run in named])
+    return f"{times} for a batch of {same['batch']:g} on {same['device']} in {same['precision']}, {same['mode']}."

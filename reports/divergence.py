@@ -38,49 +38,43 @@ def divergence_table(records: Sequence[Record]) -> pandas.DataFrame:
     """COLUMNS as text, a row for each event of a training: explosion, then what is not finite, then its end."""
     rows = []
     for record in trained(records):
-        for what, step, *sums in [*_explosion(record), *_not_finite(record), *_end(record)]:
-            told = [count(step), count(record.status.get("steps")), *(sums or (DASH, DASH))]
-            rows.append([record.title, what, *told])
+        losses = Records([record]).history.query("entry == 'losses'")
+        for what, step, *sums in [*_explosion(losses), *_not_finite(losses), *_end(record)]:
+            rows.append([record.title, what, count(step), count(record.status.get("steps")), *(sums or (DASH, DASH))])
     return pandas.DataFrame(rows, columns=COLUMNS)
 
 
 def _end(record: Record) -> list[tuple[Any, ...]]:
-    if record.state == "failed":
-        error = str(record.status.get("error") or "").strip() or "the record does not say why"
-        if diverged := _DIVERGED.search(error):
-            step, name, value = diverged.groups()
-            return [(f"diverged: {name} became {value}", int(step))]
-        return [(f"failed: {error.splitlines()[-1]}", record.step)]
-    return [(STOPPED[record.state], record.step)] if record.state in STOPPED else []
+    if record.state != "failed":
+        return [(STOPPED[record.state], record.step)] if record.state in STOPPED else []
+    error = str(record.status.get("error") or "").strip() or "the record does not say why"
+    if diverged := _DIVERGED.search(error):
+        step, name, value = diverged.groups()
+        return [(f"diverged: {name} became {value}", int(step))]
+    return [(f"failed: {error.splitlines()[-1]}", record.step)]
 
 
-def _not_finite(record: Record) -> list[tuple[Any, ...]]:
+def _not_finite(losses: pandas.DataFrame) -> list[tuple[Any, ...]]:
     """The first value in the history that is no finite number."""
-    history = Records([record]).history
-    for row in history[history["entry"] == "losses"].itertuples():
-        if not math.isfinite(row.value):
-            return [(f"diverged: {row.name} became {row.value}", row.step)]
-    return []
+    rows = losses[~losses["value"].map(math.isfinite).astype(bool)].head(1)
+    return [(f"diverged: {row.name} became {row.value}", row.step) for row in rows.itertuples(index=False)]
 
 
-def _explosion(record: Record) -> list[tuple[Any, ...]]:
+def _explosion(losses: pandas.DataFrame) -> list[tuple[Any, ...]]:
     """The first step where the sum of the losses exceeds EXPLODED times its running median, and the loss at fault."""
-    history = Records([record]).history
-    history = history[(history["entry"] == "losses") & ~history["name"].str.startswith("gradient_")]
-    losses = history.pivot(index="step", columns="name", values="value").replace([math.inf, -math.inf], math.nan)
-    losses = losses.fillna(0.0)  # [lines, losses]
-    if losses.empty:
-        return []
-    at_work = losses != 0
-    stage = (at_work != at_work.shift(fill_value=False)).any(axis=1).cumsum()
-    for _, lines in losses.groupby(stage):
-        total, usual = lines.sum(axis=1), lines.rolling(WINDOW, min_periods=FEWEST).median().shift(1)
+    losses = losses[~losses["name"].str.startswith("gradient_").astype(bool)]
+    lines = losses.pivot(index="step", columns="name", values="value").replace([math.inf, -math.inf], math.nan)
+    lines = lines.fillna(0.0)  # [lines, losses]
+    at_work = lines != 0
+    stages = (at_work != at_work.shift(fill_value=False)).any(axis=1).cumsum()
+    for _, stage in lines.groupby(stages):
+        total, usual = stage.sum(axis=1), stage.rolling(WINDOW, min_periods=FEWEST).median().shift(1)
         before = total.rolling(WINDOW, min_periods=FEWEST).median().shift(1)
         exploded = total[(before > 0) & (total > EXPLODED * before)]
         if len(exploded):
             step = exploded.index[0]
-            largest = str((lines.loc[step] - usual.loc[step]).idxmax()).replace("_", " ")
-            back = total.iloc[-FEWEST:].median() <= RECOVERED * before[step]
-            told = f"exploded, most of it {largest}; {'came back' if back else 'did not come back'}"
-            return [(told, int(step), number(float(total[step])), number(float(before[step])))]
+            largest = str((stage.loc[step] - usual.loc[step]).idxmax()).replace("_", " ")
+            back = "came back" if total.iloc[-FEWEST:].median() <= RECOVERED * before[step] else "did not come back"
+            sums = number(float(total[step])), number(float(before[step]))
+            return [(f"exploded, most of it {largest}; {back}", int(step), *sums)]
     return []

@@ -39,9 +39,9 @@ def read_literature(path: Path | str = LITERATURE) -> pandas.DataFrame:
     if heads != COLUMNS:
         raise LiteratureError(f"{path}: the columns are {', '.join(heads) or 'none'}; expected {', '.join(COLUMNS)}")
     problems = [f"row {number}: {wrong}" for number, row in enumerate(rows, start=2) for wrong in _problems(row)]
-    earlier = {tuple(row): number for number, row in reversed(list(enumerate(rows, start=2)))}
-    same = [(number, earlier[tuple(row)]) for number, row in enumerate(rows, start=2)]
-    problems += [f"row {number}: says the same as row {first}" for number, first in same if first != number]
+    firsts = [rows.index(row) + 2 for row in rows]
+    same = [(number, first) for number, first in enumerate(firsts, start=2) if first != number]
+    problems += [f"row {number}: says the same as row {first}" for number, first in same]
     if problems:
         raise LiteratureError(f"{path} has {len(problems)} mistakes:\n  " + "\n  ".join(problems))
     return pandas.DataFrame(rows, columns=COLUMNS).astype({"value": float})
@@ -74,20 +74,15 @@ def beside(records: Records, published: pandas.DataFrame) -> tuple[list[pandas.D
     reasons = [why_apart(row, records) for row in published.itertuples()]
     published = published.assign(apart_because=reasons)
     ranked = published[published["apart_because"].isna()]
-    order = catalogue.in_order(ranked["metric"])
-    keys = sorted(
-        {(f"{row.dataset} {row.resolution}", row.metric, row.protocol) for row in ranked.itertuples()},
-        key=lambda key: (key[0], order.index(key[1]), key[2]),
-    )
+    place = {metric: place for place, metric in enumerate(catalogue.in_order(ranked["metric"]))}
+    ranked = ranked.assign(dataset=ranked["dataset"] + " " + ranked["resolution"], place=ranked["metric"].map(place))
     rankings = []
-    for dataset, metric, protocol in keys:
-        name, resolution = dataset.rsplit(" ", 1)
-        same = {"dataset": name, "resolution": resolution, "metric": metric, "protocol": protocol}
-        quoted = ranked[(ranked[list(same)] == pandas.Series(same)).all(axis=1)].rename(columns={"method": "name"})
-        frame = pandas.concat([_measured(records, dataset, metric, protocol), quoted], ignore_index=True)
+    for (dataset, _, metric, protocol), quoted in ranked.groupby(["dataset", "place", "metric", "protocol"]):
+        measured = _measured(records, dataset, metric, protocol)
+        frame = pandas.concat([measured, quoted.rename(columns={"method": "name"})], ignore_index=True)
         frame = frame[["name", "value", "low", "high", "n", "status", "source"]]
-        worst_first = catalogue.higher_is_better(metric) is False
-        frame = frame.sort_values("value", ascending=worst_first, kind="stable", ignore_index=True)
+        lowest_first = catalogue.higher_is_better(metric) is False
+        frame = frame.sort_values("value", ascending=lowest_first, kind="stable", ignore_index=True)
         frame.attrs = {"dataset": dataset, "metric": metric, "protocol": protocol}
         rankings.append(frame)
     return rankings, published.dropna(subset=["apart_because"])

@@ -17,12 +17,8 @@ CLASS = "method._target_"
 
 def missing(records: Records) -> dict[str, list[str]]:
     """For each run (by title) that is not finished or not complete: what is wrong, a sentence each."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        sentences = [record.state_sentence] if record.state != "finished" else []
-        if sentences := [*sentences, *record.problems]:
-            found[record.title] = sentences
-    return found
+    found = {r.title: [r.state_sentence] * (r.state != "finished") + r.problems for r in records}
+    return {title: sentences for title, sentences in found.items() if sentences}
 
 
 def configuration_table(records: Records) -> pandas.DataFrame:
@@ -45,14 +41,14 @@ def configuration_table(records: Records) -> pandas.DataFrame:
         top = [key for key, value in records[0].config.items() if not isinstance(value, dict)]
         own = [key for key in records[0].facts if key.startswith("method.") and key.split(".")[-1] not in top]
         keys = [key for key in [*top, *own] if key not in (*DERIVED, *FOLDERS)]
-    columns: dict[str, list[str]] = {"run": [record.title for record in records]}
+    columns = {"run": [record.title for record in records]}
     for key in [key for key in keys if not key.split(".")[-1].startswith("_")]:
-        # What stands at the top of the configuration of an older record may be no setting of its method.
-        own = [any(f.startswith("method.") and f.endswith(f".{key}") for f in record.facts) for record in records]
-        columns[key.removeprefix("method.")] = [
-            as_text(record.facts[key]) if key in record.facts and (has or not any(own)) else DASH
-            for record, has in zip(records, own, strict=True)
-        ]
+        columns[key.removeprefix("method.")] = texts = []
+        # What stands at the top of a configuration is no setting of a method whose settings do not have it, where
+        # another method's do.
+        own = [any(fact.startswith("method.") and fact.endswith(f".{key}") for fact in r.facts) for r in records]
+        for record, has in zip(records, own, strict=True):
+            texts.append(as_text(record.facts[key]) if key in record.facts and (has or not any(own)) else DASH)
     return pandas.DataFrame(columns)
 
 
@@ -65,25 +61,23 @@ def settings(tree: Any) -> pandas.DataFrame:
 def record_table(records: Records) -> pandas.DataFrame:
     """State, time and place of every run, as text."""
 
-    def told(source: dict[str, Any], key: str) -> str:
-        return as_text(source[key]) if source.get(key) is not None else DASH
-
-    rows = [
-        {
-            "run": record.title,
-            "state": record.state,
-            "started": told(record.status, "started").replace("T", " ")[:16],
-            "time": duration(record.status.get("seconds")),
-            "attempts": told(record.status, "attempts"),
-            "commit": told(record.environment, "commit")[:10]
-            + (" + changes" if record.environment.get("dirty") else ""),
-            "device": told(record.environment, "device"),
-            "precision": told(record.config, "precision"),
-            "threads": told(record.environment, "threads"),
-            "record": record.run,
-        }
-        for record in records
-    ]
+    rows = []
+    for record in records:
+        place, dirty = record.environment, " + changes" if record.environment.get("dirty") else ""
+        rows.append(
+            {
+                "run": record.title,
+                "state": record.state,
+                "started": str(record.status.get("started") or DASH).replace("T", " ")[:16],
+                "time": duration(record.status.get("seconds")),
+                "attempts": as_text(record.status.get("attempts", DASH)),
+                "commit": str(place.get("commit") or DASH)[:10] + dirty,
+                "device": place.get("device") or DASH,
+                "precision": as_text(record.config.get("precision", DASH)),
+                "threads": as_text(place.get("threads", DASH)),
+                "record": record.run,
+            }
+        )
     return pandas.DataFrame(rows)
 
 

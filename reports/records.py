@@ -17,8 +17,7 @@ from typing import Any
 
 import pandas
 
-from reports import comparison
-from reports.comparison import MetricValues, differing_beside_seed, resolve_key
+from reports.comparison import MetricValues, differing, differing_beside_seed, resolve_key
 from reports.formats import as_text, is_number
 from reports.run_directory import DERIVED, NO_RIVALS, Record, read_record
 from xinggan.metrics import catalogue
@@ -74,8 +73,7 @@ class Records(Sequence[Record]):
         """
         kept = list(self)
         for key, wanted in conditions.items():
-            fact = resolve_key(self, key)
-            choices = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
+            fact, choices = resolve_key(self, key), wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
             kept = [record for record in kept if any(_same(record.facts.get(fact), choice) for choice in choices)]
         return Records(kept)
 
@@ -102,20 +100,17 @@ class Records(Sequence[Record]):
 
     def metrics(self) -> dict[str, int]:
         """Metric -> number of runs that have a value of it, in the order of the suite's catalogue."""
-        found = Counter(
-            name for record in self for name in {r.metric for r in record.measurements if r.value is not None}
-        )
-        return {name: found[name] for name in catalogue.in_order(found)}
+        found = self.values.dropna(subset=["value"]).groupby("metric")["run"].nunique()
+        return {name: int(found[name]) for name in catalogue.in_order(found.index)}
 
     def main_metrics(self) -> list[str]:
         """The metric that answers each of QUESTIONS, of those that the methods' runs have."""
         there = self.methods.metrics()
-        firsts = (next((name for name in choices if name in there), None) for choices in QUESTIONS)
-        return [name for name in firsts if name]
+        return [name for choices in QUESTIONS for name in [*filter(there.get, choices)][:1]]
 
     def differing(self) -> list[str]:
         """Configuration keys whose value is not the same in all records, in the order of the configuration."""
-        return comparison.differing(self)
+        return differing(self)
 
     def titles(self) -> dict[str, str]:
         """Run directory's name -> a short, distinct title: its name or study row, with what tells namesakes apart."""
@@ -132,12 +127,11 @@ class Records(Sequence[Record]):
     @property
     def runs(self) -> pandas.DataFrame:
         """A row a run, indexed by its directory's name: title, the facts DERIVED, reference, and the settings."""
-        rows = {
-            record.run: {"title": record.title, **{key: record.facts[key] for key in DERIVED if key != "run"}}
-            | {"reference": record.is_reference}
-            | {key: value for key, value in record.facts.items() if key not in DERIVED}
-            for record in self
-        }
+        rows = {}
+        for record in self:
+            settings = {key: value for key, value in record.facts.items() if key not in DERIVED}
+            derived = {key: record.facts[key] for key in DERIVED if key != "run"}
+            rows[record.run] = {"title": record.title, **derived, "reference": record.is_reference, **settings}
         return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("run")
 
     @property
@@ -180,19 +174,11 @@ class Records(Sequence[Record]):
         Of a step done again after an interruption, the last values count.
         """
         rows = [
-            {
-                "run": record.run,
-                "title": record.title,
-                "entry": entry,
-                "name": name,
-                "step": row["step"],
-                "value": value,
-            }
+            (record.run, record.title, entry, name, row["step"], value)
             for record in self
             for row in record.history
             for entry in ("losses", "evaluation")
-            for name, value in (row[entry] if isinstance(row.get(entry), dict) else {}).items()
-            if isinstance(value, (int, float))
+            for name, value in row.get(entry, {}).items()
         ]
         frame = pandas.DataFrame(rows, columns=["run", "title", "entry", "name", "step", "value"])
         key = ["run", "entry", "name", "step"]
@@ -209,22 +195,19 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
     runs_dir = Path(runs_dir)
     select = list(select or [])
     if not runs_dir.is_dir():
-        raise NothingFound(
-            f"no such folder: {runs_dir}. Runs are written by `python -m ablations.run`; name theirs by --runs."
-        )
+        told = "Runs are written by `python -m ablations.run`; name theirs by --runs."
+        raise NothingFound(f"no such folder: {runs_dir}. {told}")
     if _is_run(runs_dir):
         runs_dir, select = runs_dir.resolve().parent, [*select, runs_dir.resolve().name]
     everything = Records(read_record(path) for path in sorted(runs_dir.iterdir()) if path.is_dir() and _is_run(path))
     if not everything:
-        raise NothingFound(
-            f"no run in {runs_dir}: a run is a folder <label>-<hash> that holds config.yaml or status.json."
-        )
+        told = "a run is a folder <label>-<hash> that holds config.yaml or status.json."
+        raise NothingFound(f"no run in {runs_dir}: {told}")
     kept = _selected(everything, select) if select else list(everything)
     if not kept:
         there = ", ".join(record.run for record in everything[:8]) + (", ..." if len(everything) > 8 else "")
-        raise NothingFound(
-            f"none of the {len(everything)} runs in {runs_dir} fits {' '.join(select)!r}. There are: {there}"
-        )
+        told = f"fits {' '.join(select)!r}. There are: {there}"
+        raise NothingFound(f"none of the {len(everything)} runs in {runs_dir} {told}")
     if select:
         digests = {record.dataset_digest for record in kept if record.dataset_digest}
         kept += [r for r in everything.references if r.dataset_digest in digests and r not in kept]
@@ -275,7 +258,7 @@ def _name(records: Iterable[Record], studies: dict[str, Rows]) -> None:
         alone = record.is_timing_only and titles[record.run] in scored
         namesakes.setdefault(titles[record.run] + (" (timed alone)" if alone else ""), []).append(record)
     for title, members in namesakes.items():
-        several = comparison.differing(members) if len(members) > 1 else []
+        several = differing(members) if len(members) > 1 else []
         keys = ["seed"] if "seed" in several else several[:2]
         for record in members:
             record.title = " ".join([title, *(f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)])

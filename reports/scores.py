@@ -32,19 +32,17 @@ class MetricTable:
 def with_intervals(group: Records, ranked: Sequence[Ranking]) -> pandas.DataFrame:
     """`Records.values` of one test set with method and the 95 % interval over people (low, high), in table order."""
     values = group.values
-    if values.empty:
-        return values
-    ends = {(rank.metric, rank.protocol): rank.by_run for rank in ranked}
-    found = [ends.get((row.metric, row.protocol)) for row in values.itertuples()]
-    for end in ("low", "high"):
-        values[end] = [
-            by_run[end].get(run, np.nan) if by_run is not None else np.nan
-            for by_run, run in zip(found, values["run"], strict=True)
-        ]
-    methods = {record.run: record.method for record in group}
-    places = {name: place for place, name in enumerate(catalogue.in_order(values["metric"]))}
-    values = values.assign(method=values["run"].map(methods), place=values["metric"].map(places))
-    return values.sort_values(["place", "protocol"], kind="stable").drop(columns="place")
+    place = {name: place for place, name in enumerate(catalogue.in_order(values["metric"]))}
+    ends = {(run, rank.metric, rank.protocol): row for rank in ranked for run, row in rank.by_run.iterrows()}
+    nothing = {"low": np.nan, "high": np.nan}
+    found = [ends.get((row.run, row.metric, row.protocol), nothing) for row in values.itertuples()]
+    values = values.assign(
+        method=values["run"].map({record.run: record.method for record in group}),
+        **{end: [row[end] for row in found] for end in ("low", "high")},
+    )
+    return values.sort_values("protocol", kind="stable").sort_values(
+        "metric", key=lambda metrics: metrics.map(place), kind="stable"
+    )
 
 
 def metric_tables(values: pandas.DataFrame, ranked: Sequence[Ranking], titles: Sequence[str]) -> list[MetricTable]:
@@ -52,57 +50,46 @@ def metric_tables(values: pandas.DataFrame, ranked: Sequence[Ranking], titles: S
 
     values: as `with_intervals` gives them. Bold is the variant that is better than all others by a test.
     """
-    if values.empty:
-        return []
     clear = {(rank.metric, rank.protocol): rank.best for rank in ranked if rank.is_clear}
-    scored = values.dropna(subset=["value"])
     rows = [title for title in titles if title in set(values["title"])]
-    tables = []
-    for name in catalogue.GROUPS:
-        columns = scored.loc[scored["metric"].map(catalogue.group) == name, ["metric", "protocol"]].drop_duplicates()
-        if columns.empty:
-            continue
+    scored, tables = values.dropna(subset=["value"]), []
+    for name, of_group in scored.groupby(scored["metric"].map(catalogue.group), sort=False):
         notes: list[str] = []
-        texts = [_column(values, metric, protocol, rows, notes) for metric, protocol in columns.to_numpy()]
+        heads, columns, best, protocols = [], [], [], []
+        for (metric, protocol), own in of_group.groupby(["metric", "protocol"], sort=False):
+            heading = catalogue.heading(str(metric))
+            samples = "/".join(sorted({as_text(n) for n in own["n"]}))
+            in_one_line = heading.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
+            heads.append(f"{in_one_line}\n{json.loads(protocol).get('name', 'not named')}, n = {samples}")
+            columns.append(_column(values[values["metric"] == metric], str(protocol), rows, notes))
+            best.append(clear.get((metric, protocol)))
+            protocols.append(f"{heading}: {protocol_settings(str(protocol))}")
         names = rows
-        if name == REAL_IMAGES and all(len(set(text)) == 1 for text in texts):
-            names, texts = ["real test images"], [text[:1] for text in texts]
-        heads = [_head(values, metric, protocol) for metric, protocol in columns.to_numpy()]
-        cells = pandas.DataFrame(np.array([names, *texts], dtype=object).T, columns=["run", *heads])
-        best = [clear.get((metric, protocol)) for metric, protocol in columns.to_numpy()]
+        if name == REAL_IMAGES and all(len(set(texts)) == 1 for texts in columns):
+            names, columns = ["real test images"], [texts[:1] for texts in columns]
+        cells = pandas.DataFrame(np.array([names, *columns], dtype=object).T, columns=["run", *heads])
         bold = np.array([[False, *(title == of for of in best)] for title in names])
-        told = [
-            f"{catalogue.heading(metric)}: {protocol_settings(protocol)}" for metric, protocol in columns.to_numpy()
-        ]
-        tables.append(MetricTable(name, cells, bold, notes, told))
-    return tables
+        tables.append(MetricTable(str(name), cells, bold, notes, protocols))
+    return sorted(tables, key=lambda table: catalogue.GROUPS.index(table.title))
 
 
-def _column(values: pandas.DataFrame, metric: str, protocol: str, rows: list[str], notes: list[str]) -> list[str]:
-    """The texts of one column; the reasons of values that are not there are appended to `notes`."""
-    own = values[values["metric"] == metric]
-    here = own[(own["protocol"] == protocol)].set_index("title")
+def _column(own: pandas.DataFrame, protocol: str, rows: list[str], notes: list[str]) -> list[str]:
+    """The texts of one metric and protocol; the reasons of values that are not there are appended to `notes`."""
+    here = own[own["protocol"] == protocol].set_index("title")
+    reasons = own[own["value"].isna()].drop_duplicates("title").set_index("title")["unavailable_because"]
     decimals, texts = decimals_for(here["value"].abs().max()), []
     for title in rows:
-        row = here.loc[title] if title in here.index else None
-        if row is not None and pandas.notna(row["value"]):
-            between = interval(row["low"], row["high"], f".{decimals}f") if row["low"] < row["high"] else ""
-            texts.append(f"{row['value']:.{decimals}f}\n{between}".strip())
+        value = here["value"].get(title)
+        if pandas.notna(value):
+            low, high = here.loc[title, ["low", "high"]]
+            between = interval(low, high, f".{decimals}f") if low < high else ""
+            texts.append(f"{value:.{decimals}f}\n{between}".strip())
             continue
-        reasons = own.loc[(own["title"] == title) & own["value"].isna(), "unavailable_because"]
-        reason = row["unavailable_because"] if row is not None else next(iter(reasons), None)
-        note = f"unavailable: {reason}" if reason else "not computed by this run"
+        note = f"unavailable: {reasons[title]}" if title in reasons else "not computed by this run"
         if note not in notes:
             notes.append(note)
         texts.append(f"{DASH} [{notes.index(note) + 1}]")
     return texts
-
-
-def _head(values: pandas.DataFrame, metric: str, protocol: str) -> str:
-    own = values[(values["metric"] == metric) & (values["protocol"] == protocol)].dropna(subset=["value"])
-    samples = "/".join(sorted({as_text(n) for n in own["n"]}))
-    heading = catalogue.heading(metric).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")  # in one line
-    return f"{heading}\n{json.loads(protocol).get('name', 'not named')}, n = {samples}"
 
 
 def protocol_settings(protocol: str) -> str:
@@ -115,37 +102,47 @@ def protocol_settings(protocol: str) -> str:
 def unavailable(values: pandas.DataFrame) -> list[str]:
     """A sentence for each reason why metrics have no value in any run."""
     absent: dict[str, list[str]] = {}
-    for metric in catalogue.in_order(values["metric"]) if len(values) else ():
-        own = values[values["metric"] == metric]
+    for metric, own in values.groupby("metric", sort=False):
         if own["value"].isna().all():
             reason = "; ".join(sorted(set(map(str, own["unavailable_because"]))))
-            absent.setdefault(reason, []).append(catalogue.title(metric))
+            absent.setdefault(reason, []).append(catalogue.title(str(metric)))
     return [f"{', '.join(names)}: unavailable: {reason}" for reason, names in absent.items()]
 
 
 def behind_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
     """How far each variant is behind the best of each metric, with interval and test, as text."""
-    rows = []
-    for rank in ranked:
-        if rank.behind is None or catalogue.group(rank.metric) == REAL_IMAGES:
-            continue
-        for variant, row in rank.behind.iterrows():
-            between = interval(row["low"], row["high"], "+.4f") or DASH
-            share = f"{row['better_pairs']:.0%}" if np.isfinite(row["better_pairs"]) else DASH
-            told = [f"{row['difference']:+.4f}", between, f"{row['n']} {row['over']}", share, p_text(row["p_holm"])]
-            rows.append([catalogue.heading(rank.metric), rank.best, str(variant), *told])
-    heads = ["metric", "best", "run", "behind by", "95 % interval", "n", "pairs on which it is better", "test"]
-    return pandas.DataFrame(rows, columns=heads)
+    rows = [
+        {
+            "metric": catalogue.heading(rank.metric),
+            "best": rank.best,
+            "run": variant,
+            "behind by": f"{row['difference']:+.4f}",
+            "95 % interval": interval(row["low"], row["high"], "+.4f") or DASH,
+            "n": f"{row['n']} {row['over']}",
+            "pairs on which it is better": DASH if np.isnan(row["better_pairs"]) else f"{row['better_pairs']:.0%}",
+            "test": p_text(row["p_holm"]),
+        }
+        for rank in ranked
+        if rank.behind is not None and catalogue.group(rank.metric) != REAL_IMAGES
+        for variant, row in rank.behind.iterrows()
+    ]
+    return pandas.DataFrame(rows)
 
 
 def seed_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
     """Mean, interval, deviation and interquartile mean over the seeds of each variant that has several, as text."""
-    rows = []
-    for rank in ranked:
-        for variant, row in rank.by_variant[rank.by_variant["n"] > 1].iterrows():
-            between = interval(row["low"], row["high"], ".4f") or DASH
-            middle = f"{row['iqm']:.4f} {interval(row['iqm_low'], row['iqm_high'], '.4f')}".strip()
-            told = [f"{row['value']:.4f}", between, middle, str(row["n"]), f"{row['sd']:.4f}", str(row["missing"])]
-            rows.append([str(variant), catalogue.heading(rank.metric), *told])
-    heads = ["run", "metric", "mean", "95 % interval over seeds", "interquartile mean", "seeds", "sd"]
-    return pandas.DataFrame(rows, columns=[*heads, "without a value"])
+    rows = [
+        {
+            "run": variant,
+            "metric": catalogue.heading(rank.metric),
+            "mean": f"{row['value']:.4f}",
+            "95 % interval over seeds": interval(row["low"], row["high"], ".4f") or DASH,
+            "interquartile mean": f"{row['iqm']:.4f} {interval(row['iqm_low'], row['iqm_high'], '.4f')}".strip(),
+            "seeds": str(row["n"]),
+            "sd": f"{row['sd']:.4f}",
+            "without a value": str(row["missing"]),
+        }
+        for rank in ranked
+        for variant, row in rank.by_variant[rank.by_variant["n"] > 1].iterrows()
+    ]
+    return pandas.DataFrame(rows)
