@@ -93,6 +93,7 @@ def caption(record: Record, maps: AttentionMaps, block: int) -> str:
 
 
 def which(maps: AttentionMaps, block: int) -> str:
+    """Whether a block (its number) is the first or the last of those with maps."""
     return "the last" if block == maps.blocks.max() else "the first"
 
 

@@ -74,11 +74,12 @@ def build_report(
 
 
 def file_of(page: str) -> str:
+    """The page's file name in the report."""
     return "index.html" if page == PAGES[0] else f"{page}.html"
 
 
 def run_notebooks(notebooks: Sequence[Path], parameters: dict[str, Any]) -> list[Any]:
-    """Execute notebooks by papermill with `parameters`, as many at once as there are processors; each with its outputs.
+    """Execute notebooks by papermill with `parameters`, as many at once as there are processors; returns them executed.
 
     Raises NotebookFailed.
     """

@@ -9,18 +9,18 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas
 from markupsafe import Markup, escape
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from PIL import Image
 
+from reports.figures import NARROW_INCHES, SETTINGS, WIDE_INCHES
 from reports.grids import NARROW, WIDE
 from xinggan.files import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NARROW_PAGE_PX = 640
 _TEX: Any = {
@@ -51,6 +51,7 @@ def show(*parts: Any) -> None:
 
 
 def join(parts: Iterable[Any], between: str = "") -> Shown:
+    """Parts one after another; what is not markup is escaped."""
     return Shown(Markup(between).join(escape(part) for part in parts))
 
 
@@ -120,7 +121,7 @@ def csv_file(frame: pandas.DataFrame, output: Path | str, name: str, told: str) 
 
 
 def as_html(frame: pandas.DataFrame, caption: str, bold: np.ndarray, kind: str) -> Shown:
-    """In a frame that scrolls sideways when the page is too narrow."""
+    """A table with its caption, in a frame that scrolls sideways when the page is too narrow."""
     first, *heads = [_html(str(head)) for head in frame.columns]
     cells = _cells(frame, bold, _html).set_index(0).set_axis(heads, axis=1).rename_axis(index=None, columns=first)
     with pandas.option_context("display.max_colwidth", None):
@@ -135,10 +136,12 @@ def as_html(frame: pandas.DataFrame, caption: str, bold: np.ndarray, kind: str) 
 
 
 def as_csv(frame: pandas.DataFrame) -> str:
+    """Each cell in one line."""
     return _cells(frame, None, _one_line).to_csv(index=False, header=[_one_line(str(head)) for head in frame.columns])
 
 
 def as_markdown(frame: pandas.DataFrame, caption: str, bold: np.ndarray, notes: Sequence[str] = ()) -> str:
+    """A table as GitHub reads it, under its caption, with its notes below."""
     sides = ("left", *["right"] * (frame.shape[1] - 1))
     cells = _cells(frame, bold, _markdown).set_axis([_markdown(str(head)) for head in frame.columns], axis=1)
     told = cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
@@ -191,15 +194,11 @@ def _tex(text: str) -> str:
 # Figures and pictures.
 
 
-def figure(draw: "Callable[..., Figure | None]", *data: Any, output: Path | str, name: str, caption: str) -> Shown:
+def figure(draw: Callable[..., Figure | None], *data: Any, output: Path | str, name: str, caption: str) -> Shown:
     """The figure `draw(*data, inches)` for a wide and for a narrow page; nothing where it is None.
 
     The wide one is kept as <output>/figures/<name>.svg and .pdf.
     """
-    from matplotlib import rc_context
-
-    from reports.figures import NARROW_INCHES, SETTINGS, WIDE_INCHES
-
     with rc_context(SETTINGS):
         wide, narrow = draw(*data, WIDE_INCHES), draw(*data, NARROW_INCHES)
         if wide is None or narrow is None:
@@ -212,7 +211,7 @@ def figure(draw: "Callable[..., Figure | None]", *data: Any, output: Path | str,
     return Shown(Markup(told).format(image, caption, links))
 
 
-def save_figure(figure: "Figure", output: Path | str, name: str) -> bytes:
+def save_figure(figure: Figure, output: Path | str, name: str) -> bytes:
     """Write <output>/figures/<name>.svg for a page and .pdf for a paper; returns the former."""
     folder, drawn = Path(output) / "figures", _drawn(figure, "svg")
     write_atomically(folder / f"{name}.svg", drawn)
@@ -258,12 +257,8 @@ def _data(kind: str, content: bytes, size: tuple[int, int] | None = None) -> Mar
     return Markup('"data:{};base64,{}"{}').format(kind, base64.b64encode(content).decode(), dimensions)
 
 
-def _drawn(figure: "Figure", kind: str) -> bytes:
+def _drawn(figure: Figure, kind: str) -> bytes:
     """The same figure gives the same bytes: no date, and identifiers from a fixed salt."""
-    from matplotlib import rc_context
-
-    from reports.figures import SETTINGS
-
     drawn = io.BytesIO()
     with rc_context(SETTINGS):
         figure.savefig(drawn, format=kind, metadata={"Date" if kind == "svg" else "CreationDate": None})
