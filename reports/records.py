@@ -192,8 +192,7 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
     condition such as `scale=single,multi`. A run is kept when it fits one of the names (if there are any) and all the
     conditions. Raises NothingFound when nothing fits, with what there is.
     """
-    runs_dir = Path(runs_dir)
-    select = list(select or [])
+    runs_dir, select = Path(runs_dir), list(select or [])
     if not runs_dir.is_dir():
         told = "Runs are written by `python -m ablations.run`; name theirs by --runs."
         raise NothingFound(f"no such folder: {runs_dir}. {told}")
@@ -203,7 +202,10 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
     if not everything:
         told = "a run is a folder <label>-<hash> that holds config.yaml or status.json."
         raise NothingFound(f"no run in {runs_dir}: {told}")
-    kept = _selected(everything, select) if select else list(everything)
+    names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
+    conditions = dict(word.split("=", 1) for word in select if word not in names)
+    kept = list(everything.where(**{key: value.split(",") for key, value in conditions.items()}))
+    kept = [record for record in kept if not names or any(_fits(record, name) for name in names)]
     if not kept:
         there = ", ".join(record.run for record in everything[:8]) + (", ..." if len(everything) > 8 else "")
         told = f"fits {' '.join(select)!r}. There are: {there}"
@@ -234,13 +236,6 @@ def without_seed(title: str) -> str:
     return _SEED.sub("", title)
 
 
-def _selected(everything: Records, select: list[str]) -> list[Record]:
-    names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
-    conditions = dict(word.split("=", 1) for word in select if word not in names)
-    kept = everything.where(**{key: value.split(",") for key, value in conditions.items()})
-    return [record for record in kept if not names or any(_fits(record, name) for name in names)]
-
-
 def _name(records: Iterable[Record], studies: dict[str, Rows]) -> None:
     """Give the runs of a report their titles, variants, places in a table and numbers."""
     records = list(records)
@@ -258,8 +253,7 @@ def _name(records: Iterable[Record], studies: dict[str, Rows]) -> None:
         alone = record.is_timing_only and titles[record.run] in scored
         namesakes.setdefault(titles[record.run] + (" (timed alone)" if alone else ""), []).append(record)
     for title, members in namesakes.items():
-        several = differing(members) if len(members) > 1 else []
-        keys = ["seed"] if "seed" in several else several[:2]
+        keys = ["seed"] if "seed" in differing(members) else differing(members)[:2]
         for record in members:
             record.title = " ".join([title, *(f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)])
     used = Counter(record.title for record in records)
@@ -270,7 +264,7 @@ def _name(records: Iterable[Record], studies: dict[str, Rows]) -> None:
     for variant, members in variants.items():
         apart = differing_beside_seed(members)
         for record in members:
-            record.variant = record.title if apart and len(members) > 1 else variant
+            record.variant = record.title if apart else variant
             record.facts["variant"] = record.variant
     methods: set[str] = set()
     for number, record in enumerate(Records(records)):

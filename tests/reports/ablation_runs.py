@@ -62,6 +62,13 @@ def write_values(directory: Path, values: dict[str, np.ndarray], people: int) ->
     pd.concat(frames).to_parquet(directory / "per_image.parquet")
 
 
+def change(directory: Path, of: str, /, **changes: Any) -> None:
+    """Change what metrics.json says of the metric `of`."""
+    path = directory / "metrics.json"
+    rows = [row | changes if row["metric"] == of else row for row in json.loads(path.read_text())]
+    path.write_text(json.dumps(rows))
+
+
 def list_study(folder: Path, study: str, rows: list[tuple[str, str]]) -> None:
     """runs/studies/<study>.json of titles and run directories' names."""
     (folder / "studies").mkdir(exist_ok=True)

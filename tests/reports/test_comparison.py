@@ -1,12 +1,12 @@
 """Answers to queries give value, interval and n of runs written by hand, and refuse what has no common mean."""
 
-import json
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from ablation_runs import change
 
 from reports import statistics
 from reports.records import load_records
@@ -22,12 +22,6 @@ def write_pairs(directory, gain=0.0, people=10, seed=0):
     both.to_parquet(directory / "per_image.parquet")
     change(directory, "ssim", value=values.mean())
     return values
-
-
-def change(directory, of, **changes):
-    path = directory / "metrics.json"
-    rows = [row | changes if row["metric"] == of else row for row in json.loads(path.read_text())]
-    path.write_text(json.dumps(rows))
 
 
 def test_runs_of_several_seeds_have_an_interval_over_seeds(fabricate):
@@ -93,13 +87,6 @@ def test_values_by_pair_are_those_of_the_metric_alone(fabricate):
     frame = load_records(fabricate.folder).metric("ssim").per_image()
     for run, group in frame.groupby("run"):
         assert group["value"].to_list() == pytest.approx(values[run])
-
-
-def test_damaged_values_by_pair_leave_the_value_without_an_interval(fabricate):
-    (fabricate.run() / "per_image.parquet").write_bytes(b"PAR1")
-    records = load_records(fabricate.folder)
-    row = records.metric("ssim").by("scale").iloc[0]
-    assert row["value"] == 0.41 and np.isnan(row["low"]) and "per_image" in " ".join(records[0].problems)
 
 
 def test_differences_are_paired_corrected_and_have_a_verdict(fabricate):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from ablation_runs import list_study
@@ -129,6 +130,8 @@ def test_damaged_per_image_file_gives_an_empty_table(fabricate):
     (directory / "per_image.parquet").write_bytes(b"PAR1")
     record = read_record(directory)
     assert record.per_image("ssim").empty and "per_image.parquet" in " ".join(record.problems)
+    row = load_records(fabricate.folder).metric("ssim").by("scale").iloc[0]
+    assert row["value"] == 0.41 and np.isnan(row["low"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.4", True])
@@ -168,15 +171,9 @@ def test_part_of_a_report_keeps_titles_and_looks(fabricate):
         assert looks(part).items() <= looks(whole).items()
 
 
-@pytest.fixture
-def tables(fabricate):
-    """Two runs and their records."""
+def test_tidy_tables_hold_every_row_of_the_files(fabricate):
     runs = [fabricate.run(), fabricate.run("patn", "patn", state="failed")]
-    return runs, load_records(fabricate.folder)
-
-
-def test_tidy_tables_hold_every_row_of_the_files(tables):
-    runs, records = tables
+    records = load_records(fabricate.folder)
     good = next(record for record in records if record.run == runs[0].name)
     assert list(records.runs.index) == [record.run for record in records]
     assert records.runs.loc[good.run, ["name", "state", "scale", "training.steps"]].tolist() == [
@@ -184,18 +181,14 @@ def test_tidy_tables_hold_every_row_of_the_files(tables):
     ]
     assert len(records.values) == len(json.loads((runs[0] / "metrics.json").read_text()))
     assert records.values.set_index("metric").loc["ssim", ["value", "better", "n"]].tolist() == [0.41, "higher", 48]
+    read = pd.read_csv(io.StringIO(records.values.to_csv(index=False)))
+    assert json.loads(read[read.metric == "ssim"].protocol.iloc[0])["name"] == "clean"
+    assert read[read.metric == "fid"].unavailable_because.str.contains("inception").all()
     timed = json.loads((runs[0] / "timing.json").read_text())["scenarios"]
     assert records.timings["timed"].tolist() == [row["unavailable_because"] is None for row in timed]
     assert len(records.per_image("ssim", "l1")) == 48
     entries = [json.loads(line) for run in runs for line in (run / "history.jsonl").read_text().splitlines()]
     assert len(records.history) == sum(len(row.get("losses") or row["evaluation"]) for row in entries)
-
-
-def test_values_as_csv_hold_protocol_and_reason(tables):
-    _, records = tables
-    read = pd.read_csv(io.StringIO(records.values.to_csv(index=False)))
-    assert json.loads(read[read.metric == "ssim"].protocol.iloc[0])["name"] == "clean"
-    assert read[read.metric == "fid"].unavailable_because.str.contains("inception").all()
 
 
 def test_step_recorded_again_after_a_resume_replaces_the_first(fabricate):

@@ -2,21 +2,14 @@
 metric's direction, bold by a test, and references take no part.
 """
 
-import json
-
 import numpy as np
 import pytest
 import scipy.stats
+from ablation_runs import change
 
 from reports.comparison import rankings
 from reports.records import load_records
 from reports.scores import behind_table, metric_tables, seed_table, unavailable, with_intervals
-
-
-def change(directory, of, /, **changes):
-    path = directory / "metrics.json"
-    rows = [row | changes if row["metric"] == of else row for row in json.loads(path.read_text())]
-    path.write_text(json.dumps(rows))
 
 
 def tables(fabricate):
