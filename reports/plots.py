@@ -163,11 +163,12 @@ def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) 
             axes.plot([median, median], [row - 0.3, row + 0.3], color="#1a1a1a", linewidth=2)
             place: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": "#333333"}
             axes.text(median, row - 0.34, f"{number(median)} ms", **place)
-        axes.set(title=kind.capitalize(), ylabel="")
+        axes.set_title(kind.capitalize())
         axes.set_xlabel(f"← ms per {'batch' if kind == 'inference' else 'training step'}, lower is better", loc="right")
         if not logarithmic_if_wide(axes, "x", part["ms"]):
             axes.set_xlim(left=0)
         axes.set_yticks(range(len(rows)), [label for (label, _), _ in rows])
+        axes.grid(False, axis="y")
         axes.set_ylim(len(rows) - 0.5, -0.8)
     return figure
 
