@@ -254,7 +254,7 @@ def front_table(records: Records) -> pandas.DataFrame:
             until = f" to {number(point.until_ms)} ms" if is_number(point.until_ms) else " and more"
             told = [point.title, latency, f"{point.quality:.4f}", f"{latency} ms{until}", matched]
             rows.append([catalogue.heading(str(metric)), *told])
-    heads = ["metric", "run", "latency [ms] ↓", "value", "best for whoever can wait", "PIDM at matched quality"]
+    heads = ["metric", "run", "latency [ms] ↓", "value", "best at latencies of", "PIDM at matched quality"]
     return pandas.DataFrame(rows, columns=heads)
 
 

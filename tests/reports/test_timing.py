@@ -65,7 +65,7 @@ def test_points_are_of_the_circumstances_that_all_runs_share(three):
 def test_the_front_names_who_is_best_for_which_patience_and_the_factor_at_pidm_s_quality(three):
     front = timing.front_table(three).query("metric == 'SSIM ↑'")
     assert front["run"].tolist() == ["patn", "xinggan"]
-    assert front["best for whoever can wait"].tolist() == ["5.00 ms to 10.0 ms", "10.0 ms and more"]
+    assert front["best at latencies of"].tolist() == ["5.00 ms to 10.0 ms", "10.0 ms and more"]
     assert front["PIDM at matched quality"].tolist() == ["not reached", "20.0 times faster"]
 
 
