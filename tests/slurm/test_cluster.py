@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -208,7 +209,7 @@ def losses(folder):
 
 def test_two_sweeps_at_the_same_moment_submit_each_run_once_and_held_ones_are_told(cluster, cache, tmp_path):
     words = [*TINY, "seed=0,1,2,3,4,5,6,7", f"runs={tmp_path / 'runs'}", f"cache={cache}", f"cluster={FOUR_NODES}"]
-    command = ["python", "-m", "slurm.sweep", "sbatch.begin=now+1hour", *words]
+    command = [sys.executable, "-m", "slurm.sweep", "sbatch.begin=now+1hour", *words]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=LIMIT_S)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]

@@ -122,7 +122,7 @@ def _named(name: str, where: str, key: str) -> type:
     try:
         kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{where}: {key} {name} is not in this version of the suite") from error
+        raise ValueError(f"{where}: {key} {name} is not in this version of the suite ({error})") from error
     if not isinstance(kind, type) or kind.__module__ != module:
         raise ValueError(f"{where}: {key} {name} is neither a method nor settings of one")
     return kind
