@@ -163,6 +163,7 @@ def own_kernel() -> Iterator[None]:
         launch = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         environment = {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "PYTHONSAFEPATH": "",  # else ipykernel's launcher removes ROOT from the path where it is the working folder
             "IPYTHONDIR": str(Path(folder, "ipython")),
             "MPLBACKEND": "agg",
             "PYTHONWARNINGS": "ignore",
