@@ -159,13 +159,8 @@ class PublishedGenerator(Method):
         self.generator = self.read(path)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.data_set = "market1501" if norms else "deepfashion"
+        self.size = PUBLISHED_SIZES["market1501" if norms else "deepfashion"]  # height, width of its training images
         self.settings = replace(settings, pose_map=settings.pose_map or (PoseMap.gaussian if norms else PoseMap.onehot))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the images that it was trained on, in pixels."""
-        return PUBLISHED_SIZES[self.data_set]
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
