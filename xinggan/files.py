@@ -3,23 +3,32 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`: on success it becomes `path`, on an error it is removed."""
+    """Yield a temporary path beside `path`: on success it becomes `path`, on an error it is removed.
+
+    An OSError that says no path, as that of a full disk, or the temporary one, says `path`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None or Path(os.fsdecode(error.filename)) == temporary:
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_atomically(path: Path | str, content: bytes | str) -> None:
@@ -32,3 +41,26 @@ def sha256_of(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, wait_s: float = -1) -> Iterator[None]:
+    """Hold the lock of a file. The kernel drops it with the process, however that ends.
+
+    Raises filelock.Timeout where another process holds it for longer than `wait_s` (-1: wait as long as it takes), and
+    OSError, with the folder and what to do, on a file system that has no locks.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path, timeout=wait_s, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (ENOSYS, ENOLCK, EOPNOTSUPP):
+            raise
+        what = f"{error.strerror}: the folder's file system has no locks, which keep two processes from working in it"
+        raise OSError(error.errno, f"{what}; name a folder on a local disk, say", str(path.parent)) from error
+    try:
+        yield
+    finally:
+        lock.release()
