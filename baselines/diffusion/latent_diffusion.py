@@ -20,7 +20,7 @@ from baselines.diffusion.autoencoder import (
     first_stage_steps,
 )
 from baselines.diffusion.process import NoiseProcess, Seen, scaled_linear_betas
-from baselines.diffusion.samplers import cascaded_branches, guided, sample
+from baselines.diffusion.samplers import cascaded_branches, guided, sample, trailing_timesteps
 from baselines.diffusion.settings import LatentSettings
 from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock
 from xinggan.data.batch import PosePair, images_to_float
@@ -152,7 +152,7 @@ class LatentDiffusion(Method):
                 (len(self.latent_mean), -(-height // self.factor), -(-width // self.factor)),
                 seeds,
                 sampler=self.settings.sampler,
-                steps=self.settings.steps,
+                timesteps=trailing_timesteps(self.settings.steps),
                 device=source.device,
                 limit=float(self.latent_limit),
             )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from baselines.diffusion.process import NoiseProcess, Seen, draw_seen
-from baselines.diffusion.samplers import disentangled_branches, guided, sample
+from baselines.diffusion.samplers import disentangled_branches, guided, sample, trailing_timesteps
 from baselines.diffusion.settings import PIDMFewStepSettings, PIDMSettings
 from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
@@ -82,7 +82,7 @@ class PIDM(Method):
                 tuple(source.shape[1:]),
                 seeds,
                 sampler=self.settings.sampler,
-                steps=self.settings.steps,
+                timesteps=trailing_timesteps(self.settings.steps),
                 device=source.device,
                 limit=1.0,
             )

@@ -21,27 +21,13 @@ from torch import Tensor
 
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.process import Network, NoiseProcess, draw_noise
-from baselines.diffusion.samplers import ImageNoise, guided, sampling_timesteps
+from baselines.diffusion.samplers import ImageNoise, ddim, guided, trailing_timesteps
 from baselines.diffusion.settings import PIDMFewStepSettings
 from baselines.diffusion.texture_unet import SourceEncoder, TextureUNet
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.method import Method
 
 HUBER = 0.001  # below this difference the loss is quadratic, above it linear
-
-
-def ddim_steps(
-    process: NoiseProcess, network: Network, noised: Tensor, timesteps: list[int], limit: float = inf
-) -> Tensor:
-    """The data [B, ...] that DDIM reaches from `noised` at the first of `timesteps` over the others."""
-    clean = noised
-    for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):
-        t = torch.full((len(noised),), now, device=noised.device)  # [B]
-        prediction = network(noised, t).float()
-        clean = process.clean(prediction, noised, t).clamp(-limit, limit)
-        if following is not None:
-            noised = process.noised(clean, process.noise(prediction, noised, t), torch.full_like(t, following))
-    return clean
 
 
 def distillation_loss(
@@ -59,12 +45,12 @@ def distillation_loss(
     The batch starts at one of the student's `steps` timesteps, the same in all processes, which have the same
     seed. limit: as in `samplers.sample`.
     """
-    points = sampling_timesteps(grid)
-    start = sampling_timesteps(steps)[int(torch.randint(steps, ()))]
+    points = trailing_timesteps(grid)
+    start = trailing_timesteps(steps)[int(torch.randint(steps, ()))]
     timesteps = torch.full((len(clean),), start, device=clean.device)  # [B]
     noised = process.noised(clean, draw_noise(clean), timesteps)
     with torch.no_grad():
-        wanted = ddim_steps(process, teacher, noised, points[points.index(start) :], limit)
+        wanted = ddim(process, teacher, noised, points[points.index(start) :], limit)
     difference = process.clean(student(noised, timesteps).float(), noised, timesteps) - wanted
     return ((difference.square() + HUBER**2).sqrt() - HUBER).mean()
 
@@ -86,7 +72,7 @@ def few_step_sample(
     """
     noise = ImageNoise(seeds, shape, device)
     clean = torch.zeros(len(seeds), *shape, device=device)
-    for number, timestep in enumerate(sampling_timesteps(steps)):
+    for number, timestep in enumerate(trailing_timesteps(steps)):
         timesteps = torch.full((len(seeds),), timestep, device=device)  # [B]
         fresh = noise.draw()
         noised = process.noised(clean, fresh, timesteps) if number else fresh

@@ -3,12 +3,16 @@
 x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise for t = 0 .. T-1, with abar_t the product of all 1 - beta up to t. Data
 are tensors [B, ...] of any shape, images or latents. `samplers` has the way back.
 
+The variance of a step back may be learnt (Nichol and Dhariwal, ICML 2021, section 3.1): then a prediction has twice the
+data's channels, and the second half is v, which places the logarithm of the variance between its two bounds.
+
 What is random in training is drawn for the whole global batch, of which a process keeps its rows: so several processes
 with the same seed compute what one would.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log, pi
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +20,7 @@ from torch import Tensor, nn
 from baselines.diffusion.settings import TIMESTEPS, Prediction
 from xinggan.distributed import Processes
 
-Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, ...], timesteps int64 [B] -> prediction [B, ...]
+Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, C, ...], timesteps int64 [B] -> prediction [B, C or 2C, ...]
 
 
 def linear_betas() -> Tensor:
@@ -32,54 +36,132 @@ def scaled_linear_betas() -> Tensor:
 class NoiseProcess(nn.Module):
     """Mixes data and noise, and takes a network's prediction apart. Its rates follow the device of the method."""
 
-    signal_rate: Tensor
-    noise_rate: Tensor
+    signal_rate: Tensor  # sqrt(abar)
+    noise_rate: Tensor  # sqrt(1 - abar)
+    clean_part: Tensor  # of x_0 in the mean of x_{t-1} given x_t and x_0
+    noised_part: Tensor  # of x_t
+    log_beta: Tensor  # upper bound of a step's log variance
+    log_posterior: Tensor  # lower bound: that of x_{t-1} given x_t and x_0
 
-    def __init__(self, prediction: str = Prediction.epsilon, betas: Tensor | None = None):
+    def __init__(
+        self, prediction: str = Prediction.epsilon, betas: Tensor | None = None, *, learnt_variance: bool = False
+    ):
         """betas: float64 [T]; None: `linear_betas()`."""
         super().__init__()
-        self.prediction = prediction
+        self.prediction, self.learnt_variance = prediction, learnt_variance
         self.betas = linear_betas() if betas is None else betas
         kept = torch.cumprod(1 - self.betas, 0)  # [T], abar
-        self.register_buffer("signal_rate", kept.sqrt().float(), persistent=False)  # [T]
-        self.register_buffer("noise_rate", (1 - kept).sqrt().float(), persistent=False)  # [T]
+        before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])  # [T], abar of t - 1
+        posterior = self.betas * (1 - before) / (1 - kept)
+        posterior[0] = posterior[1]  # else 0, whose logarithm is not finite
+        rates = {
+            "signal_rate": kept.sqrt(),
+            "noise_rate": (1 - kept).sqrt(),
+            "clean_part": self.betas * before.sqrt() / (1 - kept),
+            "noised_part": (1 - before) * (1 - self.betas).sqrt() / (1 - kept),
+            "log_beta": self.betas.log(),
+            "log_posterior": posterior.log(),
+        }
+        for name, rate in rates.items():
+            self.register_buffer(name, rate.float(), persistent=False)  # [T]
 
     def noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t: [B, ...], for clean data and noise [B, ...] at timesteps int64 [B]."""
-        signal_rate, noise_rate = self._rates(timesteps, clean)
+        signal_rate, noise_rate = self._at(timesteps, clean, self.signal_rate, self.noise_rate)
         return signal_rate * clean + noise_rate * noise
 
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The network's target [B, ...], which `prediction` names."""
         if self.prediction == Prediction.epsilon:
             return noise
-        signal_rate, noise_rate = self._rates(timesteps, clean)
+        signal_rate, noise_rate = self._at(timesteps, clean, self.signal_rate, self.noise_rate)
         return signal_rate * noise - noise_rate * clean
 
+    def split(self, prediction: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a network gives -> the prediction of the target [B, C, ...], and v [B, C, ...] of a learnt variance."""
+        return prediction.chunk(2, dim=1) if self.learnt_variance else (prediction, None)  # type: ignore[return-value]
+
     def clean(self, prediction: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
-        """The clean data [B, ...] that a prediction for x_t stands for."""
-        signal_rate, noise_rate = self._rates(timesteps, noised)
+        """The clean data [B, ...] that a prediction of the target for x_t stands for."""
+        signal_rate, noise_rate = self._at(timesteps, noised, self.signal_rate, self.noise_rate)
         if self.prediction == Prediction.epsilon:
             return (noised - noise_rate * prediction) / signal_rate
         return signal_rate * noised - noise_rate * prediction
 
-    def noise(self, prediction: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
-        """The noise [B, ...] that a prediction for x_t stands for."""
-        if self.prediction == Prediction.epsilon:
-            return prediction
-        signal_rate, noise_rate = self._rates(timesteps, noised)
-        return noise_rate * noised + signal_rate * prediction
+    def noise(self, clean: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise [B, ...] that turns clean data into x_t."""
+        signal_rate, noise_rate = self._at(timesteps, noised, self.signal_rate, self.noise_rate)
+        return (noised - signal_rate * clean) / noise_rate
+
+    def posterior_mean(self, clean: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
+        """The mean [B, ...] of x_{t-1} given x_t and x_0 (DDPM, equation 7)."""
+        clean_part, noised_part = self._at(timesteps, clean, self.clean_part, self.noised_part)
+        return clean_part * clean + noised_part * noised
+
+    def log_variance(self, v: Tensor, timesteps: Tensor) -> Tensor:
+        """The learnt log variance [B, ...] of a step back (Nichol and Dhariwal, equation 15; v lies in [-1, 1])."""
+        lower, upper = self._at(timesteps, v, self.log_posterior, self.log_beta)
+        share = (v + 1) / 2
+        return share * upper + (1 - share) * lower
+
+    def terms(self, network: Network, clean: Tensor, timesteps: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss's terms for one draw an item of clean [B, ...], [] each: `denoising`, the mean squared error of the
+        network's predictions, and where the variance is learnt `variational`, the bound in bits a number.
+
+        timesteps: int64 [B]; None: drawn, all equally likely.
+        """
+        timesteps = draw_integers(TIMESTEPS, clean) if timesteps is None else timesteps
+        noise = draw_noise(clean)
+        noised = self.noised(clean, noise, timesteps)
+        prediction, v = self.split(network(noised, timesteps).float())
+        terms = {"denoising": nn.functional.mse_loss(prediction, self.target(clean, noise, timesteps))}
+        if v is not None:
+            terms["variational"] = self.variational_bound(clean, noised, timesteps, prediction, v).mean()
+        return terms
 
     def loss(self, network: Network, clean: Tensor) -> Tensor:
-        """Mean squared error of the network's predictions for one draw an item of clean [B, ...]. Returns []."""
-        timesteps, noise = draw_integers(TIMESTEPS, clean), draw_noise(clean)
-        prediction = network(self.noised(clean, noise, timesteps), timesteps)
-        return nn.functional.mse_loss(prediction.float(), self.target(clean, noise, timesteps))
+        """The sum of the `terms`, []."""
+        return torch.stack(list(self.terms(network, clean).values())).sum()
 
-    def _rates(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Both rates at the timesteps [B], shaped [B, 1, ...] to multiply `like` [B, ...]."""
+    def variational_bound(
+        self, clean: Tensor, noised: Tensor, timesteps: Tensor, prediction: Tensor, v: Tensor
+    ) -> Tensor:
+        """How far the predicted step back is from the true one, in bits a number, [B]; only v has a gradient.
+
+        The divergence between the two normal distributions, and at t = 0 the negative log-likelihood of the data, each
+        of which is one of 256 levels in [-1, 1] (DDPM, equation 5 and section 3.3).
+        """
+        predicted = self.clean(prediction.detach(), noised, timesteps)
+        mean, log_variance = self.posterior_mean(predicted, noised, timesteps), self.log_variance(v, timesteps)
+        true_mean = self.posterior_mean(clean, noised, timesteps)
+        (true_log_variance,) = self._at(timesteps, clean, self.log_posterior)
+        apart = (true_mean - mean).square() * torch.exp(-log_variance)
+        ratio = true_log_variance - log_variance
+        divergence = 0.5 * (ratio.exp() - 1 - ratio + apart)
+        surprise = -level_log_likelihood(clean, mean, 0.5 * log_variance)
+        first = (timesteps == 0).view(-1, *[1] * (clean.dim() - 1))
+        return torch.where(first, surprise, divergence).flatten(1).mean(1) / log(2)
+
+    def _at(self, timesteps: Tensor, like: Tensor, *rates: Tensor) -> tuple[Tensor, ...]:
+        """The rates [T] at the timesteps [B], shaped [B, 1, ...] to multiply `like` [B, ...]."""
         shape = (-1, *[1] * (like.dim() - 1))
-        return self.signal_rate[timesteps].view(shape), self.noise_rate[timesteps].view(shape)
+        return tuple(rate[timesteps].view(shape) for rate in rates)
+
+
+def level_log_likelihood(levels: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:
+    """The log-probability [B, ...] of the interval around each of 256 levels in [-1, 1] under a normal distribution.
+
+    The outermost intervals are unbounded (DDPM, equation 13). As in the published code, the normal distribution
+    function is approximated by 0.5 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), probabilities by at least 1e-12.
+    """
+
+    def below(bound: Tensor) -> Tensor:
+        x = (bound - mean) * torch.exp(-log_deviation)
+        return 0.5 * (1 + torch.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+    upper, lower = below(levels + 1 / 255), below(levels - 1 / 255)
+    probability = torch.where(levels < -0.999, upper, torch.where(levels > 0.999, 1 - lower, upper - lower))
+    return probability.clamp(min=1e-12).log()
 
 
 def draw_integers(below: int, batch: Tensor) -> Tensor:
@@ -94,6 +176,12 @@ def draw_noise(batch: Tensor) -> Tensor:
     return processes.own_rows(torch.randn(len(batch) * processes.count, *batch.shape[1:], device=batch.device))
 
 
+def draw_true(batch: Tensor, probability: float) -> Tensor:
+    """True with the given probability for each item of a training batch [B, ...]: bool [B]."""
+    processes = Processes.current
+    return processes.own_rows(torch.rand(len(batch) * processes.count, device=batch.device) < probability)
+
+
 @dataclass(frozen=True)
 class Seen:
     """The conditions that each row of a batch sees; those of the others are left out."""
@@ -104,6 +192,4 @@ class Seen:
 
 def draw_seen(batch: Tensor, dropout: float) -> Seen:
     """For a training batch [B, ...], whose rows lose source and pose independently with probability `dropout`."""
-    processes = Processes.current
-    draws = [torch.rand(len(batch) * processes.count, device=batch.device) for _ in range(2)]
-    return Seen(*(processes.own_rows(draw >= dropout) for draw in draws))
+    return Seen(~draw_true(batch, dropout), ~draw_true(batch, dropout))

@@ -1,9 +1,9 @@
-"""From noise to data with a trained network: guidance, and diffusers' schedulers by name in 1 to 1000 steps.
+"""From noise to data with a trained network: guidance, DDIM, and diffusers' schedulers by name in 1 to 1000 steps.
 
-Classifier-free guidance (Ho and Salimans, 2022) has one scale for the source image and one for the pose. A guided
-prediction is a weighted sum over branches that see different conditions; all branches are one batch of the network,
-which is evaluated once a step. Every item of a batch has a random generator of its own for its first noise and for the
-noise of every step, so its result is the same alone and among others.
+Classifier-free guidance (Ho and Salimans, 2022) has a scale for the source image, and may have one for the pose. A
+guided prediction is a weighted sum over branches that see different conditions; all branches are one batch of the
+network, which is evaluated once a step. Every item of a batch has a random generator of its own for its first noise and
+for the noise of every step, so its result is the same alone and among others.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,19 @@ ConditionalNetwork = Callable[[Tensor, Tensor, list[Tensor], Seen], Tensor]
 class Branch:
     """One of the predictions that a guided one sums: its weight, and whether it sees the source and the pose."""
 
-    weight: float
+    weight: float | Callable[[Tensor], Tensor]  # or a function of the timesteps, int64 [B] -> [B]
     source: bool
     pose: bool
 
 
+def source_branches(scale: float) -> tuple[Branch, ...]:
+    """Guidance of PIDM's published code, by the source alone: e(-, p) + w (e(s, p) - e(-, p)). A scale of 1 is none."""
+    parts = (Branch(1 - scale, source=False, pose=True), Branch(scale, source=True, pose=True))
+    return tuple(branch for branch in parts if branch.weight)
+
+
 def disentangled_branches(source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
-    """PIDM (Bhunia et al., CVPR 2023): e(-, -) + w_s (e(s, -) - e(-, -)) + w_p (e(-, p) - e(-, -)).
+    """Guidance of PIDM's paper (section 3.3): e(-, -) + w_s (e(s, -) - e(-, -)) + w_p (e(-, p) - e(-, -)).
 
     Scales of 1 and 1 are no guidance: the one prediction that sees both conditions.
     """
@@ -65,18 +71,28 @@ def guided(network: ConditionalNetwork, conditions: list[Tensor], branches: tupl
 
     def predict(noised: Tensor, timesteps: Tensor) -> Tensor:
         predictions = network(torch.cat([noised] * n), torch.cat([timesteps] * n), repeated, seen).float()
-        parts = [branch.weight * part for branch, part in zip(branches, predictions.chunk(n), strict=True)]
+        parts = []
+        for branch, part in zip(branches, predictions.chunk(n), strict=True):
+            weight = branch.weight
+            if callable(weight):
+                weight = weight(timesteps).view(-1, *[1] * (part.dim() - 1))  # [B, 1, ...]
+            parts.append(weight * part)
         return torch.stack(parts).sum(0)  # [B, ...]
 
     return predict
 
 
-def sampling_timesteps(steps: int) -> list[int]:
+def trailing_timesteps(steps: int) -> list[int]:
     """Evenly spaced timesteps from T - 1 down, the last one T / steps above the data ("trailing" in diffusers).
 
     Computed in whole numbers: diffusers' own spacing gives one too many, -1, for 62 of the numbers from 1 to 1000.
     """
     return [(2 * TIMESTEPS * k + steps) // (2 * steps) - 1 for k in range(steps, 0, -1)]
+
+
+def leading_timesteps(steps: int) -> list[int]:
+    """The first `steps` of 0, s, 2 s, ... with s = T // steps, from the last one down ("leading" in diffusers)."""
+    return [k * (TIMESTEPS // steps) for k in reversed(range(steps))]
 
 
 class ImageNoise:
@@ -103,48 +119,63 @@ def sample(
     seeds: Tensor,
     *,
     sampler: str,
-    steps: int,
+    timesteps: list[int],
     device: torch.device | str,
     limit: float = inf,
 ) -> Tensor:
     """One item of `shape` for each of seeds, int64 [B]: float32 [B, *shape].
 
-    network: what `process` was trained with, guided or not; called once a step. Predictions of the data are clamped to
-    [-limit, limit].
+    network: what `process` was trained with, guided or not; called once for each of `timesteps`, which decrease.
+    Predictions of the data are clamped to [-limit, limit].
     """
     noise = ImageNoise(seeds, shape, device)
     noised = noise.draw()
-    scheduler = make_scheduler(sampler, steps, process.betas)
+    if sampler == Sampler.ddim:
+        return ddim(process, network, noised, timesteps, limit)
+    scheduler = make_scheduler(sampler, timesteps, process)
     own_noise = {"generator": noise.generators} if sampler == Sampler.ddpm else {}  # the others draw none
-    for timestep in scheduler.timesteps.tolist():
-        timesteps = torch.full((len(noised),), timestep, device=device)  # [B]
-        clean = process.clean(network(noised, timesteps).float(), noised, timesteps).clamp(-limit, limit)
+    for timestep in timesteps:
+        t = torch.full((len(noised),), timestep, device=device)  # [B]
+        prediction, v = process.split(network(noised, t).float())
+        clean = process.clean(prediction, noised, t).clamp(-limit, limit)
+        given = clean if v is None or sampler != Sampler.ddpm else torch.cat([clean, v], dim=1)
         with torch.autocast(noised.device.type, enabled=False):  # only the network may be of lower precision
-            noised = scheduler.step(clean, timestep, noised, **own_noise).prev_sample
-    return noised
+            noised = scheduler.step(given, timestep, noised, **own_noise).prev_sample
+    return clean if sampler == Sampler.ddpm else noised  # no noise is added to the data themselves
 
 
-def make_scheduler(sampler: str, steps: int, betas: Tensor) -> Any:
-    """diffusers' scheduler of this name, which is given the clean data instead of the noise, at `sampling_timesteps`.
+def ddim(process: NoiseProcess, network: Network, noised: Tensor, timesteps: list[int], limit: float = inf) -> Tensor:
+    """The data [B, ...] that DDIM (Song et al., ICLR 2021, equation 12 with sigma 0) reaches from `noised` [B, ...].
 
-    `ddim` is DPM-Solver++ of first order, which is the same method (Lu et al., 2022); diffusers' own DDIM steps to
-    another timestep than the next one where `steps` does not divide 1000.
+    `noised` stands at the first of `timesteps`, which decrease; the step after the last one gives the data. limit: as
+    in `sample`.
     """
+    clean = noised
+    for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+        t = torch.full((len(noised),), now, device=noised.device)  # [B]
+        prediction, _ = process.split(network(noised, t).float())
+        clean = process.clean(prediction, noised, t).clamp(-limit, limit)
+        if following is not None:
+            noised = process.noised(clean, process.noise(clean, noised, t), torch.full_like(t, following))
+    return clean
+
+
+def make_scheduler(sampler: str, timesteps: list[int], process: NoiseProcess) -> Any:
+    """diffusers' scheduler of this name, which is given the clean data instead of the noise, at these timesteps."""
     diffusers = import_diffusers()
-    timesteps = sampling_timesteps(steps)
-    shared = {"num_train_timesteps": TIMESTEPS, "trained_betas": betas.tolist(), "prediction_type": "sample"}
+    shared = {"num_train_timesteps": TIMESTEPS, "trained_betas": process.betas.tolist(), "prediction_type": "sample"}
     if sampler == Sampler.ddpm:
-        scheduler = diffusers.DDPMScheduler(clip_sample=False, **shared)
+        variance = "learned_range" if process.learnt_variance else "fixed_small"
+        scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type=variance, **shared)
         scheduler.set_timesteps(timesteps=timesteps)
     elif sampler == Sampler.unipc:
         scheduler = diffusers.UniPCMultistepScheduler(**shared)
-        scheduler.set_timesteps(steps)
+        scheduler.set_timesteps(len(timesteps))
         kept = scheduler.alphas_cumprod[timesteps]
         scheduler.timesteps = torch.tensor(timesteps)  # set_timesteps takes no list
         scheduler.sigmas = torch.cat([((1 - kept) / kept).sqrt(), torch.zeros(1)])
-        scheduler.num_inference_steps = steps
+        scheduler.num_inference_steps = len(timesteps)
     else:
-        order = 1 if sampler == Sampler.ddim else 2
-        scheduler = diffusers.DPMSolverMultistepScheduler(solver_order=order, **shared)
+        scheduler = diffusers.DPMSolverMultistepScheduler(**shared)
         scheduler.set_timesteps(timesteps=timesteps)
     return scheduler

@@ -7,7 +7,7 @@ from method_promises import calls_of
 
 from baselines.diffusion.pidm_few_step import PIDMFewStep, distillation_loss, few_step_sample
 from baselines.diffusion.process import NoiseProcess
-from baselines.diffusion.samplers import sample, sampling_timesteps
+from baselines.diffusion.samplers import sample, trailing_timesteps
 from baselines.diffusion.settings import PIDMFewStepSettings, PIDMSettings
 
 DATA = GaussianData(torch.linspace(-0.8, 0.8, 5)[:, None].expand(5, 800), torch.full((5, 800), 0.5))
@@ -16,7 +16,7 @@ GRID = 24
 
 def perfect_student(process):
     """Says where the teacher's DDIM steps over the grid lead."""
-    points = sampling_timesteps(GRID)
+    points = trailing_timesteps(GRID)
 
     def network(noised, timesteps):
         paths = [points[points.index(start) :] for start in timesteps.tolist()]
@@ -45,7 +45,7 @@ def test_the_loss_is_least_for_the_student_that_says_where_the_teacher_leads(ste
     assert loss(student) < 1e-3
     for worse in (teacher, lambda x, t: student(x, t) + 0.05, lambda x, t: 0.9 * student(x, t)):
         assert loss(worse) > 0.05
-    assert sorted({start for (start,), _ in seen}, reverse=True) == sampling_timesteps(steps)
+    assert sorted({start for (start,), _ in seen}, reverse=True) == trailing_timesteps(steps)
     assert all(with_gradient for _, with_gradient in seen)
 
 
@@ -60,7 +60,15 @@ def test_the_perfect_student_gives_the_data_in_any_number_of_steps(steps):
         )
     assert batches == [3] * steps
     torch.testing.assert_close(samples.mean((0, 2)), DATA.mean[:, 0], atol=0.04, rtol=0)
-    by_ddim = sample(process, DATA.best_network(process), (5, 800), seeds, sampler="ddim", steps=GRID, device="cpu")
+    by_ddim = sample(
+        process,
+        DATA.best_network(process),
+        (5, 800),
+        seeds,
+        sampler="ddim",
+        timesteps=trailing_timesteps(GRID),
+        device="cpu",
+    )
     assert samples.std(2).mean().item() == pytest.approx(by_ddim.std(2).mean().item(), rel=0.05)
     if steps == 1:
         torch.testing.assert_close(samples, by_ddim, atol=1e-3, rtol=0)

@@ -1,8 +1,12 @@
-"""The diffusion process against diffusers' schedulers and against the closed form for normal data."""
+"""The diffusion process against diffusers' schedulers, the closed form for normal data, and golden data."""
 
+from zlib import crc32
+
+import numpy as np
 import pytest
 import torch
 from gaussian_data import GaussianData
+from golden import SALT
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import (
@@ -41,7 +45,7 @@ def test_data_and_noise_come_back_from_a_right_prediction(prediction, shape):
     clean, noise, timesteps = torch.randn(4, *shape), torch.randn(4, *shape), torch.tensor([0, 250, 500, 750])
     noised, right = process.noised(clean, noise, timesteps), process.target(clean, noise, timesteps)
     torch.testing.assert_close(process.clean(right, noised, timesteps), clean, atol=1e-4, rtol=0)
-    torch.testing.assert_close(process.noise(right, noised, timesteps), noise, atol=1e-4, rtol=0)
+    torch.testing.assert_close(process.noise(clean, noised, timesteps), noise, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("prediction", list(Prediction))
@@ -78,3 +82,37 @@ def test_several_processes_draw_what_one_would():
     kept = [flags.float().mean().item() for flags in (alone[2], alone[3], alone[2] & alone[3])]
     assert kept == pytest.approx([0.9, 0.9, 0.81], abs=0.02), "source and pose go missing independently"
     assert draw_seen(torch.empty(1000, 2), 0.0).source.all()
+
+
+def test_losses_and_steps_back_are_the_golden_ones_of_a_learnt_variance(shared):
+    arrays = np.load(shared / "golden" / "pidm_process.npz")
+    golden = {name: torch.from_numpy(arrays[name]) for name in arrays}
+    drawn = lambda kind, name, *shape: kind(  # noqa: E731
+        shape, generator=torch.Generator().manual_seed(crc32(f"{SALT}/process/{name}".encode()))
+    )
+    timesteps, clean = torch.tensor([0, 100, 500, 900]), drawn(torch.rand, "clean", 4, 3, 8, 8) * 2 - 1
+    noise = drawn(torch.randn, "noise", 4, 3, 8, 8)
+    output = 0.3 * drawn(torch.randn, "prediction", 4, 6, 8, 8)
+    output[:, :3] += noise
+    process = NoiseProcess(learnt_variance=True)
+    noised, (prediction, v) = process.noised(clean, noise, timesteps), process.split(output)
+    found = process.clean(prediction, noised, timesteps).clamp(-1, 1)
+    bound = process.variational_bound(clean, noised, timesteps, prediction, v)
+    squared = (prediction - noise).square().flatten(1).mean(1)
+    for value, name in (
+        (noised, "noised"),
+        (squared, "loss_mse"),
+        (bound, "loss_vb"),
+        (squared + bound, "loss_loss"),
+        (found, "ddpm_pred_xstart"),
+        (process.posterior_mean(found, noised, timesteps), "ddpm_mean"),
+        (process.log_variance(v, timesteps), "ddpm_log_variance"),
+    ):
+        torch.testing.assert_close(value, golden[name], rtol=0, atol=3e-5)
+
+
+def test_only_v_learns_from_the_variational_bound():
+    process, clean = NoiseProcess(learnt_variance=True), torch.rand(6, 2, 4) * 2 - 1
+    output = torch.randn(6, 4, 4, requires_grad=True)
+    process.terms(lambda x, t: output, clean)["variational"].backward()
+    assert not output.grad[:, :2].any() and output.grad[:, 2:].any()

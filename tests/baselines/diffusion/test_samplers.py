@@ -11,11 +11,14 @@ from method_promises import calls_of
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import NoiseProcess, Seen
 from baselines.diffusion.samplers import (
+    Branch,
     cascaded_branches,
     disentangled_branches,
     guided,
+    leading_timesteps,
     sample,
-    sampling_timesteps,
+    source_branches,
+    trailing_timesteps,
 )
 from baselines.diffusion.settings import Prediction, Sampler
 
@@ -23,16 +26,17 @@ DATA = GaussianData(torch.linspace(-0.8, 0.8, 5)[:, None].expand(5, 4000), torch
 
 
 def draw(network, process, shape, seeds, sampler, steps, **limits):
-    places = {"sampler": sampler, "steps": steps, "device": "cpu"}
+    places = {"sampler": sampler, "timesteps": trailing_timesteps(steps), "device": "cpu"}
     return sample(process, network, shape, torch.tensor(seeds), **places, **limits)
 
 
 def test_timesteps_are_evenly_spaced_for_every_number_of_steps():
     for steps in range(1, 1001):
-        timesteps = sampling_timesteps(steps)
+        timesteps = trailing_timesteps(steps)
         assert timesteps == [floor(Fraction(1000 * k, steps) + Fraction(1, 2)) - 1 for k in range(steps, 0, -1)]
         assert len(set(timesteps)) == steps
         assert (timesteps[0], timesteps[-1] >= 0) == (999, True)
+    assert leading_timesteps(50) == list(range(980, -1, -20)) and leading_timesteps(3) == [666, 333, 0]
 
 
 @pytest.mark.parametrize(("sampler", "steps", "off"), [
@@ -51,7 +55,7 @@ def test_the_best_denoiser_gives_samples_with_mean_and_deviation_of_the_data(sam
 def test_ddim_is_the_recursion_of_its_paper_in_any_number_of_steps(steps):
     process, x = NoiseProcess(), torch.randn(5, 4000, generator=torch.Generator().manual_seed(8))
     samples = draw(DATA.best_network(process), process, (5, 4000), [8], "ddim", steps)
-    torch.testing.assert_close(samples[0], DATA.ddim(process, x, sampling_timesteps(steps)), atol=2e-4, rtol=0)
+    torch.testing.assert_close(samples[0], DATA.ddim(process, x, trailing_timesteps(steps)), atol=2e-4, rtol=0)
 
 
 def scheduler_itself(sampler):
@@ -111,6 +115,26 @@ def test_data_stay_within_a_known_limit(sampler):
     assert draw(wild, process, (5, 4000), [0], sampler, 5, limit=1.0).abs().max() <= 1
 
 
+@pytest.mark.parametrize("steps", [1000, 30])
+def test_ddpm_draws_with_the_learnt_variance(steps):
+    """With v = 1 the variance of a step back is beta, with v = -1 the posterior's: diffusers' two fixed kinds."""
+    process, best = NoiseProcess(learnt_variance=True), DATA.best_network(NoiseProcess())
+    for v, kind in ((1.0, "fixed_large"), (-1.0, "fixed_small")):
+        network = lambda x, t, v=v: torch.cat([best(x, t), torch.full_like(x, v)], dim=1)  # noqa: E731
+        scheduler = import_diffusers().DDPMScheduler(1000, 1e-4, 0.02, clip_sample=False, variance_type=kind)
+        timesteps, x = (
+            leading_timesteps(steps),
+            torch.randn(1, 5, 4000, generator=(g := torch.Generator().manual_seed(5))),
+        )
+        scheduler.set_timesteps(timesteps=timesteps)
+        for t in timesteps:
+            x = scheduler.step(best(x, torch.tensor([t])), t, x, generator=[g]).prev_sample
+        found = sample(
+            process, network, (5, 4000), torch.tensor([5]), sampler="ddpm", timesteps=timesteps, device="cpu"
+        )
+        torch.testing.assert_close(found, x, atol=2e-3, rtol=0)
+
+
 SOURCE, POSE = torch.randn(2, 5), torch.randn(2, 5)
 
 
@@ -131,6 +155,12 @@ def disentangled(source_scale, pose_scale, *inputs):
     return nothing + source_scale * source + pose_scale * pose
 
 
+def by_source(scale, pose_scale, *inputs):
+    """That of PIDM's published code, which has one scale."""
+    without = alone(False, True, *inputs)
+    return without + scale * (alone(True, True, *inputs) - without)
+
+
 def cascaded(source_scale, pose_scale, *inputs):
     nothing, pose, both = (alone(*seen, *inputs) for seen in ((False, False), (False, True), (True, True)))
     return nothing + pose_scale * (pose - nothing) + source_scale * (both - pose)
@@ -138,7 +168,12 @@ def cascaded(source_scale, pose_scale, *inputs):
 
 @pytest.mark.parametrize("scales", [(2.0, 2.0), (0.5, 3.0), (0.0, 1.5), (3.0, 1.0), (1.0, 2.0), (1.0, 1.0)])
 @pytest.mark.parametrize(
-    ("branches", "formula"), [(disentangled_branches, disentangled), (cascaded_branches, cascaded)]
+    ("branches", "formula"),
+    [
+        (disentangled_branches, disentangled),
+        (cascaded_branches, cascaded),
+        (lambda source_scale, pose_scale: source_branches(source_scale), by_source),
+    ],
 )
 def test_guidance_is_its_formula_in_one_batch_and_scales_of_1_are_none(branches, formula, scales):
     x, t, module = torch.randn(2, 5), torch.tensor([3, 700]), torch.nn.Identity()
@@ -149,3 +184,10 @@ def test_guidance_is_its_formula_in_one_batch_and_scales_of_1_are_none(branches,
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-5)
     assert len(batches) == 1
     assert batches[0] <= (2 if scales == (1, 1) else 6)
+
+
+def test_a_branch_may_weigh_differently_at_each_timestep():
+    x, t = torch.randn(2, 5), torch.tensor([3, 700])
+    branches = (Branch(lambda t: 1 - t / 100, False, True), Branch(lambda t: t / 100, True, True))
+    expected = by_source(torch.tensor([[0.03], [7.0]]), 0, x, t)
+    torch.testing.assert_close(guided(predicted, [SOURCE, POSE], branches)(x, t), expected, atol=1e-4, rtol=1e-5)
