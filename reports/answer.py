@@ -1,23 +1,27 @@
 """The answer of a report in a few sentences: what was compared, who is best at what, by how much, how sure that is, and
-what it costs.
+what it costs. The tables behind it say the same of every metric and variant.
 """
 
+import json
 import math
+from collections.abc import Sequence
 
+import numpy as np
+import pandas
 from markupsafe import Markup, escape
 
 from baselines import REFERENCES
 from reports import page
-from reports.comparison import Ranking, rankings
-from reports.formats import interval, joined, number, p_text, plural
+from reports.comparison import REAL_IMAGES, Ranking, rankings
+from reports.formats import DASH, interval, joined, number, p_text, plural
 from reports.provenance import missing
-from reports.records import Records
-from reports.run_directory import STATES
+from reports.records import STATES, Records
 from reports.timing import claim_sentence, common_circumstances, latencies, own_sampler
 from xinggan.metrics import catalogue
 
 HEADLINES = ("ssim", "perceptual_embedded", "pckh_embedded", "lpips", "l1")
 HEADLINES_SHOWN = 4
+TO_BEAT = [name for name in REFERENCES if name != "ground_truth"]
 COMPARE = "python -m ablations.study comparison"
 
 
@@ -58,18 +62,19 @@ def headlines(records: Records) -> page.Shown:
     (scored,) = records.methods
     cards: list[Markup] = []
     card = Markup('<div><dt>{}</dt><dd>{}</dd><dd class="beside">{}</dd><dd class="protocol">{}</dd></div>')
+    rivals = {record.run: record.method for record in records.references if record.method in TO_BEAT}
     for metric in HEADLINES:
-        values = {record.run: row for record, row in records.metric(metric).found if row.value is not None}
-        if scored.run not in values or len(cards) == HEADLINES_SHOWN:
+        values = {row.run: row for row in records.metric(metric).scored.itertuples()}
+        own = values.get(scored.run)
+        if own is None or len(cards) == HEADLINES_SHOWN:
             continue
-        own = values[scored.run]
         beside = [
-            f"{record.method.replace('_', ' ')} {values[record.run].value:.3f}"
-            for record in records.references
-            if record.method in REFERENCES and record.method != "ground_truth"  # what a method has to beat
-            if record.run in values and values[record.run].protocol == own.protocol
+            f"{method.replace('_', ' ')} {values[run].value:.3f}"
+            for run, method in rivals.items()
+            if run in values and values[run].protocol == own.protocol
         ]
-        others, protocol = page.join(beside, Markup("<br>")), f"{own.protocol.get('name', 'not named')}, n = {own.n}"
+        protocol = f"{json.loads(own.protocol).get('name', 'not named')}, n = {own.n}"
+        others = page.join(beside, Markup("<br>"))
         cards.append(card.format(catalogue.heading(metric), f"{own.value:.3f}", others, protocol))
     if len(timed := own_sampler(records.timings)):
         row = timed.sort_values("batch", kind="stable").iloc[0]
@@ -131,3 +136,45 @@ def _cost(runs: Records, best: set[str | None]) -> str:
     named = [run for run in order if run in (order[0], order[-1]) or titles[run] in best]
     times = joined([f"{titles[run]} takes {number(taken[run])} ms" for run in named])
     return f"{times} for a batch of {same['batch']:g} on {same['device']} in {same['precision']}, {same['mode']}."
+
+
+# The tables behind it.
+
+
+def behind_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
+    """How far each variant is behind the best of each metric, with interval and test, as text."""
+    rows = [
+        {
+            "metric": catalogue.heading(rank.metric),
+            "best": rank.best,
+            "run": variant,
+            "behind by": f"{row['difference']:+.4f}",
+            "95 % interval": interval(row["low"], row["high"], "+.4f") or DASH,
+            "n": f"{row['n']} {row['over']}",
+            "pairs on which it is better": DASH if np.isnan(row["better_pairs"]) else f"{row['better_pairs']:.0%}",
+            "test": p_text(row["p_holm"]),
+        }
+        for rank in ranked
+        if rank.behind is not None and catalogue.group(rank.metric) != REAL_IMAGES
+        for variant, row in rank.behind.iterrows()
+    ]
+    return pandas.DataFrame(rows)
+
+
+def seed_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
+    """Mean, interval, deviation and interquartile mean over the seeds of each variant that has several, as text."""
+    rows = [
+        {
+            "run": variant,
+            "metric": catalogue.heading(rank.metric),
+            "mean": f"{row['value']:.4f}",
+            "95 % interval over seeds": interval(row["low"], row["high"], ".4f") or DASH,
+            "interquartile mean": f"{row['iqm']:.4f} {interval(row['iqm_low'], row['iqm_high'], '.4f')}".strip(),
+            "seeds": str(row["n"]),
+            "sd": f"{row['sd']:.4f}",
+            "without a value": str(row["missing"]),
+        }
+        for rank in ranked
+        for variant, row in rank.by_variant[rank.by_variant["n"] > 1].iterrows()
+    ]
+    return pandas.DataFrame(rows)

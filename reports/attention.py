@@ -19,8 +19,8 @@ from PIL import Image
 
 from reports.figures import SETTINGS
 from reports.grids import example_path, open_image
-from reports.records import without_seed
-from reports.run_directory import Record
+from reports.records import Record
+from reports.settings import without_seed
 from xinggan.data.poses import JOINTS
 from xinggan.model.attention_maps import BRANCHES, FILE_NAME, AttentionMaps, read_attention
 

@@ -1,62 +1,68 @@
-"""Values of one metric by what tells the runs apart, with intervals; differences between groups of runs, tested.
+"""Values of one metric by what tells the runs apart, differences between groups of runs, the order of the methods, and
+the tables of all that.
 
 Runs of a group that differ in nothing but their seed have an interval over seeds; where every group is a single run,
-its interval is over the people of the test set, from per_image.parquet. Differences are paired by test pair and
-resampled by identity, or, for metrics that only a whole set has, taken over seeds. All tests of one call are corrected
-together (Holm).
+its interval is over the people of the test set. Differences are paired by test pair and resampled by identity, or, for
+metrics that only a whole set has, taken over seeds. All tests of one call are corrected together (Holm). Bold type
+stands only behind a test.
 """
 
-import difflib
+import json
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas
 
 from reports import statistics
-from reports.run_directory import DERIVED, Record
-from xinggan.metrics.catalogue import higher_is_better
-from xinggan.metrics.values import MetricValue
+from reports.formats import DASH, as_text, decimals_for, interval
+from reports.settings import Facts, differing_beside_seed, protocol_text, resolve_key
+from xinggan.metrics import catalogue
 
 COLUMNS = ["value", "low", "high", "n", "sd", "iqm", "iqm_low", "iqm_high", "missing", "over"]
 DIFFERENCE_COLUMNS = [
     *("difference", "low", "high", "n", "over", "seeds", "p_value", "better_runs", "better_runs_low"),
     *("better_runs_high", "better_pairs", "better_pairs_low", "better_pairs_high", "verdict", "p_holm"),
 ]
-OF_THE_SEED = ("seed", "method.seed")  # a method's own seed is the run's
-FOLDERS = ("runs", "cache")  # where files lie is no difference between runs
-UNKNOWN = statistics.Estimate(math.nan, math.nan, math.nan, 0, "")
-
-
-@dataclass
-class Group:
-    """Runs of one combination of keys that have a value, and how many have none."""
-
-    values: list[tuple[Record, MetricValue]] = field(default_factory=list)
-    missing: int = 0
-
-    @property
-    def records(self) -> list[Record]:
-        return [record for record, _ in self.values]
-
-    @property
-    def numbers(self) -> list[float]:
-        return [measurement.value for _, measurement in self.values if measurement.value is not None]
+REAL_IMAGES = catalogue.GROUPS[3]  # their own values tell nothing about methods
 
 
 @dataclass(frozen=True)
 class MetricValues:
-    """One metric of some records. `found` holds what they recorded of it, the reasons why it has no value included.
+    """One metric of some runs, one value a run and protocol; `Records.metric` makes it.
 
-    The metric has one entry a run and protocol; `Records.metric` says how a protocol is chosen.
+    facts: run -> what may be asked of it. values: rows of `Records.values`, those without a value included. pairs: rows
+    of `Records.per_image`.
     """
 
-    records: Sequence[Record]
     name: str
-    found: list[tuple[Record, MetricValue]]
+    facts: Mapping[str, Facts]
+    values: pandas.DataFrame
+    pairs: pandas.DataFrame
+
+    @cached_property
+    def scored(self) -> pandas.DataFrame:
+        """The rows that have a value."""
+        return self.values.dropna(subset=["value"])
+
+    def under_usual_protocol(self) -> "MetricValues":
+        """The values under the protocol that most of the runs have."""
+        protocols = self.scored["protocol"].tolist()
+        usual = max(protocols, key=protocols.count, default="")
+        return replace(self, values=self.values[self.values["protocol"] == usual])
+
+    @cached_property
+    def by_pair(self) -> pandas.DataFrame:
+        """A column a run, a row a test pair, indexed by pair and identity."""
+        return self.pairs.pivot(index=["pair", "identity"], columns="run", values="value")
+
+    def per_image(self) -> pandas.DataFrame:
+        """A row for each run and test pair: run, title, pair, pair_id, identity, value."""
+        return self.pairs[self.pairs["run"].isin(self.scored["run"])].drop(columns="metric")
 
     def by(self, *keys: str, over: str | None = None) -> pandas.DataFrame:
         """A row for each combination of the keys: COLUMNS. Without keys, one row.
@@ -69,30 +75,30 @@ class MetricValues:
         """
         if over not in (None, "seeds", "identities"):
             raise ValueError(f"an interval is over seeds or identities, not {over!r}")
-        groups, rows, mixed = self.groups(*keys), [], []
-        several = any(len(group.values) > 1 for group in groups.values())
-        over = over or ("seeds" if several else "identities")
-        for combination, group in groups.items():
-            found, middle = statistics.mean_over_seeds(group.numbers), statistics.interquartile_mean(group.numbers)
+        groups, rows, mixed = self._groups(*keys), [], dict[str, None]()
+        scored = {combination: self._rows(runs) for combination, runs in groups.items()}
+        over = over or ("seeds" if any(len(own) > 1 for own in scored.values()) else "identities")
+        for combination, own in scored.items():
+            found, middle = statistics.mean_over_seeds(own["value"]), statistics.interquartile_mean(own["value"])
             low, high = found.low, found.high
-            if apart := differing_beside_seed(group.records):
+            if apart := differing_beside_seed([self.facts[run] for run in own["run"]]):
                 low = high = math.nan
-                mixed += apart
-            if over == "identities" and group.values:
-                values, identities = by_pair(group.records, self.name)
-                people = statistics.mean_by_identity(values.mean(axis=0), identities)
+                mixed |= dict.fromkeys(apart)
+            if over == "identities" and len(own):
+                pairs = self._pairs_of_all(own["run"])
+                people = statistics.mean_by_identity(pairs.mean(axis=1), pairs.index.get_level_values("identity"))
                 # A metric pooled over joints (PCKh) is not the mean over pairs: the interval moves to its value.
                 low, high = (end - people.estimate + found.estimate for end in (people.low, people.high))
-            sd = pandas.Series(group.numbers, dtype=float).std()
+            missing = len(set(groups[combination]) - set(own["run"]))
             interquartile = (middle.estimate, middle.low, middle.high)
-            rows.append((*combination, found.estimate, low, high, found.n, sd, *interquartile, group.missing, over))
+            rows.append((*combination, found.estimate, low, high, found.n, own["value"].std(), *interquartile, missing))
         if mixed:
             warnings.warn(
-                f"runs of a group differ in more than their seed ({', '.join(list(dict.fromkeys(mixed))[:6])}): their "
-                f"mean of {self.name} has no interval over seeds. Add such a key to by(...), or choose by where(...)",
+                f"runs of a group differ in more than their seed ({', '.join([*mixed][:6])}): their mean of "
+                f"{self.name} has no interval over seeds. Add such a key to by(...), or choose by where(...)",
                 stacklevel=2,
             )
-        frame = pandas.DataFrame(rows, columns=[*keys, *COLUMNS])
+        frame = pandas.DataFrame(rows, columns=[*keys, *COLUMNS[:-1]]).assign(over=over)
         return frame.set_index(list(keys)) if keys else frame.set_index(pandas.Index([self.name], name="metric"))
 
     def against(self, **baseline: Any) -> pandas.DataFrame:
@@ -105,142 +111,90 @@ class MetricValues:
         there is too little. Raises ValueError where there is no such baseline, runs of a group differ in more than
         their seed, or values are of different protocols or test sets.
         """
-        groups = {key: group for key, group in self.groups(*baseline).items() if group.values}
+        groups = {key: [*self._rows(runs)["run"]] for key, runs in self._groups(*baseline).items()}
+        groups = {key: runs for key, runs in groups.items() if runs}
         own = next((key for key in groups if [*map(str, key)] == [*map(str, baseline.values())]), None)
         if own is None:
             asked = ", ".join(f"{key}={value}" for key, value in baseline.items())
             there = "; ".join(", ".join(map(str, key)) for key in groups)
             raise ValueError(f"no run of {asked} has a value of {self.name}; there are: {there or 'none'}")
-        for key, group in groups.items():
-            if apart := differing_beside_seed(group.records):
+        for key, runs in groups.items():
+            if apart := differing_beside_seed([self.facts[run] for run in runs]):
                 raise ValueError(
                     f"runs of {', '.join(map(str, key))} differ in more than their seed "
                     f"({', '.join(apart[:6])}); add such a key to against(...), or choose by where(...)"
                 )
-        others = [key for key in groups if key != own]
-        tested = tested_differences(self.name, [(groups[key], groups[own]) for key in others])
-        return pandas.concat([pandas.DataFrame(others, columns=list(baseline)), tested], axis=1).set_index([*baseline])
+        others = pandas.DataFrame([key for key in groups if key != own], columns=list(baseline))
+        tested = self.differences([(runs, groups[own]) for key, runs in groups.items() if key != own])
+        return pandas.concat([others, tested], axis=1).set_index([*baseline])
 
-    def per_image(self) -> pandas.DataFrame:
-        """A row for each run and test pair: run, title, pair, pair_id, identity, value."""
-        scored = {record.run: record for record, measurement in self.found if measurement.value is not None}
-        frames = [record.per_image(self.name).assign(run=run, title=record.title) for run, record in scored.items()]
-        columns = ["run", "title", "pair", "pair_id", "identity", "value"]
-        return pandas.concat(frames, ignore_index=True)[columns] if frames else pandas.DataFrame(columns=columns)
+    def differences(self, sides: Sequence[tuple[Iterable[str], Iterable[str]]]) -> pandas.DataFrame:
+        """DIFFERENCE_COLUMNS of each pair of groups of runs, the first against the second, tested as `against` does."""
+        found = pandas.DataFrame([self._difference(*side) for side in sides], columns=DIFFERENCE_COLUMNS)
+        found = found.astype({"p_value": float}).assign(p_holm=statistics.holm(found["p_value"]))
+        higher = catalogue.higher_is_better(self.name)
+        shown = (found["p_holm"] < statistics.LEVEL) & (higher is not None)
+        verdict = np.where((found["difference"] > 0) == higher, "better", "worse")
+        return found.assign(verdict=np.where(shown, verdict, "not shown"))
 
-    def groups(self, *keys: str) -> dict[tuple, Group]:
+    def _difference(self, runs: Iterable[str], others: Iterable[str]) -> dict[str, Any]:
+        own, baseline = self._rows(runs), self._rows(others)
+        both = pandas.concat([own, baseline])
+        self._refuse_no_common_mean(both)
+        seedless = all(self.facts[run]["is_reference"] for run in baseline["run"])
+        sign = -1.0 if catalogue.higher_is_better(self.name) is False else 1.0
+        pairs = self._pairs_of_all(both["run"])
+        better_runs = better_pairs = statistics.Estimate()
+        if len(pairs):
+            first, second = pairs[own["run"]].to_numpy().T, pairs[baseline["run"]].to_numpy().T  # [seeds, pairs]
+            identities = pairs.index.get_level_values("identity")
+            found = statistics.difference(first, second, identities, seedless)
+            better_pairs = statistics.share_of_pairs_improved(sign * first.mean(0), sign * second.mean(0), identities)
+        else:
+            found = statistics.difference_over_seeds(own["value"], baseline["value"], seedless)
+        if min(len(own), len(baseline)) > 1:
+            better_runs = statistics.probability_of_improvement(sign * own["value"], sign * baseline["value"])
+        row = {"difference": found.estimate, "low": found.low, "high": found.high, "n": found.n, "over": found.over}
+        row |= {"seeds": f"{len(own)}, {len(baseline)}", "p_value": found.p_value}
+        for name, share in {"better_runs": better_runs, "better_pairs": better_pairs}.items():
+            row |= {name: share.estimate, f"{name}_low": share.low, f"{name}_high": share.high}
+        return row
+
+    def _groups(self, *keys: str) -> dict[tuple, list[str]]:
         """Combination of the keys' values -> the runs that have it, sorted. Refuses as `by` does."""
-        facts = [resolve_key(self.records, key) for key in keys]
-        groups: dict[tuple, Group] = {} if keys else {(): Group()}
-        for record in self.records:
-            group = groups.setdefault(tuple(record.facts.get(fact) for fact in facts), Group())
-            own = [(one, row) for one, row in self.found if one.run == record.run and row.value is not None]
-            group.values += own
-            group.missing += not own
-        for combination, group in groups.items():
-            if problem := _no_common_mean(group.values):
-                where = f" of {', '.join(map(str, combination))}" if combination else ""
-                raise ValueError(f"{self.name}{where} {problem}")
+        names = [resolve_key(self.facts.values(), key) for key in keys]
+        groups: dict[tuple, list[str]] = {} if keys else {(): []}
+        for run, facts in self.facts.items():
+            groups.setdefault(tuple(facts.get(name) for name in names), []).append(run)
+        for combination, runs in groups.items():
+            self._refuse_no_common_mean(self._rows(runs), f" of {', '.join(map(str, combination))}" if keys else "")
         return dict(sorted(groups.items(), key=lambda item: [_sort_key(value) for value in item[0]]))
 
+    def _rows(self, runs: Iterable[str]) -> pandas.DataFrame:
+        """The values of these runs."""
+        return self.scored[self.scored["run"].isin(list(runs))]
 
-def tested_differences(metric: str, pairs: Sequence[tuple[Group, Group]]) -> pandas.DataFrame:
-    """DIFFERENCE_COLUMNS of each pair of groups, the first against the second; all tests are corrected together."""
-    rows = [_difference(metric, group, baseline) for group, baseline in pairs]
-    found = pandas.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
-    corrected = statistics.holm([row["p_value"] for row in rows])
-    found = found.assign(p_holm=pandas.Series(corrected, dtype=float)).astype({"p_value": float})
-    higher = higher_is_better(metric)
-    shown = (found["p_holm"] < statistics.LEVEL) & (higher is not None)
-    verdict = np.where((found["difference"] > 0) == higher, "better", "worse")
-    return found.assign(verdict=np.where(shown, verdict, "not shown"))
+    def _pairs_of_all(self, runs: Iterable[str]) -> pandas.DataFrame:
+        """`by_pair` of these runs, of the pairs that all have a value of; empty where one keeps no values by pair."""
+        return self.by_pair.reindex(columns=list(runs)).dropna()
 
-
-def _difference(metric: str, group: Group, baseline: Group) -> dict[str, Any]:
-    if problem := _no_common_mean([*group.values, *baseline.values]):
-        raise ValueError(f"{metric} {problem}")
-    runs, others = len(group.values), len(baseline.values)
-    seedless = all(record.is_reference for record in baseline.records)
-    sign = -1.0 if higher_is_better(metric) is False else 1.0
-    numbers, of_baseline = np.array(group.numbers), np.array(baseline.numbers)
-    values, identities = by_pair([*group.records, *baseline.records], metric)
-    better_runs = better_pairs = UNKNOWN
-    if identities.size:
-        first, second = values[:runs], values[runs:]
-        found = statistics.difference(first, second, identities, seedless)
-        better_pairs = statistics.share_of_pairs_improved(sign * first.mean(0), sign * second.mean(0), identities)
-    else:
-        found = statistics.difference_over_seeds(numbers, of_baseline, seedless)
-    if min(runs, others) > 1:
-        better_runs = statistics.probability_of_improvement(sign * numbers, sign * of_baseline)
-    row = {"difference": found.estimate, "low": found.low, "high": found.high, "n": found.n, "over": found.over}
-    row |= {"seeds": f"{runs}, {others}", "p_value": found.p_value}
-    for name, share in {"better_runs": better_runs, "better_pairs": better_pairs}.items():
-        row |= {name: share.estimate, f"{name}_low": share.low, f"{name}_high": share.high}
-    return row
-
-
-def by_pair(records: Sequence[Record], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """A metric of runs on one test set: values [runs, pairs] and identities [pairs], of the pairs that all have.
-
-    Both are empty where a run keeps no values by pair.
-    """
-    frames = [record.per_image(metric).set_index("pair") for record in records]
-    values = pandas.concat([frame["value"] for frame in frames], axis=1, join="inner")
-    return values.to_numpy(float).T, frames[0]["identity"].loc[values.index].to_numpy()
-
-
-def _no_common_mean(values: list[tuple[Record, MetricValue]]) -> str | None:
-    """Why values of these runs are not averaged or compared: they are of different protocols or test sets."""
-    protocols = {measurement.protocol_key: measurement.protocol for _, measurement in values}
-    if len(protocols) > 1:
-        names = sorted({str(protocol.get("name")) for protocol in protocols.values()})
-        return (
-            f"was computed under {len(protocols)} different protocols ({', '.join(names)}), which have no common mean "
-            'and are not compared; choose one by .metric(..., protocol="...")'
-        )
-    digests = {record.dataset_digest for record, _ in values}
-    if len(digests) > 1:
-        listed = sorted({f"{record.dataset} ({str(record.dataset_digest)[:8]})" for record, _ in values})
-        return (
-            f"was computed on {len(digests)} different data sets ({', '.join(listed)}), which have no common mean and "
-            'are not compared; choose by where(dataset_digest=...) or add "dataset_digest" to by(...)'
-        )
-    return None
-
-
-def resolve_key(records: Sequence[Record], key: str) -> str:
-    """The full name of the fact that `key` means: itself, or the one dotted configuration key that ends with it.
-
-    Raises ValueError for a key that no record has, or that several configuration keys end with, with what is there.
-    """
-    known = {fact: None for record in records for fact in record.facts}
-    if key in known or not known:
-        return key
-    endings = [name for name in known if name.endswith("." + key)]
-    if len(endings) == 1:
-        return endings[0]
-    near = endings or difflib.get_close_matches(key, known, n=5, cutoff=0.5) or sorted(known)
-    problem = "is ambiguous" if endings else "is in no record"
-    raise ValueError(f"the key {key!r} {problem}; keys like it: {', '.join(near[:12])}")
-
-
-def differing(records: Sequence[Record]) -> list[str]:
-    """Configuration keys whose value is not the same in all records, in the order of the configuration.
-
-    A value that stands in the configuration twice (`scale`, and `method.architecture.scale` that refers to it) counts
-    under its shorter key.
-    """
-    keys = {key: None for record in records for key in record.facts if key not in (*DERIVED, *FOLDERS)}
-    columns = {key: [repr(record.facts.get(key)) for record in records] for key in keys}
-    several = [key for key, values in columns.items() if len(set(values)) > 1]
-    shorter = {key: [key.split(".", place)[-1] for place in range(1, key.count(".") + 1)] for key in several}
-    return [key for key in several if not any(columns.get(end) == columns[key] for end in shorter[key])]
-
-
-def differing_beside_seed(records: Sequence[Record]) -> list[str]:
-    """As `differing`, without what may differ between training seeds of one model."""
-    return [key for key in differing(records) if key not in (*OF_THE_SEED, "device")]
+    def _refuse_no_common_mean(self, rows: pandas.DataFrame, where: str = "") -> None:
+        """Raise ValueError where values are not averaged or compared: they are of different protocols or test sets."""
+        problem, protocols, digests = "", rows["protocol"].unique(), rows["dataset_digest"].unique()
+        if len(protocols) > 1:
+            names = sorted({str(json.loads(protocol).get("name")) for protocol in protocols})
+            problem = (
+                f"was computed under {len(protocols)} different protocols ({', '.join(names)}), which have no common "
+                'mean and are not compared; choose one by .metric(..., protocol="...")'
+            )
+        elif len(digests) > 1:
+            listed = sorted({f"{row.dataset} ({str(row.dataset_digest)[:8]})" for row in rows.itertuples()})
+            problem = (
+                f"was computed on {len(digests)} different data sets ({', '.join(listed)}), which have no common mean "
+                'and are not compared; choose by where(dataset_digest=...) or add "dataset_digest" to by(...)'
+            )
+        if problem:
+            raise ValueError(f"{self.name}{where} {problem}")
 
 
 def _sort_key(value: Any) -> tuple:
@@ -259,7 +213,6 @@ class Ranking:
 
     metric: str
     protocol: str  # as text, see MetricValue.protocol_key
-    by_run: pandas.DataFrame  # value, low, high ... of each run, over people
     by_variant: pandas.DataFrame  # of each method's variant, over seeds where there are several
     best: str | None  # variant; None where nothing is scored or the metric has no direction
     behind: pandas.DataFrame | None  # of the other variants, how far they are from the best: DIFFERENCE_COLUMNS
@@ -275,16 +228,98 @@ def rankings(values: MetricValues) -> list[Ranking]:
 
     Of variants whose runs differ in more than their seed, load_records makes variants of their own.
     """
-    found = [(record, row) for record, row in values.found if row.value is not None]
-    higher, ranked = higher_is_better(values.name), []
-    for protocol in sorted({row.protocol_key for _, row in found}):
-        own = [(record, row) for record, row in found if row.protocol_key == protocol]
-        by_run = MetricValues(values.records, values.name, own).by("run", over="identities")
-        rivals = [record for record, _ in own if not record.is_reference]
-        methods = MetricValues(rivals, values.name, own)
+    higher, ranked = catalogue.higher_is_better(values.name), []
+    for protocol, own in values.scored.groupby("protocol"):
+        rivals = [run for run in own["run"] if not values.facts[run]["is_reference"]]
+        methods = replace(values, values=own, facts={run: values.facts[run] for run in rivals})
         by_variant, best, behind = methods.by("variant"), None, None
         if higher is not None and rivals:
             best = str(by_variant["value"].idxmax() if higher else by_variant["value"].idxmin())
             behind = methods.against(variant=best) if len(by_variant) > 1 else None
-        ranked.append(Ranking(values.name, protocol, by_run, by_variant, best, behind))
+        ranked.append(Ranking(values.name, str(protocol), by_variant, best, behind))
     return ranked
+
+
+# Tables. A value that is not there is a dash with a footnote that says why.
+
+
+def with_intervals(metrics: Sequence[MetricValues]) -> pandas.DataFrame:
+    """Rows of `Records.values` of some metrics of one test set, with method and 95 % interval over people (low, high).
+
+    Metrics stand in the order given, the protocols of each one after another.
+    """
+    frames = [pandas.DataFrame(columns=["title", "metric", "value", "protocol", "method", "low", "high"])]
+    for metric in metrics:
+        for _, own in metric.values.groupby("protocol"):
+            ends = replace(metric, values=own).by("run", over="identities")[["low", "high"]]
+            methods = [metric.facts[run]["method"] for run in own["run"]]
+            frames.append(own.assign(method=methods).join(ends, on="run"))
+    return pandas.concat(frames[1:] or frames)
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """One group of metrics of the runs on one test set: cells of text, which are bold, and footnotes."""
+
+    title: str
+    cells: pandas.DataFrame
+    bold: np.ndarray
+    notes: list[str]
+    protocols: list[str]  # of each column, a line with every setting
+
+
+def metric_tables(values: pandas.DataFrame, ranked: Sequence[Ranking], titles: Sequence[str]) -> list[MetricTable]:
+    """A table for each group of metrics that have a value in some run: a row a title, a column a metric and protocol.
+
+    values: as `with_intervals` gives them. Bold is the variant that is better than all others by a test.
+    """
+    clear = {(rank.metric, rank.protocol): rank.best for rank in ranked if rank.is_clear}
+    rows = [title for title in titles if title in set(values["title"])]
+    scored, tables = values.dropna(subset=["value"]), []
+    for name, of_group in scored.groupby(scored["metric"].map(catalogue.group), sort=False):
+        notes: list[str] = []
+        heads, columns, best, protocols = [], [], [], []
+        for (metric, protocol), own in of_group.groupby(["metric", "protocol"], sort=False):
+            heading, settings = catalogue.heading(str(metric)), json.loads(str(protocol))
+            in_one_line = heading.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
+            samples = "/".join(sorted({as_text(n) for n in own["n"]}))
+            heads.append(f"{in_one_line}\n{settings.get('name', 'not named')}, n = {samples}")
+            columns.append(_column(own, values[values["metric"] == metric], rows, notes))
+            best.append(clear.get((metric, protocol)))
+            protocols.append(f"{heading}: {protocol_text(settings)}")
+        names = rows
+        if name == REAL_IMAGES and all(len(set(texts)) == 1 for texts in columns):
+            names, columns = ["real test images"], [texts[:1] for texts in columns]
+        cells = pandas.DataFrame(np.array([names, *columns], dtype=object).T, columns=["run", *heads])
+        bold = np.array([[False, *(title == of for of in best)] for title in names])
+        tables.append(MetricTable(str(name), cells, bold, notes, protocols))
+    return sorted(tables, key=lambda table: catalogue.GROUPS.index(table.title))
+
+
+def _column(own: pandas.DataFrame, of_metric: pandas.DataFrame, titles: Sequence[str], notes: list[str]) -> list[str]:
+    """Values of a metric under one protocol as text; reasons of those that are not there are appended to `notes`."""
+    there = {row.title: row for row in own.itertuples()}
+    reasons = {row.title: row.unavailable_because for row in of_metric.itertuples() if pandas.isna(row.value)}
+    decimals, texts = decimals_for(own["value"].abs().max()), []
+    for title in titles:
+        if row := there.get(title):
+            between = interval(row.low, row.high, f".{decimals}f") if row.low < row.high else ""
+            texts.append(f"{row.value:.{decimals}f}\n{between}".strip())
+            continue
+        note = f"unavailable: {reasons[title]}" if title in reasons else "not computed by this run"
+        if note not in notes:
+            notes.append(note)
+        texts.append(f"{DASH} [{notes.index(note) + 1}]")
+    return texts
+
+
+def unavailable(values: pandas.DataFrame) -> list[str]:
+    """A sentence for each reason why metrics have no value in any of the rows of `Records.values`."""
+    absent: dict[str, list[str]] = {}
+    by_metric = values.groupby("metric")
+    for metric in catalogue.in_order(values["metric"]):
+        own = by_metric.get_group(metric)
+        if own["value"].isna().all():
+            reason = "; ".join(sorted(set(map(str, own["unavailable_because"]))))
+            absent.setdefault(reason, []).append(catalogue.title(metric))
+    return [f"{', '.join(names)}: unavailable: {reason}" for reason, names in absent.items()]

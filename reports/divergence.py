@@ -13,8 +13,7 @@ from typing import Any
 import pandas
 
 from reports.formats import DASH, count, number
-from reports.records import Records
-from reports.run_directory import Record
+from reports.records import Record, Records
 
 EXPLODED = 5.0  # times the running median
 WINDOW, FEWEST = 10, 3  # lines of the history that the running median is over, and that there must be

@@ -7,21 +7,21 @@ metric are corrected together (Holm).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas
 
 from ablations.record import SAME_RESULT
-from reports.comparison import OF_THE_SEED, Group, tested_differences
 from reports.formats import DASH, as_text, count, decimals_for, interval, joined, number, p_text, signed
-from reports.records import Records, Rows, without_seed
-from reports.run_directory import Record, read_record
+from reports.records import Record, Records
+from reports.settings import OF_THE_SEED, Rows, without_seed
 from reports.timing import latencies, training_speed
 from xinggan.metrics import catalogue
 
 ADDS = "+"  # how the title of a row begins that adds something to the row before it
+SHOWN = ("better", "worse")  # the verdicts that a test stands behind
 BUDGET = ("budget", "amount", "precision", "compile")  # beside the keys of training
 
 
@@ -58,16 +58,14 @@ def cumulative_contrasts(rows: Rows, records: Records) -> list[Contrast]:
     for title, run in rows:
         by_title.setdefault(without_seed(title), []).extend([there[run]] if run in there else [])
     pairs: list[tuple[str, str]] = []
-    alternatives: list[str] = []  # to which the next row that adds something is added; then that row alone
+    base: list[str] = []  # the rows since something was last added, which are alternatives
     before = ""
     for title in by_title:
-        if title.startswith(ADDS) and before:
-            if not before.startswith(ADDS):
-                pairs += [(before, other) for other in alternatives[:-1]]
+        if not title.startswith(ADDS):
+            base = [title] if before.startswith(ADDS) else [*base, title]
+        elif before:
+            pairs += [(before, other) for other in base[:-1] if before == base[-1]]
             pairs.append((title, before))
-        elif before.startswith(ADDS):
-            alternatives = []
-        alternatives.append(title)
         before = title
     return [
         Contrast(title, other, by_title[title], by_title[other])
@@ -82,7 +80,7 @@ def unfinished(rows: Rows, records: Records) -> list[str]:
     found: dict[str, list[str]] = {}
     for title, run in rows:
         directory = records[0].directory.parent / run  # runs that were not selected lie where the others do
-        record = selected.get(run) or (read_record(directory) if directory.is_dir() else None)
+        record = selected.get(run) or (Record(directory) if directory.is_dir() else None)
         if record is None:
             state = "never ran"
         elif record.state != "finished":
@@ -113,15 +111,12 @@ def one_setting_contrasts(records: Iterable[Record]) -> dict[str, list[Contrast]
             families.setdefault(_circumstances(record), []).append(record)
     found: dict[str, list[Contrast]] = {}
     for members in families.values():
-        models: dict[frozenset, list[Record]] = {}
-        for record in members:
-            models.setdefault(frozenset(_settings(record).items()), []).append(record)
         keys = dict.fromkeys(key for record in members for key in _settings(record))
-        if contrasts := [contrast for key in keys for contrast in _contrasts_of(key, list(models.values()))]:
-            facts = members[0].facts
-            heading = f"{members[0].method} on {members[0].dataset}"
-            if (steps := facts.get("training.steps")) is not None:
-                heading += f", {count(steps)} steps of {facts.get('training.batch')} pairs"
+        if contrasts := [contrast for key in keys for contrast in _contrasts_of(key, members)]:
+            first = members[0]
+            heading = f"{first.method} on {first.dataset}"
+            if (steps := first.facts.get("training.steps")) is not None:
+                heading += f", {count(steps)} steps of {first.facts.get('training.batch')} pairs"
             alike = sum(taken.startswith(heading) for taken in found)
             found[f"{heading} ({alike + 1})" if alike else heading] = contrasts
     return found
@@ -131,8 +126,8 @@ def _circumstances(record: Record) -> tuple:
     """The method, the data set and the training budget."""
     facts = record.facts
     training = {k: v for k, v in facts.items() if k.startswith("training.") and k.split(".")[-1] not in SAME_RESULT}
-    own = [facts.get("method._target_"), record.dataset, record.dataset_digest, facts.get("training")]
-    return (*own, *sorted(training.items()), *((key, facts.get(key)) for key in BUDGET))
+    own = [facts.get(key) for key in ("method._target_", "dataset", "dataset_digest", "training", *BUDGET)]
+    return (*own, *sorted(training.items()))
 
 
 def _settings(record: Record) -> dict[str, Any]:
@@ -140,26 +135,28 @@ def _settings(record: Record) -> dict[str, Any]:
     return {k: v for k, v in record.facts.items() if k.startswith("method.") and k not in OF_THE_SEED}
 
 
-def _contrasts_of(key: str, models: list[list[Record]]) -> list[Contrast]:
+def _contrasts_of(key: str, records: Sequence[Record]) -> list[Contrast]:
     """Of the models that differ in this setting only, the fullest against each other one, nearest to the full model."""
-
-    def changes(model: list[Record]) -> list[str]:
-        """What is not as the method's preset says, such as `scale=single`; nothing for the full model."""
-        return [word for word in model[0].name.split() if "=" in word]
-
-    alike: dict[frozenset, list[list[Record]]] = {}
-    for model in models:
-        rest = frozenset((k, v) for k, v in _settings(model[0]).items() if k != key)
-        alike.setdefault(rest, []).append(model)
-    groups = [sorted(group, key=lambda model: len(changes(model))) for group in alike.values() if len(group) > 1]
-    nearest = min((len(changes(group[0])) for group in groups), default=0)
+    alike: dict[frozenset, dict[Any, list[Record]]] = {}  # all other settings -> this one's values -> runs
+    for record in records:
+        rest = _settings(record)
+        value = rest.pop(key, "not a setting")
+        alike.setdefault(frozenset(rest.items()), {}).setdefault(value, []).append(record)
+    groups = [sorted(models.values(), key=lambda model: len(_changes(model[0]))) for models in alike.values()]
+    groups = [models for models in groups if len(models) > 1]
+    nearest = min((len(_changes(fullest[0])) for fullest, *_ in groups), default=0)
     found = []
     for fullest, *others in groups:
-        for other in others if len(changes(fullest)) == nearest else ():
+        for other in others if len(_changes(fullest[0])) == nearest else ():
             what, opponent = _word(fullest[0], key), _word(other[0], key)
-            also = [word for word in changes(fullest) if word not in (what, opponent)]
+            also = [word for word in _changes(fullest[0]) if word not in (what, opponent)]
             found.append(Contrast(what, f"{opponent} (with {' '.join(also)})" if also else opponent, fullest, other))
     return found
+
+
+def _changes(record: Record) -> list[str]:
+    """What is not as the method's preset says, such as `scale=single`; nothing for the full model."""
+    return [word for word in record.name.split() if "=" in word]
 
 
 def _word(record: Record, key: str) -> str:
@@ -181,25 +178,18 @@ def effects(contrasts: Sequence[Contrast]) -> pandas.DataFrame:
     with, instead_of, title, metric, runs and others (with a value), and DIFFERENCE_COLUMNS of reports.comparison; the
     verdict is `better`, `worse`, `not shown` or `not tested`. Values are of the protocol that most of the runs have.
     """
-    runs, frames = runs_of(contrasts), []
-    for metric in runs.main_metrics():
-        measured = {record.run: row for record, row in runs.metric(metric).found if row.value is not None}
-        protocols = [row.protocol_key for row in measured.values()]
-        usual = max(protocols, key=protocols.count)
-        values = {run: row for run, row in measured.items() if row.protocol_key == usual}
-        names, sides = [], []
+    records, frames = runs_of(contrasts), []
+    for metric in records.main_metrics():
+        values = records.metric(metric).under_usual_protocol()
+        scored, rows, sides = set(values.scored["run"]), [], []
         for contrast in contrasts:
-            own, other = (
-                Group([(record, values[record.run]) for record in side if record.run in values])
-                for side in (contrast.runs, contrast.others)
-            )
-            if own.values and other.values:
-                sides.append((own, other))
-                names.append((contrast.what, contrast.instead_of, contrast.title, metric))
-        named = pandas.DataFrame(names, columns=["with", "instead_of", "title", "metric"])
-        counts = {"runs": [len(own.values) for own, _ in sides], "others": [len(other.values) for _, other in sides]}
-        frames.append(pandas.concat([named.assign(**counts), tested_differences(metric, sides)], axis=1))
-    frames = [frame for frame in frames if len(frame)]
+            own, others = ([run.run for run in side if run.run in scored] for side in (contrast.runs, contrast.others))
+            if own and others:
+                rows.append((contrast.what, contrast.instead_of, contrast.title, metric, len(own), len(others)))
+                sides.append((own, others))
+        if sides:
+            named = pandas.DataFrame(rows, columns=["with", "instead_of", "title", "metric", "runs", "others"])
+            frames.append(pandas.concat([named, values.differences(sides)], axis=1))
     if not frames:
         return pandas.DataFrame()
     found = pandas.concat(frames, ignore_index=True)
@@ -230,12 +220,11 @@ def summary(contrasts: Sequence[Contrast], found: pandas.DataFrame) -> tuple[pan
     rows = [f"{contrast.what}\ninstead of {contrast.instead_of}" for contrast in contrasts]
     table, bold = pandas.DataFrame({"with": rows}), pandas.DataFrame({"with": False}, rows)
     for metric, own in found.groupby("metric", sort=False):
-        own = own.set_index(own["with"] + "\ninstead of " + own["instead_of"])
+        head, own = catalogue.heading(str(metric)), own.set_index(own["with"] + "\ninstead of " + own["instead_of"])
         verdicts = own["verdict"].replace("not shown", "no difference shown")
-        parts = zip(_differences(own), _intervals(own), verdicts, strict=True)
-        texts = pandas.Series(["\n".join(filter(None, part)) for part in parts], own.index)
-        table[catalogue.heading(str(metric))] = texts.reindex(rows, fill_value=DASH).to_numpy()
-        bold[catalogue.heading(str(metric))] = own["verdict"].isin(["better", "worse"]).reindex(rows, fill_value=False)
+        texts = ["\n".join(filter(None, cell)) for cell in zip(*_differences(own), verdicts, strict=True)]
+        table[head] = pandas.Series(texts, own.index).reindex(rows, fill_value=DASH).to_numpy()
+        bold[head] = own["verdict"].isin(SHOWN).reindex(rows, fill_value=False)
     cost = costs(runs_of(contrasts))
     for head in cost:
         sides = [[cost.loc[[run.run for run in side], head] for side in (c.runs, c.others)] for c in contrasts]
@@ -248,12 +237,13 @@ def summary(contrasts: Sequence[Contrast], found: pandas.DataFrame) -> tuple[pan
 def evidence_table(found: pandas.DataFrame, metric: str) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Everything behind the effects under one metric, a row a contrast, as text; and which cells are bold."""
     own = found[found["metric"] == metric].reset_index(drop=True)
+    differences, intervals = _differences(own)
     people = own["over"].str.startswith("identities").map({True: " people", False: " runs"})
     table = pandas.DataFrame(
         {
             "with": own["with"] + "\ninstead of " + own["instead_of"],
-            "difference": _differences(own),
-            "95 % interval": [text or DASH for text in _intervals(own)],
+            "difference": differences,
+            "95 % interval": [text or DASH for text in intervals],
             "n": own["n"].astype(str) + people,
             "seeds": own["seeds"],
             "probability that a run is better": _shares(own, "better_runs", ".2f"),
@@ -261,34 +251,25 @@ def evidence_table(found: pandas.DataFrame, metric: str) -> tuple[pandas.DataFra
             "test": own["p_holm"].map(p_text),
         }
     )
-    bold = pandas.DataFrame(False, table.index, table.columns)
-    return table, bold.assign(difference=own["verdict"].isin(["better", "worse"]))
+    return table, pandas.DataFrame(False, table.index, table.columns).assign(difference=own["verdict"].isin(SHOWN))
 
 
-def _decimals(own: pandas.DataFrame) -> int:
-    return decimals_for(float(own[["difference", "low", "high"]].abs().max(axis=None)))
-
-
-def _differences(own: pandas.DataFrame) -> list[str]:
-    """Texts of the differences under one metric."""
-    return [signed(f"{difference:+z.{_decimals(own)}f}") for difference in own["difference"]]
-
-
-def _intervals(own: pandas.DataFrame) -> list[str]:
-    """Texts of the intervals under one metric, "" where there is none."""
-    return [signed(interval(low, high, f"+z.{_decimals(own)}f")) for low, high in own[["low", "high"]].to_numpy()]
+def _differences(own: pandas.DataFrame) -> tuple[list[str], list[str]]:
+    """Texts of the differences under one metric, and of their intervals, "" where there is none."""
+    numbers = own[["difference", "low", "high"]]
+    form = f"+z.{decimals_for(float(numbers.abs().max(axis=None)))}f"
+    differences = [signed(f"{difference:{form}}") for difference in own["difference"]]
+    return differences, [signed(interval(low, high, form)) for _, low, high in numbers.to_numpy()]
 
 
 def _shares(own: pandas.DataFrame, name: str, form: str) -> list[str]:
     """Texts of a share with its interval; a dash with one seed, or without values by pair."""
-    ends = own[[name, f"{name}_low", f"{name}_high"]].to_numpy()
-    return [
-        f"{share:{form}} {interval(low, high, form)}".strip() if math.isfinite(share) else DASH
-        for share, low, high in ends
-    ]
+    shares = own[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+    texts = [f"{share:{form}} {interval(low, high, form)}".strip() for share, low, high in shares]
+    return [text if math.isfinite(share) else DASH for text, (share, _, _) in zip(texts, shares, strict=True)]
 
 
-def _change(own: float, other: float, text: Any) -> str:
+def _change(own: float, other: float, text: Callable[[float], str]) -> str:
     """`+3.1` and below it `+12.0 %` of what the other side costs."""
     change = own - other
     if not math.isfinite(change):
@@ -306,7 +287,7 @@ def sentences(found: pandas.DataFrame) -> list[str]:
         for title, own in found[found["verdict"] == verdict].groupby("title", sort=False):
             changes = [f"{catalogue.title(row.metric)} by {number(abs(row.difference))}" for row in own.itertuples()]
             told.append(f"{title} {verb} {joined(changes)}.")
-    shown = found.loc[found["verdict"].isin(["better", "worse"]), "title"]
+    shown = found.loc[found["verdict"].isin(SHOWN), "title"]
     if silent := list(dict.fromkeys(title for title in found["title"] if title not in set(shown))):
         told.append(f"No difference is shown for {'; '.join(silent)}.")
     fewest = found[["runs", "others"]].min(axis=None)

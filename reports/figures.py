@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from reports.run_directory import Record
+from reports.records import Record
 from xinggan.metrics import catalogue
 
 WIDE_INCHES, NARROW_INCHES = 10.4, 3.7  # at 96 pixels an inch: the page's column on a desk, the page on a phone

@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from reports.comparison import Ranking
-from reports.records import Records
-from reports.run_directory import Record
+from reports.records import Record, Records
 from reports.user_study.pictures import open_pictures
 from xinggan.metrics import catalogue
 from xinggan.pictures import tile

@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas
 
-from reports.comparison import FOLDERS, differing
 from reports.formats import DASH, as_text, duration
 from reports.records import Records
-from reports.run_directory import DERIVED, Record, flatten
+from reports.settings import NO_DIFFERENCE, flatten
 
 CLASS = "method._target_"
 
@@ -27,28 +26,28 @@ def configuration_table(records: Records) -> pandas.DataFrame:
     Where there are several methods, what differs between runs of one method, or what all configurations have: the rest
     is a method's own and no difference. A setting that a method does not have is a dash.
     """
-    families: dict[Any, list[Record]] = {}
+    families: dict[Any, Records] = {}
     for record in records:
-        families.setdefault(record.facts.get(CLASS), []).append(record)
+        families.setdefault(record.facts.get(CLASS), Records()).append(record)
     shared = {
         key
-        for members in [list(records), *families.values()]
-        for key in differing(members)
+        for members in [records, *families.values()]
+        for key in members.differing()
         if all(key in record.facts for record in members)
     }
-    keys = [key for key in differing(records) if key in shared or len(families) == 1]
-    if not differing(records):
+    keys = [key for key in records.differing() if key in shared or len(families) == 1]
+    if not records.differing():
         top = [key for key, value in records[0].config.items() if not isinstance(value, dict)]
         own = [key for key in records[0].facts if key.startswith("method.") and key.split(".")[-1] not in top]
-        keys = [key for key in [*top, *own] if key not in (*DERIVED, *FOLDERS)]
+        keys = [key for key in [*top, *own] if key not in NO_DIFFERENCE]
     columns = {"run": [record.title for record in records]}
     for key in [key for key in keys if not key.split(".")[-1].startswith("_")]:
         columns[key.removeprefix("method.")] = texts = []
         # What stands at the top of a configuration is no setting of a method whose settings do not have it, where
         # another method's do.
-        own = [any(fact.startswith("method.") and fact.endswith(f".{key}") for fact in r.facts) for r in records]
-        for record, has in zip(records, own, strict=True):
-            texts.append(as_text(record.facts[key]) if key in record.facts and (has or not any(own)) else DASH)
+        having = [any(fact.startswith("method.") and fact.endswith(f".{key}") for fact in r.facts) for r in records]
+        for record, has in zip(records, having, strict=True):
+            texts.append(as_text(record.facts[key]) if key in record.facts and (has or not any(having)) else DASH)
     return pandas.DataFrame(columns)
 
 

@@ -1,61 +1,189 @@
-"""Many run records and the questions a report asks of them, written so that a question reads like a sentence:
+"""Run records and the questions a report asks of them, written so that a question reads like a sentence:
 
 load_records("runs").where(method="xinggan", scale=["single", "multi"]).metric("ssim").by("scale", "seed")
 
-Everything is also there as a tidy table for pandas: `runs`, `values`, `per_image`, `timings` and `history`.
+Everything is also there as a tidy table for pandas: `runs`, `values`, `per_image`, `timings` and `history`. A run
+directory is read without torch and without trust: it may be unfinished, failed, copied in part or damaged.
 """
 
 import difflib
 import fnmatch
 import json
-import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import UserList
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pandas
+import yaml
 
-from reports.comparison import MetricValues, differing, differing_beside_seed, resolve_key
-from reports.formats import as_text, is_number
-from reports.run_directory import DERIVED, NO_RIVALS, Record, read_record
+from reports.comparison import MetricValues
+from reports.formats import is_number
+from reports.settings import DERIVED, NO_RIVALS, arrange, differing, flatten, read_studies, resolve_key, same
 from xinggan.metrics import catalogue
+from xinggan.metrics.values import MetricValue
 
+STATES = ("running", "finished", "failed", "preempted", "unknown")
 # Of each question (structure, perception, distribution, pose) the first metric that the runs have answers it.
 QUESTIONS = (("ssim",), ("lpips", "perceptual_embedded"), ("fid", "fd_embedded"), ("pckh", "pckh_embedded"))
+PAIR_COLUMNS = ["run", "title", "metric", "pair", "pair_id", "identity", "value"]
+VALUE_COLUMNS = [
+    *("run", "title", "state", "seed", "dataset", "dataset_digest", "metric", "value", "unit", "better", "n"),
+    *("protocol", "unavailable_because"),
+]
 SCENARIO = (
     *("run", "title", "method", "name", "kind", "timed", "device", "precision", "mode", "batch", "height", "width"),
     *("sampler", "sampling_steps", "evaluations", "median_ms", "p5_ms", "p95_ms", "p99_ms", "first_call_ms"),
     *("images_per_second", "peak_memory_mb", "halves_differ_by", "device_median_ms", "joules_per_image"),
     *("samples_ms", "schedule", "unavailable_because"),
 )
-VALUE_COLUMNS = [
-    *("run", "title", "state", "seed", "dataset", "dataset_digest", "metric", "value", "unit", "better", "n"),
-    *("protocol", "unavailable_because"),
-]
-Rows = list[tuple[str, str]]  # of a study: title and run directory's name, in the order of its table
-_SEED = re.compile(r" seed=\S+")
+_load_yaml = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 class NothingFound(ValueError):
     """There is no such folder, no run in it, or none that was asked for; the message says which and what there is."""
 
 
-class Records(Sequence[Record]):
+class Record:
+    """A run directory; every attribute is safe to ask for, whatever state the directory is in.
+
+    What can be read is plain data; what cannot is a sentence in `problems`. Configuration and status are read at once,
+    the larger files when somebody asks for them.
+    """
+
+    def __init__(self, directory: Path, config: dict[str, Any] | None = None, status: dict[str, Any] | None = None):
+        self.directory, self._unreadable = directory, dict[str, str]()
+        self.config = self._read("config.yaml", dict, _load_yaml) if config is None else config
+        self.status = self._read("status.json", dict) if status is None else status
+        self.run = directory.name  # <label>-<run id>
+        self.label, _, self.run_id = self.run.rpartition("-")
+        self.name = str(self.config.get("name") or self.status.get("name") or self.label or self.run)
+        self.method = self.name.split(maxsplit=1)[0]
+        state, dataset = self.status.get("state"), self.config.get("dataset") or {"name": "unknown data set"}
+        self.state: str = state if state in STATES else "unknown"
+        size = f" {dataset['height']}x{dataset['width']}" if dataset.get("height") and dataset.get("width") else ""
+        self.dataset = f"{dataset['name']}{size}"  # as `synthetic 128x64`
+        self.dataset_digest: str | None = self.status.get("dataset_digest")
+        self.is_reference = self.method in NO_RIVALS
+        self.is_timing_only = self.status.get("measures") == "timing"  # of the study `efficiency`, which scores nothing
+        self.title = self.variant = self.name  # until `load_records` tells the runs of a report apart
+        self.number, self.leads_its_method = 0, True  # among the runs of the report
+        self.facts = flatten(self.config) | {key: getattr(self, key) for key in DERIVED}  # what a query may ask about
+
+    @property
+    def is_scored(self) -> bool:
+        return any(row.value is not None for row in self.measurements)
+
+    @property
+    def step(self) -> int | None:
+        """The training step that the run has reached."""
+        reached = self.status.get("step")
+        return max((row["step"] for row in self.history), default=None) if reached is None else reached
+
+    @property
+    def state_sentence(self) -> str:
+        """The state, how far the run has come, and the last line of its error."""
+        steps = self.status.get("steps")
+        reached = f" at step {self.step} of {steps}" if self.step is not None and steps is not None else ""
+        error = str(self.status.get("error") or "").strip().splitlines()
+        return f"{self.state}{reached}" + (f": {error[-1]}" if error else "")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return self._read("environment.json", dict)
+
+    @cached_property
+    def timing(self) -> dict[str, Any]:
+        return self._read("timing.json", dict)
+
+    @property
+    def scenarios(self) -> list[dict[str, Any]]:
+        """Timing scenarios, those that could not be timed among them."""
+        return self.timing.get("scenarios") or []
+
+    @cached_property
+    def measurements(self) -> list[MetricValue]:
+        """The entries of metrics.json. A value that is no finite number is unavailable."""
+        found = []
+        for row in self._read("metrics.json", list):
+            if not isinstance(row, dict) or "metric" not in row:
+                self._unreadable["metrics.json"] = f"an entry without a metric's name: {str(row)[:80]}"
+                continue
+            value, reason = row.get("value"), row.get("unavailable_because")
+            if value is None:
+                reason = reason or "the record gives no reason"
+            elif not is_number(value):
+                value, reason = None, f"the recorded value is {value!r}, not a finite number"
+            found.append(MetricValue(row["metric"], value, row.get("protocol") or {}, row.get("n"), reason))
+        return found
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """Lines of history.jsonl; a last line cut short by a crash is left out and named in `problems`."""
+        file, lines = self.directory / "history.jsonl", []
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        for number, line in enumerate(text.splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                lines.append({**row, "step": int(row["step"])})
+            except (ValueError, TypeError, KeyError) as error:
+                self._unreadable["history.jsonl"] = f"line {number} is not a history entry ({error!r})"
+        return lines
+
+    @cached_property
+    def pairs(self) -> dict[str, pandas.DataFrame]:
+        """Metric -> its value of every test pair; empty when the run kept none."""
+        columns = PAIR_COLUMNS[2:]
+        try:
+            frame = pandas.read_parquet(self.directory / "per_image.parquet", columns=columns)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # pyarrow raises types of its own for a damaged file
+            self._unreadable["per_image.parquet"] = f"not a parquet file with {', '.join(columns)} ({error})"
+            return {}
+        frame = frame.assign(run=self.run, title=self.title)[PAIR_COLUMNS].sort_values("pair", kind="stable")
+        return {str(metric): rows.reset_index(drop=True) for metric, rows in frame.groupby("metric")}
+
+    def per_image(self, metric: str) -> pandas.DataFrame:
+        """One metric of every test pair (PAIR_COLUMNS) by pair; empty when the run kept none."""
+        return self.pairs.get(metric, pandas.DataFrame(columns=PAIR_COLUMNS))
+
+    @cached_property
+    def examples(self) -> list[str]:
+        """Numbers of the example pairs whose generated image is there: ["00", "01", ...]."""
+        images = (self.directory / "generated" / "examples").glob("*_generated.png")
+        return sorted(path.name.split("_")[0] for path in images)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is missing or unreadable, a sentence each; empty for a finished run with all its files."""
+        expected = ["config.yaml", "status.json", "environment.json"]
+        expected += [] if self.is_timing_only else ["metrics.json", "generated"]
+        expected += [] if self.is_reference else ["timing.json"]
+        expected += ["history.jsonl"] if self.config.get("training") else []
+        missing = [f"{name}: not there" for name in expected if not (self.directory / name).exists()]
+        for name in ("environment", "timing", "measurements", "history", "pairs"):
+            getattr(self, name)  # reading finds what is unreadable
+        return missing + [f"{name}: {why}" for name, why in self._unreadable.items()]
+
+    def _read(self, name: str, kind: type, parse: Callable[[bytes], Any] = json.loads) -> Any:
+        """The content of a file; an empty `kind` where there is none, or one of another kind, noted as unreadable."""
+        try:
+            content = parse((self.directory / name).read_bytes())
+        except OSError:
+            return kind()
+        except (ValueError, yaml.YAMLError) as error:
+            self._unreadable[name] = f"not readable ({' '.join(str(error).split())})"
+            return kind()
+        if isinstance(content, kind):
+            return content
+        self._unreadable[name] = f"holds a {type(content).__name__} where a {kind.__name__} is expected"
+        return kind()
+
+
+class Records(UserList[Record]):
     """Run records in the order of a table: rows of a study, other methods by name and seed, the trivial references."""
-
-    def __init__(self, records: Iterable[Record]):
-        self._records = sorted(records, key=_table_order)
-
-    def __getitem__(self, index: Any) -> Any:
-        return Records(self._records[index]) if isinstance(index, slice) else self._records[index]
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self._records)
 
     @property
     def methods(self) -> "Records":
@@ -73,8 +201,9 @@ class Records(Sequence[Record]):
         """
         kept = list(self)
         for key, wanted in conditions.items():
-            fact, choices = resolve_key(self, key), wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
-            kept = [record for record in kept if any(_same(record.facts.get(fact), choice) for choice in choices)]
+            fact = resolve_key([record.facts for record in self], key)
+            choices = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
+            kept = [record for record in kept if any(same(record.facts.get(fact), choice) for choice in choices)]
         return Records(kept)
 
     def metric(self, name: str, protocol: str | dict[str, Any] | None = None) -> MetricValues:
@@ -83,8 +212,8 @@ class Records(Sequence[Record]):
         A metric that no run has yet is refused only when the suite does not know it either; so is a protocol under
         which no run has the metric. The ValueError says which there are.
         """
-        found = [(record, row) for record in self for row in record.measurements if row.metric == name]
-        if not found and name not in catalogue.METRICS:
+        values = self.values[self.values["metric"] == name]
+        if values.empty and name not in catalogue.METRICS:
             counts = self.metrics()
             near = difflib.get_close_matches(name, [*counts, *catalogue.METRICS], n=5, cutoff=0.5)
             raise ValueError(
@@ -92,11 +221,13 @@ class Records(Sequence[Record]):
                 f"These runs have: {', '.join(counts) or 'none yet'}"
             )
         wanted = {"name": protocol} if isinstance(protocol, str) else protocol or {}
-        kept = [(record, row) for record, row in found if all(_same(row.protocol.get(k), v) for k, v in wanted.items())]
-        if found and not kept:
-            there = dict.fromkeys(str(row.protocol.get("name")) for _, row in found)
-            raise ValueError(f"no run has {name} under the protocol {protocol!r}; there are: {', '.join(there)}")
-        return MetricValues(self, name, kept)
+        there = {text: json.loads(text) for text in values["protocol"].unique()}
+        fitting = [text for text, of in there.items() if all(same(of.get(key), v) for key, v in wanted.items())]
+        if there and not fitting:
+            names = ", ".join(dict.fromkeys(str(of.get("name")) for of in there.values()))
+            raise ValueError(f"no run has {name} under the protocol {protocol!r}; there are: {names}")
+        facts = {record.run: record.facts for record in self}
+        return MetricValues(name, facts, values[values["protocol"].isin(fitting)], self.per_image(name))
 
     def metrics(self) -> dict[str, int]:
         """Metric -> number of runs that have a value of it, in the order of the suite's catalogue."""
@@ -110,7 +241,7 @@ class Records(Sequence[Record]):
 
     def differing(self) -> list[str]:
         """Configuration keys whose value is not the same in all records, in the order of the configuration."""
-        return differing(self)
+        return differing([record.facts for record in self])
 
     def titles(self) -> dict[str, str]:
         """Run directory's name -> a short, distinct title: its name or study row, with what tells namesakes apart."""
@@ -118,23 +249,19 @@ class Records(Sequence[Record]):
 
     def by_dataset(self) -> dict[str, "Records"]:
         """Records that were scored on the same test set, by a heading such as `synthetic 128x64 (digest 1a2b3c4d)`."""
-        groups: dict[str, list[Record]] = {}
+        groups: dict[str, Records] = {}
         for record in self:
             digest = f"digest {record.dataset_digest[:8]}" if record.dataset_digest else "no digest recorded"
-            groups.setdefault(f"{record.dataset} ({digest})", []).append(record)
-        return {heading: Records(members) for heading, members in groups.items()}
+            groups.setdefault(f"{record.dataset} ({digest})", Records()).append(record)
+        return groups
 
     @property
     def runs(self) -> pandas.DataFrame:
-        """A row a run, indexed by its directory's name: title, the facts DERIVED, reference, and the settings."""
-        rows = {}
-        for record in self:
-            settings = {key: value for key, value in record.facts.items() if key not in DERIVED}
-            derived = {key: record.facts[key] for key in DERIVED if key != "run"}
-            rows[record.run] = {"title": record.title, **derived, "reference": record.is_reference, **settings}
-        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("run")
+        """A row a run, indexed by its directory's name, a column a fact (`reports.settings.DERIVED`, then settings)."""
+        frame = pandas.DataFrame.from_dict({record.run: record.facts for record in self}, orient="index")
+        return frame[[*DERIVED[1:], *(key for key in frame if key not in DERIVED)]].rename_axis("run")
 
-    @property
+    @cached_property
     def values(self) -> pandas.DataFrame:
         """A row a run and metric, with unit, direction, sample count, protocol, and why a value is unavailable."""
         better = {True: "higher", False: "lower", None: ""}
@@ -147,12 +274,12 @@ class Records(Sequence[Record]):
             for record in self
             for row in record.measurements
         ]
-        return pandas.DataFrame(rows, columns=VALUE_COLUMNS)
+        return pandas.DataFrame(rows, columns=VALUE_COLUMNS).astype({"value": float})
 
     def per_image(self, *metrics: str) -> pandas.DataFrame:
-        """A row a run, metric and test pair: run, title, metric, pair, pair_id, identity, value."""
-        frames = [self.metric(name).per_image().assign(metric=name) for name in metrics if name in self.metrics()]
-        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=["run", "metric"])
+        """A row a run, metric and test pair: PAIR_COLUMNS."""
+        frames = [record.pairs[name] for name in metrics for record in self if name in record.pairs]
+        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=PAIR_COLUMNS)
 
     @property
     def timings(self) -> pandas.DataFrame:
@@ -198,14 +325,15 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
         raise NothingFound(f"no such folder: {runs_dir}. {told}")
     if _is_run(runs_dir):
         runs_dir, select = runs_dir.resolve().parent, [*select, runs_dir.resolve().name]
-    everything = Records(read_record(path) for path in sorted(runs_dir.iterdir()) if path.is_dir() and _is_run(path))
+    found = (Record(path) for path in runs_dir.iterdir() if path.is_dir() and _is_run(path))
+    everything = Records(sorted(found, key=lambda record: (record.is_reference, record.run)))
     if not everything:
         told = "a run is a folder <label>-<hash> that holds config.yaml or status.json."
         raise NothingFound(f"no run in {runs_dir}: {told}")
     names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
     conditions = dict(word.split("=", 1) for word in select if word not in names)
-    kept = list(everything.where(**{key: value.split(",") for key, value in conditions.items()}))
-    kept = [record for record in kept if not names or any(_fits(record, name) for name in names)]
+    kept = everything.where(**{key: value.split(",") for key, value in conditions.items()})
+    kept = Records(record for record in kept if not names or any(_fits(record, name) for name in names))
     if not kept:
         there = ", ".join(record.run for record in everything[:8]) + (", ..." if len(everything) > 8 else "")
         told = f"fits {' '.join(select)!r}. There are: {there}"
@@ -213,63 +341,13 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
     if select:
         digests = {record.dataset_digest for record in kept if record.dataset_digest}
         kept += [r for r in everything.references if r.dataset_digest in digests and r not in kept]
-    _name(kept, read_studies(runs_dir))
-    return Records(kept)
-
-
-def read_studies(runs: Path | str) -> dict[str, Rows]:
-    """Study -> its rows, from runs/studies/<study>.json, which `ablations.study` writes; rows that never ran included.
-
-    A file that is none, or damaged, is left out.
-    """
-    studies: dict[str, Rows] = {}
-    for path in sorted((Path(runs) / "studies").glob("*.json")):
-        try:
-            studies[path.stem] = [(str(row["title"]), str(row["run"])) for row in json.loads(path.read_bytes())]
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-    return studies
-
-
-def without_seed(title: str) -> str:
-    """What runs are called that differ in nothing but their seed."""
-    return _SEED.sub("", title)
-
-
-def _name(records: Iterable[Record], studies: dict[str, Rows]) -> None:
-    """Give the runs of a report their titles, variants, places in a table and numbers."""
-    records = list(records)
-    titles = {record.run: record.name for record in records}
-    by_run = {record.run: record for record in records if not record.is_reference}
-    # A run of several studies is a row of the one that holds most of these runs; rows of a study stay together.
-    held = {study: sum(run in by_run for _, run in rows) for study, rows in studies.items()}
-    for rank, study in enumerate(sorted(studies, key=lambda name: (held[name], name))):
-        for place, (title, run) in enumerate(studies[study]):
-            if run in by_run:
-                titles[run], by_run[run].place = title, (-rank, place)
-    scored = {titles[record.run] for record in records if not record.is_timing_only}
-    namesakes: dict[str, list[Record]] = {}
-    for record in records:
-        alone = record.is_timing_only and titles[record.run] in scored
-        namesakes.setdefault(titles[record.run] + (" (timed alone)" if alone else ""), []).append(record)
-    for title, members in namesakes.items():
-        keys = ["seed"] if "seed" in differing(members) else differing(members)[:2]
-        for record in members:
-            record.title = " ".join([title, *(f"{key.split('.')[-1]}={record.facts.get(key)}" for key in keys)])
-    used = Counter(record.title for record in records)
-    variants: dict[str, list[Record]] = {}
-    for record in records:
-        record.title += f" {record.run_id[:6]}" if used[record.title] > 1 else ""
-        variants.setdefault(without_seed(record.title), []).append(record)
-    for variant, members in variants.items():
-        apart = differing_beside_seed(members)
-        for record in members:
-            record.variant = record.title if apart else variant
-            record.facts["variant"] = record.variant
-    methods: set[str] = set()
-    for number, record in enumerate(Records(records)):
-        record.number, record.leads_its_method = number, record.method not in methods
-        methods.add(record.method)
+    by_run = {record.run: record for record in kept}
+    arranged = arrange({run: record.facts for run, record in by_run.items()}, read_studies(runs_dir))
+    ordered, methods = Records(by_run[run] for run in arranged), [by_run[run].method for run in arranged]
+    for number, record in enumerate(ordered):
+        record.title, record.variant = record.facts["title"], record.facts["variant"]
+        record.number, record.leads_its_method = number, methods.index(record.method) == number
+    return ordered
 
 
 def _is_run(directory: Path) -> bool:
@@ -279,14 +357,3 @@ def _is_run(directory: Path) -> bool:
 def _fits(record: Record, name: str) -> bool:
     name = Path(name).name
     return fnmatch.fnmatchcase(record.run, name) or (len(name) >= 4 and record.run_id.startswith(name))
-
-
-def _table_order(record: Record) -> tuple:
-    place = NO_RIVALS.index(record.method) if record.is_reference else -1
-    seed = record.config.get("seed")
-    row = record.place or (math.inf, 0)
-    return place, row, record.name, seed if isinstance(seed, int) else 0, record.run
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    return value == wanted or as_text(value).replace(", ", ",") == as_text(wanted).replace(", ", ",")

@@ -24,14 +24,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate with its 95 % interval; low and high are NaN, and p_value None, where there is too little for one."""
+    """An estimate with its 95 % interval; low, high and p_value are NaN where there is too little for them."""
 
-    estimate: float
-    low: float
-    high: float
-    n: int  # of what `over` names
-    over: str  # what was drawn at random: "identities", "seeds" or "identities and seeds"
-    p_value: float | None = None  # two-sided, of there being no difference
+    estimate: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0  # of what `over` names
+    over: str = ""  # what was drawn at random: "identities", "seeds" or "identities and seeds"
+    p_value: float = math.nan  # two-sided, of there being no difference
 
 
 # The identity bootstrap.
@@ -110,7 +110,7 @@ def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0
     found = mean_of_people(values, identities)
     mean, error, people = found.mean, found.error, found.people
     if people < 2:
-        return Estimate(mean, math.nan, math.nan, people, "identities")
+        return Estimate(mean, n=people, over="identities")
     by_t = _t_estimate(mean, error, people - 1, people, "identities", null)
     if people < FEWEST_TO_RESAMPLE or error <= 1e-12 * abs(mean):  # or all people have the same mean
         return by_t
@@ -118,7 +118,7 @@ def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0
     highest, lowest = np.quantile(deviations, [1 - TAIL, TAIL], method="inverted_cdf")
     seen = (mean - null) / error
     beyond = min((deviations >= seen).sum(), (deviations <= seen).sum())
-    p_value = max(by_t.p_value or 0.0, min(1.0, 2 * (1 + float(beyond)) / (1 + len(deviations))))
+    p_value = max(by_t.p_value, min(1.0, 2 * (1 + float(beyond)) / (1 + len(deviations))))
     return replace(by_t, low=mean - highest * error, high=mean - lowest * error, p_value=p_value)
 
 
@@ -155,7 +155,7 @@ def difference_over_seeds(first: ArrayLike, second: ArrayLike, seedless: bool = 
     drawn = [first] if seedless else [first, second]
     n, gap = len(first) + len(second), float(first.mean() - second.mean())
     if min(len(side) for side in drawn) < 2:
-        return Estimate(gap, math.nan, math.nan, n, "seeds")
+        return Estimate(gap, n=n, over="seeds")
     return _combined(gap, list(map(_variance_of_mean, drawn)), n, "seeds")
 
 
@@ -189,24 +189,26 @@ def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> Estimate:
     share = float((np.sign(first[:, None] - second[None, :]) + 1).mean() / 2)
     n, fewer = len(first) + len(second), min(len(first), len(second))
     if fewer < 2:
-        return Estimate(share, math.nan, math.nan, n, "seeds")
+        return Estimate(share, n=n, over="seeds")
     p_value = float(stats.mannwhitneyu(first, second).pvalue) if np.ptp([*first, *second]) > 0 else 1.0
     low, high = proportion_confint(share * fewer, fewer, method="beta")
     return Estimate(share, float(low), float(high), n, "seeds", p_value)
 
 
-def holm(p_values: list[float | None]) -> list[float | None]:
-    """p-values adjusted for having asked all these questions (Holm 1979); what was not tested stays None.
+def holm(p_values: ArrayLike) -> Array:
+    """p-values adjusted for having asked all these questions (Holm 1979); what was not tested stays NaN.
 
     Calling those below LEVEL different is wrong about any of them in at most 5 % of studies.
     """
     from statsmodels.stats.multitest import multipletests
 
-    tested = [p for p in p_values if p is not None]
-    gc.freeze()  # multipletests collects garbage at every call: 0.1 s a metric without this
-    adjusted = iter(multipletests(tested, method="holm")[1].tolist() if tested else ())
-    gc.unfreeze()
-    return [None if p is None else next(adjusted) for p in p_values]
+    adjusted = np.array(p_values, float)
+    tested = ~np.isnan(adjusted)
+    if tested.any():
+        gc.freeze()  # multipletests collects garbage at every call: 0.1 s a metric without this
+        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
+        gc.unfreeze()
+    return adjusted
 
 
 # Values over seeds.
@@ -217,9 +219,8 @@ def mean_over_seeds(values: ArrayLike) -> Estimate:
     values = np.asarray(values, float)
     n = len(values)
     if n < 2:
-        return Estimate(float(values.mean()) if n else math.nan, math.nan, math.nan, n, "seeds")
-    error = values.std(ddof=1) / math.sqrt(n)
-    return replace(_t_estimate(values.mean(), error, n - 1, n, "seeds"), p_value=None)
+        return Estimate(float(values.mean()) if n else math.nan, n=n, over="seeds")
+    return replace(_combined(values.mean(), [_variance_of_mean(values)], n, "seeds"), p_value=math.nan)
 
 
 def interquartile_mean(values: ArrayLike) -> Estimate:

@@ -11,8 +11,7 @@ from typing import Any
 import pandas
 
 from reports.formats import DASH, as_text, count, duration, is_number, number
-from reports.records import Records
-from reports.run_directory import Record
+from reports.records import Record, Records
 from xinggan.metrics import catalogue
 
 # What must agree for two latencies to be compared; and what a table has a column for only where it differs.

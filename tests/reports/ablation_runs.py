@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.run_directory import Record
+from reports.records import Record
 from xinggan.metrics.values import MetricValue
 
 PROTOCOL = {"name": "clean"}

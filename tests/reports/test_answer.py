@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 from ablation_runs import write_values
 
-from reports.answer import certainty, compared, headlines, is_single, sentences
+from reports.answer import behind_table, certainty, compared, headlines, is_single, seed_table, sentences
+from reports.comparison import rankings
 from reports.records import load_records
 
 PEOPLE, PAIRS = 10, 40
@@ -116,3 +118,17 @@ def test_trained_once_is_said(fabricate):
     assert "trained once" in certainty(load_records(fabricate.folder))
     scored(fabricate, "patn", seed=1, ssim=0.5)
     assert "interval is over these" in certainty(load_records(fabricate.folder))
+
+
+def test_seeds_of_a_method_are_one_row_with_mean_interval_and_interquartile_mean(fabricate):
+    values = [0.30, 0.32, 0.33, 0.40]
+    for seed, ssim in enumerate(values):
+        fabricate.run("patn", "patn", seed=seed, metrics=(ssim, 0.1, 0.5))
+    fabricate.run("patn", "patn", seed=9, state="failed")
+    ranked = rankings(load_records(fabricate.folder).metric("ssim"))
+    (row,) = seed_table(ranked).to_dict("records")
+    low, high = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
+    assert row["run"] == "patn" and row["mean"] == "0.3375"
+    assert row["95 % interval over seeds"] == f"[{low:.4f}, {high:.4f}]" and row["seeds"] == "4"
+    assert row["interquartile mean"].startswith("0.3250 [") and row["sd"] == f"{np.std(values, ddof=1):.4f}"
+    assert behind_table(ranked).empty

@@ -1,27 +1,41 @@
-"""Answers to queries give value, interval and n of runs written by hand, and refuse what has no common mean."""
-
-import warnings
+"""Answers to queries give value, interval and n of runs written by hand, and refuse what has no common mean; who is
+best is decided by the metric's direction, bold by a test; tables say every value, or why it is not there.
+"""
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
-from ablation_runs import change
+from ablation_runs import change, write_values
 
 from reports import statistics
+from reports.comparison import metric_tables, rankings, unavailable, with_intervals
+from reports.formats import interval, p_text
 from reports.records import load_records
 
+PEOPLE, PAIRS = 10, 40
+IDENTITIES = np.arange(PAIRS) % PEOPLE
 
-def write_pairs(directory, gain=0.0, people=10, seed=0):
-    """per_image.parquet of 4 pairs a person; metrics.json gets their mean. Returns the values."""
-    rng = np.random.default_rng(seed)
-    values = 0.4 + gain + 0.02 * rng.standard_normal(4 * people)
-    frame = pd.DataFrame({"pair": range(len(values)), "identity": np.arange(len(values)) // 4, "value": values})
-    frame = frame.assign(pair_id=[f"{pair}_a___{pair}_b" for pair in frame.pair])
-    both = pd.concat([frame.assign(metric="ssim"), frame.assign(metric="l1", value=0.1)])
-    both.to_parquet(directory / "per_image.parquet")
-    change(directory, "ssim", value=values.mean())
-    return values
+
+def around(mean: float, seed: int = 0) -> np.ndarray:
+    """[PAIRS] of exactly this mean."""
+    noise = 0.02 * np.random.default_rng(seed).standard_normal(PAIRS)
+    return mean + noise - noise.mean()
+
+
+def scored(fabricate, name="xinggan scale=single", noise=None, seed=0, means=(), **facts):
+    """A run whose values of every pair have these means; the same noise for all, plus a little of the run's own."""
+    own = sum(map(ord, name)) + seed if noise is None else noise
+    values = {metric: around(mean) + 0.1 * around(0, own) for metric, mean in dict(means).items()}
+    directory = fabricate.run(name.split()[0], name, seed=seed, **facts)
+    write_values(directory, values, PEOPLE)
+    return directory, values
+
+
+def query(fabricate, metric="ssim", **of):
+    return load_records(fabricate.folder).metric(metric, **of)
+
+
+# Means and their intervals.
 
 
 def test_runs_of_several_seeds_have_an_interval_over_seeds(fabricate):
@@ -29,17 +43,16 @@ def test_runs_of_several_seeds_have_an_interval_over_seeds(fabricate):
     for seed, value in enumerate(values):
         fabricate.run(seed=seed, metrics=(value, 0.1, 0.7))
     fabricate.run(seed=3, state="running")
-    row = load_records(fabricate.folder).metric("ssim").by("scale").loc["single"]
+    row = query(fabricate).by("scale").loc["single"]
     low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
     assert (row["low"], row["high"]) == pytest.approx((low, high))
     assert (row["n"], row["missing"], row["over"]) == (3, 1, "seeds")
 
 
 def test_single_runs_have_an_interval_over_the_people_of_the_test_set(fabricate):
-    values = write_pairs(fabricate.run())
-    answer = load_records(fabricate.folder).metric("ssim").by("scale", "seed")
-    expected = statistics.mean_by_identity(values, np.arange(40) // 4)
-    row = answer.loc[("single", 0)]
+    _, values = scored(fabricate, means={"ssim": 0.4})
+    expected = statistics.mean_by_identity(values["ssim"], IDENTITIES)
+    row = query(fabricate).by("scale", "seed").loc[("single", 0)]
     assert (row["value"], row["low"], row["high"]) == pytest.approx((expected.estimate, expected.low, expected.high))
     assert row["over"] == "identities" and row["n"] == 1
 
@@ -48,55 +61,57 @@ def test_runs_that_differ_in_more_than_the_seed_have_no_interval_over_seeds(fabr
     for scale in ("single", "multi"):
         fabricate.run(scale=scale)
     with pytest.warns(UserWarning, match="scale"):
-        row = load_records(fabricate.folder).metric("ssim").by().iloc[0]
+        row = query(fabricate).by().iloc[0]
     assert row["n"] == 2 and np.isnan(row["low"])
 
 
-def test_values_of_different_data_have_no_common_mean(fabricate):
-    fabricate.run()
-    fabricate.run(digest="e2" * 32, seed=1)
-    values = load_records(fabricate.folder).metric("ssim")
+def test_values_of_different_data_or_protocols_have_no_common_mean(fabricate):
+    first, other = fabricate.run(), fabricate.run(digest="e2" * 32, seed=1)
     with pytest.raises(ValueError, match=r"2 different data sets.*dataset_digest"):
-        values.by("scale")
-    assert list(values.by("dataset_digest")["n"]) == [1, 1]
+        query(fabricate).by("scale")
+    assert list(query(fabricate).by("dataset_digest")["n"]) == [1, 1]
+    change(first, "ssim", protocol={"name": "pose-transfer", "library": "another"})
+    with pytest.raises(ValueError, match="2 different protocols"):
+        query(fabricate).by("scale")
+    assert query(fabricate, protocol="pose-transfer").by("scale")["n"].item() == 1
+    assert query(fabricate, protocol={"library": "batched torch"}).values["run"].tolist() == [other.name]
 
 
-def test_unknown_metric_and_protocol_are_refused_with_those_that_are_there(fabricate):
+def test_unknown_metric_protocol_and_key_are_refused_with_those_that_are_there(fabricate):
     fabricate.run()
-    records = load_records(fabricate.folder)
-    assert records.metrics() == {"ssim": 1, "l1": 1, "pckh_embedded": 1}
+    assert load_records(fabricate.folder).metrics() == {"ssim": 1, "l1": 1, "pckh_embedded": 1}
     with pytest.raises(ValueError, match=r"'sssim'; like it: ssim.*These runs have: ssim, l1"):
-        records.metric("sssim")
+        query(fabricate, "sssim")
     with pytest.raises(ValueError, match="there are: clean"):
-        records.metric("ssim", protocol="gfla")
+        query(fabricate, protocol="gfla")
     with pytest.raises(ValueError, match="in no record"):
-        records.metric("ssim").by("scales")
+        query(fabricate).by("scales")
     with pytest.raises(ValueError, match="seeds or identities"):
-        records.metric("ssim").by("scale", over="people")
+        query(fabricate).by("scale", over="people")
 
 
 def test_metric_that_no_run_has_yet_is_an_empty_answer(fabricate):
     fabricate.run(state="running")
-    row = load_records(fabricate.folder).metric("lpips").by("scale").loc["single"]
+    row = query(fabricate, "lpips").by("scale").loc["single"]
     assert row["n"] == 0 and row["missing"] == 1 and np.isnan(row["value"])
 
 
 def test_values_by_pair_are_those_of_the_metric_alone(fabricate):
-    written = {fabricate.run(seed=seed).name: seed for seed in (0, 1)}
-    values = {run: write_pairs(fabricate.folder / run, seed=seed) for run, seed in written.items()}
-    frame = load_records(fabricate.folder).metric("ssim").per_image()
-    for run, group in frame.groupby("run"):
-        assert group["value"].to_list() == pytest.approx(values[run])
+    written = dict(scored(fabricate, seed=seed, means={"ssim": 0.4, "l1": 0.1}) for seed in (0, 1))
+    for run, group in query(fabricate).per_image().groupby("run"):
+        assert group["value"].to_list() == pytest.approx(written[fabricate.folder / run]["ssim"])
+
+
+# Differences.
 
 
 def test_differences_are_paired_corrected_and_have_a_verdict(fabricate):
-    runs = {"multi": 0.0, "single": -0.1, "other": 0.0001}
     values = {}
-    for number, (scale, gain) in enumerate(runs.items()):
-        directory = fabricate.run(name=f"xinggan scale={scale}", scale=scale)
-        values[scale] = write_pairs(directory, gain, seed=number)
-    table = load_records(fabricate.folder).metric("ssim").against(scale="multi")
-    expected = statistics.difference(values["single"], values["multi"], np.arange(40) // 4)
+    for number, (scale, mean) in enumerate({"multi": 0.4, "single": 0.3, "other": 0.4001}.items()):
+        _, of_metric = scored(fabricate, f"xinggan scale={scale}", number, means={"ssim": mean}, scale=scale)
+        values[scale] = of_metric["ssim"]
+    table = query(fabricate).against(scale="multi")
+    expected = statistics.difference(values["single"], values["multi"], IDENTITIES)
     single, other = table.loc["single"], table.loc["other"]
     assert (single["difference"], single["low"]) == pytest.approx((expected.estimate, expected.low))
     assert single["p_holm"] == pytest.approx(2 * expected.p_value) and single["verdict"] == "worse"
@@ -105,28 +120,132 @@ def test_differences_are_paired_corrected_and_have_a_verdict(fabricate):
 
 
 def test_several_seeds_are_compared_over_people_and_seeds_and_lower_may_be_better(fabricate):
-    for scale, l1 in (("multi", 0.08), ("single", 0.11)):
+    for scale, gain in (("multi", 0.1), ("single", 0.0)):
         for seed in range(3):
-            directory = fabricate.run(scale=scale, seed=seed, metrics=(0.4, l1 + 0.001 * seed, 0.7))
-            write_pairs(directory, gain=0.1 * (scale == "multi"), seed=seed)
+            means = {"ssim": 0.4 + gain, "l1": 0.11 - 0.3 * gain + 0.001 * seed}
+            directory, _ = scored(fabricate, seed=seed, means=means, scale=scale)
             (directory / "per_image.parquet").rename(directory / "kept") if scale == "multi" else None
-    records = load_records(fabricate.folder)
-    l1 = records.metric("l1").against(scale="single").loc["multi"]
+    l1 = query(fabricate, "l1").against(scale="single").loc["multi"]
     assert l1["over"] == "seeds" and l1["verdict"] == "better" and l1["better_runs"] == 1 and l1["seeds"] == "3, 3"
     for kept in fabricate.folder.glob("*/kept"):
         kept.rename(kept.parent / "per_image.parquet")
-    ssim = load_records(fabricate.folder).metric("ssim").against(scale="single").loc["multi"]
+    ssim = query(fabricate).against(scale="single").loc["multi"]
     assert ssim["over"] == "identities and seeds" and ssim["verdict"] == "better"
 
 
 def test_comparison_refuses_mixtures_other_protocols_and_absent_baselines(fabricate):
     fabricate.run(scale="multi")
     other = fabricate.run(scale="single")
-    values = load_records(fabricate.folder).metric("ssim")
     with pytest.raises(ValueError, match="no run of scale=none"):
-        values.against(scale="none")
+        query(fabricate).against(scale="none")
     with pytest.raises(ValueError, match="more than their seed"):
-        values.against(seed=0)
+        query(fabricate).against(seed=0)
     change(other, "ssim", protocol={"name": "gfla"})
-    with warnings.catch_warnings(), pytest.raises(ValueError, match="different protocols"):
-        load_records(fabricate.folder).metric("ssim").against(scale="multi")
+    with pytest.raises(ValueError, match="different protocols"):
+        query(fabricate).against(scale="multi")
+
+
+# The rank order.
+
+
+def test_best_is_the_highest_or_the_lowest_as_the_metric_says(fabricate):
+    scored(fabricate, "patn", means={"ssim": 0.5, "l1": 0.2, "novelty": 0.5})
+    scored(fabricate, "pidm", means={"ssim": 0.4, "l1": 0.1, "novelty": 0.4})
+    for metric, best, behind in (("ssim", "patn", "pidm"), ("l1", "pidm", "patn")):
+        (found,) = rankings(query(fabricate, metric))
+        assert found.best == best and list(found.behind.index) == [behind]
+    (found,) = rankings(query(fabricate, "novelty"))  # nobody knows its direction
+    assert found.best is None and found.behind is None
+
+
+def test_references_are_neither_best_nor_compared(fabricate):
+    scored(fabricate, "patn", means={"ssim": 0.5})
+    for name in ("ground_truth", "copy_source"):
+        scored(fabricate, name, means={"ssim": 0.9})
+    (found,) = rankings(query(fabricate))
+    assert found.best == "patn" and found.behind is None and not found.is_clear
+    assert len(with_intervals([query(fabricate)])) == 3
+
+
+@pytest.mark.parametrize(("second", "clear"), [(0.4, True), (0.4999, False)])
+def test_bold_is_who_is_better_than_every_other_by_a_test(fabricate, second, clear):
+    for name, ssim in (("patn", 0.5), ("pidm", second), ("gfla", 0.2)):
+        scored(fabricate, name, means={"ssim": ssim})
+    (found,), (table,) = rankings(query(fabricate)), tables(fabricate)
+    assert found.best == "patn" and found.is_clear is clear
+    bold = {(row, column) for row, column in zip(*table.bold.nonzero(), strict=True)}
+    assert bold == ({(list(table.cells["run"]).index("patn"), 1)} if clear else set())
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(fabricate):
+    for steps in (100, 200):
+        scored(fabricate, "patn", means={"ssim": 0.4}, steps=steps)
+    assert len(rankings(query(fabricate))[0].by_variant) == 2
+
+
+def test_protocols_stand_apart(fabricate):
+    scored(fabricate, "patn", means={"ssim": 0.5})
+    change(scored(fabricate, "pidm", means={"ssim": 0.5})[0], "ssim", protocol={"name": "gfla"}, n=12)
+    found = rankings(query(fabricate))
+    assert [(one.best, one.behind) for one in found] == [("patn", None), ("pidm", None)]
+    (table,) = tables(fabricate)
+    assert [head.splitlines()[1] for head in table.cells.columns[1:]] == ["clean, n = 40", "gfla, n = 12"]
+    assert (column(table, 1), column(table, 2)) == (["0.5000", "– [1]"], ["– [1]", "0.5000"])
+
+
+# Tables.
+
+
+def tables(fabricate):
+    records = load_records(fabricate.folder)
+    metrics = [records.metric(name) for name in records.metrics()]
+    ranked = [rank for values in metrics for rank in rankings(values)]
+    return metric_tables(with_intervals(metrics), ranked, list(records.titles().values()))
+
+
+def column(table, place) -> list[str]:
+    return [cell.splitlines()[0] for cell in table.cells.iloc[:, place]]
+
+
+def test_rows_are_runs_then_references_and_columns_point_to_better(fabricate):
+    fabricate.run()
+    fabricate.references()
+    (table,) = tables(fabricate)
+    assert list(table.cells["run"]) == ["xinggan scale=single", "copy_source", "mean_image", "ground_truth"]
+    assert list(table.cells.columns[1:]) == [
+        f"{head}\nclean, n = 48" for head in ("SSIM\u00a0↑", "L1\u00a0↓", "PCKh (embedded)\u00a0↑")
+    ]
+    assert [column(table, place)[1] for place in (1, 2, 3)] == ["0.3100", "0.1200", "0.4200"]
+    assert "sigma px: 1.5" in table.protocols[0] and not table.bold.any()
+    (missing,) = unavailable(load_records(fabricate.folder).values)
+    assert missing.startswith("FID: unavailable: weights-inception")
+
+
+def test_value_that_is_missing_in_one_run_has_a_footnote_with_the_reason(fabricate):
+    fabricate.run("a", "a")
+    change(fabricate.run("b", "b"), "ssim", value=None, unavailable_because="image smaller than the window")
+    change(fabricate.run("c", "c"), "ssim", metric="psnr", value=14.0)
+    (table,) = tables(fabricate)
+    assert column(table, 1) == ["0.4100", "– [1]", "– [2]"]
+    assert table.notes == ["unavailable: image smaller than the window", "not computed by this run"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.41237, "0.4124"), (17.4567, "17.457"), (123.456, "123.46"), (4321.23, "4321.2")]
+)
+def test_decimals_follow_the_largest_value(fabricate, value, text):
+    change(fabricate.run(), "l1", value=value)
+    (table,) = tables(fabricate)
+    assert column(table, 2) == [text]
+
+
+def test_nothing_scored_is_no_table(fabricate):
+    fabricate.run(state="failed")
+    assert tables(fabricate) == [] and unavailable(load_records(fabricate.folder).values) == []
+
+
+def test_p_values_and_intervals_read_as_people_write_them():
+    texts = [p_text(p_value) for p_value in (0.0004, 0.0234, float("nan"))]
+    assert texts == ["p < 0.001", "p = 0.023", "not tested"]
+    assert interval(0.51249, 0.6, ".3f") == "[0.512, 0.600]"
+    assert interval(float("nan"), 0.6, ".3f") == ""

@@ -27,7 +27,8 @@ from reports.effects import (
 )
 from reports.figures import NARROW_INCHES, WIDE_INCHES
 from reports.plots import forest
-from reports.records import Records, load_records, read_studies
+from reports.records import Records, load_records
+from reports.settings import read_studies
 
 
 def told(contrasts) -> list[tuple[str, str]]:

@@ -5,10 +5,9 @@ import pytest
 from ablation_runs import write_values
 
 from reports import figures, plots, timing
-from reports.comparison import rankings
+from reports.comparison import with_intervals
 from reports.figures import METHOD_COLOURS, NARROW_INCHES, WIDE_INCHES, looks
 from reports.records import load_records
-from reports.scores import with_intervals
 
 
 @pytest.fixture
@@ -21,8 +20,7 @@ def records(fabricate):
 
 
 def dots(records, inches=WIDE_INCHES):
-    ranked = [rank for metric in records.metrics() for rank in rankings(records.metric(metric))]
-    values = with_intervals(records, ranked).dropna(subset=["value"])
+    values = with_intervals([records.metric(name) for name in records.metrics()]).dropna(subset=["value"])
     return plots.metric_dots(values, looks(records), inches)
 
 
@@ -122,7 +120,7 @@ def test_nothing_recorded_gives_no_figure(fabricate):
     directory = fabricate.run(state="failed", metrics=None)
     records = load_records(directory)
     style, timings = looks(records), records.timings
-    assert plots.metric_dots(with_intervals(records, []), style, WIDE_INCHES) is None
+    assert plots.metric_dots(with_intervals([]), style, WIDE_INCHES) is None
     assert plots.violins(records.per_image("ssim"), style, WIDE_INCHES) is None
     assert plots.latencies(timing.samples(timings), style, WIDE_INCHES) is None
     assert plots.throughput(timings, style, WIDE_INCHES) is None

@@ -13,8 +13,7 @@ import pytest
 from ablation_runs import list_study
 
 from reports.figures import looks
-from reports.records import NothingFound, Records, load_records
-from reports.run_directory import read_record
+from reports.records import NothingFound, Record, Records, load_records
 
 
 def test_query_groups_values_as_by_hand(fabricate):
@@ -46,19 +45,6 @@ def test_conditions_reach_into_the_configuration_and_refuse_what_is_not_there(fa
         records.where(batch=8)
     with pytest.raises(ValueError, match=r"in no record.*attention"):
         records.where(atention="plain")
-
-
-def test_values_of_different_protocols_have_no_common_mean(fabricate):
-    fabricate.run()
-    other = fabricate.run() / "metrics.json"
-    rows = json.loads(other.read_text())
-    rows[0]["protocol"]["name"] = "pose-transfer"
-    other.write_text(json.dumps(rows))
-    records = load_records(fabricate.folder)
-    with pytest.raises(ValueError, match="2 different protocols"):
-        records.metric("ssim").by("scale")
-    assert records.metric("ssim", protocol="pose-transfer").by("scale")["n"].item() == 1
-    assert records.metric("ssim", protocol={"library": "batched torch"}).found
 
 
 def test_selection_takes_names_patterns_and_conditions_and_brings_the_references_of_its_test_set(fabricate):
@@ -93,7 +79,7 @@ def test_folder_without_runs_is_refused_with_what_is_expected(tmp_path):
 
 
 def test_finished_run_with_all_its_files_has_no_problems(fabricate):
-    assert read_record(fabricate.run()).problems == []
+    assert Record(fabricate.run()).problems == []
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "status.json", "metrics.json", "timing.json", "environment.json"])
@@ -101,7 +87,7 @@ def test_finished_run_with_all_its_files_has_no_problems(fabricate):
 def test_damaged_file_is_named_and_the_rest_is_read(fabricate, name, content):
     directory = fabricate.run()
     (directory / name).write_bytes(content)
-    record = read_record(directory)
+    record = Record(directory)
     assert any(name in problem for problem in record.problems)
     assert record.state in ("finished", "unknown") and record.name and record.dataset and record.history
     assert Records([record]).titles() and record.facts
@@ -110,25 +96,25 @@ def test_damaged_file_is_named_and_the_rest_is_read(fabricate, name, content):
 def test_missing_files_are_named(fabricate):
     directory = fabricate.run(state="running")
     (directory / "history.jsonl").unlink()
-    problems = " ".join(read_record(directory).problems)
+    problems = " ".join(Record(directory).problems)
     assert all(name in problems for name in ("history.jsonl", "timing.json", "metrics.json", "generated"))
 
 
 def test_history_cut_short_by_a_crash_keeps_the_whole_lines(fabricate):
     directory = fabricate.run(steps=50)
-    whole = len(read_record(directory).history)
+    whole = len(Record(directory).history)
     with (directory / "history.jsonl").open("a") as file:
         file.write('{"step": 60, "losses": {"l1"')
-    record = read_record(directory)
+    record = Record(directory)
     assert len(record.history) == whole
     assert f"line {whole + 1}" in " ".join(record.problems)
 
 
 def test_damaged_per_image_file_gives_an_empty_table(fabricate):
     directory = fabricate.run()
-    assert len(read_record(directory).per_image("ssim")) == 48
+    assert len(Record(directory).per_image("ssim")) == 48
     (directory / "per_image.parquet").write_bytes(b"PAR1")
-    record = read_record(directory)
+    record = Record(directory)
     assert record.per_image("ssim").empty and "per_image.parquet" in " ".join(record.problems)
     row = load_records(fabricate.folder).metric("ssim").by("scale").iloc[0]
     assert row["value"] == 0.41 and np.isnan(row["low"])
@@ -138,7 +124,7 @@ def test_damaged_per_image_file_gives_an_empty_table(fabricate):
 def test_value_that_is_no_finite_number_is_unavailable(fabricate, value):
     directory = fabricate.run()
     (directory / "metrics.json").write_text(json.dumps([{"metric": "ssim", "value": value, "protocol": {}, "n": 1}]))
-    (row,) = read_record(directory).measurements
+    (row,) = Record(directory).measurements
     assert row.value is None and "not a finite number" in str(row.unavailable_because)
 
 
