@@ -6,9 +6,11 @@ changes, with a section for each preset, and for a preset on a data set), the co
 no field of `Experiment` is a setting of the method; a preset's settings that a method does not have are left out.
 """
 
+import csv
 import difflib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 CONF = Path(__file__).parent / "conf"
 REFERENCE_KEYS = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # what they have from the run
 COMMAND_LINE = "command line"
+PATHS = ("runs", "cache", "dataset.root", "published", "vae")  # keys of paths, whatever characters these have
 FOLLOWING = {"method_name": "method", "method.seed": "seed"}  # keys that are not set by themselves
 
 
@@ -182,6 +185,12 @@ def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     given: dict[str, Any] = {}
     reasons = []
     for word in words:
+        key, _, text = word.partition("=")
+        if key.removeprefix("method.") in PATHS:
+            listed = _paths(text)
+            path = listed[0] if len(listed) == 1 else text  # a comma is a part of the name where one is wanted
+            given[key] = None if path == "null" else os.path.expanduser(path).replace("${", "\\${")  # noqa: PTH111
+            continue
         try:
             override = _parsed(word)
         except ConfigurationError as error:
@@ -210,6 +219,11 @@ def _parsed(word: str) -> Override:
         raise ConfigurationError(f"cannot read {word!r} as key=value: {said}") from error
 
 
+def _paths(text: str) -> list[str]:
+    """The paths of a comma list, in which those with a comma are quoted; all other characters stand for themselves."""
+    return next(csv.reader([text], quotechar='"' if text.startswith('"') else "'"), [""])
+
+
 def expand(words: list[str]) -> list[list[str]]:
     """Every combination of the comma lists in `words`, in order; without a list, the words themselves.
 
@@ -217,6 +231,11 @@ def expand(words: list[str]) -> list[list[str]]:
     """
     options = []
     for word in words:
+        key, _, text = word.partition("=")
+        if key.removeprefix("method.") in PATHS:
+            listed = _paths(text)
+            options.append([f"{key}={path}" for path in listed] if len(listed) > 1 else [word])
+            continue
         override = _parsed(word)
         if override.is_sweep_override():
             options.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
@@ -254,7 +273,7 @@ def _method(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
 
 def _published(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
     """The class that evaluates a published checkpoint of the method, and its settings."""
-    path, method = Path(experiment.published).expanduser().absolute(), experiment.method_name
+    path, method = Path(experiment.published).absolute(), experiment.method_name
     if method not in (readers := published_methods()):
         raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(sorted(readers))}")
     if not path.is_file():
@@ -340,8 +359,8 @@ def choices_of(group: str) -> list[str]:
 def _file(file: Path) -> dict[str, Any]:
     """The content of a yaml file. Raises ConfigurationError for one that is not keys and values."""
     try:
-        said = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict):
         raise ConfigurationError(f"{file}: expected keys and values, such as _target_: my_method.MyMethod")

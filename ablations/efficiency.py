@@ -20,8 +20,9 @@ from typing import Any
 import yaml
 
 from ablations.config import ConfigurationError, Experiment, compose, key_of, plain_values
-from ablations.record import RunBusy, RunRecord, environment, label, list_rows, name
+from ablations.record import RunRecord, environment, label, list_rows, name
 from ablations.run import PREEMPTED, build
+from baselines.diffusion.settings import Sampler
 from xinggan.progress import Progress
 from xinggan.timing.plan import Plan, grid, left_out, plan_of
 from xinggan.timing.scenario import Scenario, Task, circumstances, noise_verdict, print_timing
@@ -64,17 +65,16 @@ class Row:
 
 
 def run_efficiency(rows: list[tuple[str, list[str]]], words: list[str], report: bool) -> int:
-    """Measure every method of `rows` (title, overrides) with further `words`; the exit status as `ablations.run`."""
+    """Measure every method of `rows` (title, overrides) with further `words`; the exit status as `ablations.run`.
+
+    Raises ValueError or OSError for what cannot be used, before any work.
+    """
     from xinggan.timing.device import slow_bfloat16  # imports torch
 
     with ExitStack() as locks, StopRequest() as stop:
-        try:
-            plan, methods = prepare_rows(rows, words)
-            for row in methods:
-                locks.enter_context(row.record)
-        except (ValueError, OSError, RunBusy) as error:
-            print(f"ablations.study: {error}", file=sys.stderr)
-            return 2
+        plan, methods = prepare_rows(rows, words)
+        for row in methods:
+            locks.enter_context(row.record)
         if "bf16" in plan.precisions and (note := slow_bfloat16(methods[0].task.device)):
             print(note, file=sys.stderr)
         try:
@@ -100,7 +100,7 @@ def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[P
     if taken := sorted({key_of(word) for word in shared} & {*TAKEN}):
         raise ConfigurationError(f"{', '.join(taken)}: not a setting of this study; see the keys timing.*")
     preset = next((word.split("=", 1)[1] for word in shared if key_of(word) == "preset"), "small")
-    plan = plan_of(preset, own)
+    plan = plan_of(preset, own, samplers=tuple(Sampler))
     chosen = choose(rows, plan.methods)
     configs = [compose([*overrides, *shared]) for _, overrides in chosen]  # every mistake is found before any work
     found = [prepare_row(*row, config, plan) for row, config in zip(chosen, configs, strict=True)]

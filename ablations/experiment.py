@@ -13,11 +13,13 @@ import yaml
 from ablations.budget import plan_training
 from ablations.config import Experiment, build_method, check_processes, plain_values
 from ablations.record import RunRecord, name, run_id
+from xinggan.command import reason
 from xinggan.data.packed import PackedDataset, PackedSplit
 from xinggan.data.prepare import prepare
 from xinggan.distributed import Processes, resolve_device
 from xinggan.files import sha256_of, write_atomically
 from xinggan.metrics.score import score
+from xinggan.metrics.values import per_image_table
 from xinggan.model.attention_maps import FILE_NAME, attention_maps, write_attention
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
@@ -102,7 +104,9 @@ class Run:
             generated, test, pairs, train_split=self.data.train, lpips_net=config.evaluation.lpips_net, device=device,
             synthetic=config.dataset.name == "synthetic",
         )["clean"]  # fmt: skip
-        record.write_metrics([asdict(value) for value in scores.values], scores.per_image, pairs, test)
+        table = per_image_table(scores.per_image, test, pairs)
+        write_atomically(self.folder / "per_image.parquet", table.to_parquet(index=False))
+        record.write("metrics.json", [asdict(value) for value in scores.values])
 
     def time(self, training_peak_mb: float) -> dict:
         """Latency at batch 1 and at the evaluation batch; the training's speed at every line of history.jsonl."""
@@ -167,7 +171,7 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
             return Outcome(title, "preempted", folder, f"stopped by {stop.signal_name}")
         except Exception as error:  # the record keeps the traceback; a grid goes on with its next run
             record.end("failed", error="".join(traceback.format_exception(error)))
-            return Outcome(title, "failed", folder, f"{type(error).__name__}: {error}")
+            return Outcome(title, "failed", folder, f"{type(error).__name__}: {reason(error)}")
         record.end("finished")
     return Outcome(title, "finished", folder)
 

@@ -8,13 +8,13 @@ loss and at the pictures. Run on demand: minutes for each method.
 """
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from ablations.config import Experiment, build_method, choices_of, compose
 from ablations.record import RunRecord
 from baselines import REFERENCES
+from xinggan.command import exit_status, run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,17 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="words of ablations.run")
     options = parser.parse_intermixed_args(arguments)
 
-    chosen = [method for method in choices_of("method") if method not in REFERENCES] if options.all else [None]
-    try:
+    def overfit_each() -> None:
+        chosen = [method for method in choices_of("method") if method not in REFERENCES] if options.all else [None]
         for method in chosen:
             words = [f"method={method}"] if method else []
             config = compose([*words, "dataset=folder", f"dataset.root={options.root}", *options.overrides])
             line = overfit(config, options.pairs, options.out / config.method_name)
             print(f"{config.method_name:<16} {line}", flush=True)
-    except (ValueError, OSError) as error:
-        print(f"ablations.overfit: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_status("ablations.overfit", overfit_each)
 
 
 def overfit(config: Experiment, count: int, folder: Path) -> str:
@@ -87,4 +85,4 @@ def overfit(config: Experiment, count: int, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -13,27 +13,26 @@ import json
 import os
 import platform
 import re
-import subprocess
+import sys
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ablations.config import Budget, Experiment, as_word, compose, flat, plain_values
-from xinggan.files import sha256_of, write_atomically
+from ablations.environment import SUITE, environment, other_rounding
+from xinggan.files import locked, sha256_of, write_atomically
 from xinggan.model.from_settings import CLASSES
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
 
 SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
-SUITE = Path(__file__).resolve().parents[1]
 EMBEDDED = SUITE / "xinggan" / "metrics" / "embedded" / "weights"
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "lpips", "torch-fidelity", "hydra-core", "accelerate")
 SAME_RESULT = ("log_every", "sample_every", "checkpoint_every", "checkpoint_activations")  # keys of a training
 UNNAMED = (*CLASSES, "seed", "path", "sha256")  # keys of a method that do not make its name
 
@@ -137,7 +136,7 @@ def _unchanged(preset: str, dataset: str, method: str) -> Experiment:
     return compose([f"preset={preset}", f"dataset={dataset}", "dataset.root=.", f"method={method}"])
 
 
-class RunBusy(RuntimeError):
+class RunBusy(OSError):
     """Another living process is working on the run."""
 
 
@@ -146,27 +145,27 @@ class RunRecord:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        # The kernel drops the lock with the process, however it dies, so none is ever left behind.
-        self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+        self._lock = ExitStack()
         self._began = time.monotonic()
 
     def __enter__(self) -> "RunRecord":
         self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / ".lock"
         try:
-            self._lock.acquire()
+            self._lock.enter_context(locked(file, wait_s=0))
         except Timeout as error:
-            holder = (self.folder / ".lock").read_text() or "on this machine"
+            holder = file.read_text(errors="replace") or "on this machine"
             raise RunBusy(f"{self.folder.name} is being worked on by another process ({holder})") from error
-        (self.folder / ".lock").write_text(f"{os.getpid()} on {platform.node()}")
+        file.write_text(f"{os.getpid()} on {platform.node()}")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._lock.close()
 
     def read(self, name: str, otherwise: Any) -> Any:
         """The content of a JSON file of the record; `otherwise` where there is none that can be read."""
         try:
-            return json.loads((self.folder / name).read_text())
+            return json.loads((self.folder / name).read_bytes())
         except (FileNotFoundError, ValueError):
             return otherwise
 
@@ -187,7 +186,8 @@ class RunRecord:
     def begin(self, config_yaml: str, **facts: Any) -> str:
         """Start an attempt; returns what it is: "new", "resumed" (it was interrupted) or "retried" (it had failed).
 
-        environment.json describes this attempt; earlier attempts that were made elsewhere stay under "earlier".
+        environment.json describes this attempt; earlier attempts that were made elsewhere stay under "earlier". That a
+        training goes on where sums round otherwise is said on standard error.
         """
         before = self.status
         attempt = {None: "new", "failed": "retried"}.get(before.get("state"), "resumed")
@@ -199,6 +199,9 @@ class RunRecord:
         if elsewhere not in ({}, here):
             earlier.append(elsewhere)
         self.write("environment.json", here | ({"earlier": earlier} if earlier else {}))
+        if any((self.folder / "checkpoint").glob("*.pt")) and (changes := other_rounding(elsewhere, here)):
+            otherwise = "sums round otherwise, so the result is not that of an uninterrupted run, bit for bit"
+            print(f"{self.folder.name}: continued with {changes}: {otherwise}", file=sys.stderr)
         self._began = time.monotonic() - before.get("seconds", 0.0)
         own = {"state": "running", "attempts": before.get("attempts", 0) + 1, "started": before.get("started", now())}
         self.note(**own, ended=None, error=None, run_id=self.folder.name, schema=SCHEMA, **facts)
@@ -214,59 +217,14 @@ class RunRecord:
 
     def logged_losses(self) -> list[dict[str, Any]]:
         """The lines of history.jsonl that have losses."""
-        lines = [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (self.folder / "history.jsonl").read_bytes().splitlines()]
         return [line for line in lines if "losses" in line]
-
-    def write_metrics(self, values: list[dict], per_image: dict[str, Any], pairs: Any, split: Any) -> None:
-        """metrics.json and per_image.parquet. `values`: {metric, value, protocol, n, unavailable_because};
-        `per_image`: metric -> one value a pair; `pairs`: indices into `split`."""
-        from xinggan.metrics.values import per_image_table
-
-        self.write("metrics.json", values)
-        content = per_image_table(per_image, split, pairs).to_parquet(index=False)
-        write_atomically(self.folder / "per_image.parquet", content)
 
 
 def list_rows(runs: Path, study: str, rows: list[tuple[str, str]]) -> None:
     """Keep title and run directory's name of every row in <runs>/studies/<study>.json, for the report."""
     listing = [{"title": title, "run": run} for title, run in rows]
     write_atomically(runs / "studies" / f"{study}.json", json.dumps(listing, indent=1) + "\n")
-
-
-def environment() -> dict[str, Any]:
-    """Commit, packages, Python, CPU, threads and devices of this process."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "driver": torch.version.cuda if cuda else None,
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _git(*words: str) -> str | None:
-    """The answer of git in the suite's folder; None where it was installed without its history."""
-    try:
-        answer = subprocess.run(["git", *words], cwd=SUITE, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()
-
-
-def _cpu_name() -> str:
-    """The processor's model as Linux names it, elsewhere as Python does."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor()
 
 
 def now() -> str:

@@ -30,6 +30,7 @@ from ablations.config import (
 )
 from ablations.record import RunBusy, RunRecord, run_id
 from baselines import REFERENCES
+from xinggan.command import exit_status, reason, run_command
 from xinggan.data.prepare import digest, prepare
 from xinggan.metrics.catalogue import METRICS
 from xinggan.model import from_settings
@@ -64,20 +65,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from the defaults")
     options = parser.parse_intermixed_args(arguments)
 
-    try:
-        if options.methods:
-            from_settings.use_methods(options.methods)
-        grid = expand(options.overrides) if options.multirun else [options.overrides]
-        experiments = [compose(words) for words in grid]  # every mistake is found before any work
-        if options.show:
-            print("\n\n".join(map(resolved, grid)))
-            return 0
-        if len(grid) > 1:
-            prepare_folders(experiments)
-    except (ValueError, OSError) as error:
-        print(f"ablations.run: {error}", file=sys.stderr)
-        return 2
+    return exit_status("ablations.run", lambda: run_words(options))
+
+
+def run_words(options: argparse.Namespace) -> int:
+    """Run what parsed options say; returns the exit status of `main`.
+
+    Raises ValueError or OSError for what cannot be used, before any work.
+    """
+    if options.methods:
+        from_settings.use_methods(options.methods)
+    grid = expand(options.overrides) if options.multirun else [options.overrides]
+    experiments = [compose(words) for words in grid]  # every mistake is found before any work
+    if options.show:
+        print("\n\n".join(map(resolved, grid)))
+        return 0
     if len(grid) > 1:
+        prepare_folders(experiments)
         return run_grid([(" ".join(overrides), overrides) for overrides in grid])
     return run_one(experiments[0], report=not options.no_report, alone=options.alone)
 
@@ -121,7 +125,7 @@ def resolved(overrides: list[str]) -> str:
         try:
             rows.append((key, fact(), ""))
         except (ValueError, OSError) as error:
-            rows.append((key, f"unavailable: {error}", ""))
+            rows.append((key, f"unavailable: {reason(error)}", ""))
     return "\n".join(f"{key:<{keys}}  {value:<{values}}  {source}".rstrip() for key, value, source in rows)
 
 
@@ -153,16 +157,12 @@ def run_one(experiment: Experiment, report: bool = True, alone: bool = False) ->
 
     processes, experiment.device = connect(experiment.device)
     references = []
-    try:
-        with StopRequest() as stop:
-            outcome = run_experiment(experiment, stop, processes)
-            if not processes.first:
-                return 0
-            if outcome.state in ("finished", "skipped") and not alone:
-                references = finished_references(experiment, stop)
-    except (ValueError, OSError, RunBusy) as error:
-        print(f"ablations.run: {error}", file=sys.stderr)
-        return 2
+    with StopRequest() as stop:
+        outcome = run_experiment(experiment, stop, processes)
+        if not processes.first:
+            return 0
+        if outcome.state in ("finished", "skipped") and not alone:
+            references = finished_references(experiment, stop)
     if outcome.state == "failed":
         where = f"The traceback is in {outcome.folder}/status.json"
         print(f"{outcome.name}: failed. {outcome.error}\n{where}", file=sys.stderr)
@@ -194,9 +194,9 @@ def finished_references(experiment: Experiment, stop: StopRequest) -> list["Outc
         while outcome is None:
             try:
                 outcome = run_experiment(reference(experiment, name), stop)
-            except (ValueError, OSError, RunBusy) as error:
+            except (ValueError, OSError) as error:
                 if not isinstance(error, RunBusy) or stop.signal_name or time.monotonic() > deadline:
-                    print(f"{name}: left out. {error}", file=sys.stderr)
+                    print(f"{name}: left out. {reason(error)}", file=sys.stderr)
                     break
                 time.sleep(1)
         if outcome and outcome.state in ("finished", "skipped"):
@@ -291,4 +291,4 @@ def print_table(rows: list[tuple[str, Path]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

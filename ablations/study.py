@@ -9,7 +9,6 @@ Further words are those of `ablations.run` and hold for every row. Finished rows
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from ablations.config import ConfigurationError, compose, expand, key_of, reference
@@ -17,6 +16,7 @@ from ablations.efficiency import run_efficiency
 from ablations.record import RunRecord, list_rows
 from ablations.run import build, prepare_folders, print_table, run_grid
 from baselines import REFERENCES
+from xinggan.command import exit_status, run_command
 from xinggan.model.from_settings import use_methods
 
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
@@ -85,18 +85,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for every row")
     options = parser.parse_intermixed_args(arguments)
 
-    try:
-        if options.methods:
-            use_methods(options.methods)
-        if options.study == "efficiency":
-            return run_efficiency(STUDIES["efficiency"], options.overrides, report=not options.no_report)
-        rows = study_rows(options.study, options.overrides)
-        configs = [compose(overrides) for _, overrides in rows]
-        configs += [reference(configs[0], name) for name in REFERENCES]
-        folders = prepare_folders(configs)
-    except (ValueError, OSError) as error:
-        print(f"ablations.study: {error}", file=sys.stderr)
-        return 2
+    return exit_status("ablations.study", lambda: run_study(options))
+
+
+def run_study(options: argparse.Namespace) -> int:
+    """Run the study of parsed options; the exit status as `ablations.run`.
+
+    Raises ValueError or OSError for what cannot be used, before any work.
+    """
+    if options.methods:
+        use_methods(options.methods)
+    if options.study == "efficiency":
+        return run_efficiency(STUDIES["efficiency"], options.overrides, report=not options.no_report)
+    rows = study_rows(options.study, options.overrides)
+    configs = [compose(overrides) for _, overrides in rows]
+    configs += [reference(configs[0], name) for name in REFERENCES]
+    folders = prepare_folders(configs)
     code = run_grid(rows)
     titled = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
     done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
@@ -138,4 +142,4 @@ def overlap(key: str, other: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

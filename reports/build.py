@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xinggan.command import run_command
+
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 PAGES = ("overview", "quality", "ablation", "training", "timing", "gallery", "data", "provenance")  # notebooks
 KERNEL = "report"
@@ -222,4 +224,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -2,10 +2,10 @@
 
 import os
 import signal
-import sys
 from contextlib import suppress
 
 from slurm.status import command, parser_of, submitted
+from xinggan.command import run_command
 
 
 @command
@@ -44,4 +44,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

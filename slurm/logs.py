@@ -4,6 +4,7 @@ import sys
 import time
 
 from slurm.status import command, parser_of, submitted
+from xinggan.command import run_command
 
 ASKED_EVERY_S = 10.0  # how often --follow asks whether the job still is in the queue
 
@@ -43,4 +44,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -15,6 +15,7 @@ from slurm.queue import ClusterError
 from slurm.states import jobs_of, states_of
 from slurm.submission import Submission, read_submission, submissions
 from slurm.sweep import decide_and_submit
+from xinggan.command import run_command
 
 
 def main(arguments: list[str]) -> int:
@@ -53,4 +54,4 @@ def carry_on(submission: Submission, jobs: list) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(lambda: main(sys.argv[1:]))

@@ -4,10 +4,10 @@ python -m slurm.retry --failed mem_gb=128
 python -m slurm.retry 'xinggan-single*' timeout_min=1440
 """
 
-import sys
 from dataclasses import replace
 
 from slurm.status import command, parser_of, submitted
+from xinggan.command import run_command
 
 
 @command
@@ -41,4 +41,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

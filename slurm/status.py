@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from slurm.queue import ClusterError
+from xinggan.command import run_command
 
 HEADS = ("run", "state", "progress", "images/s", "left", "node", "tries", "")
 MOVING = ("queued", "running", "elsewhere")  # states that --watch waits for
@@ -132,4 +133,4 @@ def row_of(state) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -9,7 +9,6 @@ a run that failed is tried again once the code has changed, or with --retry.
 """
 
 import secrets
-import sys
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from slurm.queue import ClusterError
 from slurm.status import command, parser_of
+from xinggan.command import run_command
 
 if TYPE_CHECKING:
     from slurm.submission import Submission
@@ -138,4 +138,4 @@ def hand_over(submission: "Submission", report: bool, after: set[str], dry_run: 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

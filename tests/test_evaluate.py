@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -113,6 +115,28 @@ def test_table_json_and_per_image_values_agree(run, tmp_path, capsys):
             if len(mine) and not value["metric"].startswith("pckh"):  # pooled over joints
                 assert mine.value.mean() == pytest.approx(value["value"])
             assert value["value"] is not None or value["unavailable_because"] in " ".join(printed.split())
+
+
+def test_a_terminal_without_utf_8_shows_the_table_with_replacement_characters(targets, cache):
+    command = [sys.executable, "-m", "xinggan.evaluate", str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache)]
+    for variables in ({"PYTHONIOENCODING": "iso8859-15"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        done = subprocess.run([*command, "--protocol", "clean"], env=os.environ | variables, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        assert any(line.split()[:2] == [b"SSIM", b"?"] for line in done.stdout.splitlines())
+
+
+def test_a_temporary_folder_that_is_too_small_is_refused_with_its_name_and_nothing_is_scored(targets, cache):
+    limit = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+    limit += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # six images take 37 kB
+    limit += "runpy.run_module('xinggan.evaluate', run_name='__main__', alter_sys=True)"
+    words = [str(targets), "synthetic", *SYNTHETIC, "--cache", str(cache)]
+    done = subprocess.run([sys.executable, "-c", limit, *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"xinggan.evaluate: {tempfile.gettempdir()}: File too large; the images to score take"
+    )
+    assert "name another folder in TMPDIR" in done.stderr
+    assert done.stdout == ""
 
 
 def test_json_alone_is_printed_for_a_pipe(run, capsys):

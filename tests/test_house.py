@@ -82,6 +82,16 @@ def test_no_imports_go_in_a_circle():
         pytest.fail(" -> ".join(error.args[1]))
 
 
+COMMANDS = [name for name, file in MODULES.items() if "argparse" in file.read_text() and "__main__" in file.read_text()]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_prints_on_any_terminal(name):
+    """Its last lines hand `main` to `run_command`, which sets how streams treat characters that they lack."""
+    last = ast.unparse(ast.parse(MODULES[name].read_text()).body[-1])
+    assert last.startswith("if __name__ == '__main__':\n    run_command("), last
+
+
 def test_only_the_names_of_the_house_stand_at_the_top():
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     written_by_commands = {"runs", "data", "report"}

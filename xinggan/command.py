@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
+def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and end the process with the status it returns.
 
     Characters that the terminal's encoding lacks are printed as `?`: an arrow in a table is no reason to fail.

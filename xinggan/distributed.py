@@ -4,7 +4,9 @@ Several processes that seed alike and hold equal parts of a batch compute what a
 random is drawn for the global batch (see `Dropout`), gradients are averaged, and history pools see all images.
 """
 
+import atexit
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -84,18 +86,29 @@ Processes.current = Processes()
 
 
 def connect(device: str = "auto") -> tuple[Processes, str]:
-    """The place of this process as the launcher (`accelerate launch`, `torchrun`, SLURM) has set it, and its device.
+    """The place of this process among those of its launcher (`torchrun`, `accelerate launch`, SLURM), and its device.
 
-    Without a launcher: a single process and `device` as it is. NCCL between GPUs, gloo between CPUs.
+    Only the launcher's WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT count, no settings of accelerate.
+    Without a launcher: a single process and `device` as it is. NCCL between GPUs, gloo between CPUs, which are taken
+    where no GPU can be used.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys() and "RANK" not in os.environ:
+            note = (
+                "accelerate launch has started one process, as it does where there is no GPU; torchrun starts several"
+            )
+            print(note, file=sys.stderr)
         return Processes(), device
-    from accelerate import PartialState
-
-    cpu = device == "cpu" or not torch.accelerator.is_available()  # or else each would be alone where there is no GPU
-    state = PartialState(cpu=cpu)
-    device = "cpu" if cpu else str(state.device)  # checkpoints cannot be loaded to cpu:0, as accelerate calls it
-    return Processes(state.process_index, state.num_processes, device), device
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device == "cpu" or accelerator is None or accelerator.type == "mps":  # gloo knows tensors of CPUs alone
+        device, kind = "cpu", "cpu"
+    else:
+        kind = accelerator.type
+        device = f"{kind}:{int(os.environ['LOCAL_RANK']) % torch.accelerator.device_count()}"
+        torch.accelerator.set_device_index(torch.device(device).index)
+    torch.distributed.init_process_group(torch.distributed.get_default_backend_for_device(kind))
+    atexit.register(torch.distributed.destroy_process_group)
+    return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device), device
 
 
 def resolve_device(device: str) -> str:

@@ -9,13 +9,12 @@ one readable image of the right size for each test pair.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
-from xinggan.command import exit_status
+from xinggan.command import exit_status, run_command
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.data.settings import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.files import atomic_path, write_atomically
@@ -198,4 +197,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

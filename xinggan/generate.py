@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xinggan.command import exit_status
+from xinggan.command import exit_status, run_command
 from xinggan.data.settings import add_proportions
 from xinggan.trained import RunFacts, Trained, load_published_method, load_trained, published_methods, read_run
 
@@ -179,4 +179,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

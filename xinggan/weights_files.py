@@ -8,6 +8,7 @@ once: `python -m xinggan.weights_files alex inception`.
 import argparse
 from pathlib import Path
 
+from xinggan.command import run_command
 from xinggan.files import atomic_path, sha256_of
 
 NETWORKS = {
@@ -87,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.user_study.trials import KINDS, SCHEMA, Trial, plan_trials
+from xinggan.command import run_command
 
 if TYPE_CHECKING:
     from reports.user_study.pictures import StudyPictures
@@ -172,4 +173,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.user_study.trials import KINDS, SCHEMA
+from xinggan.command import run_command
 
 if TYPE_CHECKING:
     import pandas
@@ -269,4 +270,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -217,6 +218,34 @@ def test_comma_lists_become_every_combination_in_order():
         ("scale=multi", "seed=0"), ("scale=multi", "seed=1"), ("scale=single", "seed=0"), ("scale=single", "seed=1"),
     ]  # fmt: skip
     assert expand([]) == [[]]
+
+
+PATHS = [
+    "Münster/日本", "a[1](b)", "#1~'s \"x\"", "x=y", "a,b", "~nobody's", "{a: b}", "null.d", "1e3", "[1]", "${HOME}/$x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_is_taken_as_it_is(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(path).mkdir(parents=True)
+    for file in ("config.json", "diffusion_pytorch_model.safetensors"):
+        Path(path, file).touch()
+    words = [f"runs={path}", f"cache={path}", "dataset=folder", f"dataset.root={path}"]
+    experiment = compose(words)
+    assert (experiment.runs, experiment.cache, experiment.dataset.root) == (path, path, path)
+    assert compose(["method=pocold", "preset=smoke", f"vae={path}"]).method["vae"] == path
+    if "," not in path:
+        assert expand([*words, "seed=0,1"]) == [[*words, "seed=0"], [*words, "seed=1"]]
+
+
+def test_paths_may_be_quoted_begin_at_home_and_be_a_list_in_a_grid(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ü")
+    assert compose(["runs='a,b'"]).runs == "a,b"
+    assert compose(["runs=~/x"]).runs == "/home/ü/x"
+    assert expand(["dataset.root='a,1','b 2'", "runs='c,d'"]) == [
+        ["dataset.root=a,1", "runs='c,d'"], ["dataset.root=b 2", "runs='c,d'"],
+    ]  # fmt: skip
 
 
 def test_a_reference_has_the_data_of_the_run_and_nothing_of_its_method():

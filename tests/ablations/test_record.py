@@ -5,15 +5,13 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
-import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ablations.record
 from ablations.config import compose, reference
-from ablations.record import RunBusy, RunRecord, environment, identity, label, name, run_id
+from ablations.record import RunBusy, RunRecord, identity, label, name, run_id
 
 UNCHANGING = ["device=cpu", "runs=elsewhere", "cache=elsewhere", "training.log_every=7", "scale=multi"]
 UNCHANGING += ["training.checkpoint_activations=true"]
@@ -151,9 +149,7 @@ def test_states_follow_the_attempts(tmp_path):
     assert (status["state"], status["attempts"], status["steps"], status["run_id"]) == ("finished", 3, 5, "run")
 
 
-def test_the_environment_has_versions_and_cpu_and_those_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypatch):
-    found = environment()
-    assert found["packages"]["torch"].startswith("2.") and found["cpu"] and found["threads"] >= 1
+def test_environments_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypatch):
     for commit in ("a", "a", "b"):
         monkeypatch.setattr(ablations.record, "environment", lambda commit=commit: {"commit": commit})
         with RunRecord(tmp_path) as record:
@@ -178,14 +174,3 @@ def test_a_run_is_worked_on_by_one_process_and_a_dead_one_leaves_no_lock(tmp_pat
     with RunRecord(tmp_path) as record:
         assert record.begin("") == "new"
     assert not half.exists()
-
-
-def test_metrics_are_written_with_their_pairs(tmp_path, people):
-    pairs = np.arange(3)
-    value = {"metric": "ssim", "value": 0.5, "protocol": {"name": "clean"}, "n": 3, "unavailable_because": None}
-    RunRecord(tmp_path).write_metrics([value], {"ssim": np.array([0.4, 0.5, 0.6])}, pairs, people.test)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == [value]
-    table = pandas.read_parquet(tmp_path / "per_image.parquet")
-    assert table["value"].tolist() == [0.4, 0.5, 0.6]
-    assert table["pair_id"].tolist() == [people.test.pair_id(i) for i in range(3)]
-    assert table["identity"].tolist() == people.test.identities[people.test.pairs[:3, 0]].tolist()

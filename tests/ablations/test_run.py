@@ -120,6 +120,30 @@ def launch(place, *overrides):
     )
 
 
+def test_torchrun_joins_processes_without_cuda_whatever_accelerate_was_set_up_for(tmp_path, place):
+    (tmp_path / "accelerate").mkdir()
+    settings = (
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nmixed_precision: fp16\nnum_machines: 2\n"
+    )
+    (tmp_path / "accelerate" / "default_config.yaml").write_text(settings)
+    environment = {"HF_HOME": str(tmp_path), "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "fp16"}
+    small = [word for word in TINY if word != "device=cpu"] + ["scale=single", "norm=instance", "--alone", place[1]]
+    losses = []
+    for count in (1, 2):
+        runs = tmp_path / f"{count} processes"
+        words = ["--nnodes=1", f"--nproc_per_node={count}", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+        command = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "ablations.run", *small, f"runs={runs}"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr
+        record = RunRecord(only(runs, "xinggan-*"))
+        assert (record.status["state"], record.status["attempts"]) == ("finished", 1)
+        losses.append([line["losses"] for line in record.logged_losses()])
+    for alone, joined in zip(*losses, strict=True):
+        assert joined == pytest.approx(alone, rel=1e-3)
+
+
 def results(folder):
     metrics = json.loads((folder / "metrics.json").read_text())
     manifest = json.loads((folder / "generated" / "manifest.json").read_text())
@@ -211,6 +235,20 @@ def test_a_reference_in_the_making_is_waited_for_and_a_report_that_cannot_be_bui
     assert "report" not in capfd.readouterr().err
 
 
+def test_images_that_are_not_finite_fail_the_run_and_are_not_scored(tmp_path, place, monkeypatch, capsys):
+    code = "import torch\nfrom xinggan.model.method import Method\n\nclass Broken(Method):\n"
+    code += "    def generate(self, source, source_pose, target_pose, seeds):\n        return source * torch.nan\n"
+    (tmp_path / "broken.py").write_text(code)
+    (tmp_path / "broken.yaml").write_text("_target_: broken.Broken\ntraining: null\n")
+    monkeypatch.setenv("XINGGAN_METHODS", str(tmp_path))
+    assert main([*TINY, "method=broken", f"runs={tmp_path / 'runs'}", place[1]]) == 1
+    assert "not finite" in capsys.readouterr().err
+    folder = only(tmp_path / "runs", "broken-*")
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed" and "not finite" in status["error"] and "___" in status["error"]
+    assert not (folder / "metrics.json").exists() and not (folder / "generated" / "manifest.json").exists()
+
+
 def test_a_failure_in_a_grid_is_recorded_and_does_not_stop_the_rest(tmp_path, place, capfd):
     own = [f"runs={tmp_path}", place[1]]
     assert main(["-m", *TINY, *own, "learning_rate=1e30,2e-4"]) == 1
@@ -222,6 +260,18 @@ def test_a_failure_in_a_grid_is_recorded_and_does_not_stop_the_rest(tmp_path, pl
     error = next(status["error"] for status in states if status["state"] == "failed")
     assert "Divergence" in error
     assert "Traceback" in error
+
+
+def test_a_folder_of_any_name_holds_records_data_and_report_on_a_terminal_without_utf_8(tmp_path):
+    odd = tmp_path / "Ü [1] #~'x'"
+    words = ["method=copy_source", *TINY, f"runs={odd / 'runs'}", f"cache={odd / 'data'}"]
+    variables = {"PYTHONIOENCODING": "iso8859-15"}
+    command = [sys.executable, "-m", "ablations.run", "-m", "seed=0,1", *words]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True)
+    said = done.stdout.decode("iso8859-15")
+    assert done.returncode == 0, said + done.stderr.decode("iso8859-15")
+    assert re.search(r"SSIM \?", said) and said.count("done ") == 2
+    assert {path.name for path in odd.iterdir()} == {"runs", "data"}
 
 
 def test_bad_input_is_refused_before_any_work_in_one_line(tmp_path, place, capsys):

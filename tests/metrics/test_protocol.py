@@ -216,6 +216,21 @@ def test_a_window_larger_than_the_images_leaves_its_metric_unavailable(split):
     assert "43x22" in str(value.unavailable_because)
 
 
+def test_images_too_small_for_a_network_or_a_window_leave_these_metrics_unavailable_and_the_rest_is_scored(
+    split, shared, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(shared / "weights" / "torch_home"))
+    small = split_of(split.images[:, ::8, ::4].copy(), split.poses // 8, split.pairs)  # 16x16 pixels
+    values = {value.metric: value for value in scored(small, CLEAN, lpips_net="squeeze").values}
+    assert values["lpips"].unavailable_because == "the images (16x16) are too small for LPIPS's network squeeze"
+    assert values["ssim"].value is not None and values["l1"].value is not None
+    tiny = split_of(split.images[:, ::16, ::8].copy(), split.poses // 16, split.pairs)  # 8x8
+    values = {value.metric: value for value in scored(tiny, CLEAN).values}
+    for metric in ("ssim", "mask_ssim"):
+        assert values[metric].unavailable_because.startswith("the images (8x8) are too small for SSIM's window")
+    assert values["l1"].value is not None and values["psnr"].value is not None
+
+
 def test_the_protocol_decides_on_the_lpips_network_where_it_fixes_one(split):
     stated = [
         next(value for value in scored(split, protocol, lpips_net="squeeze").values if value.metric == "lpips").protocol

@@ -7,6 +7,8 @@ import pytest
 from xinggan.timing.plan import PLANS, Plan, grid, left_out, plan_of
 from xinggan.timing.scenario import Task, circumstances
 
+SAMPLERS = ("ddim", "unipc")
+
 
 def trained(name, settings, **training):
     return Task("training", name, settings, "data", "cpu", height=32, width=16, **training)
@@ -72,10 +74,12 @@ def test_after_a_batch_that_does_not_fit_or_takes_too_long_larger_ones_are_left_
 
 
 def test_words_change_the_preset_s_plan_or_that_of_timing_plan():
-    plan = plan_of("smoke", ["timing.batches=4,1,2", "timing.modes=eager", "timing.samplers=", "timing.slow_s=2.5"])
+    words = ["timing.batches=4,1,2", "timing.modes=eager", "timing.samplers=", "timing.slow_s=2.5"]
+    plan = plan_of("smoke", words, SAMPLERS)
     assert (plan.batches, plan.modes, plan.samplers, plan.slow_s) == ((1, 2, 4), ("eager",), (), 2.5)
     assert plan.rounds == PLANS["smoke"].rounds
-    assert plan_of("smoke", ["timing.plan=quick", "timing.rounds=3"]) == replace(PLANS["quick"], rounds=3)
+    quick = plan_of("smoke", ["timing.plan=quick", "timing.rounds=3"], SAMPLERS)
+    assert quick == replace(PLANS["quick"], rounds=3, samplers=SAMPLERS)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,7 @@ def test_words_change_the_preset_s_plan_or_that_of_timing_plan():
     [
         ("timing.colour=red", "timing.colour=red: accepted are timing.plan=, timing.methods="),
         ("timing.plan=fast", "accepted are quick, smoke, small, paper"),
+        ("timing.samplers=euler", "timing.samplers=euler: accepted are ddim, unipc"),
         ("timing.modes=fast", "accepted are eager, compiled, cudagraph"),
         ("timing.batches=0", "numbers above 0"),
         ("timing.batches=many", "whole numbers"),
@@ -91,4 +96,4 @@ def test_words_change_the_preset_s_plan_or_that_of_timing_plan():
 )
 def test_a_word_that_is_not_accepted_is_refused_with_what_is(word, said):
     with pytest.raises(ValueError, match=said):
-        plan_of("smoke", [word])
+        plan_of("paper", [word], SAMPLERS)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xinggan.command import run_command
 from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, Estimator, open_estimator
 from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, list_images, read_image
 from xinggan.data.layout import ENDING
@@ -234,4 +235,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xinggan.command import run_command
 from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
 from xinggan.data.settings import (
     CACHE,
@@ -220,4 +221,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -6,6 +6,7 @@ the generated image, as PATN, XingGAN and their relatives write. A folder of a r
 """
 
 import json
+import os
 import re
 import tempfile
 from collections import Counter
@@ -50,15 +51,15 @@ def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, 
     """Read the folder's image of every pair of `split`.
 
     Raises LayoutProblems with every image that is missing, twice there, unknown, unreadable or of another size; nothing
-    is resized or cropped unless `fit` asks for it. Raises ValueError for a folder with no image of any pair.
+    is resized or cropped unless `fit` asks for it. Raises ValueError for a folder with no image of any pair, and
+    OSError where the temporary folder has too little room for all images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; expected one with an image for each test pair")
     problems: list[Problem] = []
     files = _files_of_pairs(folder, split, problems)
-    with tempfile.TemporaryFile() as unnamed:  # the system keeps it as long as the array that is mapped to it
-        images = np.memmap(unnamed, np.uint8, "w+", shape=(len(split), split.height, split.width, 3))
+    images = _room_for(len(split), split.height, split.width)
     did: Counter[str] = Counter()
     with ThreadPoolExecutor(4) as pool, Progress("reading results", len(files), "images", enabled=progress) as shown:
         rows = sorted(files)
@@ -74,7 +75,26 @@ def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, 
             shown.update(len(some))
     if problems:
         raise LayoutProblems(folder, problems, "nothing was scored")
-    return Results(images.view(np.ndarray), [f"{count:,} images: {what}" for what, count in did.items()])
+    return Results(images, [f"{count:,} images: {what}" for what, count in did.items()])
+
+
+def _room_for(count: int, height: int, width: int) -> np.ndarray:
+    """An array [count, height, width, 3] of bytes in an unnamed temporary file whose blocks are all there.
+
+    A sparse file would end the process with a bus error as soon as its folder is full. Raises OSError for that.
+    """
+    size = count * height * width * 3
+    with tempfile.TemporaryFile() as file:  # the system keeps it as long as the array that is mapped to it
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except AttributeError:  # of another system
+            file.truncate(size)
+        except OSError as error:
+            what = (
+                f"{error.strerror}; the images to score take {size / 1e6:,.0f} MB there: name another folder in TMPDIR"
+            )
+            raise OSError(error.errno, what, tempfile.gettempdir()) from error
+        return np.memmap(file, np.uint8, "r+", shape=(count, height, width, 3)).view(np.ndarray)
 
 
 def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem]) -> dict[int, str]:

@@ -30,6 +30,7 @@ LPIPS_VERSION = "0.1"
 class Lpips:
     """LPIPS (Zhang et al., CVPR 2018), version 0.1 of its authors' package, as a function of two batches of images."""
 
+    name: str  # one of LPIPS_NETWORKS
     network: nn.Module
     weights: dict[str, str]  # names and SHA-256 of the files of the backbone's and the distance's own weights
 
@@ -38,6 +39,17 @@ class Lpips:
         """Distance of each pair. uint8 [B, 3, H, W] twice, on the network's device -> float64 [B]."""
         a, b = (images.float().div(127.5).sub(1) for images in (generated, target))  # [-1, 1]
         return self.network(a, b).flatten().double()
+
+    def check_size(self, height: int, width: int, device: torch.device | str) -> None:
+        """Raise MetricUnavailable for images so small that nothing is left of them after the network's poolings."""
+        image = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=device)
+        try:
+            self(image, image)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            what = f"the images ({height}x{width}) are too small for LPIPS's network {self.name}"
+            raise MetricUnavailable(what) from error
 
 
 def open_lpips(name: str = "alex", device: torch.device | str = "cpu") -> Lpips:
@@ -59,7 +71,7 @@ def open_lpips(name: str = "alex", device: torch.device | str = "cpu") -> Lpips:
         network.net.load_state_dict({key: published[source] for key, source in names.items()})
     own = Path(lpips.__file__).parent / "weights" / f"v{LPIPS_VERSION}" / f"{name}.pth"
     weights = {**_identity_of(path), "distance_sha256": sha256_of(own)}
-    return Lpips(network.to(device).eval().requires_grad_(False), weights)
+    return Lpips(name, network.to(device).eval().requires_grad_(False), weights)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ class SsimSettings:
         kind = "uniform" if self.sigma_px is None else f"Gaussian of sigma {self.sigma_px:g}"
         return f"{kind}, {self.window_px}x{self.window_px} pixels"
 
+    def misfit(self, height: int, width: int) -> str | None:
+        """The reason why images of this size have no SSIM under these settings; None where they have."""
+        if min(height, width + 2 * (self.white_columns or 0)) >= self.window_px:
+            return None
+        return f"the images ({height}x{width}) are too small for SSIM's window ({self.window})"
+
     @property
     def in_words(self) -> str:
         """Window, data range and padding, for a reader who compares protocols."""

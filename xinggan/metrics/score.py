@@ -88,6 +88,7 @@ class NetworkOutputs:
     def _lpips(self, network: str) -> tuple[NDArray[np.float64], dict[str, str]]:
         """LPIPS of each pair [n], and which weights it was computed with."""
         distance = open_lpips(network, self.device)
+        distance.check_size(self.test.split.height, self.test.split.width, self.device)
         return self.distances(distance, "LPIPS"), distance.weights
 
     def _features(self, open_network: Open) -> SetFeatures:
@@ -126,21 +127,26 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
     protocol = scores.protocol
     unmasked = replace(protocol.ssim, white_columns=None)  # Mask-SSIM looks at the frame as it is
     wide = protocol.ssim_window51
-    height, width = test.split.height, test.split.width
-    too_small = wide is not None and wide.window_px > min(height, width)
+    windows = {"ssim": protocol.ssim, "ssim_window51": wide, "mask_ssim": unmasked}
+    size = test.split.height, test.split.width
+    misfits = {metric: reason for metric, window in windows.items() if window and (reason := window.misfit(*size))}
+    fitting = {*scores.wanted("ssim", "ssim_window51", "mask_ssim", "psnr", "l1")} - misfits.keys()
 
     def measure(generated: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        similarity = ssim_map(generated, target, protocol.ssim)
-        values = {"ssim": mean_without_border(similarity, protocol.ssim)}
-        if wide and not too_small:
+        values, whole = {}, None
+        if "ssim" in fitting:
+            whole = ssim_map(generated, target, protocol.ssim)
+            values["ssim"] = mean_without_border(whole, protocol.ssim)
+        if wide and "ssim_window51" in fitting:
             values["ssim_window51"] = ssim(generated, target, wide)
-        if scores.wanted("mask_ssim"):
+        if "mask_ssim" in fitting:
             if protocol.mask.ssim_inside == MULTIPLIED:
                 values["mask_ssim"] = ssim(generated * mask, target * mask, unmasked)
             else:
-                whole = similarity if unmasked == protocol.ssim else ssim_map(generated, target, unmasked)
+                if whole is None or unmasked != protocol.ssim:
+                    whole = ssim_map(generated, target, unmasked)
                 values["mask_ssim"] = mean_inside(whole, mask)
-        if scores.wanted("psnr"):
+        if "psnr" in fitting:
             values["psnr"] = psnr(generated, target)
         return values | {"l1": l1(generated, target, protocol.l1)}
 
@@ -165,9 +171,8 @@ def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | s
             scores.add_unavailable([metric], reason, stated[metric])
         else:
             scores.add_per_image(metric, values, stated[metric], nan_means.get(metric))
-    if wide and too_small:
-        reason = f"SSIM's window ({wide.window}) is larger than the images ({height}x{width})"
-        scores.add_unavailable(["ssim_window51"], reason, stated["ssim_window51"])
+    for metric, reason in misfits.items():
+        scores.add_unavailable([metric], reason, stated[metric])
 
 
 def _score_lpips(scores: Scores, outputs: NetworkOutputs, network: str) -> None:

@@ -75,11 +75,8 @@ def _check(generated: Tensor, target: Tensor, settings: SsimSettings) -> None:
             f"SSIM compares two uint8 batches of one shape [B, 3, H, W]; got {generated.dtype} "
             f"{tuple(generated.shape)} and {target.dtype} {tuple(target.shape)}"
         )
-    window_px, (height, width) = settings.window_px, generated.shape[-2:]
-    if min(height, width + 2 * (settings.white_columns or 0)) < window_px:
-        raise ValueError(
-            f"SSIM's window of {window_px}x{window_px} pixels is larger than the images ({height}x{width})"
-        )
+    if misfit := settings.misfit(generated.shape[-2], generated.shape[-1]):
+        raise ValueError(misfit)
 
 
 def _data_range(generated: Tensor, settings: SsimSettings) -> float | Tensor:

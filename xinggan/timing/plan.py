@@ -10,8 +10,6 @@ from typing import Any
 from xinggan.timing.scenario import KINDS, MODES, PRECISIONS, Task
 from xinggan.timing.turns import Pace
 
-SAMPLERS = ("ddpm", "ddim", "dpmsolver++", "unipc")
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -25,7 +23,7 @@ class Plan:
     compiled_batches: tuple[int, ...] = ()  # of the compiled modes; none: all batches
     compiled_precisions: tuple[str, ...] = ()  # of the same; none: all precisions
     training_modes: tuple[str, ...] = ("eager", "compiled")
-    samplers: tuple[str, ...] = SAMPLERS  # of the sweep, which is at batch 1, fp32 and eager
+    samplers: tuple[str, ...] | None = None  # of the sweep, at batch 1, fp32 and eager; None: all that there are
     steps: tuple[int, ...] = (1, 2, 4, 8, 10, 20, 50, 100)  # of the same
     rounds: int = 6  # up to twice as many where the machine is noisy
     seconds: float = 1.0  # of a scenario's turn in a round
@@ -39,7 +37,7 @@ class Plan:
             values = value if isinstance(value, tuple) else (value,)
             if unknown := [each for each in values if each not in CHOICES.get(key, values)]:
                 raise ValueError(f"timing.{key}={','.join(unknown)}: accepted are {', '.join(CHOICES[key])}")
-            if any(not isinstance(each, str) and each <= 0 for each in values):
+            if any(isinstance(each, int | float) and each <= 0 for each in values):
                 raise ValueError(f"timing.{key}: accepted are numbers above 0")
 
     @property
@@ -54,7 +52,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "compiled_precisions": PRECISIONS,
     "modes": MODES,
     "training_modes": MODES[:2],
-    "samplers": SAMPLERS,
 }
 # A plan for each preset, and `quick`, a look of about a minute at a few methods.
 PLANS = {
@@ -77,10 +74,10 @@ PLANS = {
 }
 
 
-def plan_of(preset: str, words: Sequence[str]) -> Plan:
+def plan_of(preset: str, words: Sequence[str], samplers: tuple[str, ...]) -> Plan:
     """The preset's plan, or that of `timing.plan`, with words such as `timing.batches=1,2,4`; an empty list is none.
 
-    Raises ValueError naming a word that is not accepted, and what is.
+    samplers: all that the methods know. Raises ValueError naming a word that is not accepted, and what is.
     """
     values = dict(word.removeprefix("timing.").partition("=")[::2] for word in words)
     name = values.pop("plan", preset if preset in PLANS else "paper")
@@ -90,7 +87,11 @@ def plan_of(preset: str, words: Sequence[str]) -> Plan:
     if unknown := [f"timing.{key}={text}" for key, text in values.items() if key not in kinds]:
         known = ", ".join(f"timing.{key}=" for key in ("plan", *kinds))
         raise ValueError(f"{', '.join(unknown)}: accepted are {known}")
-    return replace(PLANS[name], **{key: _value(key, kinds[key], text) for key, text in values.items()})
+    plan = replace(PLANS[name], **{key: _value(key, kinds[key], text) for key, text in values.items()})
+    chosen = samplers if plan.samplers is None else plan.samplers
+    if strange := [sampler for sampler in chosen if sampler not in samplers]:
+        raise ValueError(f"timing.samplers={','.join(strange)}: accepted are {', '.join(samplers)}")
+    return replace(plan, samplers=chosen)
 
 
 def _value(key: str, kind: str, text: str) -> Any:
@@ -132,7 +133,7 @@ def grid(methods: Sequence[Task], plan: Plan) -> list[list[Task]]:
                         groups.append([replace(m, precision=precision, mode=mode, batch=batch) for m in generating])
         sampled = [method for method in generating if {"sampler", "steps"} <= method.settings.keys()]
         for steps in plan.steps:
-            sweep = [(sampler, method) for sampler in plan.samplers for method in sampled]
+            sweep = [(sampler, method) for sampler in plan.samplers or () for method in sampled]
             groups.append([replace(method, sampler=sampler, sampling_steps=steps) for sampler, method in sweep])
     return [group[start : start + plan.together] for group in groups for start in range(0, len(group), plan.together)]
 

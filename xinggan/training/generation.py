@@ -31,7 +31,8 @@ def generate_pairs(
 ) -> np.ndarray:
     """The image of every listed pair of `split`: uint8 [n, H, W, 3]. The method is left in the mode it was in.
 
-    Raises Preempted between two batches when `stop` has been asked to.
+    Raises Preempted between two batches when `stop` has been asked to, and ValueError with the pairs whose images have
+    values that are not finite: such an image would become a black one, and be scored.
     """
     indices = np.asarray(pairs, dtype=np.int64)
     images = np.empty((len(indices), split.height, split.width, 3), dtype=np.uint8)
@@ -45,7 +46,7 @@ def generate_pairs(
             rows = indices[start : start + batch]
             seeds = torch.from_numpy(image_seeds(seed, rows)).to(device)
             generated = method.generate_pairs(split.batch(rows).to(device), seeds)  # [b, 3, H, W] in [-1, 1]
-            images[start : start + len(rows)] = _pixels(generated)
+            images[start : start + len(rows)] = _pixels(generated, [split.pair_id(int(row)) for row in rows])
             shown.update(len(rows))
     method.train(training)
     return images
@@ -64,7 +65,8 @@ def generate_poses(
     """The person of `source` (uint8 [H, W, 3]) in each of `poses` [n, 18, 3]: uint8 [n, H, W, 3].
 
     Every image has the same seed, the one that `generate_pairs` gives to pair 0: a pose's image is the same alone and
-    among others, and the random numbers stay the same while the pose moves.
+    among others, and the random numbers stay the same while the pose moves. Raises ValueError for images that are not
+    finite.
     """
     source_image = torch.tensor(source).permute(2, 0, 1)[None].to(device)  # [1, 3, H, W]
     from_pose = torch.tensor(source_pose)[None].to(device)  # [1, 18, 3]
@@ -77,11 +79,15 @@ def generate_poses(
             generated = method.generate(
                 source_image.expand(b, -1, -1, -1), from_pose.expand(b, -1, -1), to_poses, seeds.expand(b)
             )
-            images.append(_pixels(generated))
+            images.append(_pixels(generated, [f"pose {start + i + 1}" for i in range(b)]))
             shown.update(b)
     return np.concatenate(images)
 
 
-def _pixels(generated: torch.Tensor) -> np.ndarray:
-    """[B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3] on the CPU."""
+def _pixels(generated: torch.Tensor, names: list[str]) -> np.ndarray:
+    """[B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3] on the CPU. Raises ValueError naming images that are not finite."""
+    finite = generated.isfinite().flatten(1).all(1).tolist()  # [B]
+    if broken := [name for name, whole in zip(names, finite, strict=True) if not whole]:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise ValueError(f"generated images are not finite (NaN or infinite): {', '.join(broken[:3])}{more}")
     return images_to_bytes(generated).permute(0, 2, 3, 1).cpu().numpy()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xinggan.command import run_command
 from xinggan.data.poses import HEAD_JOINTS, pckh
 from xinggan.data.synthetic import ATTRIBUTES, GENERATOR_VERSION, describe, render
 from xinggan.metrics.embedded.networks import (
@@ -278,4 +279,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
