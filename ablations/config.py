@@ -42,7 +42,8 @@ CONF = Path(__file__).parent / "conf"
 REFERENCE_KEYS = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # what they have from the run
 COMMAND_LINE = "command line"
 PATHS = ("runs", "cache", "dataset.root", "published", "vae")  # keys of paths, whatever characters these have
-FOLLOWING = {"method_name": "method", "method.seed": "seed"}  # keys that are not set by themselves
+# Keys that are not set by themselves, and what they follow from.
+FOLLOWING = {"method_name": "method", "method.seed": "seed", "code_size": "dataset.height"}
 
 
 class ConfigurationError(ValueError):
@@ -168,6 +169,9 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
             reasons.append(f"{word}: {str(error).splitlines()[0]}")
     if "seed" in experiment.method:
         experiment.method.seed, sources["method.seed"] = experiment.seed, "seed"
+    if "code_size" in experiment.method and experiment.dataset.height and experiment.dataset.width:
+        experiment.method.code_size = [experiment.dataset.height // 4, experiment.dataset.width // 4]
+        sources["method.code_size"] = "dataset"
 
     _checked(experiment.method, reasons)
     settings: Any = OmegaConf.to_container(experiment.method)

@@ -34,7 +34,7 @@ from xinggan.model.switches import Attention, Discriminators, Fusion, Perceptual
 SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
 EMBEDDED = SUITE / "xinggan" / "metrics" / "embedded" / "weights"
 SAME_RESULT = ("log_every", "sample_every", "checkpoint_every", "checkpoint_activations")  # keys of a training
-UNNAMED = (*CLASSES, "seed", "path", "sha256")  # keys of a method that do not make its name
+UNNAMED = (*CLASSES, "seed", "path", "sha256", "code_size")  # keys of a method that do not make its name
 
 
 def run_id(experiment: Experiment, dataset_digest: str) -> str:
@@ -74,6 +74,8 @@ def _acting(method: dict[str, Any]) -> dict[str, Any]:
     losses = dict(method.get("losses", {}))
     if method.get("scale") == Scale.single or method.get("attention") == Attention.none:
         idle.add("pyramid")
+    if method.get("attention") != Attention.aiatrack:
+        idle.add("code_size")
     if method.get("fusion") == Fusion.concat:
         idle.add("candidates")
     if method.get("pose_map") == PoseMap.onehot:

@@ -31,6 +31,7 @@ STUDIES: dict[str, list[tuple[str, list[str]]]] = {
         ("+ multi-scale", ["scale=multi", "attention=plain", "fusion=coattention"]),
         ("+ enhanced attention", ["scale=multi", "attention=enhanced", "fusion=coattention"]),
         ("+ dense fusion (= XingGAN++)", ["scale=multi", "attention=enhanced", "fusion=dense"]),
+        ("XingGAN++ with AiATrack's attention", ["scale=multi", "attention=aiatrack", "fusion=dense"]),
     ],
     "losses": [
         ("L1", ["losses.adversarial=0", "losses.perceptual=0"]),

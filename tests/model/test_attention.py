@@ -1,10 +1,21 @@
 """Cross-attention against the slow, obvious versions of its equations."""
 
+import numpy as np
 import pytest
 import torch
+from golden import golden_weights, state_shapes
 from torch.nn import functional as F
 
-from xinggan.model.attention import CrossAttention, EnhancedAttention, cell_sinusoids, region_grids, regions, tokens
+from xinggan.model.attention import (
+    AiATrackAttention,
+    CrossAttention,
+    EnhancedAttention,
+    cell_sinusoids,
+    cell_waves,
+    region_grids,
+    regions,
+    tokens,
+)
 from xinggan.model.generator import XingGenerator
 from xinggan.model.switches import Attention, Scale, XingGANSettings
 
@@ -89,7 +100,7 @@ def test_multi_scale_values_come_from_the_same_bin_of_the_updated_code_as_the_ke
 def test_enhanced_attention_with_gamma_zero_equals_plain_attention(scale, pyramid):
     x, y = code(seed=1), code(seed=2)
     (enhanced, grids), (plain, _) = cross_attention(scale, pyramid, "enhanced"), cross_attention(scale, pyramid)
-    enhanced.enhanced.gamma.data.zero_()
+    enhanced.inner.gamma.data.zero_()
     plain.load_state_dict(enhanced.state_dict(), strict=False)
     torch.testing.assert_close(update(enhanced, x, y, grids), update(plain, x, y, grids), atol=1e-6, rtol=1e-6)
 
@@ -117,6 +128,44 @@ def test_attention_rows_are_distributions(scale, pyramid):
     weights = attention.weights(code(seed=1), regions(code(seed=2), grids), grids)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 32))
     assert (weights >= 0).all()
+
+
+OF_AIATRACK = {
+    "corr_proj": "descriptor",
+    "feat_norm1": "descriptor_norm",
+    "feat_norm2": "value_norm",
+    "corr_attn.out_proj": "output",
+    "corr_attn.q_proj_weight": "query.weight",
+    "corr_attn.q_proj_bias": "query.bias",
+    "corr_attn.k_proj_weight": "key.weight",
+    "corr_attn.k_proj_bias": "key.bias",
+}
+
+
+@pytest.mark.parametrize(("array", "file", "size"), [("", "aiatrack", (16, 8)), ("square_", "aiatrack_square", (8, 8))])
+def test_aiatrack_attention_equals_the_published_module(shared, array, file, size):
+    golden = np.load(shared / "golden" / "aiatrack_attention.npz")
+    state = {}
+    for name, tensor in golden_weights(state_shapes(shared, f"{file}_state.json"), scale=1).items():
+        inner = name.removeprefix("inner_attn.")
+        for theirs, ours in OF_AIATRACK.items():
+            if inner != name and inner.startswith(theirs):
+                state[ours + inner.removeprefix(theirs)] = tensor
+    module = AiATrackAttention(size).eval()
+    module.load_state_dict(state)
+    with torch.no_grad():
+        refined = module(torch.from_numpy(golden[f"{array}correlation"])[None], size, ((16, 4),))[0]
+    torch.testing.assert_close(refined, torch.from_numpy(golden[f"{array}corrected"]), atol=1e-5, rtol=0)
+    position = torch.from_numpy(golden["position"])  # of both
+    torch.testing.assert_close(cell_waves(((16, 4),), 64, refined.device), position, atol=1e-6, rtol=0)
+
+
+def test_aiatrack_attention_refuses_codes_of_another_size():
+    generator = small(blocks=1, attention="aiatrack", code_size=(8, 6))
+    image, maps = torch.rand(1, 3, 32, 24), torch.rand(1, 18, 32, 24)
+    assert generator(image, maps, maps).shape == image.shape
+    with pytest.raises(ValueError, match="built for images of 32x24, not 24x32"):
+        generator(image.mT, maps.mT, maps.mT)
 
 
 def small(**changes):

@@ -27,8 +27,10 @@ class CrossingBlock(nn.Module):
         has_sa = s.attention != Attention.none and s.branches != Branches.shape
         has_as = s.attention != Attention.none and s.branches != Branches.appearance
         self.tied = has_sa and has_as and s.tie_projections  # one module serves SA and AS
-        self.shape_guided = CrossAttention(channels, s.attention) if has_sa else None
-        self.appearance_guided = CrossAttention(channels, s.attention) if has_as and not self.tied else None
+        self.shape_guided = CrossAttention(channels, s.attention, s.code_size) if has_sa else None
+        self.appearance_guided = None
+        if has_as and not self.tied:
+            self.appearance_guided = CrossAttention(channels, s.attention, s.code_size)
 
     def forward(self, appearance: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
         """appearance: F_I [B, C, h, w]; shape: F_P [B, 2C, h, w], in the first block [B, C, h, w].

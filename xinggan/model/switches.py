@@ -23,6 +23,7 @@ class Attention(StrEnum):
     """The refinement of the correlation matrix before its softmax."""
 
     enhanced = "enhanced"  # an inner attention between correlation vectors (EA)
+    aiatrack = "aiatrack"  # the inner attention of AiATrack as published, which fits one resolution
     plain = "plain"  # nothing
     none = "none"  # no cross-attention at all: the two codes meet only in the convolutions
 
@@ -177,6 +178,7 @@ class XingGANSettings(TransferSettings):
     pyramid: tuple[int, ...] = (1, 3, 6, 8)  # bins along the shorter side of each of the pyramid's grids
     candidates: int = 10  # RGB candidates a branch
     tie_projections: bool = True  # SA and AS share query, key, value, gamma and EA, as in the published code
+    code_size: tuple[int, int] | None = None  # rows and columns of the codes, for which attention=aiatrack is built
 
     def reasons(self) -> list[str]:
         """Extended by switches that do not fit together."""
@@ -191,6 +193,8 @@ class XingGANSettings(TransferSettings):
             found.append(f"tie_projections=false has nothing to act on when {only}")
         if no_attention and self.branches == Branches.appearance:
             found.append("attention=none with branches=appearance: the target pose would never reach the image")
+        if self.attention == Attention.aiatrack and self.code_size is None:
+            found.append("attention=aiatrack is built for one resolution: give dataset.height= and dataset.width=")
         if self.candidates < 1:
             found.append(f"candidates={self.candidates}: accepted is 1 or more")
         if self.scale == Scale.multi and (not self.pyramid or min(self.pyramid) < 1):
