@@ -7,8 +7,10 @@ metric are corrected together (Holm).
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import Any
 
 import pandas
@@ -51,27 +53,36 @@ def cumulative_contrasts(rows: Rows, records: Records) -> list[Contrast]:
     """Each row of a study that adds something against the row before it.
 
     The rows before the first such row are alternatives of one another: the last of them, to which the others add, is
-    compared with each of the rest. Runs that are not among the records take no part.
+    compared with each of the rest. Rows after the last such row are alternatives of that one. Rows of each value that
+    the study goes through (`losses.l1=10`) are taken by themselves, and runs that are not among the records take no
+    part.
     """
     there = {record.run: record for record in records.methods}
     by_title: dict[str, list[Record]] = {}
     for title, run in rows:
         by_title.setdefault(without_seed(title), []).extend([there[run]] if run in there else [])
-    pairs: list[tuple[str, str]] = []
-    base: list[str] = []  # the rows since something was last added, which are alternatives
-    before = ""
+    sequences: dict[str, list[str]] = {}
     for title in by_title:
-        if not title.startswith(ADDS):
-            base = [title] if before.startswith(ADDS) else [*base, title]
-        elif before:
-            pairs += [(before, other) for other in base[:-1] if before == base[-1]]
-            pairs.append((title, before))
-        before = title
+        sequences.setdefault(re.sub(r"^.*?((?: [\w.]+=\S+)*)$", r"\1", title), []).append(title)
     return [
         Contrast(title, other, by_title[title], by_title[other])
-        for title, other in pairs
+        for titles in sequences.values()
+        for title, other in _steps(titles)
         if by_title[title] and by_title[other]
     ]
+
+
+def _steps(titles: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of rows of one cumulative ablation that are compared."""
+    blocks = [(adds, list(block)) for adds, block in groupby(titles, key=lambda title: title.startswith(ADDS))]
+    pairs: list[tuple[str, str]] = []
+    for (_, before), (adds, block) in pairwise([(False, []), *blocks]):
+        if adds:
+            pairs += [(before[-1], other) for other in before[:-1]]
+            pairs += [(later, earlier) for earlier, later in pairwise([*before[-1:], *block])]
+    if len(blocks) > 1 and not blocks[-1][0]:
+        pairs += [(alternative, blocks[-2][1][-1]) for alternative in blocks[-1][1]]
+    return pairs
 
 
 def unfinished(rows: Rows, records: Records) -> list[str]:

@@ -42,14 +42,21 @@ def study_of(titles: list[str], absent: tuple[str, ...] = ()) -> tuple[list[tupl
     return rows, Records(record for title, record in records.items() if title not in absent)
 
 
-COMPONENTS = [title for title, _ in STUDIES["components"]]
 CODES = "both branches, concatenated"
+ADDED = [title for title, _ in STUDIES["components"] if title.startswith("+")]
+COMPONENTS = ["appearance branch only", "shape branch only", CODES, *ADDED]
 
 
 def test_each_row_of_the_cumulative_ablation_stands_against_the_row_before_it():
     one_branch = [(CODES, "appearance branch only"), (CODES, "shape branch only")]
-    expected = one_branch + list(zip(COMPONENTS[3:], COMPONENTS[2:], strict=False))
+    expected = one_branch + list(zip(ADDED, COMPONENTS[2:], strict=False))
     assert told(cumulative_contrasts(*study_of(COMPONENTS))) == expected and len(expected) == 6
+
+
+def test_rows_after_the_last_that_adds_something_are_alternatives_of_it():
+    rows, records = study_of([*COMPONENTS, "another attention", "a third"])
+    last = told(cumulative_contrasts(rows, records))[-2:]
+    assert last == [("another attention", ADDED[-1]), ("a third", ADDED[-1])]
 
 
 def test_a_row_that_never_ran_takes_its_steps_with_it_and_none_is_bridged():
@@ -61,8 +68,9 @@ def test_a_row_that_never_ran_takes_its_steps_with_it_and_none_is_bridged():
 
 def test_a_study_over_several_values_has_a_sequence_for_each():
     titles = [f"{title} losses.l1={weight}" for weight in (10, 50) for title in ("L1", "+ shape", "+ perceptual")]
+    titles[3:3] = ["another losses.l1=10"]
     steps = told(cumulative_contrasts(*study_of([*titles, "copy_source"])))
-    assert len(steps) == 4
+    assert len(steps) == 5 and ("another losses.l1=10", "+ perceptual losses.l1=10") in steps
     assert all(what.split()[-1] == instead_of.split()[-1] for what, instead_of in steps)
 
 
