@@ -240,7 +240,7 @@ def rankings(values: MetricValues) -> list[Ranking]:
     return ranked
 
 
-# Tables. A value that is not there is a dash with a footnote that says why.
+# Tables. A value that is not there is a dash with a footnote that says why; so is said what is unusual about a value.
 
 
 def with_intervals(metrics: Sequence[MetricValues]) -> pandas.DataFrame:
@@ -302,14 +302,17 @@ def _column(own: pandas.DataFrame, of_metric: pandas.DataFrame, titles: Sequence
     reasons = {row.title: row.unavailable_because for row in of_metric.itertuples() if pandas.isna(row.value)}
     decimals, texts = decimals_for(own["value"].abs().max()), []
     for title in titles:
-        if row := there.get(title):
-            between = interval(row.low, row.high, f".{decimals}f") if row.low < row.high else ""
-            texts.append(f"{row.value:.{decimals}f}\n{between}".strip())
-            continue
-        note = f"unavailable: {reasons[title]}" if title in reasons else "not computed by this run"
-        if note not in notes:
+        row, text = there.get(title), DASH
+        if row:
+            note = catalogue.caution(row.metric, row.value, row.n)
+            text = f"{row.value:.{decimals}f}"
+        else:
+            note = f"unavailable: {reasons[title]}" if title in reasons else "not computed by this run"
+        if note and note not in notes:
             notes.append(note)
-        texts.append(f"{DASH} [{notes.index(note) + 1}]")
+        text += f" [{notes.index(note) + 1}]" if note else ""
+        between = interval(row.low, row.high, f".{decimals}f") if row and row.low < row.high else ""
+        texts.append(f"{text}\n{between}".strip())
     return texts
 
 

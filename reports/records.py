@@ -264,17 +264,15 @@ class Records(UserList[Record]):
     @cached_property
     def values(self) -> pandas.DataFrame:
         """A row a run and metric, with unit, direction, sample count, protocol, and why a value is unavailable."""
-        better = {True: "higher", False: "lower", None: ""}
         rows = [
-            (
-                *(record.run, record.title, record.state, record.facts.get("seed"), record.dataset),
-                *(record.dataset_digest, row.metric, row.value, catalogue.unit(row.metric)),
-                *(better[catalogue.higher_is_better(row.metric)], row.n, row.protocol_key, row.unavailable_because),
-            )
+            {key: record.facts.get(key) for key in VALUE_COLUMNS[:6]} | vars(row) | {"protocol": row.protocol_key}
             for record in self
             for row in record.measurements
         ]
-        return pandas.DataFrame(rows, columns=VALUE_COLUMNS).astype({"value": float})
+        frame = pandas.DataFrame(rows, columns=VALUE_COLUMNS).astype({"value": float})
+        better = {True: "higher", False: "lower", None: ""}
+        directions = [better[catalogue.higher_is_better(metric)] for metric in frame["metric"]]
+        return frame.assign(unit=frame["metric"].map(catalogue.unit), better=directions)
 
     def per_image(self, *metrics: str) -> pandas.DataFrame:
         """A row a run, metric and test pair: PAIR_COLUMNS."""
@@ -285,7 +283,8 @@ class Records(UserList[Record]):
     def timings(self) -> pandas.DataFrame:
         """A row a run and timing scenario as recorded, with run, title, method, name, and whether it was `timed`."""
         rows = [
-            {**row, "run": record.run, "title": record.title, "method": record.method, "name": record.name}
+            row
+            | {key: record.facts[key] for key in ("run", "title", "method", "name")}
             | {"timed": not row.get("unavailable_because") and is_number(row.get("median_ms"))}
             | {"device_median_ms": pandas.Series(row.get("device_ms") or [], dtype=float).median()}
             for record in self

@@ -230,6 +230,14 @@ def test_value_that_is_missing_in_one_run_has_a_footnote_with_the_reason(fabrica
     assert table.notes == ["unavailable: image smaller than the window", "not computed by this run"]
 
 
+def test_value_of_too_few_images_or_below_zero_is_marked_and_says_so(fabricate):
+    for name, changes in (("a", {}), ("b", {"metric": "kid", "value": -0.002})):
+        change(fabricate.run(name, name), "fid", **{"value": 16.04, "n": 2, "unavailable_because": None} | changes)
+    table = tables(fabricate)[-1]
+    assert column(table, 1) == ["16.040 [1]", "– [2]"] and column(table, 2) == ["– [2]", "-0.0020 [3]"]
+    assert "from 2 images, fewer than the network's 2048 features" in table.notes[0] and "below zero" in table.notes[2]
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.41237, "0.4124"), (17.4567, "17.457"), (123.456, "123.46"), (4321.23, "4321.2")]
 )

@@ -19,6 +19,8 @@ class Metric:
     higher_is_better: bool | None  # None: not known
     unit: str = ""  # "" for a plain number
     per_image: bool = False  # whether every test pair has a value of its own
+    features: int = 0  # of a Fréchet distance's network: the covariance of fewer images is singular
+    unbiased: bool = False  # an estimate of a distance that may therefore fall below zero
 
 
 PER_PAIR = (
@@ -43,19 +45,19 @@ ONE_SET = (
     Metric("is_embedded_real", "IS (embedded) of real images", True),
 )
 TWO_SETS = (
-    Metric("fid", "FID", False),
-    Metric("kid", "KID", False),
+    Metric("fid", "FID", False, features=2048),
+    Metric("kid", "KID", False, unbiased=True),
     Metric("precision", "Precision", True),
     Metric("recall", "Recall", True),
-    Metric("fd_embedded", "FD (embedded)", False),
-    Metric("kd_embedded", "KD (embedded)", False),
+    Metric("fd_embedded", "FD (embedded)", False, features=128),
+    Metric("kd_embedded", "KD (embedded)", False, unbiased=True),
     Metric("precision_embedded", "Precision (embedded)", True),
     Metric("recall_embedded", "Recall (embedded)", True),
 )
 REFERENCES = {"": "", "_train": " to training images", "_real": " of real images to training images"}  # name -> title
 
 # The FID of the tables of GFLA, PIDM and CFLD: another network, and one reference only.
-FID_IMAGENET = Metric("fid_imagenet", "FID (ImageNet Inception)", False)
+FID_IMAGENET = Metric("fid_imagenet", "FID (ImageNet Inception)", False, features=2048)
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -97,6 +99,14 @@ def unit(name: str) -> str:
 def higher_is_better(name: str) -> bool | None:
     """Direction of the metric; None for an unknown one."""
     return known(name).higher_is_better
+
+
+def caution(name: str, value: float, n: int | None) -> str | None:
+    """What a reader must know of a value that comes from `n` images; None where nothing is unusual about it."""
+    metric = known(name)
+    if n is not None and n < metric.features:
+        return f"from {n:g} images, fewer than the network's {metric.features} features: mostly too large"
+    return "an unbiased estimate, which may fall below zero" if metric.unbiased and value < 0 else None
 
 
 def heading(name: str) -> str:
