@@ -14,8 +14,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
-from xinggan.command import exit_status, run_command
-from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
+from xinggan.command import ROWS_SHOWN, LayoutProblems, exit_status, run_command
 from xinggan.data.settings import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.files import atomic_path, write_atomically
 from xinggan.metrics.catalogue import heading, in_order, title

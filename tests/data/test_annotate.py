@@ -112,7 +112,7 @@ def test_all_bad_photographs_are_listed_at_once(people, same_pose, capsys):
     (people / "train" / "folder_1.png").mkdir()
     (people / "test" / "c_1.png").write_bytes((people / "test" / "c_1.png").read_bytes()[:60])
     message = refusal(people, capsys)
-    assert message.startswith("4 problems")
+    assert message.startswith("xinggan.data.annotate: 4 problems")
     for part in ("train/anna_2.png", "a:b_1.png", "folder_1.png", "test/c_1.png", "nothing was annotated"):
         assert part in message
 

@@ -13,6 +13,7 @@ from PIL import Image
 from xinggan.data.prepare import main
 
 TRAIN, TEST, PAIRS = "market-annotation-train.csv", "market-annotation-test.csv", "market-pairs-test.csv"
+NAME = "xinggan.data.prepare"
 Breaks = Callable[[Path], object]
 
 
@@ -86,7 +87,7 @@ FILES: dict[str, tuple[Breaks, tuple[str | int, ...], str]] = {
     ),
     "image that is a folder": (
         both(remove("train/1_b.png"), lambda root: (root / "train/1_b.png").mkdir()),
-        *((TRAIN, 3), "train/1_b.png: the image is missing"),
+        *((TRAIN, 3), "train/1_b.png: no file but a folder"),
     ),
     "annotations missing": (remove(TEST), (TEST,), "the file cannot be read"),
     "annotations without rows": (replace(TEST, b"name:keypoints_y:keypoints_x\n"), (PAIRS,), "no usable pair"),
@@ -95,7 +96,7 @@ FILES: dict[str, tuple[Breaks, tuple[str | int, ...], str]] = {
     "duplicate name": (annotate(TRAIN, "1_a.png"), (TRAIN, 7), "1_a.png is annotated already in row 2"),
     "same name but for suffix": (
         both(copy("train/1_a.png", "train/1_a.bmp"), annotate(TRAIN, "1_a.bmp")),
-        *((TRAIN, 7), "1_a.bmp is named like the image of row 2 but for folder and suffix"),
+        *((TRAIN, 7), "1_a.bmp is named like the image of row 2 but for its suffix"),
     ),
     "name above the root": (annotate(TRAIN, "../1_z.png"), (TRAIN, 7), "'../1_z.png' leaves the folder"),
     "no identity in a name": (
@@ -160,7 +161,7 @@ def test_a_broken_file_is_refused_with_file_and_row(make_layout, tmp_path, capsy
     root = make_layout(pairs={"test": "from,to\n3_a.png,3_b.png\n"})
     breaks(root)
     first, _, header, *rows = refused(tmp_path, capsys, "market1501", "--root", str(root))
-    assert re.fullmatch(rf"[1-9]\d* problems? in {root}; nothing was prepared.", first) and "problem" in header
+    assert re.fullmatch(rf"{NAME}: [1-9]\d* problems? in {root}; nothing was prepared.", first) and "problem" in header
     told = [line for line in rows if line.split()[: len(where)] == [*map(str, where)] and message in line]
     assert len(told) == 1, "\n".join(rows)
 
@@ -199,12 +200,12 @@ def test_a_command_that_cannot_be_carried_out_is_refused_in_one_line(make_layout
     if case == "several sets":
         two_sets(root)
     (line,) = refused(tmp_path, capsys, *words.format(root=root).split())
-    assert line.startswith("xinggan.data.prepare: ") and message in line
+    assert line.startswith(f"{NAME}: ") and message in line
 
 
 def test_a_pattern_that_fits_no_name_is_one_problem_of_each_table(make_layout, tmp_path, capsys):
     lines = refused(tmp_path, capsys, "market1501", "--root", str(make_layout()), "--identity-pattern", "(x+)")
-    assert lines[0].startswith("2 problems in ")
+    assert lines[0].startswith(f"{NAME}: 2 problems in ")
     assert [line.split()[0] for line in lines[3:]] == [TRAIN, TEST]
     assert "'(x+)' fits none of 5 names, 1_a.png for one; set identity_pattern" in lines[3]
 
@@ -226,6 +227,6 @@ def test_all_problems_are_told_at_once(make_layout, tmp_path, capsys):
     for case in independent:
         FILES[case][0](root)
     lines = refused(tmp_path, capsys, "market1501", "--root", str(root))
-    assert lines[0].startswith(f"{len(independent)} problems in ")
+    assert lines[0].startswith(f"{NAME}: {len(independent)} problems in ")
     for case in independent:
         assert any(FILES[case][2] in line for line in lines), case

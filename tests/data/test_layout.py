@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from xinggan.command import LayoutProblems, Problem
 from xinggan.data.layout import (
     Layout,
     derived_pairs,
@@ -19,7 +20,6 @@ from xinggan.data.layout import (
     read_layout,
     sampled_test_pairs,
 )
-from xinggan.data.problems import LayoutProblems, Problem
 from xinggan.data.settings import DATASETS, DatasetSettings
 
 
@@ -110,8 +110,8 @@ def test_images_may_lie_in_folders_below(make_layout):
     (root / "train/1_a.png").rename(root / "train/one/1_a.png")
     table = root / "market-annotation-train.csv"
     table.write_text(table.read_text().replace("1_a.png", "one/1_a.png"))
-    layout = layout_of(market(root), "train")
-    assert layout.names[0] == "one/1_a.png" and layout.identities[0] == "1"
+    layout = layout_of(market(root, identity_pattern=r"(?:.*/)?([^_/]+)_"), "train")
+    assert layout.names[0] == "one/1_a.png" and layout.identities[:2] == ["1", "1"]
 
 
 def test_the_problems_print_as_a_table_with_the_number_of_the_rest(tmp_path):

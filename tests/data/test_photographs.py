@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xinggan.command import LayoutProblems
 from xinggan.data.layout import derived_pairs, read_layout
 from xinggan.data.prepare import prepare
-from xinggan.data.problems import LayoutProblems
 from xinggan.data.settings import DatasetSettings
 
 FASHION_TRAIN = ("fashionMENDenimid0000008001_1front.png", "fashionMENDenimid0000008001_2side.png")
@@ -67,22 +67,6 @@ def test_sizes_that_the_networks_cannot_halve_are_a_problem(make_layout, tmp_pat
     root = make_layout(size=(18, 32))
     with pytest.raises(LayoutProblems, match=r"18 x 32 pixels .*multiples of 4; set height and width, and resize"):
         prepare(DatasetSettings("folder", root=str(root)), tmp_path / "cache", progress=False)
-
-
-@pytest.mark.parametrize(("prefix", "moved"), [("fasion", 40), ("fasion-resize", 0)])
-def test_square_deepfashion_images_are_cropped_and_their_annotations_moved_once(make_layout, tmp_path, prefix, moved):
-    root = make_layout(train=FASHION_TRAIN, test=FASHION_TEST, prefix=prefix, size=(256, 256))
-    table = root / f"{prefix}-annotation-train.csv"
-    table.write_text(table.read_text().replace(": [2, ", ": [100, ").replace(", 13]", ", 216]"))
-    settings = DatasetSettings("deepfashion", root=str(root))
-    split = prepare(settings, tmp_path, progress=False).train
-    assert split.images.shape[1:3] == (256, 176)
-    np.testing.assert_array_equal(split.images[1], np.asarray(Image.open(root / "train" / FASHION_TRAIN[1]))[:, 40:216])
-    if moved:  # x of 100 moves; smaller ones and 216 lie outside the crop
-        assert split.poses[0, 0].tolist() == [60, 1, 1]
-        assert (split.poses[0, 1:] == (-1, -1, 0)).all()
-    else:
-        np.testing.assert_array_equal(split.poses, read_layout(settings, "train", []).poses)
 
 
 def test_deepfashion_is_left_square_where_that_is_asked_for_and_cropped_files_are_left_alone(make_layout, tmp_path):

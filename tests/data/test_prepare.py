@@ -107,10 +107,10 @@ from xinggan.data.prepare import main
 photographs.IMAGES_AT_ONCE = 2
 read_picture, last = photographs.read_picture, sys.argv.pop(1)
 
-def reading(path, framing):
+def reading(path, framing, crop):
     if path.name == last:
         os.kill(os.getpid(), signal.SIGKILL)
-    return read_picture(path, framing)
+    return read_picture(path, framing, crop)
 
 photographs.read_picture = reading
 sys.exit(main(sys.argv[1:]))
@@ -133,22 +133,22 @@ def test_a_packing_that_was_killed_starts_again_and_gives_the_same_bytes(make_la
 
 
 def test_an_interrupted_command_leaves_nothing_and_says_so(make_layout, tmp_path, monkeypatch, capsys):
-    def interrupt(path, framing):
+    def interrupt(path, framing, crop):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(photographs, "read_picture", interrupt)
     assert main(["market1501", "--root", str(make_layout()), "--cache", str(tmp_path / "cache")]) == 130
-    assert capsys.readouterr().err == "interrupted; nothing was kept\n"
+    assert capsys.readouterr().err == "xinggan.data.prepare: interrupted; nothing was written\n"
     assert not (tmp_path / "cache").exists()
 
 
 def test_files_that_change_while_they_are_packed_are_refused(make_layout, tmp_path, monkeypatch):
     root, read_picture = make_layout(), photographs.read_picture
 
-    def changing(path, framing):
+    def changing(path, framing, crop):
         if path.name == "4_b.png":
             flip_last_byte(root / "train/1_a.png")
-        return read_picture(path, framing)
+        return read_picture(path, framing, crop)
 
     monkeypatch.setattr(photographs, "read_picture", changing)
     with pytest.raises(ValueError, match="changed while they were packed"):

@@ -7,8 +7,8 @@ import pytest
 
 from xinggan.data.layout import derived_pairs
 from xinggan.data.prepare import prepare
-from xinggan.data.rendered import scored_pairs
 from xinggan.data.settings import DatasetSettings
+from xinggan.data.synthetic import scored_pairs
 
 SMALL = DatasetSettings(people_train=3, people_test=2, views=3, height=32, width=16)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xinggan.data.problems import LayoutProblems
+from xinggan.command import LayoutProblems
 from xinggan.data.results import read_results
 from xinggan.data.settings import Fit
 
@@ -161,15 +161,8 @@ def test_resizing_keeps_corners_on_corners(split, generated, tmp_path):
     enlarged = generated.repeat(2, axis=1).repeat(2, axis=2)
     fill(tmp_path, split, enlarged)
     resized = read_results(tmp_path, split, Fit.resize, progress=False)
-    expected = [
-        np.asarray(Image.fromarray(image).resize((split.width, split.height), Image.Resampling.BICUBIC))
-        for image in enlarged
-    ]
-    np.testing.assert_array_equal(resized.images, expected)
+    np.testing.assert_array_equal(resized.images, generated)
     assert "resized from 32 x 64 pixels" in resized.notes[0]
-    centred = np.abs(resized.images.astype(int) - generated).mean()
-    shifted = np.abs(resized.images[:, :, 1:].astype(int) - generated[:, :, :-1]).mean()
-    assert centred < shifted / 2
     with pytest.raises(LayoutProblems, match="too few to crop"):
         fill(tmp_path, split, generated[:, ::2])
         read_results(tmp_path, split, Fit.crop, progress=False)

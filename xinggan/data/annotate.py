@@ -15,20 +15,27 @@ All problems of the photographs are reported together; exit status 2 and nothing
 import argparse
 import json
 import math
-import sys
+from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from xinggan.command import run_command
+from xinggan.command import ROWS_SHOWN, LayoutProblems, Problem, exit_status, run_command
 from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, Estimator, open_estimator
-from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, list_images, read_image
+from xinggan.data.image_files import (
+    IMAGE_SUFFIXES,
+    UnusableImage,
+    hidden_note,
+    list_images,
+    read_image,
+    resized,
+    visible,
+)
 from xinggan.data.layout import ENDING
 from xinggan.data.packed import SPLITS
 from xinggan.data.poses import JOINTS, draw_skeleton
-from xinggan.data.problems import ROWS_SHOWN, LayoutProblems, Problem
 from xinggan.data.settings import add_proportions
 from xinggan.data.tables import ANNOTATION_HEADER, name_trouble
 from xinggan.files import atomic_path
@@ -45,6 +52,7 @@ class Annotated(NamedTuple):
     pose: np.ndarray  # [18, 3] float32
     scores: np.ndarray  # [18] float32
     picture: np.ndarray | None  # [h, w, 3] uint8, small, for the sheet
+    notes: list[str]  # on the file's kind
 
 
 def plan(images: Path, out: Path | None) -> dict[Path, Path]:
@@ -74,7 +82,8 @@ def plan(images: Path, out: Path | None) -> dict[Path, Path]:
     else:
         return {images / f"{name}-annotation.csv": images}
     endings = [ENDING.replace("train", split) for split in SPLITS]
-    prefixes = {table.name.removesuffix(ending) for ending in endings for table in root.glob(f"*{ending}")}
+    tables = [path.name for path in visible(root)]
+    prefixes = {name.removesuffix(ending) for ending in endings for name in tables if name.endswith(ending)}
     prefix = prefixes.pop() if len(prefixes) == 1 else root.resolve().name
     return {root / f"{prefix}-annotation-{split}.csv": folder for split, folder in folders.items()}
 
@@ -101,26 +110,24 @@ def annotate(paths: list[Path], estimator: Estimator, problems: list[Problem]) -
     where = paths[0].parent.name if paths else ""
     for number, path in enumerate(track(paths, f"annotating {where}", len(paths), "images")):
         try:
-            image = read_image(path)
+            image, notes = read_image(path)
         except UnusableImage as error:
             problems.append(Problem(f"{where}/{path.name}", None, str(error)))
             continue
         if not problems:  # with a problem nothing is written, and the rest is read to find the other problems
             (pose,), (scores,) = estimator.estimate(image[None])
-            done.append(Annotated(path.name, pose, scores, _small_picture(image, pose) if number in shown else None))
+            picture = _small_picture(image, pose) if number in shown else None
+            done.append(Annotated(path.name, pose, scores, picture, notes))
     return done
 
 
 def _small_picture(image: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """A photograph uint8 [H, W, 3] and its skeleton, at most TALL x WIDEST pixels."""
-    from PIL import Image
-
     scale = min(TALL / image.shape[0], WIDEST / image.shape[1])
     height, width = (max(1, round(pixels * scale)) for pixels in image.shape[:2])
-    smaller = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     moved = pose.copy()
     moved[:, :2] = (moved[:, :2] + 0.5) * scale - 0.5
-    return draw_skeleton(moved, height, width, background=smaller)
+    return draw_skeleton(moved, height, width, background=resized(image, height, width))
 
 
 def write_annotations(annotated: dict[Path, list[Annotated]], origin: dict[str, object]) -> None:
@@ -155,7 +162,7 @@ def _beside(out: Path, ending: str) -> Path:
     return out.with_name(out.stem + ending)
 
 
-def run(options: argparse.Namespace) -> list[str]:
+def annotate_folders(options: argparse.Namespace) -> list[str]:
     """Annotate the photographs of the options; returns the lines to print. Raises ValueError before writing."""
     tables = plan(options.images, options.out)
     if there := [str(table) for table in tables if table.exists() and not options.overwrite]:
@@ -181,6 +188,9 @@ def run(options: argparse.Namespace) -> list[str]:
         if without := found.count(0):
             example = annotated[found.index(0)].name
             lines.append(f"  in {without} no joint was found, {example} for one; they can take part in no pair")
+        kinds = Counter(note for each in annotated for note in each.notes)
+        lines += [f"  note: {number:,} images: {what}" for what, number in kinds.items()]
+        lines += [f"  note: {note}" for note in hidden_note(tables[table])]
         lines.append(f"  look at {_beside(table, '-sheet.png')}")
     lines.append("seen from behind a person is often given a nose and eyes that nobody sees: the sheet shows it")
     return lines
@@ -189,18 +199,14 @@ def run(options: argparse.Namespace) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        print("\n".join(run(options)))
-    except LayoutProblems as problems:
-        print(problems.table(options.rows), file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"xinggan.data.annotate: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+
+    def command() -> None:
+        try:
+            print("\n".join(annotate_folders(options)))
+        except LayoutProblems as problems:
+            raise ValueError(problems.table(options.rows)) from None
+
+    return exit_status("xinggan.data.annotate", command)
 
 
 def _threshold(text: str) -> float:

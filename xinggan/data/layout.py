@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from xinggan.data.image_files import list_images
+from xinggan.command import Problem
+from xinggan.data.image_files import file_named, hidden_note, list_images, visible
+from xinggan.data.packed import SPLITS
 from xinggan.data.poses import TORSO_JOINTS
-from xinggan.data.problems import Problem
 from xinggan.data.settings import DatasetSettings
-from xinggan.data.tables import Annotations, ListedPair, name_trouble, read_annotations, read_pairs
+from xinggan.data.tables import Annotations, ListedPair, image_name, name_trouble, read_annotations, read_pairs
 
 KNOWN_SETS = ("market", "fasion-resize", "fasion", "fashion", "pku")  # in order of preference
 SETS_OF = {"market1501": ("market",), "deepfashion": ("fasion-resize", "fasion", "fashion")}  # looked for first
@@ -64,7 +65,8 @@ def find_files(settings: DatasetSettings) -> LayoutFiles:
     order = [*own, *(known for known in KNOWN_SETS if known not in own)]
     sets, preferred = _sets_in(root), order
     if not sets:
-        sets, preferred = [files for below in sorted(root.glob("*/")) for files in _sets_in(below)], list(own)
+        below = [folder for folder in visible(root) if folder.is_dir() and os.access(folder, os.R_OK)]
+        sets, preferred = [files for folder in below for files in _sets_in(folder)], list(own)
     by_preference = ([files for files in sets if files.prefix == prefix] for prefix in preferred)
     chosen = next(filter(None, by_preference), sets)
     if not chosen:
@@ -78,7 +80,36 @@ def find_files(settings: DatasetSettings) -> LayoutFiles:
 
 def _sets_in(folder: Path) -> list[LayoutFiles]:
     """The sets whose annotations of training images lie directly in the folder."""
-    return [LayoutFiles(folder, path.name.removesuffix(ENDING)) for path in sorted(folder.glob(f"*{ENDING}"))]
+    tables = [path.name for path in visible(folder) if path.name.endswith(ENDING)]
+    return [LayoutFiles(folder, name.removesuffix(ENDING)) for name in tables]
+
+
+def other_tables(files: LayoutFiles, split: str, named: set[str], problems: list[Problem]) -> list[str]:
+    """Notes on tables in the root that are not read. `named` are the annotated images of the split.
+
+    A list of pairs of these images is a problem where the split has no list of its own, and derived pairs would
+    silently take its place.
+    """
+    notes, own = list[str](), files.root / files.pairs(split)
+    if own.is_symlink() and not own.exists():
+        problems.append(Problem(own.name, None, "a link to nowhere; put the list of pairs there, or remove the link"))
+    used = {table(each) for table in (files.annotations, files.pairs) for each in SPLITS}
+    for path in visible(files.root):
+        kind = re.search(r"(annotation|pairs).*\.csv$", path.name, re.IGNORECASE)
+        if path.name in used or not kind or not path.is_file():
+            continue
+        if kind[1].lower() == "pairs":
+            pairs = read_pairs(path, path.name, [])
+            meant = any(pair.source in named and pair.target in named for pair in pairs)
+            if meant and not own.exists():
+                what = f"lists pairs of {split} images and is not read; the name that is read is {own.name}"
+                problems.append(Problem(path.name, None, f"{what}: rename it, or put it elsewhere to derive pairs"))
+            elif meant or split == SPLITS[-1]:
+                instead = f"read from {own.name}" if own.exists() else "derived"
+                notes.append(f"{path.name} is not read: the pairs of {split} are {instead}")
+        elif path.name.endswith(files.annotations(split).removeprefix(files.prefix)):
+            notes.append(f"{path.name} is not read: {files.annotations(split)} goes before it")
+    return notes
 
 
 def identity_pattern(settings: DatasetSettings) -> re.Pattern[str]:
@@ -154,17 +185,19 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem]) 
     label, pairs_label, folder = files.annotations(split), files.pairs(split), files.root / split
     table = read_annotations(files.root / label, label, found)
     listed = read_pairs(files.root / pairs_label, pairs_label, found) if (files.root / pairs_label).exists() else None
+    notes = [*table.notes, *other_tables(files, split, table.named, found)]
     # Market-1501's distractors are left out, unless a pair asks for one.
     asked_for = {name for pair in listed or () for name in (pair.source, pair.target)}
     wanted = [index for index, name in enumerate(table.names) if name in asked_for or not is_distractor(name, settings)]
     present = set[str]()  # names of the images directly in the folder
     if folder.is_dir():
-        present = {path.name for path in list_images(folder)}
+        present = {image_name(path.name) for path in list_images(folder)}
+        notes += hidden_note(folder)
         inside = folder.resolve()  # the folder itself may be a link, to anywhere
         for index in wanted:
-            path, trouble = inside / table.names[index], ""
+            path, trouble = file_named(inside, table.names[index]), ""
             if not path.is_file():
-                trouble = "the image is missing"
+                trouble = "no file but a folder, pipe or device" if path.exists() else "the image is missing"
             elif not path.resolve().is_relative_to(inside):
                 trouble = "a link that leaves the folder of the images"
                 trouble += "; put the file there, or make the whole folder a link"
@@ -172,12 +205,9 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem]) 
                 found.append(Problem(label, table.rows[index], f"{split}/{table.names[index]}: {trouble}"))
     else:
         found.append(Problem(f"{split}/", None, "the folder of the images is missing"))
-    kept, identities = _identified(table, wanted, identity_pattern(settings), label, found)
-    names, rows, poses = (
-        [table.names[index] for index in kept],
-        [table.rows[index] for index in kept],
-        table.poses[kept],
-    )
+    kept, identities = _identified(table, wanted, settings, label, found)
+    names, rows = [table.names[index] for index in kept], [table.rows[index] for index in kept]
+    poses = table.poses[kept]
 
     if listed is not None:
         pairs = _listed_pairs(listed, split, names, table.named, present, pairs_label, found)
@@ -192,7 +222,6 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem]) 
         pairs = pairs[: settings.test_pairs]
     problems.extend(found)
 
-    notes: list[str] = []
     people = np.unique(identities, return_inverse=True)[1]
     if different := int((people[pairs[:, 0]] != people[pairs[:, 1]]).sum()):
         notes.append(f"{pairs_label}: {different} pairs join images of different identities")
@@ -200,17 +229,32 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem]) 
         notes.append(f"{pairs_label}: {repeated} pairs are listed more than once")
     if unused := sorted(present - table.named):
         notes.append(f"{split}/: {len(unused)} images have no annotation and are left out, {unused[0]} for one")
+    for what, values in (("names", names), ("identities", identities)):
+        if alike := differing_in_case(values):
+            notes.append(f"{split}/: {what} that differ only in case are taken as different: {' and '.join(alike)}")
     return Layout(files, split, names, rows, poses, identities, pairs, notes)
 
 
+def differing_in_case(names: Sequence[str]) -> list[str]:
+    """The first of `names` that are equal but for the case of letters; nothing where there are none."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        spellings.setdefault(name.casefold(), []).append(name)
+    return next((alike for alike in spellings.values() if len(alike) > 1), [])
+
+
 def _identified(
-    table: Annotations, wanted: list[int], pattern: re.Pattern[str], label: str, problems: list[Problem]
+    table: Annotations, wanted: list[int], settings: DatasetSettings, label: str, problems: list[Problem]
 ) -> tuple[list[int], list[str]]:
     """Indices into `table` of the `wanted` images that can be packed, and their identities."""
+    pattern = identity_pattern(settings)
     found = {index: identity_of(table.names[index], pattern) for index in wanted}
     if wanted and not any(found.values()):
         what = f"{pattern.pattern!r} fits none of {len(wanted)} names, {table.names[wanted[0]]} for one"
         problems.append(Problem(label, None, f"no identities: {what}; set identity_pattern"))
+        return [], []
+    if trouble := _trouble_of_folders([table.names[index] for index in wanted], list(found.values()), settings):
+        problems.append(Problem(label, None, trouble))
         return [], []
     kept, identities, row_of_stem = list[int](), list[str](), dict[str, int]()
     for index, identity in found.items():
@@ -220,12 +264,38 @@ def _identified(
             what = f"no identity in the name {name}: {pattern.pattern!r} does not fit; set identity_pattern"
             problems.append(Problem(label, row, what))
         elif first_row != row:
-            what = f"{name} is named like the image of row {first_row} but for folder and suffix"
+            what = f"{name} is named like the image of row {first_row} but for its suffix"
             problems.append(Problem(label, row, f"{what}; generated images could not be told apart"))
         else:
             kept.append(index)
             identities.append(identity)
     return kept, identities
+
+
+def _trouble_of_folders(names: list[str], identities: list[str | None], settings: DatasetSettings) -> str:
+    """The reason why names with folders in them cannot be used, or "".
+
+    Generated images are named after the files alone. By default identities are, too, which would make one person of
+    DeepFashion's id_00000262/02_1_front.jpg and id_00000309/02_3_back.jpg.
+    """
+    if not any("/" in name for name in names):
+        return ""
+    paths = [PurePosixPath(name) for name in names]
+    flatten = "put all images into one folder and the folders into their names, there and in the tables: {} becomes {}"
+    first_of_stem: dict[str, PurePosixPath] = {}
+    for path in paths:
+        first = first_of_stem.setdefault(path.stem, path)
+        if first.parent != path.parent:
+            what = f"{first} and {path} differ in their folders only; generated images could not be told apart"
+            return f"{what}: {flatten.format(path, str(path).replace('/', '_'))}"
+    folder_of_identity: dict[str | None, PurePosixPath] = {}
+    for path, identity in zip(paths, identities, strict=True):
+        first = folder_of_identity.setdefault(identity, path)
+        if settings.identity_pattern is None and identity and first.parent != path.parent:
+            what = f"{first} and {path} would both show {identity!r}, because identities are read from the files' names"
+            own = f"set identity_pattern ({IDENTITY_PATTERNS[settings.name]!r} if that is right)"
+            return f"{what} alone: {own}, or {flatten.format(path, str(path).replace('/', '_'))}"
+    return ""
 
 
 def _listed_pairs(

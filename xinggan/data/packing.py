@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from xinggan.data.packed import PACK_FORMAT, SPLITS, PackedDataset, PackedSplit, open_packed
 from xinggan.data.poses import JOINTS, body_masks, draw_skeleton
-from xinggan.files import sha256_of
+from xinggan.files import locked, sha256_of
 from xinggan.pictures import save_png, tile
 
+LOCK = ".packing.lock"  # file inside the cache
 PEOPLE = 12  # columns of the contact sheet
 GAP = 4  # pixels between its pictures
 TALL = 256  # pixels: smaller images are enlarged to about this height
@@ -70,8 +71,10 @@ def write_packed(
             check()
             shutil.rmtree(directory, ignore_errors=True)  # what could not be opened
             partial.rename(directory)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError) and error.filename is None:  # such as that of a full disk
+                error.filename = str(partial)
             raise
         return open_packed(directory)
 
@@ -84,20 +87,21 @@ def _locked(cache: Path) -> Iterator[None]:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cache {cache} cannot be made: {error.strerror}; name another folder") from error
-    lock = FileLock(cache / ".packing.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"another process is packing into {cache}; waiting for it", file=sys.stderr)
-        lock.acquire()
-    try:
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, absent)
+        try:
+            stack.enter_context(locked(cache / LOCK, wait_s=0))
+        except Timeout:
+            print(f"another process is packing into {cache}; waiting for it", file=sys.stderr)
+            stack.enter_context(locked(cache / LOCK))
+        stack.callback((cache / LOCK).unlink)
         yield
-    finally:
-        Path(lock.lock_file).unlink()
-        lock.release()
-        for folder in absent:
-            with suppress(OSError):  # not empty
-                folder.rmdir()
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
 
 
 def _write_split(folder: Path, content: SplitContent, mask_radius: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Photographs as `write_packed` takes them: decoded once, checked meanwhile, cropped or resized on request.
+"""Photographs as `write_packed` takes them: decoded once, checked meanwhile, cropped or resized with their joints.
 
-Problems of the tables and of the pictures are reported together, after the last image was read.
+Problems of the tables and of the pictures are reported together, after the last image was read. Annotations that are
+made for images of another size or cut look right in every file by itself; `implausible` finds them in all together.
 """
 
 import hashlib
@@ -16,18 +17,26 @@ from typing import Any
 
 import numpy as np
 
-from xinggan.data.image_files import UnusableImage, open_image, resized, rgb
+from xinggan.command import LayoutProblems, Problem
+from xinggan.data.image_files import RESIZED_BY, UnusableImage, file_named, open_image, resized
 from xinggan.data.layout import Layout, read_layout, shared_by_splits
 from xinggan.data.packed import SPLITS
 from xinggan.data.packing import Chunk, SplitContent
-from xinggan.data.problems import LayoutProblems, Problem
-from xinggan.data.settings import DatasetSettings
+from xinggan.data.poses import are_fractions
+from xinggan.data.settings import DatasetSettings, annotation_size
 from xinggan.progress import Progress
 
 IMAGES_AT_ONCE = 128
-SIZES_LOOKED_AT = 64  # images of each split, to learn which size is the files' own
-# DeepFashion's square images are cropped to these columns; annotations of this set are in cropped columns already.
+LOOKED_AT = 64  # images of each split, to learn their own size, and whether square ones are padded
+# DeepFashion's square images are published with empty columns beside these, and cropped to them. Others have squeezed
+# the photographs instead. Annotations of one set are in cropped columns already.
 FASHION_SQUARE, FASHION_COLUMNS, FASHION_CROPPED_SET = (256, 256), (40, 216), "fasion-resize"
+FASHION_WIDTH = FASHION_COLUMNS[1] - FASHION_COLUMNS[0]
+SURELY_EMPTY = 32  # columns at either side of a padded image: two blocks of JPEG, of the padding's 40
+EMPTY_SPREAD = 24  # grey levels from the darkest to the brightest of empty columns
+PADDED_SHARE = 0.95  # of the images looked at
+
+Frame = tuple[int, tuple[int, int]]  # first column in the file, and width and height that joints are counted in
 
 
 @dataclass(frozen=True)
@@ -46,22 +55,23 @@ class Picture:
     """One decoded file, and what was done to its pixels."""
 
     image: np.ndarray  # [H, W, 3] uint8
-    cropped: bool
+    file_size: tuple[int, int]  # width, height in pixels of the upright image
+    left: int  # first column of the file that was taken
     scale: tuple[float, float]  # x, y; after cropping
+    notes: list[str]
 
 
 def photograph_splits(
     settings: DatasetSettings, progress: bool = True
 ) -> tuple[dict[str, SplitContent], dict[str, Any]]:
-    """The content of both splits, and facts for the card. LayoutProblems are raised here or by a split's chunks."""
+    """The content of both splits, and facts for the card, whose notes are complete when the splits are read.
+
+    LayoutProblems are raised here or by a split's chunks.
+    """
     problems: list[Problem] = []
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
     shared = shared_by_splits(layouts["train"], layouts["test"], settings, problems)
-    framing = choose_framing(settings, list(layouts.values()))
-    if framing.height % 4 or framing.width % 4:
-        what = f"images of {framing.width} x {framing.height} pixels (width x height): accepted are multiples of 4"
-        problems.append(Problem("train/", None, f"{what}; set height and width, and resize"))
-    reader = _Reader(framing, layouts, problems, progress)
+    reader = _Reader(settings, layouts, problems, progress)
     if problems:  # of the tables: they are refused, with the problems of the pictures, before anything is written
         list(reader.chunks("train"))
     people = dict.fromkeys(identity for layout in layouts.values() for identity in layout.identities)
@@ -70,34 +80,67 @@ def photograph_splits(
     for split, layout in layouts.items():
         identities = np.array([numbers[identity] for identity in layout.identities])
         content[split] = SplitContent(layout.names, identities, layout.pairs, reader.chunks(split))
-    return content, {"notes": [note for layout in layouts.values() for note in layout.notes], "shared": shared}
+    return content, {"notes": reader.notes, "shared": shared}
 
 
-def choose_framing(settings: DatasetSettings, layouts: Sequence[Layout]) -> Framing:
-    """The framing of the settings' size, or of the size that most files have (after DeepFashion's crop)."""
+def choose_framing(settings: DatasetSettings, files: Sequence[Path]) -> Framing:
+    """The framing of the settings' size, or of the size that most of `files` have (after DeepFashion's crop)."""
     sizes: Counter[tuple[int, int]] = Counter()
-    for layout in layouts:
-        for row in np.unique(np.linspace(0, max(len(layout.names) - 1, 0), SIZES_LOOKED_AT).astype(int)):
-            if layout.names:
-                with suppress(UnusableImage), open_image(layout.folder / layout.names[row]) as image:
-                    sizes[image.size] += 1
+    for path in files:
+        with suppress(UnusableImage), open_image(path) as image:
+            sizes[image.size] += 1
     file_size = sizes.most_common(1)[0][0] if sizes else (settings.width or 64, settings.height or 128)
     square_wanted = settings.width is not None and settings.width == (settings.height or FASHION_SQUARE[1])
     crop = settings.name == "deepfashion" and not square_wanted
-    own_width = FASHION_COLUMNS[1] - FASHION_COLUMNS[0] if crop and file_size == FASHION_SQUARE else file_size[0]
+    own_width = FASHION_WIDTH if crop and file_size == FASHION_SQUARE else file_size[0]
     height, width = settings.height or file_size[1], settings.width or own_width
     if (height, width) != (file_size[1], own_width):
         file_size = (width, height)  # files of another size are refused, unless they may be resized
     return Framing(file_size, height, width, crop, settings.resize)
 
 
+def are_padded(files: Sequence[Path]) -> bool:
+    """Whether the FASHION_SQUARE images among `files`, if there are any, have empty columns at their sides."""
+    padded = []
+    for path in files:
+        with suppress(UnusableImage), open_image(path) as opened:
+            if opened.size == FASHION_SQUARE:
+                image = opened.rgb()
+                sides = (image[:, :SURELY_EMPTY], image[:, -SURELY_EMPTY:])
+                padded.append(all(np.ptp(side, axis=(0, 1)).max() <= EMPTY_SPREAD for side in sides))
+    return not padded or bool(np.mean(padded) >= PADDED_SHARE)
+
+
 class _Reader:
     """Decodes both splits in order. A test picture that is a training picture too is a problem."""
 
-    def __init__(self, framing: Framing, layouts: dict[str, Layout], problems: list[Problem], progress: bool):
-        self.framing, self.layouts, self.problems, self.progress = framing, layouts, problems, progress
+    def __init__(self, settings: DatasetSettings, layouts: dict[str, Layout], problems: list[Problem], progress: bool):
+        self.settings, self.layouts, self.problems, self.progress = settings, layouts, problems, progress
+        self.notes = [note for layout in layouts.values() for note in layout.notes]
+        files = [path for layout in layouts.values() for path in _some_files(layout)]
+        self.framing = choose_framing(settings, files)
+        if self.framing.height % 4 or self.framing.width % 4:
+            what = f"images of {self.framing.width} x {self.framing.height} pixels (width x height)"
+            what += ": accepted are multiples of 4; set height and width, and resize"
+            problems.append(Problem("train/", None, what))
+        self.cropped_joints = layouts["train"].files.prefix == FASHION_CROPPED_SET and not settings.annotation_size
+        self.square = settings.layout or "padded"
+        matters = settings.name == "deepfashion" and (self.framing.crop or self.cropped_joints)
+        if matters and not settings.layout and not (self._joints_are_inside() and are_padded(files)):
+            what = "square images are not empty beside the columns 40..216, which DeepFashion's are cropped to: say"
+            what += " --layout squeezed if whole photographs were squeezed to squares, else --layout padded"
+            problems.append(Problem("train/", None, f"{what} (dataset.layout=... for runs)"))
         self.reported = {(problem.file, problem.row) for problem in problems}
         self.training_images: dict[bytes, str] = {}  # content -> name
+
+    def _joints_are_inside(self) -> bool:
+        """Whether the joints of square images lie in FASHION_COLUMNS, all but a few."""
+        joints = np.concatenate([layout.poses[layout.poses[..., 2] > 0] for layout in self.layouts.values()])
+        square = self.framing.crop and self.framing.file_size == FASHION_SQUARE
+        if not square or self.cropped_joints or self.settings.annotation_size or not len(joints):
+            return True
+        left, right = FASHION_COLUMNS
+        return bool(((joints[:, 0] >= left) & (joints[:, 0] < right)).mean() > 0.98)
 
     def chunks(self, split: str) -> Iterator[Chunk]:
         """Images uint8 [k, H, W, 3] and poses [k, 18, 3], as long as there is no problem.
@@ -118,13 +161,14 @@ class _Reader:
         layout, framing = self.layouts[split], self.framing
         count = len(layout.names) if layout.folder.is_dir() else 0
         display = Progress(f"reading the {split} images", count, "images", enabled=self.progress)
+        did, packed = Counter[str](), layout.poses.copy()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, display:
             for first in range(0, count, IMAGES_AT_ONCE):
                 rows = range(first, min(first + IMAGES_AT_ONCE, count))
-                paths = [layout.folder / layout.names[row] for row in rows]
+                paths = [file_named(layout.folder, layout.names[row]) for row in rows]
                 images = np.zeros((len(rows), framing.height, framing.width, 3), dtype=np.uint8)
-                poses = layout.poses[rows.start : rows.stop].copy()
-                pictures = pool.map(read_picture, paths, repeat(framing))
+                crop = framing.crop and self.square == "padded"
+                pictures = pool.map(read_picture, paths, repeat(framing), repeat(crop))
                 for place, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
                     trouble = picture if isinstance(picture, str) else self._shared(split, row, picture.image)
                     where = layout.files.annotations(split), layout.rows[row]
@@ -132,9 +176,26 @@ class _Reader:
                         self.problems.append(Problem(*where, f"{split}/{layout.names[row]}: {trouble}"))
                     if isinstance(picture, Picture):
                         images[place] = picture.image
-                        poses[place] = _move(poses[place], picture, layout.files.prefix == FASHION_CROPPED_SET)
-                yield images, poses
+                        packed[row] = _placed(packed[row], picture, self._frame(picture))
+                        did.update(picture.notes)
+                yield images, packed[rows.start : rows.stop]
                 display.update(len(rows))
+        self.notes += [f"{split}/: {number:,} images: {what}" for what, number in did.items()]
+        if count and (trouble := implausible(layout.poses, packed, framing, self.settings)):
+            if self.settings.force:
+                self.notes.append(f"{split}/: {trouble}; taken so by force")
+            else:
+                what = "say of which with --annotation-size HEIGHTxWIDTH, or --force to take them as they are"
+                what += " (dataset.annotation_size=..., dataset.force=true for runs)"
+                self.problems.append(Problem(layout.files.annotations(split), None, f"{trouble}; {what}"))
+
+    def _frame(self, picture: Picture) -> Frame:
+        """The part of a file that its joints are counted in."""
+        if size := annotation_size(self.settings):
+            return 0, size
+        if not (self.cropped_joints and picture.file_size == FASHION_SQUARE):
+            return 0, picture.file_size
+        return (FASHION_COLUMNS[0] if self.square == "padded" else 0), (FASHION_WIDTH, FASHION_SQUARE[1])
 
     def _shared(self, split: str, row: int, image: np.ndarray) -> str:
         """The reason why a test image cannot be used that is a training image too, or ""."""
@@ -146,34 +207,86 @@ class _Reader:
         return ""
 
 
-def read_picture(path: Path, framing: Framing) -> Picture | str:
-    """The decoded file in the size of the framing, or the reason why it cannot be used."""
+def _some_files(layout: Layout) -> list[Path]:
+    """LOOKED_AT files of a split, or all where it has fewer."""
+    rows = np.unique(np.linspace(0, max(len(layout.names) - 1, 0), LOOKED_AT).astype(int)) if layout.names else ()
+    return [file_named(layout.folder, layout.names[row]) for row in rows]
+
+
+def read_picture(path: Path, framing: Framing, crop: bool) -> Picture | str:
+    """The decoded file in the size of the framing, or the reason why it cannot be used.
+
+    With `crop`, FASHION_SQUARE files are cut to FASHION_COLUMNS.
+    """
     try:
         with open_image(path) as file:
             if file.size != framing.file_size and not framing.resize:
                 (wide, high), (width, height) = file.size, framing.file_size
                 expected = f"expected {width} x {height}, or --resize for all (dataset.resize=true for runs)"
                 return f"{wide} x {high} pixels (width x height); {expected}"
-            image = rgb(file)
+            image, notes = file.rgb(), list(file.notes)
     except UnusableImage as error:
         return str(error)
-    cropped = framing.crop and image.shape[1::-1] == FASHION_SQUARE
-    if cropped:
-        image = image[:, slice(*FASHION_COLUMNS)]
-    scale = (framing.width / image.shape[1], framing.height / image.shape[0])
+    left, right = FASHION_COLUMNS if crop and file.size == FASHION_SQUARE else (0, file.size[0])
+    if (left, right) != (0, file.size[0]):
+        image = image[:, left:right]
+        notes.append(f"cropped to columns {left}..{right}")
+    high, wide = image.shape[:2]
+    scale = (framing.width / wide, framing.height / high)
     if scale != (1.0, 1.0):
         image = resized(image, framing.height, framing.width)
-    return Picture(np.ascontiguousarray(image), cropped, scale)
+        notes.append(f"resized from {wide} x {high} to {framing.width} x {framing.height} pixels ({RESIZED_BY})")
+        if abs(scale[0] / scale[1] - 1) > 0.02:
+            notes.append("their proportions changed")
+    return Picture(np.ascontiguousarray(image), file.size, left, scale, notes)
 
 
-def _move(pose: np.ndarray, picture: Picture, cropped_already: bool) -> np.ndarray:
-    """pose [18, 3] in the file's pixels -> in the packed image's. Pixel centres are whole numbers in both."""
-    present = pose[:, 2] > 0
-    if picture.cropped and not cropped_already:
-        left, right = FASHION_COLUMNS
-        present &= (pose[:, 0] >= left) & (pose[:, 0] < right)
-        pose[present, 0] -= left
-        pose[~present] = (-1, -1, 0)
-    if picture.scale != (1.0, 1.0):
-        pose[present, :2] = (pose[present, :2] + 0.5) * picture.scale - 0.5
-    return pose
+def _placed(pose: np.ndarray, picture: Picture, frame: Frame) -> np.ndarray:
+    """pose [18, 3] in the pixels of `frame` -> in the packed image's. Pixel centres are whole numbers in both.
+
+    Joints that a crop has cut off are missing, unless they are counted in cropped columns. A frame of 1 x 1 is the
+    whole file, from edge to edge, with joints as fractions of it.
+    """
+    first, (wide, high) = frame
+    covered = picture.file_size[0] - 2 * first  # columns of the file
+    file_scale = np.array([covered / wide, picture.file_size[1] / high])
+    middle = 0.0 if (wide, high) == (1, 1) else 0.5
+    present, moved = pose[:, 2] > 0, pose[:, :2]
+    if first != picture.left or ((file_scale != 1).any() and picture.left):
+        moved = (moved + middle) * file_scale - 0.5 + (first - picture.left, 0)
+        if not first:
+            present = present & (moved[:, 0] >= 0) & (moved[:, 0] < picture.file_size[0] - 2 * picture.left)
+        file_scale, middle = np.ones(2), 0.5
+    if (scale := file_scale * picture.scale).tolist() != [1.0, 1.0]:
+        moved = (moved + middle) * scale - 0.5
+    placed = np.full_like(pose, -1)
+    placed[:, 2] = present
+    placed[present, :2] = moved[present]
+    return placed
+
+
+def implausible(annotated: np.ndarray, packed: np.ndarray, framing: Framing, settings: DatasetSettings) -> str:
+    """The reason why the joints of a split cannot be those of its images, or "".
+
+    Args: annotated: [n, 18, 3] in the tables' pixels. packed: [n, 18, 3] in those of the packed images.
+    """
+    present = packed[..., 2] > 0
+    if not present.any():
+        return ""
+    if not settings.annotation_size and are_fractions(annotated):
+        return "joints lie between 0 and 1, as fractions of the image (--annotation-size 1x1)"
+    several = present.sum(axis=1) > 1
+    low = np.where(present[..., None], packed[..., :2], np.inf).min(axis=1)
+    high = np.where(present[..., None], packed[..., :2], -np.inf).max(axis=1)  # [n, 2]
+    if several.any() and (at_one := (high - low)[several].max(axis=1) < 1).mean() > 0.5:
+        return f"in {at_one.sum()} of {several.sum()} images all joints lie at one point"
+    size = np.array([framing.width, framing.height])
+    x_y = packed[present][:, :2]
+    outside = ((x_y < -0.5) | (x_y >= size - 0.5)).any(axis=1).mean()
+    if outside > 0.5:
+        return f"{outside:.0%} of the joints lie outside the images: they seem to belong to larger ones"
+    farthest = np.quantile(x_y, 0.99, axis=0)
+    if (farthest < size / 2).all():
+        where = f"fill only a corner, up to column {farthest[0]:.0f} and row {farthest[1]:.0f} of "
+        return f"joints {where}{framing.width} x {framing.height}: they seem to belong to smaller images"
+    return ""

@@ -14,10 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, open_image, read_image, resized
-from xinggan.data.poses import JOINTS
-from xinggan.data.problems import Problem
-from xinggan.data.tables import Annotations, is_coordinate, read_annotations
+from xinggan.command import Problem
+from xinggan.data.image_files import (
+    IMAGE_SUFFIXES,
+    RESIZED_BY,
+    UnusableImage,
+    file_named,
+    hidden_note,
+    open_image,
+    read_image,
+    resized,
+    visible,
+)
+from xinggan.data.poses import JOINTS, are_fractions, drop_undetected
+from xinggan.data.tables import Annotations, image_name, is_coordinate, read_annotations
 
 if TYPE_CHECKING:
     from xinggan.data.estimators import Estimator
@@ -40,7 +50,7 @@ class NamedPose:
 
 @dataclass(frozen=True)
 class Person:
-    """One source image with n poses; `notes` name what was resized."""
+    """One source image with n poses; `notes` name kinds of files and what was resized."""
 
     image: np.ndarray  # [H, W, 3] uint8
     pose: np.ndarray  # [18, 3] float32, of the source image
@@ -54,16 +64,25 @@ def parse_pose_json(content: Any) -> tuple[np.ndarray, Size | None]:
     {"joints": [[x, y], null, ... 18 in all], "height": 128, "width": 64}     null: the joint is missing
     {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}]}              OpenPose: 18 joints (COCO) or 25 (BODY_25)
 
-    Both are in OpenPose order and pixels. Raises ValueError for anything else.
+    Both are in OpenPose order and pixels; OpenPose's may have canvas_height and canvas_width. Several joints at exactly
+    0, 0 are missing. Raises ValueError for anything else.
     """
     content = content if isinstance(content, dict) else {}
+    size: Size | None = None
     if "joints" in content:
-        return _own_joints(content["joints"]), (_pixels(content, "height"), _pixels(content, "width"))
-    if isinstance(people := content.get("people"), list):
+        pose, size = _own_joints(content["joints"]), (_pixels(content, "height"), _pixels(content, "width"))
+    elif isinstance(people := content.get("people"), list):
         if len(people) != 1:
             raise ValueError(f"{len(people)} people; expected one: leave the one that is meant")
-        return _openpose_joints(people[0].get("pose_keypoints_2d") if isinstance(people[0], dict) else None), None
-    raise ValueError('neither {"joints": ..., "height": ..., "width": ...} nor OpenPose\'s {"people": ...}')
+        pose = _openpose_joints(people[0].get("pose_keypoints_2d") if isinstance(people[0], dict) else None)
+        if content.keys() & {"canvas_height", "canvas_width"}:
+            size = _pixels(content, "canvas_height"), _pixels(content, "canvas_width")
+    else:
+        raise ValueError('neither {"joints": ..., "height": ..., "width": ...} nor OpenPose\'s {"people": ...}')
+    drop_undetected(pose[None])
+    if are_fractions(pose[None]):
+        raise ValueError("coordinates between 0 and 1; expected pixels (OpenPose: --keypoint_scale 0)")
+    return pose, size
 
 
 def _own_joints(joints: Any) -> np.ndarray:
@@ -79,16 +98,16 @@ def _own_joints(joints: Any) -> np.ndarray:
 
 def _openpose_joints(values: Any) -> np.ndarray:
     """The pose [18, 3] in OpenPose's JSON."""
-    if not isinstance(values, list) or len(values) not in (54, 75) or not all(map(is_coordinate, values)):
+    if not isinstance(values, list) or len(values) not in (54, 75):
         found = f"{len(values)} values" if isinstance(values, list) else "no list"
         raise ValueError(f"pose_keypoints_2d: {found}; expected 18 (COCO) or 25 (BODY_25) times x, y, confidence")
+    if wrong := [place for place, value in enumerate(values) if not is_coordinate(value)]:
+        joint, axis = divmod(wrong[0], 3)
+        what = f"{('x', 'y', 'confidence')[axis]} of joint {joint} is {json.dumps(values[wrong[0]])[:40]}"
+        raise ValueError(f"pose_keypoints_2d: {what}; expected a number")
     joints = np.array(values, dtype=np.float32).reshape(-1, 3)
     joints = joints[list(OF_BODY_25)] if len(joints) == 25 else joints
     present = joints[:, 2] > 0
-    if present.any() and joints[present, :2].max() <= 1:
-        raise ValueError(
-            "pose_keypoints_2d: coordinates between 0 and 1; expected pixels (OpenPose: --keypoint_scale 0)"
-        )
     joints[present, 2] = 1
     joints[~present] = (-1, -1, 0)
     return joints
@@ -104,7 +123,7 @@ def _pixels(content: dict, key: str) -> int:
 
 def poses_in(folder: Path) -> list[Path]:
     """The files of a folder that are its poses: all .json files or, where there are none, all photographs."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [path for path in visible(folder) if path.is_file()]
     chosen = [path for path in files if path.suffix.lower() == ".json"]
     return chosen or [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
@@ -119,6 +138,7 @@ class PoseReader:
     annotation: Path | None = None
     estimator: "Estimator | None" = None
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _tables: dict[Path, tuple[Annotations, list[Problem]]] = field(default_factory=dict)
 
     def read(self, word: str) -> list[NamedPose]:
@@ -131,11 +151,12 @@ class PoseReader:
         if path.is_dir():
             if not (files := poses_in(path)):
                 return self._refuse(path, "the folder holds neither .json files nor photographs")
+            self.notes += hidden_note(path)
             return [pose for file in files for pose in self.read(str(file))]
         if not path.is_file():
             return self._refuse(word, f"there is no such file; accepted is {ACCEPTED}")
         if suffix == ".csv":
-            return self._row(path, row_name) if row_name else self._all_rows(path)
+            return self._row(path, image_name(row_name)) if row_name else self._all_rows(path)
         if suffix in IMAGE_SUFFIXES:
             return self.of_photograph(path)
         if suffix != ".json":
@@ -155,14 +176,14 @@ class PoseReader:
         Its row is named like the file, or like the last parts of its path where names have folders in them.
         """
         try:
-            image = read_image(path)
+            image, _ = read_image(path)
         except UnusableImage as error:
             return self._refuse(path, str(error))
         if self.annotation:
-            parts = path.resolve().as_posix()
+            parts = image_name(path.resolve().as_posix())
             fitting = [name for name in self._table(self.annotation)[0].named if parts.endswith(f"/{name}")]
             if fitting or not self.estimator:
-                return self._row(self.annotation, max(fitting, key=len, default=path.name), image.shape[:2])
+                return self._row(self.annotation, max(fitting, key=len, default=image_name(path.name)), image.shape[:2])
         if not self.estimator:
             return self._refuse(path, "nothing says where its joints are; give --annotation TABLE.csv or --estimator")
         (pose,), _ = self.estimator.estimate(image[None])
@@ -198,6 +219,7 @@ class PoseReader:
         if path not in self._tables:
             problems: list[Problem] = []
             self._tables[path] = read_annotations(path, str(path), problems), problems
+            self.notes += self._tables[path][0].notes
         return self._tables[path]
 
     def _refuse(self, where: str | Path, what: str) -> list[NamedPose]:
@@ -209,9 +231,9 @@ class PoseReader:
 def _size_beside(table: Path, name: str) -> Size | None:
     """The size of the photograph of a row, in its split's folder or in the table's; None where it is not there."""
     split = table.stem.rpartition("-annotation-")[2]  # "train" of people-annotation-train.csv
-    for path in (table.parent / split / name, table.parent / name):
-        with suppress(UnusableImage), open_image(path) as image:
-            return image.height, image.width
+    for folder in (table.parent / split, table.parent):
+        with suppress(UnusableImage), open_image(file_named(folder, name)) as image:
+            return image.size[1], image.size[0]
     return None
 
 
@@ -223,9 +245,10 @@ def read_person(
     size: of the images to generate; None: not known, then everything is read to find its problems. Returns None without
     a size and with problems, which are in `reader.problems`.
     """
-    image, own = None, list[NamedPose]()
+    image, own, notes = None, list[NamedPose](), list[str]()
     try:
-        image = read_image(source)
+        image, kinds = read_image(source)
+        notes += [f"{source}: {kind}" for kind in kinds]
     except UnusableImage as error:
         reader.problems.append(Problem(str(source), None, str(error)))
     if source_pose:
@@ -240,12 +263,12 @@ def read_person(
     if size is None:
         return None
 
-    notes: list[str] = []
     if image is not None and image.shape[:2] != size:
         high, wide = image.shape[:2]
         if resize:
             image = resized(image, *size)
-            notes.append(f"{source}: resized from {wide} x {high} to {size[1]} x {size[0]} pixels (width x height)")
+            what = f"resized from {wide} x {high} to {size[1]} x {size[0]} pixels (width x height; {RESIZED_BY})"
+            notes.append(f"{source}: {what}")
         else:
             reader.problems.append(Problem(str(source), None, _another_size((high, wide), size)))
     fitting = []
@@ -261,7 +284,7 @@ def read_person(
         notes.append(f"{of}; taken in pixels of the image of {size[1]} x {size[0]} (width x height)")
     if reader.problems or image is None:
         return None
-    return Person(image, fitting[0], np.stack(fitting[1:]), notes)
+    return Person(image, fitting[0], np.stack(fitting[1:]), [*dict.fromkeys(reader.notes), *notes])
 
 
 def fitted(named: NamedPose, height: int, width: int, resize: bool) -> np.ndarray:

@@ -36,6 +36,24 @@ FAINT = 1e-12
 CLOSING = [(np.ones((1, 5, 1)), 1), (np.ones((1, 1, 5)), 1)]  # 5 x 5 within each mask of [n, H, W], axis after axis
 
 
+def are_fractions(poses: np.ndarray) -> bool:
+    """Whether the joints of poses [n, 18, 3] seem to be fractions of an image, though a few may lie beyond its edge."""
+    coordinates = poses[poses[..., 2] > 0][:, :2]
+    return coordinates.size > 0 and bool(np.quantile(coordinates, 0.97, method="lower") < 2)
+
+
+def drop_undetected(poses: np.ndarray) -> tuple[int, int]:
+    """Make joints at exactly 0, 0 missing in poses [n, 18, 3] where a pose has several: tools write undetected ones so.
+
+    Returns the number of such joints and of the poses that have them.
+    """
+    at_origin = (poses == (0, 0, 1)).all(axis=-1)  # [n, 18]
+    if not (at_origin.sum(axis=1) > 1).any():
+        return 0, 0
+    poses[at_origin] = (-1, -1, 0)
+    return int(at_origin.sum()), int(at_origin.any(axis=1).sum())
+
+
 def heatmaps(
     poses: "Tensor", height: int, width: int, sigma: float = 6.0, kind: PoseMap | str = PoseMap.gaussian
 ) -> "Tensor":

@@ -15,17 +15,17 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from xinggan.command import run_command
-from xinggan.data.problems import ROWS_SHOWN, LayoutProblems
+from xinggan.command import ROWS_SHOWN, LayoutProblems, exit_status, run_command
 from xinggan.data.settings import (
     CACHE,
-    DATASETS,
     PHOTOGRAPHS_ONLY,
     SYNTHETIC_ONLY,
     DatasetSettings,
     add_dataset_options,
+    check_settings,
     dataset_settings,
     rendered_size,
 )
@@ -50,10 +50,9 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
     from xinggan.data.packing import write_packed
 
     check_settings(settings)
-    there = next(folder for folder in (Path(cache), *Path(cache).parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "cannot be written to" if there.is_dir() else "is a file"
-        raise ValueError(f"cache {cache}: {there} {what}; name a folder for packed data sets")
+    trouble = _trouble_of_cache(Path(cache))
+    if trouble and not any(Path(cache).glob(f"{settings.name}-*")):
+        raise ValueError(trouble)  # before files are read
     files = None if settings.name == "synthetic" else find_data_files(settings)
     content = content_digest(files, cache, progress)
     whole = _whole_digest(settings, content)
@@ -63,6 +62,8 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
             return open_packed(directory)
         except ValueError as error:
             print(f"{error} Preparing it again now.", file=sys.stderr)
+    if trouble:
+        raise ValueError(trouble)
 
     def check() -> None:
         if files and find_data_files(settings).state != files.state:
@@ -73,7 +74,7 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
 
         splits, facts = photograph_splits(settings, progress)
     else:
-        from xinggan.data.rendered import render_splits
+        from xinggan.data.synthetic import render_splits
 
         splits = render_splits(settings, progress)
         facts = {"notes": [], "shared": {"images": 0, "identities": 0}}
@@ -84,18 +85,13 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
     return dataset
 
 
-def check_settings(settings: DatasetSettings) -> None:
-    """Raise ValueError for settings that no files could meet."""
-    if settings.name not in DATASETS:
-        raise ValueError(f"data set {settings.name!r} is not known; accepted: {', '.join(DATASETS)}")
-    for side in ("height", "width"):
-        pixels = getattr(settings, side)
-        if pixels is not None and (pixels < 8 or pixels % 4):
-            raise ValueError(f"{side} is {pixels} pixels; accepted: multiples of 4, 8 or more")
-    for name in ("test_pairs", "mask_radius"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; accepted: 1 or more")
+def _trouble_of_cache(cache: Path) -> str:
+    """The reason why nothing can be packed into a folder, or ""."""
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return ""
+    what = "cannot be written to" if there.is_dir() else "is a file"
+    return f"cache {cache}: {there} {what}; name a folder for packed data sets"
 
 
 def digest(settings: DatasetSettings, cache: Path | str | None = None) -> str:
@@ -120,7 +116,8 @@ def _whole_digest(settings: DatasetSettings, content: str) -> str:
 
 def _deciding(settings: DatasetSettings) -> dict[str, Any]:
     """The settings that decide what is packed, with defaults filled in: equal content, equal digest."""
-    ignored = {"root", *(PHOTOGRAPHS_ONLY if settings.name == "synthetic" else SYNTHETIC_ONLY)}
+    ignored = {"root", "force", *(PHOTOGRAPHS_ONLY if settings.name == "synthetic" else SYNTHETIC_ONLY)}
+    ignored |= {name for name in ("annotation_size", "layout") if getattr(settings, name) is None}
     values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in ignored}
     if settings.name == "synthetic":
         values["height"], values["width"] = rendered_size(settings)
@@ -132,31 +129,33 @@ class DataFiles:
     """The tables of a layout and every image that is annotated, whether or not they are there."""
 
     root: Path
-    names: list[str]  # relative to root, in a fixed order
+    files: dict[str, Path]  # by their names relative to root, in a fixed order
     state: str  # SHA-256 (hex) of the names with each file's size and times of change
     settled: bool  # the newest change is older than SETTLED_AFTER_S
 
 
 def find_data_files(settings: DatasetSettings) -> DataFiles:
     """The files of a data set, without reading the images. Raises ValueError where there is no layout."""
+    from xinggan.data.image_files import file_named
     from xinggan.data.layout import find_files
     from xinggan.data.packed import SPLITS
     from xinggan.data.tables import annotated_names
 
-    files, names = find_files(settings), list[str]()
+    layout, files = find_files(settings), dict[str, Path]()
     for split in SPLITS:
-        names += [files.annotations(split), files.pairs(split)]
+        files |= {name: layout.root / name for name in (layout.annotations(split), layout.pairs(split))}
         with suppress(OSError):  # reported with all other problems
-            names += [f"{split}/{name}" for name in annotated_names(files.root / files.annotations(split))]
+            names = annotated_names(layout.root / layout.annotations(split))
+            files |= {f"{split}/{name}": file_named(layout.root / split, name) for name in names}
     whole, newest_ns, looked_at = hashlib.sha256(), 0, time.time()
-    for name in names:
+    for name, path in files.items():
         state = None
         with suppress(OSError):
-            status = (files.root / name).stat()
+            status = path.stat()
             state = status.st_size, status.st_mtime_ns, status.st_ctime_ns
             newest_ns = max(newest_ns, *state[1:])
         whole.update(f"{name}\0{state}\n".encode())
-    return DataFiles(files.root, names, whole.hexdigest(), looked_at - newest_ns / 1e9 > SETTLED_AFTER_S)
+    return DataFiles(layout.root, files, whole.hexdigest(), looked_at - newest_ns / 1e9 > SETTLED_AFTER_S)
 
 
 def content_digest(files: DataFiles | None, cache: Path | str | None = None, progress: bool = False) -> str:
@@ -172,11 +171,12 @@ def content_digest(files: DataFiles | None, cache: Path | str | None = None, pro
         with suppress(OSError):
             return (Path(cache) / MEMORY / files.state).read_text(encoding="ascii")
     whole = hashlib.sha256()
-    for name in track(files.names, "reading the files' bytes", len(files.names), "files", enabled=progress):
-        try:
-            content = hashlib.sha256((files.root / name).read_bytes()).hexdigest()
-        except OSError:
-            content = "missing"
+    everything = track(files.files.items(), "reading the files' bytes", len(files.files), "files", enabled=progress)
+    for name, path in everything:
+        content = "missing"
+        with suppress(OSError):
+            if S_ISREG(path.stat().st_mode):  # a pipe would never end
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
         whole.update(f"{name}\0{content}\n".encode())
     return whole.hexdigest()
 
@@ -206,18 +206,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--rows", type=int, default=ROWS_SHOWN, help="how many problems to print (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
-    try:
-        print(describe(prepare(dataset_settings(options), options.cache)))
-    except LayoutProblems as problems:
-        print(problems.table(options.rows), file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"xinggan.data.prepare: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was kept", file=sys.stderr)
-        return 130
-    return 0
+
+    def command() -> None:
+        try:
+            print(describe(prepare(dataset_settings(options), options.cache)))
+        except LayoutProblems as problems:
+            raise ValueError(problems.table(options.rows)) from None
+
+    return exit_status("xinggan.data.prepare", command)
 
 
 if __name__ == "__main__":

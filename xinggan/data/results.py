@@ -19,23 +19,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xinggan.data.image_files import IMAGE_SUFFIXES, UnusableImage, list_images, open_image, rgb
-from xinggan.data.problems import LayoutProblems, Problem
+from xinggan.command import LayoutProblems, Problem
+from xinggan.data.image_files import (
+    IMAGE_SUFFIXES,
+    RESIZED_BY,
+    OpenedImage,
+    UnusableImage,
+    hidden_note,
+    list_images,
+    open_image,
+    resized,
+)
 from xinggan.data.settings import Fit
-from xinggan.data.tables import name_trouble
+from xinggan.data.tables import image_name, name_trouble
 from xinggan.files import sha256_of
 from xinggan.progress import Progress
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from xinggan.data.packed import PackedSplit
 
 SEPARATORS = ("___", "_2_", "_to_")
 MANIFEST = "manifest.json"
 PANELS = 5  # source, source pose, target, target pose, generated
 ANOTHER_PICTURE = 12.0  # mean difference (of 255) beyond which a strip's panel does not show the data set's image
-MODES = ("RGB", "RGBA", "L", "LA", "P", "1")  # Pillow's names for images of bytes
 IMAGES_AT_ONCE = 64
 
 
@@ -75,7 +81,8 @@ def read_results(folder: Path | str, split: "PackedSplit", fit: Fit = Fit.none, 
             shown.update(len(some))
     if problems:
         raise LayoutProblems(folder, problems, "nothing was scored")
-    return Results(images, [f"{count:,} images: {what}" for what, count in did.items()])
+    notes = [f"{count:,} images: {what}" for what, count in did.items()]
+    return Results(images, [*notes, *hidden_note(folder)])
 
 
 def _room_for(count: int, height: int, width: int) -> np.ndarray:
@@ -104,7 +111,7 @@ def _files_of_pairs(folder: Path, split: "PackedSplit", problems: list[Problem])
     if (folder / MANIFEST).exists():
         named = list(_names_in_manifest(folder, problems))
     else:
-        named = [(path.name, path.name) for path in list_images(folder) if path.is_file()]
+        named = [(path.name, image_name(path.name)) for path in list_images(folder) if path.is_file()]
     for file, name in named:
         row = next((rows[key] for key in _keys(name) if key in rows), None)
         if row is None:
@@ -170,26 +177,20 @@ def _read(path: Path, row: int, split: "PackedSplit", fit: Fit) -> tuple[np.ndar
         return str(trouble)
 
 
-def _usable(file: "Image", stem: str, row: int, split: "PackedSplit", fit: Fit) -> tuple[np.ndarray, list[str]]:
+def _usable(file: OpenedImage, stem: str, row: int, split: "PackedSplit", fit: Fit) -> tuple[np.ndarray, list[str]]:
     """The image of an opened file: the generated panel of a strip, brought to the data set's size if that is asked.
 
     Raises UnusableImage.
     """
-    size = (split.width, split.height)
+    size, (wide, high) = (split.width, split.height), file.size
     is_strip = file.size == (PANELS * split.width, split.height)
     if fit == Fit.none and file.size != size and not is_strip:  # refused before a picture of any size is decoded
-        what = f"{file.width} x {file.height} pixels (width x height); the data set has {size[0]} x {size[1]}"
+        what = f"{wide} x {high} pixels (width x height); the data set has {size[0]} x {size[1]}"
         raise UnusableImage(f"{what}; --fit crop would take the middle, --fit resize would resize")
-    if file.mode not in MODES:
-        raise UnusableImage(f"pixels of kind {file.mode}; accepted are images of 8 bits a channel")
-    did = ["compressed with losses, which are scored too"] if file.format == "JPEG" else []
-    if fit != Fit.none and stem.endswith("_vis") and file.width % PANELS == 0:  # nearer in shape to 5 images than to 1
-        is_strip |= file.width / file.height > PANELS / 2 * size[0] / size[1]
-    if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
-        raise UnusableImage(
-            "has transparent pixels, and what is behind them is not known; save it without transparency"
-        )
-    picture = rgb(file)  # [H, W, 3]
+    did = list(file.notes)
+    if fit != Fit.none and stem.endswith("_vis") and wide % PANELS == 0:  # nearer in shape to 5 images than to 1
+        is_strip |= wide / high > PANELS / 2 * size[0] / size[1]
+    picture = file.rgb()  # [H, W, 3]
     if not is_strip:
         return _fitted(picture, size, fit, did), did
     did.append(f"the last of the {PANELS} panels of a strip was taken")
@@ -206,15 +207,13 @@ def _usable(file: "Image", stem: str, row: int, split: "PackedSplit", fit: Fit) 
 
 def _fitted(panel: np.ndarray, size: tuple[int, int], fit: Fit, did: list[str]) -> np.ndarray:
     """uint8 [h, w, 3] brought to `size` (width, height); what that takes is appended to `did`. Raises UnusableImage."""
-    from PIL import Image
-
     height, width = panel.shape[:2]
     if (width, height) == size:
         return panel
     was = f"from {width} x {height} pixels (width x height)"
     if fit == Fit.resize:
-        did.append(f"resized {was} to {size[0]} x {size[1]} (bicubic, antialiased)")
-        return np.asarray(Image.fromarray(panel).resize(size, Image.Resampling.BICUBIC))
+        did.append(f"resized {was} to {size[0]} x {size[1]} ({RESIZED_BY})")
+        return resized(panel, size[1], size[0])
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     if min(left, top) < 0:
         raise UnusableImage(f"{width} x {height} pixels (width x height) are too few to crop {size[0]} x {size[1]}")

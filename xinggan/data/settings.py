@@ -9,7 +9,8 @@ DATASETS = ("synthetic", "folder", "market1501", "deepfashion")
 PUBLISHED_SIZES = {"market1501": (128, 64), "deepfashion": (256, 176)}  # height and width of the images, pixels
 CACHE = Path("data")
 SYNTHETIC_ONLY = ("people_train", "people_test", "views", "seed")
-PHOTOGRAPHS_ONLY = ("resize", "identity_pattern")
+PHOTOGRAPHS_ONLY = ("resize", "identity_pattern", "annotation_size", "layout", "force")
+SQUARE_LAYOUTS = ("padded", "squeezed")  # of DeepFashion's 256x256 files
 RENDERED_SIZE = (128, 64)  # height and width in pixels of synthetic people, unless the settings say otherwise
 
 
@@ -25,7 +26,7 @@ class Fit(StrEnum):
 
     none = "none"  # refuse them
     crop = "crop"  # take the middle
-    resize = "resize"  # bicubic with antialiasing, corners on corners
+    resize = "resize"  # by the filter of `image_files.resized`, corners on corners
 
 
 @dataclass
@@ -36,9 +37,12 @@ class DatasetSettings:
     root: str | None = None  # folder in Pose-Transfer layout; none for synthetic
     height: int | None = None  # pixels; None: as the files are (photographs only)
     width: int | None = None  # pixels
-    resize: bool = False  # allow photographs of another size than height x width to be resized (area)
+    resize: bool = False  # allow photographs of another size than height x width to be resized (`image_files.resized`)
     test_pairs: int | None = None  # score only the first so many test pairs of the list; None: all
     identity_pattern: str | None = None  # regular expression, first group: the identity; None: the data set's rule
+    annotation_size: str | None = None  # HEIGHTxWIDTH of the images that the joints belong to; None: the files' own
+    layout: str | None = None  # one of SQUARE_LAYOUTS; None: seen from the files, or asked for
+    force: bool = False  # take joints that do not seem to belong to the images
     mask_radius: int = 4  # pixels around limbs in the body mask (4 at 128x64 and 256x176)
 
     # synthetic people only
@@ -53,6 +57,38 @@ def rendered_size(settings: DatasetSettings) -> tuple[int, int]:
     return settings.height or RENDERED_SIZE[0], settings.width or RENDERED_SIZE[1]
 
 
+def annotation_size(settings: DatasetSettings) -> tuple[int, int] | None:
+    """Width and height in pixels of the images that the joints belong to; None: the files' own.
+
+    Raises ValueError for a text that says no size.
+    """
+    if settings.annotation_size is None:
+        return None
+    height, by, width = settings.annotation_size.partition("x")
+    if not (by and height.isdecimal() and width.isdecimal() and 0 < int(height) < 1e5 and 0 < int(width) < 1e5):
+        expected = "HEIGHTxWIDTH in pixels, such as 256x176, or 1x1 for joints that are fractions of the image"
+        raise ValueError(f"annotation_size is {settings.annotation_size!r}; accepted: {expected}")
+    return int(width), int(height)
+
+
+def check_settings(settings: DatasetSettings) -> None:
+    """Raise ValueError for settings that no files could meet."""
+    if settings.name not in DATASETS:
+        raise ValueError(f"data set {settings.name!r} is not known; accepted: {', '.join(DATASETS)}")
+    for side in ("height", "width"):
+        pixels = getattr(settings, side)
+        if pixels is not None and (pixels < 8 or pixels % 4):
+            raise ValueError(f"{side} is {pixels} pixels; accepted: multiples of 4, 8 or more")
+    for name in ("test_pairs", "mask_radius"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; accepted: 1 or more")
+    if settings.layout is not None and (settings.name != "deepfashion" or settings.layout not in SQUARE_LAYOUTS):
+        accepted = f"{' or '.join(SQUARE_LAYOUTS)}, for deepfashion only"
+        raise ValueError(f"layout is {settings.layout!r}; accepted: {accepted}")
+    annotation_size(settings)
+
+
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     """Add the kind of data set as a positional argument, and an option for each of its settings."""
     parser.add_argument("name", choices=DATASETS, metavar="KIND", help=f"data set: one of {', '.join(DATASETS)}")
@@ -62,9 +98,12 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--height", type=int, help="pixels; photographs: as the files are, synthetic: 128")
     parser.add_argument("--width", type=int, help="pixels; photographs: as the files are, synthetic: 64")
-    parser.add_argument("--resize", action="store_true", help="resize photographs of another size (area)")
+    parser.add_argument("--resize", action="store_true", help="resize photographs of another size")
     parser.add_argument("--test-pairs", type=int, help="keep only the first so many test pairs")
     parser.add_argument("--identity-pattern", help="regular expression whose first group is the identity in a name")
+    parser.add_argument("--annotation-size", metavar="HxW", help="of the images that the joints belong to")
+    parser.add_argument("--layout", choices=SQUARE_LAYOUTS, help="of DeepFashion's square files (else as they look)")
+    parser.add_argument("--force", action="store_true", help="take joints that do not seem to belong to the images")
     parser.add_argument("--mask-radius", type=int, help="pixels around limbs in the body mask (4)")
     for name, default in (("people-train", 400), ("people-test", 60), ("views", 8), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, help=f"synthetic people only (default: {default})")
