@@ -3,7 +3,7 @@
 import json
 import sys
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from xinggan.data.prepare import prepare
 from xinggan.distributed import Processes, resolve_device
 from xinggan.files import sha256_of, write_atomically
 from xinggan.metrics.score import score
-from xinggan.metrics.values import per_image_table
 from xinggan.model.attention_maps import FILE_NAME, attention_maps, write_attention
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
@@ -104,9 +103,7 @@ class Run:
             generated, test, pairs, train_split=self.data.train, lpips_net=config.evaluation.lpips_net, device=device,
             synthetic=config.dataset.name == "synthetic",
         )["clean"]  # fmt: skip
-        table = per_image_table(scores.per_image, test, pairs)
-        write_atomically(self.folder / "per_image.parquet", table.to_parquet(index=False))
-        record.write("metrics.json", [asdict(value) for value in scores.values])
+        scores.write(self.folder, test, pairs)
 
     def time(self, training_peak_mb: float) -> dict:
         """Latency at batch 1 and at the evaluation batch; the training's speed at every line of history.jsonl."""

@@ -108,6 +108,10 @@ def test_with_a_feature_network_at_hand_every_set_metric_has_a_value(split, trai
     assert values["fid"].n == count
     assert values["precision"].n == values["fid_real"].n == PEOPLE * VIEWS  # no repeated target
     assert sum(batches) == 2 * count + 2 * PEOPLE * VIEWS  # generated, the same masked, targets, training images
+    batches.clear()  # a reference in the same process: real images are known, by their content
+    again = by_metric(score(generated, replace(split), train_split=replace(train_split), synthetic=False))
+    assert sum(batches) == 2 * count
+    assert again == values
 
     masks = body_masks(split.poses[split.pairs[:, 1]], 128, 64)
     inside = torch.from_numpy(generated * masks[..., None]).permute(0, 3, 1, 2)

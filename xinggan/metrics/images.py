@@ -1,9 +1,10 @@
 """Images as the metrics see them: sets and test pairs whose arrays may lie on disk, read a batch at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from xinggan.progress import Progress
 if TYPE_CHECKING:
     from xinggan.data.packed import PackedSplit
 
+Output = TypeVar("Output")
 PIXELS_AT_ONCE = 16 * 128 * 64  # 16 images of 128x64, fewer of larger ones
 
 
@@ -69,6 +71,27 @@ class ScoredPairs:
             mask = np.unpackbits(packed, axis=-1, count=self.split.width).view(bool)  # [B, H, W]
             generated = torch.from_numpy(np.array(self.generated[rows])).permute(0, 3, 1, 2)
             yield generated.to(device), target, torch.from_numpy(mask)[:, None].to(device)
+
+
+_outputs: dict[str, Any] = {}  # of networks for real images, by content
+OUTPUTS_KEPT = 12
+
+
+def computed_once(
+    network: str, images: NDArray[np.uint8], rows: NDArray[np.integer], compute: Callable[[], Output]
+) -> Output:
+    """The output of `compute`, a `network` on `rows` of real images, computed once in a process for the same images.
+
+    A run and the references beside it are scored on the same real images, most of which are those of the training.
+    """
+    digest = sha256(f"{network} {images.shape[1:]}".encode())
+    for row in rows:
+        digest.update(np.ascontiguousarray(images[row]))
+    if (key := digest.hexdigest()) not in _outputs:
+        _outputs[key] = compute()
+        for oldest in list(_outputs)[:-OUTPUTS_KEPT]:
+            del _outputs[oldest]
+    return _outputs[key]
 
 
 def image_batches(

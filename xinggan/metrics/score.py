@@ -18,7 +18,7 @@ from torch import Tensor
 from xinggan.data.poses import pckh
 from xinggan.metrics.embedded.networks import load_embedded
 from xinggan.metrics.embedded.scoring import attribute_agreement, network_description, perceptual_distance
-from xinggan.metrics.images import ScoredPairs, image_batches
+from xinggan.metrics.images import ScoredPairs, computed_once, image_batches
 from xinggan.metrics.networks import LPIPS_VERSION, open_lpips
 from xinggan.metrics.protocol import CLEAN, GENERATED_RANGE, MULTIPLIED, Protocol
 from xinggan.metrics.set_scores import EMBEDDED, IMAGENET, INCEPTION, ImageSet, Open, SetFeatures, score_sets
@@ -105,21 +105,26 @@ class NetworkOutputs:
         """Poses that the estimator, which must have been given, finds in each pair's generated and real image."""
         estimator = self.estimator
         assert estimator is not None
-        return self._poses(lambda images: estimator.estimate(images.permute(0, 2, 3, 1).contiguous().cpu().numpy())[0])
+        network = f"{estimator.name} {estimator.weights_sha256} {estimator.proportions}"
+        return self._poses(
+            network, lambda images: estimator.estimate(images.permute(0, 2, 3, 1).contiguous().cpu().numpy())[0]
+        )
 
     @cached_property
     def poses_embedded(self) -> tuple[Poses, Poses]:
         """Poses that the embedded estimator finds in each pair's generated and real image."""
         estimator = load_embedded("pose").to(self.device)
-        return self._poses(lambda images: estimator.estimate(images).cpu().numpy())
+        network = f"{network_description('pose')} on {self.device}"
+        return self._poses(network, lambda images: estimator.estimate(images).cpu().numpy())
 
-    def _poses(self, estimate: Callable[[Tensor], Poses]) -> tuple[Poses, Poses]:
-        targets, _, target_of_pair = self.test.distinct_targets
+    def _poses(self, network: str, estimate: Callable[[Tensor], Poses]) -> tuple[Poses, Poses]:
+        def poses_of(images: NDArray[np.uint8], rows: NDArray[np.integer], which: str) -> Poses:
+            return np.concatenate([estimate(batch) for batch in image_batches(images, rows, self.device, which)])
+
+        real, (targets, _, target_of_pair) = self.test.split.images, self.test.distinct_targets
+        found = computed_once(network, real, targets, lambda: poses_of(real, targets, "poses of real images"))
         every = np.arange(len(self.test))
-        generated = image_batches(self.test.generated, every, self.device, "poses of generated images")
-        real = image_batches(self.test.split.images, targets, self.device, "poses of real images")
-        found = [np.concatenate([estimate(batch) for batch in batches]) for batches in (generated, real)]
-        return found[0], found[1][target_of_pair]
+        return poses_of(self.test.generated, every, "poses of generated images"), found[target_of_pair]
 
 
 def score_similarity(scores: Scores, test: ScoredPairs, device: torch.device | str) -> None:

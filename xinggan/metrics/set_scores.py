@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xinggan.metrics.images import ScoredPairs, image_batches
+from xinggan.metrics.images import ScoredPairs, computed_once, image_batches
 from xinggan.metrics.networks import FeatureNetwork, open_embedded, open_imagenet_inception, open_inception
 from xinggan.metrics.protocol import InceptionScoreSettings, KernelSettings, ManifoldSettings
 from xinggan.metrics.values import Scores
@@ -121,26 +121,28 @@ class SetFeatures:
 
     @torch.inference_mode()
     def _extract(self, images: ImageSet) -> Features:
-        test, device, description = self.test, self.device, f"features of {images}"
+        test, name = self.test, f"features of {images}"
         targets, first_pairs, target_of_pair = test.distinct_targets
-        batches: Iterable[Tensor]
         match images:
             case ImageSet.generated_once:
                 return self.of(ImageSet.generated).at(first_pairs)
             case ImageSet.real_of_pairs:
                 return self.of(ImageSet.real).at(target_of_pair)
             case ImageSet.generated:
-                batches = image_batches(test.generated, np.arange(len(test)), device, description)
+                return self._outputs(image_batches(test.generated, np.arange(len(test)), self.device, name))
             case ImageSet.masked:
-                batches = (generated * mask for generated, _, mask in test.batches(device, description))
+                return self._outputs(inside * mask for inside, _, mask in test.batches(self.device, name))
             case ImageSet.real:
-                batches = image_batches(test.split.images, targets, device, description)
+                array, rows = test.split.images, targets
             case ImageSet.training | ImageSet.training_list:
                 if self.train_split is None:
                     raise MetricUnavailable("no training images were given")
                 array, paired = self.train_split.images, images == ImageSet.training
                 rows = np.unique(self.train_split.pairs) if paired else np.arange(len(array))
-                batches = image_batches(array, rows, device, description)
+        network = f"{self.network.description} on {self.device}"
+        return computed_once(network, array, rows, lambda: self._outputs(image_batches(array, rows, self.device, name)))
+
+    def _outputs(self, batches: Iterable[Tensor]) -> Features:
         outputs = [[output.float().cpu() for output in self.network.extract(batch)] for batch in batches]
         return Features(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 

@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xinggan.files import write_atomically
 from xinggan.metrics.catalogue import title
 from xinggan.metrics.protocol import Protocol, plain
 from xinggan.weights_files import MetricUnavailable
@@ -100,6 +102,12 @@ class Scores:
             return
         for metric, value in zip(metrics, values if isinstance(values, tuple) else (values,), strict=True):
             self.add(metric, value, protocol, n)
+
+    def write(self, folder: Path, split: "PackedSplit", pairs: NDArray[np.integer]) -> None:
+        """Write metrics.json and per_image.parquet of a run's record. pairs: rows of the split's pairs."""
+        table = per_image_table(self.per_image, split, pairs)
+        write_atomically(folder / "per_image.parquet", table.to_parquet(index=False))
+        write_atomically(folder / "metrics.json", json.dumps([asdict(value) for value in self.values], indent=1) + "\n")
 
 
 def per_image_table(
