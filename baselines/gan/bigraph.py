@@ -11,14 +11,17 @@ the code for DeepFashion has no fusion (`image_fusion=false`). Departures: `gene
 discriminators and losses have XingGAN's switches.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from baselines.gan.patn import MODULES, PatnGenerator, TransferBlock
 from baselines.gan.settings import BiGraphSettings
+from xinggan.data.settings import PoseMap
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.fusion import weighted_sum
-from xinggan.model.published import fill, norm_of
+from xinggan.model.published import PublishedGenerator, fill, norm_of, read_published
 from xinggan.model.switches import Norm, TransferSettings
 
 
@@ -139,3 +142,19 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Grap
     generator = GraphGenerator(BiGraphSettings(norm=norm_of(state), image_fusion=fused))
     state = {name: value.squeeze(2) if value.dim() == 3 else value for name, value in state.items()}  # Conv1d of size 1
     return fill(generator, state, GRAPH_MODULES, origin)
+
+
+def load_published(path: Path | str) -> GraphGenerator:
+    """The generator of a published BiGraphGAN checkpoint, in eval mode. Raises PublishedMismatch for any other file."""
+    return from_published(read_published(path), str(path))
+
+
+class PublishedBiGraph(PublishedGenerator):
+    """A published checkpoint of BiGraphGAN."""
+
+    read = staticmethod(load_published)
+
+    def trained_on(self) -> tuple[str, PoseMap]:
+        """Its graph units have BatchNorm on both data sets; only Market-1501's generator has image fusion."""
+        fused = self.generator.fusion is not None
+        return ("market1501", PoseMap.gaussian) if fused else ("deepfashion", PoseMap.onehot)

@@ -1,7 +1,6 @@
-"""The networks of GFLA (Ren et al., CVPR 2020): flow estimator, renderer with local attention, discriminator.
+"""The generator of GFLA (Ren et al., CVPR 2020): flow estimator, and renderer with local attention.
 
-As in its published code, convolutions come after their norm and activation, even the first, which sees the image. A
-flow field [B, 2, h, w] says for each place of the target how many features further right (channel 0) and down (1) its
+A flow field [B, 2, h, w] says for each place of the target how many features further right (channel 0) and down (1) its
 source lies. Sampling is one `grid_sample` for all places, where the published code has extensions in CUDA.
 """
 
@@ -11,30 +10,19 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
+from baselines.gan.blocks import DecoderBlock, EncoderBlock, ResidualBlock, reflected
 from xinggan.data.poses import JOINTS
-from xinggan.model.blocks import InstanceNorm, ReflectionPad, check_resolution
+from xinggan.model.blocks import check_resolution
 
 PADDED = (64, 32)  # height and width are padded to multiples: the flow estimator's deepest map has two places or more
-EPSILON = 1e-8  # the least norm of a feature vector that divides
 FINEST = 2  # halvings of the resolution at the finest attention
 
 Flows = list[tuple[Tensor, Tensor]]  # flow [B, 2, h, w] and mask [B, 1, h, w] at 1/4, then 1/8 of the resolution
 
 
-def sample(features: Tensor, places: Tensor) -> Tensor:
-    """features: [B, C, h, w]; places: [B, rows, columns, 2], x and y counted in features.
-
-    Returns [B, C, rows, columns], bilinear; beyond the border the nearest feature is taken.
-    """
-    height, width = features.shape[-2:]
-    last = torch.tensor([width - 1, height - 1], device=features.device).clamp(min=1)
-    return F.grid_sample(features.float(), 2 * places / last - 1, padding_mode="border", align_corners=True)
-
-
 def sources(flow: Tensor) -> Tensor:
-    """flow: [B, 2, h, w] -> the places [B, h, w, 2] that it points to."""
+    """flow: [B, 2, h, w] -> the places [B, h, w, 2] that it points to, x and y counted in features."""
     height, width = flow.shape[-2:]
     columns, rows = (torch.arange(size, device=flow.device) for size in (width, height))
     here = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # [h, w, 2]
@@ -42,76 +30,41 @@ def sources(flow: Tensor) -> Tensor:
 
 
 def local_patches(features: Tensor, flow: Tensor, size: int) -> Tensor:
-    """The size x size patches of the features [B, C, h, w] around where the flow points: [B, C, size * size, h, w]."""
+    """The size x size patches of the features [B, C, h, w] around where the flow points: [B, C, size * size, h, w].
+
+    Bilinear; beyond the border the nearest feature is taken.
+    """
+    height, width = features.shape[-2:]
     reach = torch.arange(size, device=flow.device) - size // 2
     offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), dim=-1).view(1, -1, 1, 1, 2)  # row by row
-    places = sources(flow)[:, None] + offsets  # [B, n * n, h, w, 2]
-    return sample(features, places.flatten(1, 2)).unflatten(2, (size * size, -1))
+    places = (sources(flow)[:, None] + offsets).flatten(1, 2)  # [B, n * n * h, w, 2]
+    last = torch.tensor([width - 1, height - 1], device=features.device).clamp(min=1)
+    grid = 2 * places / last - 1
+    sampled = F.grid_sample(features.float(), grid, padding_mode="border", align_corners=True)
+    return sampled.unflatten(2, (size * size, -1))
 
 
 class LocalAttention(nn.Module):
     """Content-aware sampling: a softmax kernel for each place weighs the patch that the flow points to.
 
-    The kernel is predicted from that patch and from the target's own. The weighted patch is summed, where the paper
-    averages it: divided by size ** 2 the source is so faint that short trainings do not find it. The first layer is
-    linear in both patches, so it is computed as a sum, which spares a copy of the target's patches.
+    The kernel is predicted from the target's own patch and that patch. The first layer is linear in both, so it is
+    computed as a sum, which spares a copy of the target's patches. The weighted patch is averaged, as published.
     """
 
-    def __init__(self, channels: int, size: int, hidden: int):
+    def __init__(self, channels: int, size: int, hidden: int = 128):
         super().__init__()
         self.size = size
-        self.target = nn.Conv2d(channels, hidden, size, padding=size // 2, padding_mode="replicate")
-        self.source = nn.Conv2d(channels * size**2, hidden, 1, bias=False)
+        self.patches = nn.Conv2d(2 * channels, hidden, size)  # of target and source side by side
         self.kernel = nn.Sequential(nn.LeakyReLU(0.1), nn.Conv2d(hidden, size**2, 1), nn.Softmax(dim=1))
 
     def forward(self, source: Tensor, target: Tensor, flow: Tensor) -> Tensor:
         """source, target: features [B, C, h, w]; flow: [B, 2, h, w]. Returns [B, C, h, w]."""
         patches = local_patches(source, flow, self.size)  # [B, C, n * n, h, w]
-        kernel = self.kernel(self.target(target) + self.source(patches.flatten(1, 2)))  # [B, n * n, h, w]
-        return (patches * kernel[:, None]).sum(dim=2)
-
-
-def activated(channels: int, convolution: nn.Module) -> list[nn.Module]:
-    """Instance normalisation and leaky ReLU before a convolution."""
-    return [InstanceNorm(channels, affine=True), nn.LeakyReLU(0.1), convolution]
-
-
-def reflected(inputs: int, outputs: int) -> nn.Sequential:
-    """Leaky ReLU before a 3x3 convolution that keeps the size by reflection padding."""
-    return nn.Sequential(nn.LeakyReLU(0.1), ReflectionPad(1), nn.Conv2d(inputs, outputs, 3))
-
-
-class Halving(nn.Sequential):
-    """Two convolutions, of which the first halves the resolution."""
-
-    def __init__(self, inputs: int, outputs: int):
-        smaller, fine = nn.Conv2d(inputs, outputs, 4, 2, 1), nn.Conv2d(outputs, outputs, 3, padding=1)
-        super().__init__(*activated(inputs, smaller), *activated(outputs, fine))
-
-
-class Residual(nn.Module):
-    """The features plus two convolutions of them."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        convolutions = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
-        self.block = nn.Sequential(*activated(channels, convolutions[0]), *activated(channels, convolutions[1]))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.block(features)
-
-
-class Doubling(nn.Module):
-    """Transposed convolutions in the block and in its shortcut double the resolution."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int):
-        super().__init__()
-        larger, self.shortcut = (nn.ConvTranspose2d(n, outputs, 3, 2, 1, output_padding=1) for n in (hidden, inputs))
-        same = nn.Conv2d(inputs, hidden, 3, padding=1)
-        self.block = nn.Sequential(*activated(inputs, same), *activated(hidden, larger))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.block(features) + self.shortcut(features)
+        on_target, on_source = self.patches.weight.chunk(2, dim=1)  # [hidden, C, n, n] each
+        padded = F.pad(target, (self.size // 2,) * 4, mode="replicate")
+        hidden = F.conv2d(padded, on_target, self.patches.bias)
+        hidden = hidden + F.conv2d(patches.flatten(1, 2), on_source.flatten(1)[..., None, None])
+        return (patches * self.kernel(hidden)[:, None]).mean(dim=2)
 
 
 class FlowEstimator(nn.Module):
@@ -121,9 +74,9 @@ class FlowEstimator(nn.Module):
         super().__init__()
         self.attentions = attentions
         down = [3 + 2 * len(JOINTS), *(multiple * width for multiple in (1, 2, 4, 8, 8))]
-        self.encoder = nn.ModuleList(Halving(*pair) for pair in pairwise(down))
+        self.encoder = nn.ModuleList(EncoderBlock(*pair) for pair in pairwise(down))
         up = [8 * width, 8 * width, 4 * width, 2 * width]  # at 1/32, 1/16, 1/8, 1/4 of the resolution
-        self.decoder = nn.ModuleList(Doubling(a, b, b) for a, b in pairwise(up))
+        self.decoder = nn.ModuleList(DecoderBlock(a, b, b) for a, b in pairwise(up))
         self.skips = nn.ModuleList(reflected(b, b) for b in up[1:])
         fine = up[: -1 - attentions : -1]
         self.flow = nn.ModuleList(nn.Conv2d(channels, 2, 3, padding=1) for channels in fine)
@@ -151,16 +104,16 @@ class GflaGenerator(nn.Module):
         self.flow = FlowEstimator(width // 2, len(patches))
         channels = [width, 2 * width, 4 * width]  # at 1/2, 1/4, 1/8 of the resolution
         steps = list(pairwise(channels))
-        self.source = nn.ModuleList([Halving(3, width), *(Halving(*step) for step in steps)])
-        self.target = nn.Sequential(Halving(len(JOINTS), width), *(Halving(*step) for step in steps))
+        self.source = nn.ModuleList([EncoderBlock(3, width), *(EncoderBlock(*step) for step in steps)])
+        self.target = nn.Sequential(EncoderBlock(len(JOINTS), width), *(EncoderBlock(*step) for step in steps))
         self.attention = nn.ModuleList(
             LocalAttention(channels[FINEST - 1 + level], size, 2 * width) for level, size in enumerate(patches)
         )
         self.decoder = nn.ModuleList(
-            nn.Sequential(Residual(inputs), Doubling(inputs, inputs, outputs))
+            nn.Sequential(ResidualBlock(inputs), DecoderBlock(inputs, inputs, outputs))
             for inputs, outputs in ((4 * width, 2 * width), (2 * width, width), (width, width))
         )
-        self.image = nn.Sequential(reflected(width, 3), nn.Tanh())
+        self.image = nn.Sequential(*reflected(width, 3), nn.Tanh())
 
     def forward(self, source: Tensor, source_pose_maps: Tensor, target_pose_maps: Tensor) -> tuple[Tensor, Flows]:
         """source: [B, 3, H, W] in [-1, 1]; pose maps: [B, 18, H, W]. Returns [B, 3, H, W] in [-1, 1] and the flows.
@@ -187,27 +140,6 @@ class GflaGenerator(nn.Module):
         """The flows of the padded image; arguments as of `forward`."""
         check_resolution(source)
         return self.flow(_padded(torch.cat([source, source_pose_maps, target_pose_maps], dim=1)))
-
-
-class ResidualHalving(nn.Module):
-    """A block of the discriminator: half the resolution, all weights spectrally normalised, no other norm."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int):
-        super().__init__()
-        same = spectral_norm(nn.Conv2d(inputs, hidden, 3, padding=1))
-        smaller = spectral_norm(nn.Conv2d(hidden, outputs, 4, 2, 1))
-        self.block = nn.Sequential(nn.LeakyReLU(0.1), same, nn.LeakyReLU(0.1), smaller)
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), spectral_norm(nn.Conv2d(inputs, outputs, 1)))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.block(features) + self.shortcut(features)
-
-
-def image_discriminator(width: int = 32, levels: int = 3) -> nn.Sequential:
-    """Image [B, 3, H, W] -> scores [B, 1, H / 2 ** levels, W / 2 ** levels], before any sigmoid."""
-    channels = [width * min(2**level, 4) for level in range(levels)]
-    blocks = [ResidualHalving(3, width, width), *(ResidualHalving(a, a, b) for a, b in pairwise(channels))]
-    return nn.Sequential(*blocks, nn.LeakyReLU(0.1), spectral_norm(nn.Conv2d(channels[-1], 1, 1)))
 
 
 def _padded(images: Tensor) -> Tensor:

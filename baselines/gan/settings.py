@@ -6,7 +6,15 @@ Making settings that do not fit raises a ValueError that names all of them.
 from dataclasses import dataclass, field
 from math import inf
 
-from xinggan.model.switches import AdversarialLoss, LossWeights, MethodSettings, Norm, TransferSettings
+from xinggan.model.switches import (
+    AdversarialLoss,
+    LossWeights,
+    MethodSettings,
+    Norm,
+    PerceptualNetwork,
+    Settings,
+    TransferSettings,
+)
 
 PATCHES = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5}  # pix2pix: receptive field in pixels -> halvings of the resolution
 
@@ -100,34 +108,111 @@ class DeformSettings(GANSettings):
 
 
 @dataclass(kw_only=True)
-class GFLASettings(GANSettings):
-    """GFLA as published for DeepFashion; for Market-1501 it had `patches=[3]`."""
+class ImageGANSettings(Settings):
+    """What GFLA, DPTN and NTED have in common: Adam, and losses in the layers of `losses.perceptual_network`."""
 
-    patches: tuple[int, ...] = (5, 3)  # sides of the patches attended to at 1/4 and 1/8 of the resolution, or at 1/4
-    discriminator_levels: int = 3  # halvings of the resolution
-    flow_share: float = 0.25  # of the training steps, the first ones, which train the flow estimator alone
-    correctness: float = 5.0  # weight of the sampling correctness loss
-    regularisation: float = 0.0025  # weight of the flow's distance from affine
-    style: float = 5.0  # weight of the style loss
+    learning_rate: float = 2e-4
+    discriminator_rate: float = 0.1  # the discriminator's learning rate, as a share of `learning_rate`
+    beta1: float = 0.0  # of Adam
+    beta2: float = 0.999
+    style: float = 500.0  # weight of the style loss
     losses: LossWeights = field(
         default_factory=lambda: LossWeights(adversarial=2, l1=5, perceptual=0.5, adversarial_kind=AdversarialLoss.lsgan)
     )
+
+    @property
+    def caveat(self) -> str:
+        """The published losses look through VGG19."""
+        return "" if self.losses.perceptual_network == PerceptualNetwork.vgg19 else "embedded losses"
+
+    def reasons(self) -> list[str]:
+        """Extended by ranges."""
+        betas = {key: (0 <= getattr(self, key) < 1, "is 0 up to, not including, 1") for key in ("beta1", "beta2")}
+        rates = ("learning_rate", "discriminator_rate")
+        positive = {key: (0 < getattr(self, key) < inf, "is more than 0") for key in rates}
+        weights = {"style": (0 <= self.style < inf, "is 0 or more")}
+        return super().reasons() + self.misfits(**betas, **positive, **weights)
+
+
+@dataclass(kw_only=True)
+class StretchedSettings(ImageGANSettings, GANSettings):
+    """GFLA and DPTN, whose network for DeepFashion works on images stretched to 256x256."""
+
+    discriminator_levels: int = 3  # halvings of the resolution
+    size: tuple[int, ...] | None = None  # height and width that images are stretched to; None: they are not
+
+    def reasons(self) -> list[str]:
+        """Extended by ranges."""
+        fits = self.size is None or (len(self.size) == 2 and all(side >= 16 and side % 4 == 0 for side in self.size))
+        return super().reasons() + self.misfits(
+            discriminator_levels=(1 <= self.discriminator_levels <= 4, "are 1 to 4"),
+            size=(fits, "are a height and a width divisible by 4, from 16, such as [256,256]"),
+        )
+
+
+@dataclass(kw_only=True)
+class GFLASettings(StretchedSettings):
+    """GFLA as published for DeepFashion; for Market-1501 it had `patches=[3]`."""
+
+    patches: tuple[int, ...] = (5, 3)  # sides of the patches attended to at 1/4 and 1/8 of the resolution, or at 1/4
+    flow_share: float = 0.25  # of the training steps, the first ones, which train the flow estimator alone
+    correctness: float = 5.0  # weight of the sampling correctness loss
+    regularisation: float = 0.0025  # weight of the flow's distance from affine
+    augmentation: bool = False  # turn, shift and scale training images, as published for Market-1501
     learning_rate: float = 1e-4
-    discriminator_rate: float = 0.1  # the discriminator's learning rate, as a share of `learning_rate`
-    beta1: float = 0.0  # of Adam
 
     def reasons(self) -> list[str]:
         """Extended by ranges, and by a perceptual weight of 0: the flow is learnt through that network."""
         sizes = len(self.patches) in (1, 2) and all(size in (3, 5, 7) for size in self.patches)
-        weights = ("correctness", "regularisation", "style")
+        weights = ("correctness", "regularisation")
         found = super().reasons() + self.misfits(
             patches=(sizes, "are one or two of 3, 5 and 7, such as [5,3]"),
-            discriminator_levels=(1 <= self.discriminator_levels <= 4, "are 1 to 4"),
             flow_share=(0 <= self.flow_share < 1, "is 0 up to, not including, 1"),
-            discriminator_rate=(0 < self.discriminator_rate < inf, "is more than 0"),
-            beta1=(0 <= self.beta1 < 1, "is 0 up to, not including, 1"),
             **{key: (0 <= getattr(self, key) < inf, "is 0 or more") for key in weights},
         )
         if not self.losses.perceptual:
             found.append("losses.perceptual=0: accepted is more than 0, as the flow is learnt through that network")
+        return found
+
+
+@dataclass(kw_only=True)
+class DPTNSettings(StretchedSettings):
+    """DPTN as published for DeepFashion; for Market-1501 it had L1 at 2, the adversarial loss at 5, a share of 0.8."""
+
+    target_share: float = 0.5  # of the losses between images, for the target; the rest is the reconstruction's
+    beta1: float = 0.5
+
+    def reasons(self) -> list[str]:
+        """Extended by the share's range."""
+        return super().reasons() + self.misfits(target_share=(0 < self.target_share <= 1, "is more than 0, up to 1"))
+
+
+@dataclass(kw_only=True)
+class NTEDSettings(ImageGANSettings):
+    """NTED as published for DeepFashion at 256x176. `style` is counted in units of the perceptual loss's weight."""
+
+    channels: tuple[int, ...] = (128, 256, 512, 512, 512)  # at the image's resolution and after each halving
+    labels: tuple[int, ...] = (64, 64, 32, 16)  # neural textures after each halving
+    attention: float = 15.0  # weight of the attention reconstruction loss
+    face: float = 1.0  # weight of the perceptual loss around the eyes
+    adversarial_after: int = 20000  # steps before the discriminator comes in
+    scaling: float = 1.1  # training images are enlarged by up to so much, and cropped; 1: they are not
+    learning_rate: float = 2e-3
+    discriminator_rate: float = 1.0
+    beta2: float = 0.99
+    losses: LossWeights = field(default_factory=lambda: LossWeights(adversarial=1.5, l1=0, perceptual=2))
+
+    def reasons(self) -> list[str]:
+        """Extended by ranges."""
+        levels = len(self.labels) in range(2, 6) and len(self.channels) == len(self.labels) + 1
+        accepted = "are 3 to 6 numbers from 4, one more than labels"
+        found = super().reasons() + self.misfits(
+            channels=(levels and min(self.channels) >= 4, accepted),
+            labels=(bool(self.labels) and min(self.labels) >= 1, "are 2 to 5 numbers from 1"),
+            adversarial_after=(self.adversarial_after >= 0, "is 0 or more"),
+            scaling=(1 <= self.scaling <= 2, "is 1 to 2"),
+            **{key: (0 <= getattr(self, key) < inf, "is 0 or more") for key in ("attention", "face")},
+        )
+        if not (self.losses.l1 or self.losses.perceptual):
+            found.append("losses: neither l1 nor perceptual has a weight, so nothing says what the image is to be")
         return found

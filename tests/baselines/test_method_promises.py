@@ -31,14 +31,18 @@ from baselines.diffusion.settings import (
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
 from baselines.gan.bigraph import BiGraph
 from baselines.gan.deform import Deform
+from baselines.gan.dptn import DPTN
 from baselines.gan.gfla import GFLA
+from baselines.gan.nted import NTED
 from baselines.gan.patn import PATN
 from baselines.gan.pg2 import PG2
 from baselines.gan.pix2pix import Pix2Pix
 from baselines.gan.settings import (
     BiGraphSettings,
     DeformSettings,
+    DPTNSettings,
     GFLASettings,
+    NTEDSettings,
     PATNSettings,
     PG2Settings,
     Pix2PixSettings,
@@ -58,7 +62,9 @@ SMALL = {  # method -> its class, its settings, and values for a network that tr
     "pix2pix": (Pix2Pix, Pix2PixSettings, {"width": 4, "levels": 4, "patch": 34}),
     "pg2": (PG2, PG2Settings, {"width": 4, "levels": 3, "coarse_share": 0.5}),
     "deform": (Deform, DeformSettings, {"width": 4, "levels": 4}),
-    "gfla": (GFLA, GFLASettings, {"width": 4}),
+    "gfla": (GFLA, GFLASettings, {"width": 4, "learning_rate": 5e-3}),
+    "dptn": (DPTN, DPTNSettings, {"width": 4, "learning_rate": 5e-3}),
+    "nted": (NTED, NTEDSettings, {"channels": (4, 8, 8), "labels": (8, 4), "adversarial_after": 3}),
     "pidm": (PIDM, PIDMSettings, PIDMS | {"prediction": "v", "steps": 3}),
     "pidm_few_step": (PIDMFewStep, PIDMFewStepSettings, PIDMS | {"grid": 12, "teacher_ema": 0.9}),
     "pocold": (PoCoLD, PoCoLDSettings, LATENT | {"filters": 3}),
@@ -74,7 +80,8 @@ def make(name, seed=0, **changes):
     return kind(settings(**small | {"seed": seed} | changes))
 
 
-VARIANTS = [*((name, {}) for name in SMALL), ("gfla", {"patches": (3,), "flow_share": 0.0})]
+VARIANTS = [*((name, {}) for name in SMALL), ("gfla", {"patches": (3,), "flow_share": 0.0, "augmentation": True})]
+VARIANTS += [("dptn", {"size": (32, 32)})]
 VARIANTS += [("bigraph", {"norm": Norm.batch}), ("pix2pix", {"norm": Norm.instance}), ("pg2", {"norm": Norm.instance})]
 VARIANTS += [("pidm_few_step", {"teacher_share": 0.4}), ("pocold", {"vae_share": 0.9}), ("cfld", {"vae_share": 0.9})]
 
@@ -138,6 +145,7 @@ def test_source_is_encoded_once_a_sample_and_branches_are_one_batch_a_step(
 
 
 SIZES = [(name, {}, size) for name in SMALL for size in [(20, 36), *([(256, 176)] if "pidm" not in name else [])]]
+SIZES += [("gfla", {"size": (64, 64)}, (64, 44)), ("dptn", {"size": (64, 64)}, (64, 44))]
 SIZES += [("pix2pix", {"levels": 2}, (20, 36)), ("pix2pix", {"levels": 8}, (20, 36)), ("pg2", {"levels": 6}, (20, 36))]
 
 
@@ -199,13 +207,23 @@ def test_each_stage_trains_its_own_networks(people, name, changes, first, second
 
 LEARNING_LATENT = {"width": 16, "prediction": "epsilon", "vae_share": 0.2, "vae_width": 8}
 LEARNING_LATENT |= {"vae_learning_rate": 3e-3, "learning_rate": 3e-3}
+LITTLE_ADVERSARIAL = LossWeights(adversarial=0.1, l1=5, perceptual=0.5, adversarial_kind="lsgan")
 LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share of its value at the given step
     ("patn", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 20, "l1", 0.6, 0),
     ("bigraph", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 30, "l1", 0.7, 0),
     ("pix2pix", {"width": 8, "dropout": 0.2, "learning_rate": 3e-3}, 40, "l1", 0.5, 0),
     ("pg2", {"width": 16, "learning_rate": 5e-4, "coarse_share": 1.0}, 30, "l1_coarse", 0.7, 0),
     ("deform", {"width": 8, "dropout": 0.0, "learning_rate": 2e-3}, 40, "nearest_neighbour", 0.7, 0),
-    ("gfla", {"width": 8, "learning_rate": 2e-3, "flow_share": 1 / 3}, 60, "l1", 0.8, 20),
+    (
+        "gfla",
+        {"width": 8, "learning_rate": 2e-3, "beta1": 0.5, "flow_share": 1 / 3, "losses": LITTLE_ADVERSARIAL},
+        45,
+        "l1",
+        0.95,
+        15,
+    ),
+    ("dptn", {"width": 8, "learning_rate": 2e-3, "losses": LITTLE_ADVERSARIAL}, 40, "l1", 0.9, 0),
+    ("nted", {"channels": (8, 16, 16), "scaling": 1.0}, 40, "perceptual", 0.9, 0),
     ("pidm", {"learning_rate": 3e-3, "prediction": "epsilon", "dropout": 0.0}, 60, "denoising", 0.5, 0),
     ("vae_roundtrip", {"vae_width": 8, "vae_learning_rate": 3e-3, "vae_share": 0.99}, 40, "vae_l1", 0.6, 0),
     *((name, LEARNING_LATENT, 60, "denoising", 0.8, 12) for name in ("pocold", "cfld")),
@@ -226,6 +244,9 @@ WRONG = [  # settings, values that do not fit, and a part of what is said of one
     (DeformSettings, {"width": 3, "levels": 2, "neighbourhood": 4}, "neighbourhood=4: accepted are 1, 3, 5, 7, 9"),
     (GFLASettings, {"width": 3, "patches": [4], "flow_share": 1, "style": -1, "beta1": 1}, "such as [5,3]"),
     (GFLASettings, {"discriminator_levels": 9, "discriminator_rate": 0}, "discriminator_levels=9: accepted are 1 to 4"),
+    (DPTNSettings, {"target_share": 0, "size": (30, 16)}, "size=(30, 16): accepted are a height and a width"),
+    (NTEDSettings, {"channels": (8, 8), "scaling": 0.5, "attention": -1}, "scaling=0.5: accepted is 1 to 2"),
+    (NTEDSettings, {"labels": (), "adversarial_after": -1, "beta2": 1}, "labels=(): accepted are 2 to 5 numbers"),
     (PIDMSettings, {"steps": 0, "sampler": "euler"}, "sampler=euler: accepted are ddpm, ddim, dpmsolver++, unipc"),
     (PIDMSettings, {"width": 6, "multipliers": (1, 0), "level_blocks": 0, "attention_levels": 3, "dropout": 1.0}, ""),
     (PIDMSettings, {"prediction": "x", "guidance_source": -1.0}, "prediction=x: accepted are epsilon, v"),
@@ -251,6 +272,8 @@ def test_losses_that_leave_nothing_to_train_for_are_refused():
         DeformSettings(losses=LossWeights(adversarial=0, l1=0, perceptual=0))
     with pytest.raises(ValueError, match=r"losses\.perceptual=0: accepted is more than 0, as the flow is learnt"):
         GFLASettings(losses=LossWeights(perceptual=0))
+    with pytest.raises(ValueError, match="neither l1 nor perceptual has a weight"):
+        NTEDSettings(losses=LossWeights(l1=0, perceptual=0))
 
 
 def test_without_guidance_no_condition_need_be_left_out_in_training():

@@ -12,7 +12,13 @@ from xinggan.data.poses import heatmaps
 from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import initialise_generator
 from xinggan.model.generator import XingGenerator
-from xinggan.model.published import PublishedGenerator, PublishedMismatch, from_published, load_published
+from xinggan.model.published import (
+    PublishedGenerator,
+    PublishedMismatch,
+    from_published,
+    load_published,
+    read_published,
+)
 from xinggan.model.switches import Norm, PublishedSettings, xinggan
 
 
@@ -77,6 +83,29 @@ def test_anything_but_names_and_tensors_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "file.pth")
     with pytest.raises(PublishedMismatch, match="names to tensors"):
         load_published(tmp_path / "file.pth")
+
+
+class Conf:
+    """What a training program puts into its checkpoints beside the weights."""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"net_G": {name: -tensor for name, tensor in state.items()}, "net_G_ema": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}, "conf": Conf()},
+        lambda state: {name: tensor.bfloat16() for name, tensor in state.items()},
+    ],
+    ids=["several devices", "moving average", "configuration", "half precision"],
+)
+def test_a_state_dict_is_found_however_it_was_saved(tmp_path, content):
+    """Nothing of the configuration's class is imported or called."""
+    state = {"layer.weight": torch.tensor([1.0, 2.0]), "layer.count": torch.tensor(3)}
+    torch.save(content(state), tmp_path / "file.pth")
+    found = read_published(tmp_path / "file.pth")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in state.items())
 
 
 def small_generator(norm: Norm) -> XingGenerator:

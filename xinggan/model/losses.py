@@ -31,7 +31,8 @@ class PerceptualLoss(nn.Module):
     def __init__(self, network: str = PerceptualNetwork.embedded):
         super().__init__()
         if network == PerceptualNetwork.vgg19:
-            self.network, self.sha256 = _vgg19_relu1_2()
+            layers, self.sha256 = vgg19()
+            self.network = nn.Sequential(ImageNetNormalisation(), layers[:4])
         else:
             from xinggan.metrics.embedded.networks import load_embedded, training_record
 
@@ -46,7 +47,11 @@ class PerceptualLoss(nn.Module):
         return F.l1_loss(self.features(generated).float(), target_features.float())
 
 
-def _vgg19_relu1_2() -> tuple[nn.Module, str]:
+def vgg19() -> tuple[nn.Sequential, str]:
+    """The convolutional layers of ImageNet's VGG19, frozen, and the SHA-256 of their file.
+
+    Raises FileNotFoundError, saying what to put where, when the file is neither there nor to be had.
+    """
     from pathlib import Path
 
     from xinggan.files import sha256_of
@@ -56,16 +61,16 @@ def _vgg19_relu1_2() -> tuple[nn.Module, str]:
     weights = models.VGG19_Weights.IMAGENET1K_V1
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
-        layers = models.vgg19(weights=weights).features[:4].eval()
+        layers = models.vgg19(weights=weights).features.eval().requires_grad_(False)
     except OSError as error:
         raise FileNotFoundError(
             f"losses.perceptual_network=vgg19 needs {file.name} from torchvision ({weights.url}); it could not be "
             f"downloaded ({error}). Put the file at {file}, or choose losses.perceptual_network=embedded"
         ) from error
-    return nn.Sequential(_ImageNetNormalisation(), *layers), sha256_of(file)
+    return layers, sha256_of(file)
 
 
-class _ImageNetNormalisation(nn.Module):
+class ImageNetNormalisation(nn.Module):
     """[-1, 1] -> ImageNet's mean 0 and deviation 1."""
 
     mean: Tensor

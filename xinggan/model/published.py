@@ -5,12 +5,15 @@ pose's. The state dicts differ between Market-1501 (BatchNorm) and DeepFashion (
 """
 
 import re
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TypeVar
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xinggan.data.batch import images_to_float
@@ -41,6 +44,20 @@ XINGGAN = STREAMS | {
     r"atte_con2": "fusion.attention.6",
 }
 
+# Entries of checkpoints that hold more than one state dict: a generator's moving average goes before its weights.
+STATE_DICTS = ("net_G_ema", "ema", "ema_state_dict", "model_ema", "net_G", "netG", "model", "state_dict")
+# A part of a tensor's name -> the method whose published state dict has it; the first that fits.
+OWNERS = {
+    "x2_con": "xinggan",
+    ".gcn.": "bigraph",
+    "stream1_down": "patn",
+    "flow_net.": "gfla",
+    "PTM.": "dptn",
+    "semantic_extraction_filter": "nted",
+    "rie.": "pocold",
+    "mlp_dino_pose": "xmdpt",
+}
+
 Generator = TypeVar("Generator", bound=nn.Module)
 
 
@@ -48,21 +65,75 @@ class PublishedMismatch(ValueError):
     """A file that is not the published generator asked for; the message names every tensor that does not fit."""
 
 
-def read_published(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint by name, read as data.
+def checked_file(settings: PublishedSettings) -> str:
+    """The path of a published checkpoint. Raises ValueError if the file has another hash than the settings say."""
+    path, sha256 = settings.path, settings.sha256
+    if sha256 is not None and (found := sha256_of(Path(path))) != sha256:
+        raise ValueError(f"{path}: the file has changed, its SHA-256 is {found}, expected is {sha256}")
+    return path
 
-    Raises PublishedMismatch for any other file, and OSError for one that cannot be read.
+
+class _Inert:
+    """What stands for an object of a class that is not here, such as a training's configuration; nothing is in it."""
+
+    def __new__(cls, *_: object) -> "_Inert":
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def read_published(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a published checkpoint by name, read as data, in float32 where they are numbers of half precision.
+
+    Of a checkpoint with several state dicts the first of STATE_DICTS is taken. A prefix `module.` that all names have
+    is dropped. Raises PublishedMismatch for any other file, and OSError for one that cannot be read.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = _load_as_data(path)
     except OSError:
         raise
     except Exception as error:
         reason = str(error).split(". ")[0] or type(error).__name__  # PyTorch's advice to load it unsafely is dropped
         raise PublishedMismatch(f"{path}: not a PyTorch state dict that is safe to load ({reason})") from error
+    state = _state_dict_in(content)
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise PublishedMismatch(f"{path}: accepted is a state dict, names to tensors")
-    return state
+        accepted = f"a state dict, names to tensors, or a checkpoint with one as {', '.join(STATE_DICTS)}"
+        raise PublishedMismatch(f"{path}: accepted is {accepted}")
+    parallel = all(name.startswith("module.") for name in state)
+    names = {name: name.removeprefix("module.") if parallel else name for name in state}
+    return {names[key]: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _load_as_data(path: Path | str) -> object:
+    """What the file holds. Beside a state dict in it, objects of other classes are left empty; else they are refused.
+
+    Nothing in the file is imported or called.
+    """
+    if Path(path).suffix == ".safetensors":
+        return load_file(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        if not zipfile.is_zipfile(path):
+            raise
+        unknown: list = [(_Inert, name) for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)]
+        with torch.serialization.safe_globals(unknown):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        if _state_dict_in(content) is content:
+            raise
+        return content
+
+
+def _state_dict_in(content: object) -> object:
+    """The first of STATE_DICTS in a checkpoint; the content itself where there is none."""
+    entries = content if isinstance(content, dict) else {}
+    return next((entries[key] for key in STATE_DICTS if isinstance(entries.get(key), dict)), content)
+
+
+def owner_of(state: dict[str, Tensor]) -> str | None:
+    """The method whose published generator has names as `state` has; None for names of no method known here."""
+    return next((owner for part, owner in OWNERS.items() if any(part in name for name in state)), None)
 
 
 def norm_of(state: dict[str, Tensor]) -> Norm:
@@ -76,15 +147,13 @@ def norm_of(state: dict[str, Tensor]) -> Norm:
 def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str], origin: str) -> Generator:
     """Load a published `state` into `generator`, in eval mode. `modules`: patterns of published names -> our names.
 
-    Raises PublishedMismatch, beginning with `origin`, with the names of all missing, unexpected and mis-shaped
-    tensors. BatchNorm's counters may be missing and InstanceNorm's running statistics present, as PyTorch before 0.4
-    saved them: neither changes the image.
+    BatchNorm's counters may be missing and InstanceNorm's running statistics present, as PyTorch before 0.4 saved them:
+    neither changes the image. Raises PublishedMismatch as `load_named`.
     """
     own_state = generator.state_dict()
-    fitting = {name: tensor for name, tensor in own_state.items() if name.endswith("num_batches_tracked")}
-    unexpected: list[str] = []
-    shapes: list[str] = []
+    named = {name: tensor for name, tensor in own_state.items() if name.endswith("num_batches_tracked")}
     given: set[str] = set()
+    unexpected: list[str] = []
     for name, tensor in state.items():
         own = _our_name(name.removeprefix("module.").removeprefix("model."), modules)
         if own not in own_state:
@@ -94,16 +163,36 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
         if own in given:
             unexpected.append(f"{name} (there already under another prefix)")
         given.add(own)
-        fitting[own] = _our_layout(name, tensor, own_state[own].dim())
-        if fitting[own].shape != own_state[own].shape:
-            shapes.append(f"{own} {tuple(fitting[own].shape)} instead of {tuple(own_state[own].shape)}")
-    missing = sorted(own_state.keys() - fitting.keys())
-    found = {"missing (our names)": missing, "unexpected": unexpected, "mis-shaped": shapes}
+        named[own] = _our_layout(name, tensor, own_state[own].dim())
+    what = type(generator).__name__
+    if any(name.startswith("appearance_encoder") for name in own_state):
+        what += f" ({norm_of(state)} norm)"
+    owner = owner_of(state)
+    hint = f"; the file's names are those of method={owner}" if owner else ""
+    return load_named(generator, named, f"{origin}: does not fit the published {what}{hint}", unexpected)
+
+
+def load_named(
+    generator: Generator, state: dict[str, Tensor], misfit: str, unexpected: Iterable[str] = ()
+) -> Generator:
+    """Load a state with our names into `generator`, in eval mode. unexpected: names in the file that have no place.
+
+    Raises PublishedMismatch, beginning with `misfit`, with the names of all missing, unexpected and mis-shaped tensors.
+    """
+    own = generator.state_dict()
+    shapes = {name: (tuple(tensor.shape), tuple(own[name].shape)) for name, tensor in state.items() if name in own}
+    found = {
+        "missing (our names)": sorted(own.keys() - state.keys()),
+        "unexpected": [*unexpected, *(name for name in state if name not in own)],
+        "mis-shaped": [
+            f"{name} {given} instead of {wanted}" for name, (given, wanted) in shapes.items() if given != wanted
+        ],
+    }
     if any(found.values()):
-        listing = "".join(f"\n  {misfit}: {', '.join(names)}" for misfit, names in found.items() if names)
-        what = f"{type(generator).__name__} ({norm_of(state)} norm)"
-        raise PublishedMismatch(f"{origin}: does not fit the published {what}{listing}")
-    generator.load_state_dict(fitting)
+        raise PublishedMismatch(
+            misfit + "".join(f"\n  {kind}: {', '.join(names)}" for kind, names in found.items() if names)
+        )
+    generator.load_state_dict(state)
     return generator.eval()
 
 
@@ -153,21 +242,26 @@ class PublishedGenerator(Method):
         hash.
         """
         super().__init__()
-        path, sha256 = settings.path, settings.sha256
-        if sha256 is not None and (found := sha256_of(Path(path))) != sha256:
-            raise ValueError(f"{path}: the file has changed, its SHA-256 is {found}, expected is {sha256}")
-        self.generator = self.read(path)
+        self.generator = self.read(checked_file(settings))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.size = PUBLISHED_SIZES["market1501" if norms else "deepfashion"]  # height, width of its training images
-        self.settings = replace(settings, pose_map=settings.pose_map or (PoseMap.gaussian if norms else PoseMap.onehot))
+        dataset, pose_map = self.trained_on()
+        self.size = PUBLISHED_SIZES[dataset]  # height, width of its training images
+        self.settings = replace(settings, pose_map=settings.pose_map or pose_map)
+
+    def trained_on(self) -> tuple[str, PoseMap]:
+        """The data set that the generator was trained on, told by its layers, and the kind of its pose maps."""
+        norms = any(isinstance(module, nn.BatchNorm2d) for module in self.generator.modules())
+        return ("market1501", PoseMap.gaussian) if norms else ("deepfashion", PoseMap.onehot)
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The seeds change nothing."""
-        image = images_to_float(source)
         with self.autocast():
-            return self.generator(image, self.pose_maps(source_pose, image), self.pose_maps(target_pose, image)).float()
+            return self.image(images_to_float(source), source_pose, target_pose).float().clamp(-1, 1)
+
+    def image(self, source: Tensor, source_pose: Tensor, target_pose: Tensor) -> Tensor:
+        """The generator's image [B, 3, H, W] of a float image [B, 3, H, W] and poses [B, 18, 3]."""
+        return self.generator(source, self.pose_maps(source_pose, source), self.pose_maps(target_pose, source))
 
 
 class PublishedXingGAN(PublishedGenerator):

@@ -107,6 +107,14 @@ class Settings:
         for key, kind in self._choices().items():
             setattr(self, key, kind(getattr(self, key)))  # from the word
 
+    @property
+    def caveat(self) -> str:
+        """What makes these settings another method than the published one, such as "embedded losses"; "": nothing.
+
+        Wherever the method is named, the caveat stands behind its name in parentheses.
+        """
+        return ""
+
     def reasons(self) -> list[str]:
         """One sentence for each setting that is wrong; a subclass extends the list."""
         found = []

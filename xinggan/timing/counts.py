@@ -78,12 +78,18 @@ def multiply_accumulates(method: Method, generate_one: Callable[[], object]) -> 
 def operations(method: Method, run: Callable[[], object]) -> int:
     """Floating-point operations of `run`, by PyTorch's counter, which knows convolutions and matrix products.
 
-    Attention is computed plainly meanwhile: the counter does not know the fused kernels of CPUs.
+    Attention is computed plainly meanwhile: the counter does not know the fused kernels of CPUs, nor the fused
+    inference of nn.MultiheadAttention.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with eagerly(method), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        run()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with eagerly(method), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops()
 
 

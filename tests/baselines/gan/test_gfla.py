@@ -1,24 +1,129 @@
-"""GFLA: the published size, sampling by flow fields against one place at a time, stages and losses."""
+"""GFLA: the published networks, operations and losses by golden data; sampling by flow fields one place at a time."""
 
 import numpy as np
 import pytest
 import torch
+from golden import assert_golden, named_state, normalised_discriminator, numbers, picture, vgg19_layers
+from torch import nn
 
-from baselines.gan.gfla import GFLA, affine_regularisation, sampling_correctness, style_loss
-from baselines.gan.gfla_networks import (
-    GflaGenerator,
-    LocalAttention,
-    image_discriminator,
-    sources,
-)
+from baselines.gan import feature_losses
+from baselines.gan.blocks import ImageDiscriminator
+from baselines.gan.feature_losses import FeatureLosses, style_loss
+from baselines.gan.gfla import GFLA, affine_regularisation, from_published, sample_gaussian, sampling_correctness
+from baselines.gan.gfla_networks import GflaGenerator, LocalAttention, local_patches, sources
 from baselines.gan.settings import GFLASettings
 from xinggan.data.batch import images_to_float
 from xinggan.model.losses import PerceptualLoss, adversarial_loss
+from xinggan.model.published import PublishedMismatch
 from xinggan.model.switches import LossWeights
+from xinggan.timing.counts import operations
+
+SETS = [("fashion", (1, 256, 256), 4, 2, 14_047_395, 20.5e9), ("market", (2, 128, 64), 2, 1, 12_926_471, 2.2e9)]
 
 
-def test_size_is_the_published_one():
-    assert sum(p.numel() for p in GflaGenerator().parameters()) == pytest.approx(14.04e6, abs=0.01e6)
+def state_of(shared, name):
+    """The published state dict with golden weights; two names of one tensor have the first's."""
+    state = named_state(shared, f"gfla_{name}_state.json", f"gfla_{name}")
+    twice = {
+        key: key.replace(".model.2.", ".conv1.") for key in state if key.split(".")[1] in ("outconv",) or "jump" in key
+    }
+    return state | {key: state[first] for key, first in twice.items() if key != first}
+
+
+@pytest.mark.parametrize(("name", "size", "step", "flow_step", "parameters", "macs"), SETS)
+def test_generator_computes_the_published_images_flows_and_masks(shared, name, size, step, flow_step, parameters, macs):
+    generator = from_published(state_of(shared, name))
+    assert sum(p.numel() for p in generator.parameters()) == parameters
+    batch, height, width = size
+    poses = [
+        numbers(f"gfla_{name}/{kind}_pose", (batch, 18, height, width), torch.rand) for kind in ("source", "target")
+    ]
+    source = picture(f"gfla_{name}/source", *size)
+    with torch.no_grad():
+        image, flows = generator(source, *poses)
+        assert operations(generator, lambda: generator(source, *poses)) / 2 / batch == pytest.approx(macs, rel=0.02)
+    golden = np.load(shared / "golden" / "gfla_generator.npz")
+    assert_golden(image[..., ::step, ::step], golden[f"{name}_image"])
+    for flow, mask in flows:
+        kept = flow_step if flow.shape[-1] == 64 else 1
+        for kind, found in (("flow", flow), ("mask", mask)):
+            where = f"{name}_{kind}_{flow.shape[2]}x{flow.shape[3]}"
+            assert_golden(found[..., ::kept, ::kept], golden[where])
+
+
+@pytest.mark.parametrize(("method", "plain"), [("gfla", False), ("dptn", True)])
+@pytest.mark.parametrize(("name", "levels", "size"), [("fashion", 4, (1, 256, 256)), ("market", 3, (2, 128, 64))])
+def test_discriminator_computes_the_published_scores(shared, method, plain, name, levels, size):
+    state = normalised_discriminator(
+        shared, f"{method}_{name}_discriminator_state.json", f"{method}_{name}_discriminator"
+    )
+    own = {}
+    for key, tensor in state.items():
+        block, *inner, kind = key.split(".")
+        place = {"block0": 0, "conv": levels + 1}.get(block, int(block[-1]) + 1 if block.startswith("encoder") else 0)
+        layer = ".".join([str(place), *(part.replace("model", "block") for part in inner)])
+        new = {"weight_orig": "parametrizations.weight.original", "weight_u": "parametrizations.weight.0._u"}
+        new |= {"weight_v": "parametrizations.weight.0._v", "bias": "bias"}
+        own[f"{layer}.{new[kind]}"] = tensor
+    discriminator = ImageDiscriminator(levels=levels, plain=plain).eval()
+    discriminator.load_state_dict(own)
+    with torch.no_grad():
+        scores = discriminator(picture(f"{method}_{name}/source", *size))
+    assert_golden(scores, np.load(shared / "golden" / f"{method}_generator.npz")[f"{name}_scores"])
+
+
+def test_operations_are_the_published_ones(shared):
+    golden = np.load(shared / "golden" / "gfla_operations.npz")
+    source, target = (numbers(f"gfla_ops/{kind}", (1, 8, 12, 10)) for kind in ("source", "target"))
+    flow = 3 * numbers("gfla_ops/flow", (1, 2, 12, 10))
+    for size in (3, 5):
+        patches = local_patches(source[:, :2], flow, size).unflatten(2, (size, size))  # [1, 2, j, i, h, w]
+        blocks = patches.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        assert_golden(blocks, golden[f"op_blocks_{size}"])
+        attention = LocalAttention(8, size)
+        for layer, place in ((attention.patches, 0), (attention.kernel[1], 2)):
+            name = f"gfla_ops.attention_{size}.fully_connect_layer.{place}"
+            r = numbers(f"{name}.weight", layer.weight.shape)
+            layer.weight.data = r * np.prod(r.shape[1:]) ** -0.5
+            layer.bias.data = 0.1 * numbers(f"{name}.bias", layer.bias.shape)
+        assert_golden(attention(source, target, flow).detach(), golden[f"op_attention_{size}"])
+    assert_golden(sample_gaussian(source, sources(flow)), golden["op_gaussian_4_sigma_2"])
+
+    target, source = (numbers(f"gfla_ops/features_{kind}", (2, 64, 16, 12)).relu() for kind in ("target", "source"))
+    flow = 2 * numbers("gfla_ops/feature_flow", (2, 2, 16, 12))
+    found = {"op_correctness": sampling_correctness(source, target, flow), "op_style": style_loss(source, target)}
+    found |= {f"op_regularisation_{size}": affine_regularisation(flow, size) for size in (3, 5)}
+    for name, value in found.items():
+        assert value.item() == pytest.approx(float(golden[name]), rel=2e-5), name
+
+
+@pytest.fixture
+def golden_vgg19(monkeypatch):
+    monkeypatch.setattr(feature_losses, "vgg19", lambda: (vgg19_layers(), "golden"))
+
+
+def test_losses_look_through_vgg19_as_published(shared, golden_vgg19):
+    """Each term alone: the weights of the others are 0."""
+    golden = np.load(shared / "golden" / "gfla_losses.npz")
+    generated, target, source = (
+        picture(f"gfla_losses/{kind}", 1, 256, 256) for kind in ("generated", "target", "source")
+    )
+    flows = [(2 * numbers(f"gfla_losses/flow_{size}", (1, 2, size, size)), None) for size in (64, 32)]
+    weights = LossWeights(l1=1, perceptual=1, perceptual_network="vgg19")
+    method = GFLA(GFLASettings(width=4, losses=weights, style=1, correctness=1, regularisation=1))
+    with torch.no_grad():
+        seen_source, seen_target = method.features(source), method.features(target)
+        found = method.flow_losses(flows, seen_source, seen_target)
+        found |= method.image_losses(generated, target, seen_target)
+    for name, of in (("content", "perceptual"), ("style", "style"), ("correctness", "correctness")):
+        assert found[of].item() == pytest.approx(float(golden[f"loss_{name}"]), rel=2e-5), name
+    assert found["regularisation"].item() == pytest.approx(float(golden["loss_regularisation"]), rel=2e-5)
+    assert found["l1"].item() == pytest.approx((generated - target).abs().mean().item(), rel=1e-5)
+
+
+def test_the_title_says_which_network_the_losses_look_through():
+    assert GFLASettings().caveat == "embedded losses"
+    assert GFLASettings(losses=LossWeights(perceptual_network="vgg19")).caveat == ""
 
 
 def slow_sample(features, x, y):
@@ -33,82 +138,36 @@ def slow_sample(features, x, y):
     return value
 
 
-def slow_patch(features, x, y, size):
-    """[C, n, n] around (x, y)."""
-    reach = range(-(size // 2), size // 2 + 1)
-    return np.stack([np.stack([slow_sample(features, x + i, y + j) for i in reach], axis=1) for j in reach], axis=1)
-
-
-def maps(channels=3, height=6, width=5, seed=0):
-    """Source and target features and a flow that also leaves the map."""
-    random = torch.Generator().manual_seed(seed)
-    source, target = torch.randn(2, 2, channels, height, width, generator=random, dtype=torch.float64)
-    return source.float(), target.float(), 3 * torch.randn(2, 2, height, width, generator=random)
-
-
-@pytest.mark.parametrize("size", [3, 5])
-def test_local_attention_is_a_loop_over_places(size):
-    """Each place alone: both patches through two fully connected layers, softmax, sum of the weighted patch."""
+def test_local_attention_is_a_loop_over_places():
+    """Each place alone: both patches through two fully connected layers, softmax, mean of the weighted patch."""
+    random, size = torch.Generator().manual_seed(0), 3
     torch.manual_seed(0)
-    source, target, flow = maps()
+    source, target = torch.randn(2, 2, 3, 6, 5, generator=random)
+    flow = 3 * torch.randn(2, 2, 6, 5, generator=random)
     attention = LocalAttention(3, size, hidden=7)
     attended = attention(source, target, flow).detach().numpy()
-    layers = [attention.target, attention.source, attention.kernel[1]]
-    on_target, on_source, last = (layer.weight.detach().flatten(1).numpy() for layer in layers)
-    first_bias, last_bias = (layer.bias.detach().numpy() for layer in (layers[0], layers[2]))
+    first, last = (layer.weight.detach().flatten(1).numpy() for layer in (attention.patches, attention.kernel[1]))
+    first_bias, last_bias = (layer.bias.detach().numpy() for layer in (attention.patches, attention.kernel[1]))
+
+    def patch(features, x, y):
+        reach = range(-(size // 2), size // 2 + 1)
+        return np.stack([np.stack([slow_sample(features, x + i, y + j) for i in reach], axis=1) for j in reach], axis=1)
+
     for image, row, column in np.ndindex(2, 6, 5):
         x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
-        patch = slow_patch(source[image].numpy(), x, y, size)
-        own = slow_patch(target[image].numpy(), column, row, size)
-        hidden = on_target @ own.reshape(-1) + on_source @ patch.reshape(-1) + first_bias
+        there, own = patch(source[image].numpy(), x, y), patch(target[image].numpy(), column, row)
+        hidden = first @ np.concatenate([own.reshape(-1), there.reshape(-1)]) + first_bias
         logits = last @ np.where(hidden > 0, hidden, 0.1 * hidden) + last_bias
         kernel = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-        expected = (patch.reshape(3, -1) * kernel).sum(axis=1)
+        expected = (there.reshape(3, -1) * kernel).mean(axis=1)
         np.testing.assert_allclose(attended[image, :, row, column], expected, atol=1e-5)
-
-
-def test_sampling_correctness_is_the_papers_formula():
-    source, target, flow = maps()
-    losses = []
-    for image, row, column in np.ndindex(2, 6, 5):
-        features, wanted = source[image].numpy(), target[image, :, row, column].numpy()
-
-        def cosine(found, wanted=wanted):
-            return found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted)
-
-        best = max(cosine(features[:, j, i]) for j, i in np.ndindex(6, 5))
-        x, y = column + flow[image, 0, row, column].item(), row + flow[image, 1, row, column].item()
-        losses.append(np.exp(-cosine(slow_sample(features, x, y)) / best))
-    found = sampling_correctness(source, target, flow)
-    assert found.item() == pytest.approx(np.mean(losses) - np.exp(-1), rel=1e-4)
-    assert sampling_correctness(source, source, torch.zeros_like(flow)).item() == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize(("wanted", "width"), [(3, 5), (5, 5), (5, 3)])
-def test_regularisation_is_the_residual_of_an_affine_fit_of_each_patch(wanted, width):
-    """A map that is narrower than a patch has smaller ones."""
-    flow, size, residuals = maps()[2][..., :width], min(wanted, width), []
-    for image, row, column in np.ndindex(2, 7 - size, width + 1 - size):
-        rows, columns = np.mgrid[row : row + size, column : column + size]
-        design = np.stack([columns, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
-        points = sources(flow)[image, row : row + size, column : column + size].reshape(-1, 2).numpy()
-        fitted = design @ np.linalg.lstsq(design, points, rcond=None)[0]
-        residuals.append(((points - fitted) ** 2).sum())
-    assert affine_regularisation(flow, wanted).item() == pytest.approx(np.mean(residuals), rel=1e-4)
-
-
-def test_style_compares_gram_matrices():
-    made, wanted = maps()[:2]
-    grams = [np.einsum("bchw,bdhw->bcd", features.numpy(), features.numpy()) for features in (made, wanted)]
-    assert style_loss(made, wanted).item() == pytest.approx(np.abs(grams[0] - grams[1]).mean() / (3 * 6 * 5), rel=1e-4)
-    assert style_loss(made, made.flip(2, 3)).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (20, 36)])
 def test_flows_and_masks_are_those_of_the_padded_image(size):
     with torch.no_grad():
         _, flows = GflaGenerator(width=4).eval()(torch.rand(1, 3, *size), *torch.rand(2, 1, 18, *size))
-        scores = image_discriminator(width=2, levels=4)(torch.rand(1, 3, *size))
+        scores = ImageDiscriminator(width=2, levels=4)(torch.rand(1, 3, *size))
     padded = [64 * -(-size[0] // 64), 32 * -(-size[1] // 32)]
     for halvings, (flow, mask) in zip((2, 3), flows, strict=True):
         assert [flow.shape[1], mask.shape[1]] == [2, 1]
@@ -122,14 +181,15 @@ def test_where_the_mask_is_0_the_source_image_does_not_reach_the_image():
     changes = []
     for logit in (-1e4, 1e4):
         for mask in generator.flow.mask:
-            torch.nn.init.constant_(mask.bias, logit)
+            nn.init.constant_(mask.bias, logit)
         with torch.no_grad():
             changes.append((generator(source[0], *maps)[0] - generator(source[1], *maps)[0]).abs().max().item())
     assert changes[0] == 0
     assert changes[1] > 1e-4
 
 
-def test_losses_are_weighted_as_set(people):
+def test_embedded_losses_are_weighted_as_set(people):
+    """Of the flow's losses the first stage has four times what the second has."""
     weights = LossWeights(adversarial=2, l1=3, perceptual=5, adversarial_kind="lsgan")
     method = GFLA(GFLASettings(width=4, losses=weights, style=7))
     batch = people.train.batch(range(4))
@@ -139,6 +199,32 @@ def test_losses_are_weighted_as_set(people):
     assert terms["l1"].item() == pytest.approx(3 * (generated - target).abs().mean().item(), rel=1e-4)
     seen, wanted = look(generated), look(target)
     assert terms["perceptual"].item() == pytest.approx(5 * (seen - wanted).abs().mean().item(), rel=1e-4)
-    assert terms["style"].item() == pytest.approx(7 * style_loss(seen, wanted).item(), rel=1e-4)
+    assert terms["style"].item() == pytest.approx(0.07 * style_loss(seen, wanted).item(), rel=1e-4)
     scores = method.discriminator.eval()(generated)  # after its step, which is the first
     assert terms["adversarial"].item() == pytest.approx(2 * adversarial_loss(scores, True, "lsgan").item(), rel=0.05)
+    flow_alone = GFLA(GFLASettings(width=4, losses=weights, flow_share=0.5))
+    flow_alone.planned_steps = 2
+    assert flow_alone.training_step(batch, 0)["correctness"] == pytest.approx(4 * terms["correctness"].item(), rel=1e-4)
+
+
+def test_augmentation_moves_source_and_target_by_shares_of_one_draw(people):
+    """Joints stay on the pixels they were on."""
+    method = GFLA(GFLASettings(width=4, augmentation=True))
+    torch.manual_seed(0)
+    batch = people.train.batch(range(4))
+    source, target, poses = method.training_images(batch)
+    assert source.shape == target.shape == batch.source_image.shape
+    for before, after in zip((batch.source_pose, batch.target_pose), poses, strict=True):
+        assert torch.equal(before[..., 2], after[..., 2])
+        moved = (after[..., :2] - before[..., :2])[before[..., 2] > 0]
+        assert 0.01 < moved.abs().max() < 9
+
+
+def test_a_file_that_does_not_fit_is_refused_and_told_whose_it_is(shared):
+    state = state_of(shared, "market")
+    del state["flow_net.output2.bias"]
+    with pytest.raises(PublishedMismatch, match=r"missing \(our names\): flow\.flow\.0\.bias"):
+        from_published(state)
+    with pytest.raises(PublishedMismatch, match=r"the file's names are those of method=dptn"):
+        from_published(named_state(shared, "dptn_state.json", "dptn"))
+    assert FeatureLosses("embedded").sha256
