@@ -95,7 +95,7 @@ class Conf:
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
         lambda state: {"net_G": {name: -tensor for name, tensor in state.items()}, "net_G_ema": state, "epoch": 3},
         lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}, "conf": Conf()},
-        lambda state: {name: tensor.bfloat16() for name, tensor in state.items()},
+        lambda state: state | {"layer.weight": state["layer.weight"].bfloat16()},
     ],
     ids=["several devices", "moving average", "configuration", "half precision"],
 )
