@@ -295,18 +295,22 @@ def test_joints_that_the_crop_cuts_off_are_missing(dotted):
     assert hits(root, "deepfashion", layout="padded") == [(204, 204)] * 2
 
 
-@pytest.mark.parametrize("fractions", [[0.5], [0.2, 0.9, 1.11]])
-def test_fractions_in_json_are_refused_in_either_form_whatever_lies_beyond_1(tmp_path, fractions):
-    xy = np.resize(fractions, 36).reshape(18, 2)
-    xy[1:] = xy[1:].clip(0, 1)  # one value beyond
-    for content in (
-        {"joints": xy.tolist(), "height": 128, "width": 64},
-        {"people": [{"pose_keypoints_2d": np.insert(xy, 2, 1, axis=1).ravel().tolist()}]},
-    ):
-        (tmp_path / "pose.json").write_text(json.dumps(content))
-        reader = PoseReader()
-        assert reader.read(str(tmp_path / "pose.json")) == []
-        assert "coordinates between 0 and 1; expected pixels" in reader.problems[0].what
+@pytest.mark.parametrize("form", ["own", "OpenPose", "table"])
+@pytest.mark.parametrize("beyond", [0.7, 1.11])
+def test_fractions_are_refused_in_every_form_whatever_lies_beyond_1(tmp_path, form, beyond):
+    xy = np.linspace(0.1, 0.9, 36).reshape(18, 2)
+    xy[3, 0] = beyond
+    source, pose = save(Image.new("RGB", (64, 128)), tmp_path / "a.png"), tmp_path / "pose.json"
+    if form == "own":
+        pose.write_text(json.dumps({"joints": xy.tolist(), "height": 128, "width": 64}))
+    elif form == "OpenPose":
+        pose.write_text(json.dumps({"people": [{"pose_keypoints_2d": np.insert(xy, 2, 1, axis=1).ravel().tolist()}]}))
+    else:
+        pose = tmp_path / "table.csv"
+        pose.write_text(f"name:keypoints_y:keypoints_x\na.png: {xy[:, 1].tolist()}: {xy[:, 0].tolist()}\n")
+    reader = PoseReader(estimator=Middle())
+    assert read_person(source, None, [str(pose)], reader, (128, 64), resize=False) is None
+    assert "joints between 0 and 1; expected pixels" in reader.problems[0].what
 
 
 def test_the_canvas_of_a_pose_is_the_size_of_its_image(tmp_path):
@@ -551,3 +555,27 @@ def test_a_failed_writing_names_the_path_and_leaves_nothing(dotted, tmp_path):
     answer = subprocess.run([sys.executable, "-c", SMALL_DISK, *words], capture_output=True, text=True)
     assert answer.returncode == 2 and str(tmp_path / "cache") in answer.stderr and "File too large" in answer.stderr
     assert not (tmp_path / "cache").exists()
+
+
+WITHOUT_LOCKS = """
+import errno, sys
+sys.path.insert(0, sys.argv.pop(1))
+from test_files import without_flock
+from xinggan.data.prepare import main
+
+words = ["folder", "--root", sys.argv[1], "--cache", sys.argv[2]]
+main(words)
+without_flock(errno.ENOLCK)
+print(main(words), main([*words, "--mask-radius", "3"]))
+"""
+
+
+def test_without_locks_a_packed_data_set_is_used_and_packing_names_the_folder(dotted, tmp_path):
+    tests, cache = Path(__file__).parents[1], tmp_path / "cache"
+    command = [sys.executable, "-c", WITHOUT_LOCKS, str(tests), str(dotted()), str(cache)]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if "no filter" in answer.stderr:
+        pytest.skip("the system calls of a process cannot be filtered here")
+    assert answer.stdout.splitlines()[-1] == "0 2"
+    assert f"{cache}: No locks available: the folder's file system has no locks" in answer.stderr
+    assert len([path for path in cache.iterdir() if path.is_dir() and path.name.startswith("folder-")]) == 1

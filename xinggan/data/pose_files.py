@@ -80,8 +80,6 @@ def parse_pose_json(content: Any) -> tuple[np.ndarray, Size | None]:
     else:
         raise ValueError('neither {"joints": ..., "height": ..., "width": ...} nor OpenPose\'s {"people": ...}')
     drop_undetected(pose[None])
-    if are_fractions(pose[None]):
-        raise ValueError("coordinates between 0 and 1; expected pixels (OpenPose: --keypoint_scale 0)")
     return pose, size
 
 
@@ -294,6 +292,8 @@ def fitted(named: NamedPose, height: int, width: int, resize: bool) -> np.ndarra
     """
     pose = named.pose.copy()
     present = pose[:, 2] > 0
+    if are_fractions(pose[None]):
+        raise ValueError("joints between 0 and 1; expected pixels, not fractions of the image (--keypoint_scale 0)")
     if named.size not in (None, (height, width)):
         high, wide = named.size
         if not resize:

@@ -1,9 +1,10 @@
 """The settings of a data set and its pose maps, as plain values and as options of a command line."""
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 DATASETS = ("synthetic", "folder", "market1501", "deepfashion")
 PUBLISHED_SIZES = {"market1501": (128, 64), "deepfashion": (256, 176)}  # height and width of the images, pixels
@@ -29,27 +30,30 @@ class Fit(StrEnum):
     resize = "resize"  # by the filter of `image_files.resized`, corners on corners
 
 
+def described(default: Any, text: str, **option: Any) -> Any:
+    """A field with its help, and other arguments of its option on a command line."""
+    return field(default=default, metadata={"help": text, **option})
+
+
 @dataclass
 class DatasetSettings:
     """A data set to prepare. Its digest depends on the settings of its kind, without `root`, the place of the files."""
 
     name: str = "synthetic"  # one of DATASETS
-    root: str | None = None  # folder in Pose-Transfer layout; none for synthetic
-    height: int | None = None  # pixels; None: as the files are (photographs only)
-    width: int | None = None  # pixels
-    resize: bool = False  # allow photographs of another size than height x width to be resized (`image_files.resized`)
-    test_pairs: int | None = None  # score only the first so many test pairs of the list; None: all
-    identity_pattern: str | None = None  # regular expression, first group: the identity; None: the data set's rule
-    annotation_size: str | None = None  # HEIGHTxWIDTH of the images that the joints belong to; None: the files' own
-    layout: str | None = None  # one of SQUARE_LAYOUTS; None: seen from the files, or asked for
-    force: bool = False  # take joints that do not seem to belong to the images
-    mask_radius: int = 4  # pixels around limbs in the body mask (4 at 128x64 and 256x176)
-
-    # synthetic people only
-    people_train: int = 400
-    people_test: int = 60
-    views: int = 8  # images of each person
-    seed: int = 0  # which world of people; not the training seed
+    root: str | None = described(None, "folder in Pose-Transfer layout (photographs)")
+    height: int | None = described(None, "pixels; photographs: as the files are, synthetic: 128")
+    width: int | None = described(None, "pixels; photographs: as the files are, synthetic: 64")
+    resize: bool = described(False, "resize photographs of another size")  # by `image_files.resized`
+    test_pairs: int | None = described(None, "keep only the first so many test pairs of the list")
+    identity_pattern: str | None = described(None, "regular expression whose first group is the identity in a name")
+    annotation_size: str | None = described(None, "of the images that the joints belong to", metavar="HxW")
+    layout: str | None = described(None, "of DeepFashion's square files (else as they look)", choices=SQUARE_LAYOUTS)
+    force: bool = described(False, "take joints that do not seem to belong to the images")
+    mask_radius: int = described(4, "pixels around limbs in the body mask (4)")  # 4 at 128x64 and 256x176
+    people_train: int = described(400, "synthetic people only (default: 400)")
+    people_test: int = described(60, "synthetic people only (default: 60)")
+    views: int = described(8, "of each person; synthetic people only (default: 8)")
+    seed: int = described(0, "which world of people, not the training seed; synthetic people only (default: 0)")
 
 
 def rendered_size(settings: DatasetSettings) -> tuple[int, int]:
@@ -92,21 +96,14 @@ def check_settings(settings: DatasetSettings) -> None:
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     """Add the kind of data set as a positional argument, and an option for each of its settings."""
     parser.add_argument("name", choices=DATASETS, metavar="KIND", help=f"data set: one of {', '.join(DATASETS)}")
-    parser.add_argument("--root", help="folder in Pose-Transfer layout (photographs)")
     parser.add_argument(
         "--cache", type=Path, default=CACHE, help="where packed data sets are kept (default: %(default)s)"
     )
-    parser.add_argument("--height", type=int, help="pixels; photographs: as the files are, synthetic: 128")
-    parser.add_argument("--width", type=int, help="pixels; photographs: as the files are, synthetic: 64")
-    parser.add_argument("--resize", action="store_true", help="resize photographs of another size")
-    parser.add_argument("--test-pairs", type=int, help="keep only the first so many test pairs")
-    parser.add_argument("--identity-pattern", help="regular expression whose first group is the identity in a name")
-    parser.add_argument("--annotation-size", metavar="HxW", help="of the images that the joints belong to")
-    parser.add_argument("--layout", choices=SQUARE_LAYOUTS, help="of DeepFashion's square files (else as they look)")
-    parser.add_argument("--force", action="store_true", help="take joints that do not seem to belong to the images")
-    parser.add_argument("--mask-radius", type=int, help="pixels around limbs in the body mask (4)")
-    for name, default in (("people-train", 400), ("people-test", 60), ("views", 8), ("seed", 0)):
-        parser.add_argument(f"--{name}", type=int, help=f"synthetic people only (default: {default})")
+    for setting in fields(DatasetSettings)[1:]:
+        how: dict[str, Any] = {"action": "store_true"} if setting.type is bool else {}
+        if setting.type in (int, int | None):
+            how = {"type": int}
+        parser.add_argument(f"--{setting.name.replace('_', '-')}", **how, **setting.metadata)
 
 
 def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
@@ -114,7 +111,7 @@ def dataset_settings(options: argparse.Namespace) -> DatasetSettings:
 
     Raises ValueError for an option of the other kind of data set, which would do nothing.
     """
-    given = {field.name: getattr(options, field.name) for field in fields(DatasetSettings)}
+    given = {setting.name: getattr(options, setting.name) for setting in fields(DatasetSettings)}
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     is_synthetic = options.name == "synthetic"
     others = ("root", *PHOTOGRAPHS_ONLY) if is_synthetic else SYNTHETIC_ONLY
