@@ -48,14 +48,16 @@ class NothingFound(ValueError):
 class Record:
     """A run directory; every attribute is safe to ask for, whatever state the directory is in.
 
-    What can be read is plain data; what cannot is a sentence in `problems`. Configuration and status are read at once,
-    the larger files when somebody asks for them.
+    What can be read is plain data; what cannot is a sentence in `problems`. Values, history and single images are read
+    when somebody asks for them.
     """
 
     def __init__(self, directory: Path, config: dict[str, Any] | None = None, status: dict[str, Any] | None = None):
         self.directory, self._unreadable = directory, dict[str, str]()
         self.config = self._read("config.yaml", dict, _load_yaml) if config is None else config
         self.status = self._read("status.json", dict) if status is None else status
+        self.environment = self._read("environment.json", dict)
+        self.timing = self._read("timing.json", dict)
         self.run = directory.name  # <label>-<run id>
         self.label, _, self.run_id = self.run.rpartition("-")
         self.name = str(self.config.get("name") or self.status.get("name") or self.label or self.run)
@@ -88,14 +90,6 @@ class Record:
         reached = f" at step {self.step} of {steps}" if self.step is not None and steps is not None else ""
         error = str(self.status.get("error") or "").strip().splitlines()
         return f"{self.state}{reached}" + (f": {error[-1]}" if error else "")
-
-    @cached_property
-    def environment(self) -> dict[str, Any]:
-        return self._read("environment.json", dict)
-
-    @cached_property
-    def timing(self) -> dict[str, Any]:
-        return self._read("timing.json", dict)
 
     @property
     def scenarios(self) -> list[dict[str, Any]]:
@@ -163,8 +157,7 @@ class Record:
         expected += [] if self.is_reference else ["timing.json"]
         expected += ["history.jsonl"] if self.config.get("training") else []
         missing = [f"{name}: not there" for name in expected if not (self.directory / name).exists()]
-        for name in ("environment", "timing", "measurements", "history", "pairs"):
-            getattr(self, name)  # reading finds what is unreadable
+        _ = self.measurements, self.history, self.pairs  # reading finds what is unreadable
         return missing + [f"{name}: {why}" for name, why in self._unreadable.items()]
 
     def _read(self, name: str, kind: type, parse: Callable[[bytes], Any] = json.loads) -> Any:
