@@ -191,8 +191,8 @@ def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     for word in words:
         key, _, text = word.partition("=")
         if key.removeprefix("method.") in PATHS:
-            listed = _paths(text)
-            path = listed[0] if len(listed) == 1 else text  # a comma is a part of the name where one is wanted
+            paths = _paths(text)
+            path = paths[0] if len(paths) == 1 else text  # where one is wanted, a comma is a part of its name
             given[key] = None if path == "null" else os.path.expanduser(path).replace("${", "\\${")  # noqa: PTH111
             continue
         try:
@@ -214,6 +214,26 @@ def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     return given, reasons
 
 
+def expand(words: list[str]) -> list[list[str]]:
+    """Every combination of the comma lists in `words`, in order; without a list, the words themselves.
+
+    Raises ConfigurationError for words that cannot be read.
+    """
+    return [list(combination) for combination in itertools.product(*map(_listed, words))]
+
+
+def _listed(word: str) -> list[str]:
+    """A word for each value of a comma list; the word itself without one. Raises ConfigurationError."""
+    key, _, text = word.partition("=")
+    if key.removeprefix("method.") in PATHS:
+        values = _paths(text)
+        return [f"{key}={path}" for path in values] if len(values) > 1 else [word]
+    override = _parsed(word)
+    if not override.is_sweep_override():
+        return [word]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
 def _parsed(word: str) -> Override:
     """The word as Hydra reads it. Raises ConfigurationError."""
     try:
@@ -226,26 +246,6 @@ def _parsed(word: str) -> Override:
 def _paths(text: str) -> list[str]:
     """The paths of a comma list, in which those with a comma are quoted; all other characters stand for themselves."""
     return next(csv.reader([text], quotechar='"' if text.startswith('"') else "'"), [""])
-
-
-def expand(words: list[str]) -> list[list[str]]:
-    """Every combination of the comma lists in `words`, in order; without a list, the words themselves.
-
-    Raises ConfigurationError for words that cannot be read.
-    """
-    options = []
-    for word in words:
-        key, _, text = word.partition("=")
-        if key.removeprefix("method.") in PATHS:
-            listed = _paths(text)
-            options.append([f"{key}={path}" for path in listed] if len(listed) > 1 else [word])
-            continue
-        override = _parsed(word)
-        if override.is_sweep_override():
-            options.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-        else:
-            options.append([word])
-    return [list(combination) for combination in itertools.product(*options)]
 
 
 def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,7 @@ def test_table_json_and_per_image_values_agree(run, tmp_path, capsys):
     assert run(*(str(word) for option in files.items() for word in option)) == 0
     printed = capsys.readouterr().out
     assert "nothing was cropped or resized" in printed
+    assert re.search(r"note: FD \(embedded\).*\n  from 6 images, fewer than the network's", printed)
     assert any(line.split()[-3:] == ["1.0000", "1.0000", "1.0000"] for line in printed.splitlines() if "SSIM ↑" in line)
     report = json.loads(files["--json"].read_text())
     assert list(report["metrics"]) == list(report["protocols"]) == ["clean", "pose-transfer", "gfla"]

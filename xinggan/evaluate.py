@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from xinggan.command import ROWS_SHOWN, LayoutProblems, exit_status, run_command
 from xinggan.data.settings import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.files import atomic_path, write_atomically
-from xinggan.metrics.catalogue import heading, in_order, title
+from xinggan.metrics.catalogue import caution, heading, in_order, title
 from xinggan.metrics.protocol import LPIPS_NETWORKS, PROTOCOLS, plain, protocols_for
 
 if TYPE_CHECKING:
@@ -120,12 +120,14 @@ def table(
     import pandas as pd
 
     cells: dict[str, dict[str, str]] = {name: {} for name in scores}
-    unavailable: dict[str, dict[str, None]] = {}  # reason -> titles, each once
+    notes: dict[tuple[str, str], dict[str, None]] = {}  # (kind, text) -> titles, each once
     for name, scored in scores.items():
         for value in scored.values:
             cells[name][value.metric] = "none" if value.value is None else f"{value.value:.4f}"
-            if value.unavailable_because:
-                unavailable.setdefault(value.unavailable_because, {})[title(value.metric)] = None
+            note = value.value is not None and caution(value.metric, value.value, value.n)
+            for kind, text in (("note", note), ("unavailable", value.unavailable_because)):
+                if text:
+                    notes.setdefault((kind, text), {})[title(value.metric)] = None
     grid = pd.DataFrame(cells).fillna("-")
     grid = grid[~grid.isin(["-", "none"]).all(axis=1)]
     grid = grid.loc[in_order(grid.index)].rename(index=heading)
@@ -137,9 +139,9 @@ def table(
     lines += ["", grid.to_string(), "", "-: the protocol does not define the metric. By SSIM it means"]
     width = max(map(len, scores))
     lines += [f"  {name:<{width}}  {scored.protocol.ssim.in_words}" for name, scored in scores.items()]
-    for reason, titles in unavailable.items():
-        lines += ["", fill(f"unavailable: {', '.join(titles)}", LINE, subsequent_indent="  ")]
-        lines += [indent(fill(reason, LINE, break_long_words=False, break_on_hyphens=False), "  ")]
+    for (kind, text), titles in sorted(notes.items(), key=lambda note: note[0][0]):
+        lines += ["", fill(f"{kind}: {', '.join(titles)}", LINE, subsequent_indent="  ")]
+        lines += [indent(fill(text, LINE, break_long_words=False, break_on_hyphens=False), "  ")]
     return "\n".join(lines)
 
 
