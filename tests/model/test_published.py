@@ -85,6 +85,61 @@ def test_anything_but_names_and_tensors_is_refused(tmp_path, content):
         load_published(tmp_path / "file.pth")
 
 
+WEIGHTS = torch.tensor([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("layer.weight", torch.tensor([1.0, torch.nan]), "has values that are NaN or infinite"),
+        ("layer.weight", torch.tensor([1.0, torch.inf]).half(), "has values that are NaN or infinite"),
+        ("norm.running_var", torch.tensor([1.0, -0.1]), "has negative variances"),
+        ("layer.weight", WEIGHTS.to(torch.int8), "is of torch.int8"),
+        ("layer.weight", torch.quantize_per_tensor(WEIGHTS, 0.1, 0, torch.qint8), "is of torch.qint8"),
+        ("layer.weight", WEIGHTS.to(torch.complex64), "is of torch.complex64"),
+        ("layer.weight", WEIGHTS.to("meta"), "has no values"),
+        ("layer.weight", WEIGHTS.to_sparse(), "is sparse"),
+    ],
+    ids=["NaN", "infinite", "variance", "int8", "quantised", "complex", "meta", "sparse"],
+)
+def test_tensors_that_are_no_weights_are_refused_by_name(tmp_path, name, tensor, said):
+    torch.save({"first.weight": WEIGHTS, name: tensor}, tmp_path / "file.pth")
+    with pytest.raises(PublishedMismatch, match=f"file.pth: tensors that are no weights of a network: {name} {said}"):
+        read_published(tmp_path / "file.pth")
+
+
+def test_half_precision_is_said(tmp_path, capsys):
+    torch.save({"layer.weight": WEIGHTS.half(), "layer.num_batches_tracked": torch.tensor(3)}, tmp_path / "file.pth")
+    assert read_published(tmp_path / "file.pth")["layer.weight"].dtype == torch.float32
+    assert "file.pth: weights in half precision" in capsys.readouterr().err
+
+
+def test_a_prefix_that_all_names_share_is_dropped(market):
+    plain = from_published(market).state_dict()
+    for prefix in ("netG.", "module.generator."):
+        found = from_published({prefix + name: tensor for name, tensor in market.items()}).state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in plain.items())
+    with pytest.raises(PublishedMismatch, match=r"all of them begin with other\.\n"):
+        from_published({f"other.{name}": torch.zeros(1) for name in ("a.weight", "b.weight")})
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (lambda saved: saved[: len(saved) // 2], "it is damaged or was cut short"),
+        (lambda saved: saved[:300] + bytes(100) + saved[400:], "it is damaged or was cut short"),
+        (lambda saved: b"", "the file is empty"),
+        (lambda saved: b"<html>404</html>", "it is no file that torch.save writes"),
+    ],
+    ids=["cut", "damaged", "empty", "a page"],
+)
+def test_why_a_file_cannot_be_read_is_a_sentence(tmp_path, spoilt, said):
+    torch.save({"layer.weight": torch.randn(50, 50)}, tmp_path / "whole.pth")
+    (tmp_path / "file.pth").write_bytes(spoilt((tmp_path / "whole.pth").read_bytes()))
+    with pytest.raises(PublishedMismatch, match=f"safe to load: {said}"):
+        read_published(tmp_path / "file.pth")
+
+
 class Conf:
     """What a training program puts into its checkpoints beside the weights."""
 

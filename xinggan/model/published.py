@@ -4,7 +4,9 @@ XingGAN's code is based on PATN's: both name encoders and blocks alike, and `str
 pose's. The state dicts differ between Market-1501 (BatchNorm) and DeepFashion (InstanceNorm, convolutions with bias).
 """
 
+import os
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -87,19 +89,25 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a published checkpoint by name, read as data, in float32 where they are numbers of half precision.
 
     Of a checkpoint with several state dicts the first of STATE_DICTS is taken. A prefix `module.` that all names have
-    is dropped. Raises PublishedMismatch for any other file, and OSError for one that cannot be read.
+    is dropped. Half precision is said on standard error. Raises PublishedMismatch for any other file and for tensors
+    that are no weights, and OSError for a file that cannot be read.
     """
+    with Path(path).open("rb") as file:
+        start = file.read(2)
     try:
         content = _load_as_data(path)
-    except OSError:
-        raise
     except Exception as error:
-        reason = str(error).split(". ")[0] or type(error).__name__  # PyTorch's advice to load it unsafely is dropped
-        raise PublishedMismatch(f"{path}: not a PyTorch state dict that is safe to load ({reason})") from error
+        reason = _why_unread(start, error)
+        raise PublishedMismatch(f"{path}: not a PyTorch state dict that is safe to load: {reason}") from error
     state = _state_dict_in(content)
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         accepted = f"a state dict, names to tensors, or a checkpoint with one as {', '.join(STATE_DICTS)}"
         raise PublishedMismatch(f"{path}: accepted is {accepted}")
+    if trouble := [f"{name} {what}" for name, tensor in state.items() if (what := _no_weights(name, tensor))]:
+        more = f", and {len(trouble) - 5} more" if len(trouble) > 5 else ""
+        raise PublishedMismatch(f"{path}: tensors that are no weights of a network: {', '.join(trouble[:5])}{more}")
+    if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values()):
+        print(f"note: {path}: weights in half precision, computed with in float32", file=sys.stderr)
     parallel = all(name.startswith("module.") for name in state)
     names = {name: name.removeprefix("module.") if parallel else name for name in state}
     return {names[key]: value.float() if value.is_floating_point() else value for key, value in state.items()}
@@ -123,6 +131,35 @@ def _load_as_data(path: Path | str) -> object:
         if _state_dict_in(content) is content:
             raise
         return content
+
+
+def _why_unread(start: bytes, error: Exception) -> str:
+    """The reason why no state dict is read from a file that begins with these two bytes, as a sentence."""
+    if not start:
+        return "the file is empty"
+    if "TorchScript" in str(error):
+        return "it is a TorchScript program, and accepted is a state dict"
+    if "GLOBAL" in str(error).upper():
+        return "it holds objects of classes, whose code would have to be run"
+    if start in (b"PK", b"\x80\x02", b"\x80\x04") or type(error).__name__ == "SafetensorError":
+        return "it is damaged or was cut short"
+    return "it is no file that torch.save writes"
+
+
+def _no_weights(name: str, tensor: Tensor) -> str | None:
+    """The reason why a tensor is no weights, statistics or counter of a trained network; None where it may be."""
+    if tensor.is_meta:
+        return "has no values (it was saved from the device meta)"
+    if tensor.layout != torch.strided:
+        return "is sparse"
+    if not tensor.is_floating_point():
+        counts = tensor.dtype in (torch.int64, torch.bool) and not name.endswith((".weight", ".bias"))
+        return None if counts else f"is of {tensor.dtype}, not of floating-point numbers"
+    if not tensor.float().isfinite().all():
+        return "has values that are NaN or infinite"
+    if name.endswith("running_var") and (tensor < 0).any():
+        return "has negative variances"
+    return None
 
 
 def _state_dict_in(content: object) -> object:
@@ -154,8 +191,13 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
     named = {name: tensor for name, tensor in own_state.items() if name.endswith("num_batches_tracked")}
     given: set[str] = set()
     unexpected: list[str] = []
+    shared = os.path.commonprefix([*state])
+    prefix = shared[: shared.rfind(".") + 1]  # such as netG.: dropped where no name fits with it
+    ours = {name: _our_name(name.removeprefix("module.").removeprefix("model."), modules) for name in state}
+    if own_state.keys().isdisjoint(ours.values()):
+        ours = {name: _our_name(name.removeprefix(prefix).removeprefix("model."), modules) for name in state}
     for name, tensor in state.items():
-        own = _our_name(name.removeprefix("module.").removeprefix("model."), modules)
+        own = ours[name]
         if own not in own_state:
             if not _is_statistic_of_instance_norm(generator, own):
                 unexpected.append(name)
@@ -169,6 +211,7 @@ def fill(generator: Generator, state: dict[str, Tensor], modules: dict[str, str]
         what += f" ({norm_of(state)} norm)"
     owner = owner_of(state)
     hint = f"; the file's names are those of method={owner}" if owner else ""
+    hint += f"; all of them begin with {prefix}" if prefix not in ("", "model.") else ""
     return load_named(generator, named, f"{origin}: does not fit the published {what}{hint}", unexpected)
 
 
