@@ -145,6 +145,9 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     for source, layer in [*_layers(**chosen), (COMMAND_LINE, given)]:
         for key, value in flat(layer):
             values[key if key.split(".")[0] in KEYS else f"method.{key}"] = value, source
+            if key == "training.steps":
+                values.pop("training.images", None)
+    _count_steps(values, reasons)
     published, _ = values.get("published", (None, ""))
     experiment = OmegaConf.structured(Experiment)  # the defaults, and what each value may be
     experiment.method_name, experiment.preset, experiment.published = chosen["method"], chosen["preset"], published
@@ -156,14 +159,15 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
 
     for place, (value, source) in values.items():
         word = f"{place.removeprefix('method.')}={as_word(value)}"
+        if published and source.startswith("method/"):
+            continue  # a published checkpoint needs none of what the method's file says
         try:
             if place.startswith("training.") and experiment.training is None:
                 raise ConfigKeyError(place)
             OmegaConf.update(experiment, place, value)
             sources[place] = source
         except (ConfigAttributeError, ConfigKeyError):
-            # A preset speaks for every method, and a published checkpoint needs none of what the method's file says.
-            if source == COMMAND_LINE or (source.startswith("method/") and not published):
+            if source == COMMAND_LINE or source.startswith("method/"):  # a preset speaks for every method
                 reasons.append(f"{word}: {_unknown_key(place, experiment)}")
         except OmegaConfBaseException as error:
             reasons.append(f"{word}: {str(error).splitlines()[0]}")
@@ -182,6 +186,21 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     of_method = f"default of {classes.get('_settings_', '').rpartition('.')[2]}"
     defaults = {key: of_method if key.startswith("method.") else "default" for key, _ in flat(plain_values(found))}
     return found, defaults | sources
+
+
+def _count_steps(values: dict[str, tuple[Any, str]], reasons: list[str]) -> None:
+    """Replace `training.images`, how many pairs a training sees, by the steps that the batch needs for as many.
+
+    A schedule in images says the same for every batch. Of images and steps the one that is said last counts.
+    """
+    images, source = values.pop("training.images", (None, ""))
+    batch, _ = values.get("training.batch", (TrainingSettings.batch, ""))
+    if images is None or not isinstance(batch, int) or batch < 1:
+        return  # a batch that is none is refused with the other values
+    if not isinstance(images, int) or images < 1:
+        reasons.append(f"training.images={as_word(images)}: accepted are whole numbers from 1")
+    else:
+        values["training.steps"] = -(-images // batch), f"{source}, training.images={images}"
 
 
 def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -260,7 +279,7 @@ def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str,
     ]
     for section in (preset, f"{preset}-{dataset}"):
         layers.append((f"method/{method}.yaml, presets: {section}", own.get("presets", {}).get(section, {})))
-    outside = {*CLASSES, "datasets", "presets"}
+    outside = {*CLASSES, "_published_settings_", "datasets", "presets"}
     return [(where, {key: value for key, value in said.items() if key not in outside}) for where, said in layers]
 
 
@@ -282,8 +301,11 @@ def _published(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
         raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(sorted(readers))}")
     if not path.is_file():
         raise ConfigurationError(f"published={path}: no such file; expected the state dict of a published generator")
-    classes = {"_target_": readers[method], "_settings_": f"{PublishedSettings.__module__}.PublishedSettings"}
-    return classes, OmegaConf.structured(PublishedSettings(path=str(path), sha256=sha256_of(path)))
+    usual = f"{PublishedSettings.__module__}.PublishedSettings"
+    settings = _file(method_files()[method]).get("_published_settings_", usual)
+    kind = settings_class(settings, f"method={method}")
+    classes = {"_target_": readers[method], "_settings_": settings}
+    return classes, OmegaConf.structured(kind(path=str(path), sha256=sha256_of(path)))
 
 
 def _checked(node: DictConfig, reasons: list[str]) -> Any:

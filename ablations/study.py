@@ -60,6 +60,7 @@ STUDIES: dict[str, list[tuple[str, list[str]]]] = {
         ("pix2pix", ["method=pix2pix"]),
         ("PIDM", ["method=pidm"]),
         ("PIDM in a few steps", ["method=pidm_few_step"]),
+        ("PIDM in a few steps, adversarial", ["method=pidm_adversarial"]),
         ("PoCoLD", ["method=pocold"]),
         ("CFLD", ["method=cfld"]),
         ("autoencoder of the latent methods", ["method=vae_roundtrip"]),

@@ -1,28 +1,51 @@
 """PIDM: "Person Image Synthesis via Denoising Diffusion Model" (Bhunia et al., CVPR 2023).
 
-Implemented: the denoising U-Net on the noised image beside the target pose; texture diffusion blocks, in which its
-lower levels attend to the source's features; the noise-prediction loss; disentangled guidance, for which training
-leaves out pose and source now and then, and sampling has one scale for each. The moving average of the weights
-(0.9999) is the trainer's, training.ema. diffusers supplies blocks (see `texture_unet`) and schedulers.
+Implemented after the published code: the networks (see `pidm_unet`); the pose as 20 maps, three of a drawn skeleton and
+the distance to each of 17 limbs; the loss, the squared error of the noise plus the variational bound of a learnt
+variance; training with the source image left out (a mid-grey image, 10 %), mirrored pairs, and images enlarged by up to
+5 % and cropped; Adam with warm-up and gradients clipped to a norm of 1; DDIM without clamping, guided by the source
+alone with one scale. `guidance=paper` is the formula of the paper's section 3.3 instead, with a scale for the source
+and one for the pose, for which training leaves each of them out on its own.
 
-Departures. The variance of a step is fixed instead of learnt, so the variational term of the loss is absent: solvers
-other than `ddpm` do not use it. Poses are the 18 joint maps of the suite. A missing source is features of zero rather
-than an encoded black image, so that the encoder runs once a sample. Pose and source go missing independently and have a
-scale each, as in the paper's formula; the published code leaves out the source alone and has one scale. Scales of 1 and
-1 mean the joint prediction without guidance. Gradients are not clipped. The published code trains a pair in both
-directions; the suite's lists of pairs contain both. Residual blocks and attention have diffusers' initialisation
-instead of zeros, with which short trainings learn faster.
+Departures. Limbs are drawn as exact ellipses where the code has polygons of whole pixels. The crop is placed between
+pixels. The missing source is encoded once a batch instead of once an image. The moving average (0.9999) is the
+trainer's, whose decay rises from the first step; there it equals the weights for 5,000 steps. The code trains each pair
+of its list in both directions, this suite in those that the list holds. Learnt variance serves the sampler `ddpm`.
 """
 
-import torch
-from torch import Tensor
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from baselines.diffusion.process import NoiseProcess, Seen, draw_seen
-from baselines.diffusion.samplers import disentangled_branches, guided, sample, trailing_timesteps
-from baselines.diffusion.settings import PIDMFewStepSettings, PIDMSettings
-from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock, TextureUNet
+import torch
+from torch import Tensor, nn
+
+from baselines.augmentation import scaled_and_cropped
+from baselines.diffusion.pidm_unet import PIDMUNet, SourceEncoder, TextureBlock
+from baselines.diffusion.process import NoiseProcess, Seen, draw_seen, draw_true
+from baselines.diffusion.samplers import (
+    disentangled_branches,
+    guided,
+    leading_timesteps,
+    sample,
+    source_branches,
+    trailing_timesteps,
+)
+from baselines.diffusion.settings import (
+    Guidance,
+    PIDMNetworkSettings,
+    PIDMPoseMap,
+    PIDMSettings,
+    Sampler,
+    Spacing,
+)
+from baselines.limb_maps import CHANNELS, limb_maps
 from xinggan.data.batch import PosePair, images_to_float
+from xinggan.data.poses import JOINTS, pose_maps
+from xinggan.data.settings import PoseMap
 from xinggan.model.method import Method
+
+FIRST_RATE = 0.04  # of the learning rate, at the first step of the warm-up
+LONGEST_GRADIENT = 1.0
 
 
 class PIDM(Method):
@@ -31,58 +54,137 @@ class PIDM(Method):
     averaged = ("source_encoder", "denoiser")
     checkpointed = (SourceEncoder, TextureBlock)
 
-    def __init__(self, settings: PIDMSettings | PIDMFewStepSettings | None = None):
+    def __init__(self, settings: PIDMNetworkSettings | None = None):
         super().__init__()
         self.settings = s = settings or PIDMSettings()
-        self.branches = disentangled_branches(s.guidance_source, s.guidance_pose)
-        self.process = NoiseProcess(s.prediction)
+        self.branches = (source_branches if s.guidance == Guidance.released else disentangled_branches)(*s.scales)
+        self.process = NoiseProcess(s.prediction, learnt_variance=s.learn_variance)
+        self.maps = CHANNELS if s.pose_map == PIDMPoseMap.limbs else len(JOINTS)
         with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
             torch.manual_seed(s.seed)
-            self.source_encoder, self.denoiser = SourceEncoder(s), TextureUNet(s)
+            self.source_encoder = SourceEncoder(s)
+            self.denoiser = PIDMUNet(s, inputs=3 + self.maps, outputs=6 if s.learn_variance else 3)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = [*self.source_encoder.parameters(), *self.denoiser.parameters()]
-        self.optimisers["denoiser"] = torch.optim.Adam(weights, lr=s.learning_rate, fused=True)
+        self.optimisers["denoiser"] = adam = torch.optim.Adam(weights, lr=s.learning_rate, fused=True)
+        adam.register_step_pre_hook(clip_gradients)
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """One update on the error of the predicted noise; source and pose are each left out now and then."""
+        """One update on the error of the predicted noise and on the bound of the learnt variance."""
         with self.autocast():
-            loss = self.denoising_loss(batch)
-        gradient = self.update("denoiser", loss)
-        return {"denoising": loss.detach(), "gradient_denoiser": gradient}
+            terms = self.losses(batch)
+        with self.warm_up(step):
+            gradient = self.update("denoiser", torch.stack(list(terms.values())).sum())
+        return {name: term.detach() for name, term in terms.items()} | {"gradient_denoiser": gradient}
 
-    def denoising_loss(self, batch: PosePair) -> Tensor:
-        """Mean squared error of the prediction for a draw of timesteps, noise and missing conditions. Returns []."""
-        target = images_to_float(batch.target_image)
-        conditions = self.conditions(batch.source_image, batch.target_pose)
+    @contextmanager
+    def warm_up(self, step: int) -> Iterator[None]:
+        """Context with a lower learning rate than the trainer has set, in the first steps."""
+        factor = FIRST_RATE + (1 - FIRST_RATE) * min(1.0, step / max(self.settings.warmup_steps, 1))
+        (group,) = self.optimisers["denoiser"].param_groups
+        usual = group["lr"]
+        group["lr"] = usual * factor
+        yield
+        group["lr"] = usual
+
+    def losses(self, batch: PosePair) -> dict[str, Tensor]:
+        """The loss's terms for a draw of views, timesteps, noise and missing conditions, [] each."""
+        source, target, pose = self.training_views(batch)
         seen = draw_seen(target, self.settings.condition_dropout)
-        return self.process.loss(lambda noised, timesteps: self.predicted(noised, timesteps, conditions, seen), target)
+        source = source * seen.source.view(-1, 1, 1, 1)
+        maps = self.pose_maps(pose, target)
+        if self.settings.guidance == Guidance.paper:
+            maps = maps * seen.pose.view(-1, 1, 1, 1)
+        features = self.features(source)
+        return self.process.terms(lambda noised, t: self.denoiser(noised, t, maps, features), target)
 
-    def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
-        """The target's pose maps [B, 18, H, W], then the source's features [B, S, C] of each level that attends."""
-        image = images_to_float(source)
-        return [self.pose_maps(target_pose, image), *self.source_encoder(image)]
+    def training_views(self, batch: PosePair) -> tuple[Tensor, Tensor, Tensor]:
+        """Source and target [B, 3, h, w] in [-1, 1] and the target's pose [B, 18, 3], as training sees them.
+
+        Both images of a pair are mirrored or neither; the joints keep their names, as in the published code.
+        """
+        mirrored = draw_true(batch.target_image, self.settings.flip)
+        views = []
+        for image, pose in ((batch.source_image, batch.source_pose), (batch.target_image, batch.target_pose)):
+            image, pose = self.stretched(images_to_float(image), pose)
+            if self.settings.zoom:
+                image, pose = scaled_and_cropped(image, pose, most=1 + self.settings.zoom)
+            image = torch.where(mirrored.view(-1, 1, 1, 1), image.flip(-1), image)
+            across = torch.where(mirrored[:, None], image.shape[-1] - 1 - pose[..., 0], pose[..., 0])
+            views.append((image, torch.cat([across[..., None], pose[..., 1:]], dim=-1)))
+        (source, _), (target, pose) = views
+        return source, target, pose
+
+    def stretched(self, images: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W] in [-1, 1] at the networks' size, and their poses [B, 18, 3]."""
+        before = images.shape[-2:]
+        size, factor = self.settings.size, 2 ** (len(self.settings.multipliers) - 1)
+        height, width = size or (-(-side // factor) * factor for side in before)
+        scale = torch.tensor([width / before[1], height / before[0]], device=poses.device)
+        joints = (poses[..., :2] + 0.5) * scale - 0.5
+        return resized(images, (height, width)), torch.cat([joints, poses[..., 2:]], dim=-1)
+
+    def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
+        """See `Method.pose_maps`; as published [B, 20, H, W], limbs as wide as published at a height of 256 pixels."""
+        if self.settings.pose_map == PIDMPoseMap.limbs:
+            return limb_maps(poses, *image.shape[-2:])
+        return pose_maps(poses, image, PoseMap(self.settings.pose_map), self.settings.pose_sigma)
+
+    def features(self, source: Tensor) -> list[Tensor]:
+        """What the denoiser attends to of source images [B, 3, h, w]: [B, C, h', w'] for each of its places."""
+        features = self.source_encoder(source)
+        return [features[place] for place in self.denoiser.places]
+
+    def conditions(self, source: Tensor, pose: Tensor) -> list[Tensor]:
+        """For images [B, 3, h, w] and poses [B, 18, 3]: pose maps [B, P, h, w], the source's features, and where a
+        branch of guidance has no source as many features of a missing one.
+        """
+        count, missing = len(source), not all(branch.source for branch in self.branches)
+        features = self.features(torch.cat([source, torch.zeros_like(source[:1])]) if missing else source)
+        empty = [level[count:].expand_as(level[:count]) for level in features if missing]
+        return [self.pose_maps(pose, source), *(level[:count] for level in features), *empty]
 
     def predicted(
         self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen | None = None
     ) -> Tensor:
-        """The prediction [B, 3, H, W] from `conditions()`, of which each row sees what `seen` says, or all."""
-        maps, *features = conditions
+        """The denoiser's output [B, 3 or 6, h, w] from `conditions()`, of which rows see what `seen` says, or all."""
+        maps, places = conditions[0], len(self.denoiser.places)
+        features, missing = conditions[1 : places + 1], conditions[places + 1 :]
         if seen is not None:
             maps = maps * seen.pose.view(-1, 1, 1, 1)
-            features = [level * seen.source.view(-1, 1, 1) for level in features]
+            shown = seen.source.view(-1, 1, 1, 1)
+            if missing:
+                features = [torch.where(shown, *pair) for pair in zip(features, missing, strict=True)]
         return self.denoiser(noised, timesteps, maps, features)
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The source is encoded once, the denoiser evaluated once a step for all branches."""
+        s, (image, pose) = self.settings, self.stretched(images_to_float(source), target_pose)
+        released = s.spacing == Spacing.released
+        leading = released and s.sampler in (Sampler.ddim, Sampler.ddpm)
+        unclamped = released and s.sampler == Sampler.ddim
         with self.autocast():
-            return sample(
+            generated = sample(
                 self.process,
-                guided(self.predicted, self.conditions(source, target_pose), self.branches),
-                tuple(source.shape[1:]),
+                guided(self.predicted, self.conditions(image, pose), self.branches),
+                tuple(image.shape[1:]),
                 seeds,
-                sampler=self.settings.sampler,
-                timesteps=trailing_timesteps(self.settings.steps),
+                sampler=s.sampler,
+                timesteps=(leading_timesteps if leading else trailing_timesteps)(s.steps),
                 device=source.device,
-                limit=1.0,
+                limit=torch.inf if unclamped else 1.0,
             )
+        return resized(generated.clamp(-1, 1), source.shape[-2:]).clamp(-1, 1)
+
+
+def resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Images [B, 3, H, W] in another height and width, bicubic; those of that size as they are."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return nn.functional.interpolate(images, size=tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def clip_gradients(optimiser: torch.optim.Optimizer, *_: object) -> None:
+    """Shorten the gradient of all parameters to a norm of 1 where it is longer; a hook before the optimiser's step."""
+    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], LONGEST_GRADIENT)

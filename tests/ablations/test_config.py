@@ -45,6 +45,22 @@ def test_the_latent_methods_and_their_reference_have_the_same_autoencoder_at_eac
         assert len({tuple(method[key] for key in LATENT) for method in methods}) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        ("training.batch=32", 1_911_863),
+        ("training.steps=7", 7),
+        ("training.images=1000 training.batch=32", 32),
+        ("training.steps=7 training.images=100", 2),
+    ],
+)
+def test_a_schedule_in_images_takes_as_many_steps_as_the_batch_needs_unless_steps_are_given(words, steps):
+    experiment, sources = resolve(["method=pidm", "preset=paper", *words.split()])
+    assert experiment.training.steps == steps
+    if "training.steps" not in words:
+        assert "training.images=" in sources["training.steps"]
+
+
 def test_a_bare_key_and_one_with_its_method_say_the_same():
     for bare in ("blocks=3", "losses.l1=0", "pyramid=[1,3]"):
         assert compose([bare]) == compose([f"method.{bare}"]) != compose([])
@@ -58,7 +74,7 @@ def test_where_each_value_comes_from_is_known():
         "training.batch", "training.ema", "training.log_every", "dataset.test_pairs", "dataset.height",
         "method.steps", "method.seed", "method.guidance_pose", "method._target_", "evaluation.batch", "seed",
     )} == {
-        "training.batch": "method/pidm.yaml, presets: paper-deepfashion",
+        "training.batch": "method/pidm.yaml, presets: paper",
         "training.ema": "method/pidm.yaml, presets: paper",
         "training.log_every": "preset/paper.yaml",
         "dataset.test_pairs": "preset/paper.yaml, datasets: deepfashion",
@@ -116,6 +132,8 @@ REFUSED = [
     ("budget=seconds", "budget=seconds needs amount"),
     ("amount=0", "amount=0.0: accepted is more than 0"),
     ("method=pidm sampler=euler steps=0", "(?=.*sampler=euler: accepted are ddpm, ddim).*steps=0: accepted are 1 to"),
+    ("method=pidm guidance_pose=2", "guidance_pose=2.0 has nothing to act on .* or choose guidance=paper"),
+    ("training.images=0", r"training\.images=0: accepted are whole numbers from 1"),
     ("method=pidm stepps=3", r"not a setting of method=pidm, which takes steps, .*Did you mean steps\?"),
     ("method=pg2 losses.l1=5", "losses.l1=5: not a setting of method=pg2, which takes .*coarse_share"),
     ("method._target_=os.system", "_target_=os.system: not a setting of method=xinggan"),

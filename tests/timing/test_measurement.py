@@ -10,7 +10,7 @@ from xinggan.timing.scenario import Task
 PIDM = {
     "_target_": "baselines.diffusion.pidm.PIDM", "_settings_": "baselines.diffusion.settings.PIDMSettings",
     "width": 4, "multipliers": [1, 2], "level_blocks": 1,
-    "attention_levels": 1, "steps": 2, "sampler": "ddim", "guidance_source": 2.0, "guidance_pose": 2.0,
+    "attention_levels": 1, "steps": 2, "sampler": "ddim", "guidance_source": 2.0,
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_a_scenario_has_raw_samples_of_the_call_at_the_sweep_s_sampler_and_steps
     made.first()
     assert (made.method.settings.sampler, made.method.settings.steps, made.method.precision) == ("unipc", 3, "bf16")
     scenario = made.scenario
-    assert scenario.evaluations == 3 * 3  # three branches of guidance
+    assert scenario.evaluations == 3 * 2  # two branches of guidance
     assert scenario.attention_kernels and all("scaled_dot_product" in name for name in scenario.attention_kernels)
     assert scenario.memory_of == "process" and scenario.peak_memory_mb > 0 and scenario.first_call_ms > 0
     for calls in (2, 1):

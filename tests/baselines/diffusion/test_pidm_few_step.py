@@ -14,12 +14,16 @@ DATA = GaussianData(torch.linspace(-0.8, 0.8, 5)[:, None].expand(5, 800), torch.
 GRID = 24
 
 
+def points():
+    return trailing_timesteps(GRID)
+
+
 def perfect_student(process):
     """Says where the teacher's DDIM steps over the grid lead."""
-    points = trailing_timesteps(GRID)
+    grid = points()
 
     def network(noised, timesteps):
-        paths = [points[points.index(start) :] for start in timesteps.tolist()]
+        paths = [grid[grid.index(start) :] for start in timesteps.tolist()]
         reached = [DATA.ddim(process, item, path) for item, path in zip(noised, paths, strict=True)]
         signal_rate, noise_rate = rates(process, timesteps, noised)
         return (signal_rate * noised - torch.stack(reached)) / noise_rate  # the v that says so
@@ -61,13 +65,7 @@ def test_the_perfect_student_gives_the_data_in_any_number_of_steps(steps):
     assert batches == [3] * steps
     torch.testing.assert_close(samples.mean((0, 2)), DATA.mean[:, 0], atol=0.04, rtol=0)
     by_ddim = sample(
-        process,
-        DATA.best_network(process),
-        (5, 800),
-        seeds,
-        sampler="ddim",
-        timesteps=trailing_timesteps(GRID),
-        device="cpu",
+        process, DATA.best_network(process), (5, 800), seeds, sampler="ddim", timesteps=points(), device="cpu"
     )
     assert samples.std(2).mean().item() == pytest.approx(by_ddim.std(2).mean().item(), rel=0.05)
     if steps == 1:
@@ -76,7 +74,9 @@ def test_the_perfect_student_gives_the_data_in_any_number_of_steps(steps):
 
 def few_step(**changes):
     size = {"width": 8, "multipliers": (1, 2), "level_blocks": 1, "attention_levels": 1, "dropout": 0.0, "grid": 12}
-    return PIDMFewStep(PIDMFewStepSettings(**size | {"learning_rate": 3e-3, "teacher_ema": 0.9} | changes))
+    return PIDMFewStep(
+        PIDMFewStepSettings(**size | {"learning_rate": 3e-3, "teacher_ema": 0.9, "warmup_steps": 0} | changes)
+    )
 
 
 def test_the_teacher_is_the_average_of_its_training_and_stays_as_it_is(people):
@@ -101,12 +101,14 @@ def test_the_teacher_is_the_average_of_its_training_and_stays_as_it_is(people):
 
 def test_distillation_brings_one_step_closer_to_the_teachers_many(people):
     """On images of training pairs: the teacher by DDIM over the grid, the student at once, from the same noise."""
-    method = few_step(steps=1, teacher_share=0.5, guidance_source=1.0, guidance_pose=1.0)
+    method = few_step(steps=1, teacher_share=0.5, guidance_source=1.0)
     batch, seeds = people.train.batch(range(4)), torch.arange(4)
 
     def distance():
         teacher = method.eval().teacher
-        teacher.settings = PIDMSettings(steps=12, sampler="ddim")
+        teacher.settings = PIDMSettings(
+            steps=12, sampler="ddim", spacing="trailing", multipliers=(1, 2), attention_levels=1
+        )
         return (method.generate_pairs(batch, seeds) - teacher.generate_pairs(batch, seeds)).abs().mean().item()
 
     torch.manual_seed(0)
