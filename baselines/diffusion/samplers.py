@@ -73,10 +73,10 @@ def guided(network: ConditionalNetwork, conditions: list[Tensor], branches: tupl
         predictions = network(torch.cat([noised] * n), torch.cat([timesteps] * n), repeated, seen).float()
         parts = []
         for branch, part in zip(branches, predictions.chunk(n), strict=True):
-            weight = branch.weight
-            if callable(weight):
-                weight = weight(timesteps).view(-1, *[1] * (part.dim() - 1))  # [B, 1, ...]
-            parts.append(weight * part)
+            if callable(branch.weight):
+                parts.append(branch.weight(timesteps).view(-1, *[1] * (part.dim() - 1)) * part)
+            else:
+                parts.append(branch.weight * part)
         return torch.stack(parts).sum(0)  # [B, ...]
 
     return predict

@@ -113,6 +113,8 @@ class PIDMNetworkSettings(DiffusionSettings):
     """Settings of PIDM and of its versions in a few steps."""
 
     learn_variance: ClassVar[bool] = False  # of a sampling step, as `ddpm` uses it
+    prediction: ClassVar[str]
+    sampler: ClassVar[str]
 
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     attention_levels: int = 3  # so many of the smallest levels attend to the source
@@ -169,8 +171,8 @@ class PIDMSettings(PIDMNetworkSettings):
     """PIDM."""
 
     learn_variance: bool = True  # type: ignore[misc]
-    prediction: str = Prediction.epsilon
-    sampler: str = Sampler.ddim
+    prediction: str = Prediction.epsilon  # type: ignore[misc]
+    sampler: str = Sampler.ddim  # type: ignore[misc]
     spacing: Spacing = Spacing.released
 
 
