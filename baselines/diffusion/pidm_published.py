@@ -4,7 +4,6 @@ The file holds the weights and their moving average, under the names of the publ
 """
 
 import re
-from pathlib import Path
 
 from torch import Tensor
 
@@ -12,8 +11,7 @@ from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.settings import PublishedPIDMSettings
 from xinggan.data.batch import PosePair
 from xinggan.data.settings import PUBLISHED_SIZES
-from xinggan.files import sha256_of
-from xinggan.model.published import load_named, read_published
+from xinggan.model.published import checked_file, load_named, owner_of, read_published
 from xinggan.model.switches import PublishedSettings
 
 MODULES = {
@@ -44,11 +42,9 @@ class PublishedPIDM(PIDM):
 
     def __init__(self, settings: PublishedSettings):
         """Raises ValueError for a file that is not the published network or has another hash."""
-        path, sha256 = settings.path, settings.sha256
+        path = checked_file(settings)
         if not isinstance(settings, PublishedPIDMSettings):
-            settings = PublishedPIDMSettings(path=path, sha256=sha256)
-        if sha256 is not None and (found := sha256_of(Path(path))) != sha256:
-            raise ValueError(f"{path}: the file has changed, its SHA-256 is {found}, expected is {sha256}")
+            settings = PublishedPIDMSettings(path=path)
         super().__init__(settings.pidm())
         self.optimisers.clear()
         load_published(self, read_published(path), path)
@@ -74,8 +70,8 @@ def load_published(method: PIDM, state: dict[str, Tensor], origin: str = "state 
                 ours[own] = part.squeeze(2) if part.dim() == 3 else part  # 1 x 1 convolutions are linear layers here
             else:
                 unexpected.append(name)
-    load_named(method, ours, f"{origin}: does not fit the published PIDM", unexpected)
-    return method.eval()
+    hint = f"; the file's names are those of method={owner}" if (owner := owner_of(state)) else ""
+    return load_named(method, ours, f"{origin}: does not fit the published PIDM{hint}", unexpected)
 
 
 def our_name(published: str) -> str:

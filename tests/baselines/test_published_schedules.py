@@ -70,12 +70,14 @@ PUBLISHED = {
     }),
     ("pix2pix", "market1501"): (87_500 * 32, 2 / 7, 32, {"levels": 6, "patch": 70, "l1": 100}),
     ("pix2pix", "deepfashion"): (37_500 * 32, 1 / 3, 32, {"levels": 8, "patch": 70, "l1": 100}),
-    ("pidm", "market1501"): (87_500 * 32, 0, 32, {"width": 128, "learning_rate": 2e-5}),
-    ("pidm", "deepfashion"): (300 * FASHION, 0, 8, {
+    ("pidm", "market1501"): (300 * 2 * FASHION, 0, 64, {"width": 128, "learning_rate": 2e-5, "size": None}),
+    ("pidm", "deepfashion"): (300 * 2 * FASHION, 0, 64, {
         "width": 128, "multipliers": [1, 1, 2, 2, 4, 4], "learning_rate": 2e-5, "condition_dropout": 0.1,
-        "guidance_source": 2, "guidance_pose": 2, "dropout": 0.1,
+        "guidance": "released", "guidance_source": 2, "dropout": 0.1, "warmup_steps": 5000, "flip": 0.5, "zoom": 0.05,
+        "size": [256, 256], "sampler": "ddim", "spacing": "released", "learn_variance": True, "pose_map": "limbs",
     }),
-    ("pidm_few_step", "deepfashion"): (300 * FASHION, 0, 8, {"width": 128, "learning_rate": 2e-5}),
+    ("pidm_few_step", "deepfashion"): (300 * 2 * FASHION, 0, 64, {"width": 128, "learning_rate": 2e-5}),
+    ("pidm_adversarial", "deepfashion"): (300 * 2 * FASHION, 0, 64, {"width": 128, "learning_rate": 2e-5}),
     ("pocold", "deepfashion"): (600_000 * 32, 0, 32, {
         "width": 128, "multipliers": [1, 2, 4, 4], "filters": 64, "vae_factor": 8, "learning_rate": 5e-5,
     }),
@@ -83,7 +85,8 @@ PUBLISHED = {
         "width": 320, "prompt_queries": 16, "prompt_channels": 768, "condition_dropout": 0.2, "learning_rate": 1e-4,
     }),
 }  # fmt: skip
-AVERAGED = {"pidm": 0.9999, "pidm_few_step": 0.9999, "pocold": 0.9999, "nted": 0.99778}  # decay of the moving average
+# Decay of the moving average.
+AVERAGED = {"pidm": 0.9999, "pidm_few_step": 0.9999, "pidm_adversarial": 0.9999, "pocold": 0.9999, "nted": 0.99778}
 
 
 @pytest.mark.parametrize(("method", "dataset"), PUBLISHED, ids=map("-".join, PUBLISHED))
@@ -101,7 +104,10 @@ def test_the_paper_preset_holds_what_was_published_of_a_method_for_a_data_set(me
     assert training.ema == AVERAGED.get(method, 0)
 
 
-@pytest.mark.parametrize(("method", "images"), [("dptn", 200 * FASHION), ("nted", 400 * FASHION), ("gfla", 40_000_000)])
+@pytest.mark.parametrize(
+    ("method", "images"),
+    [("dptn", 200 * FASHION), ("nted", 400 * FASHION), ("gfla", 40_000_000), ("pidm", 600 * FASHION)],
+)
 def test_on_data_its_authors_never_used_a_method_sees_as_many_images_as_they_trained_it_with(method, images):
     for dataset in ("synthetic", "folder"):
         training = compose([f"method={method}", "preset=paper", f"dataset={dataset}", "dataset.root=x"]).training

@@ -56,6 +56,7 @@ OWNERS = {
     "flow_net.": "gfla",
     "PTM.": "dptn",
     "semantic_extraction_filter": "nted",
+    "cond_emb_layers": "pidm",
     "rie.": "pocold",
     "mlp_dino_pose": "xmdpt",
 }

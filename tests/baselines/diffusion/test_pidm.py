@@ -1,12 +1,11 @@
 """PIDM: the golden outputs of its published code, views that training sees, and what each input and setting does."""
 
 from dataclasses import replace
-from zlib import crc32
 
 import numpy as np
 import pytest
 import torch
-from golden import SALT, golden_weights, state_shapes
+from golden import assert_golden, golden_weights, numbers, picture, state_shapes
 
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.pidm_published import PublishedPIDM, load_published
@@ -28,17 +27,6 @@ TINY = PIDMSettings(width=8, multipliers=(1, 2, 2), level_blocks=1, attention_le
 UNUSED = 17_981_312  # parameters of the published state dict that no output depends on
 
 
-def drawn(kind, name, *shape):
-    """Numbers that the page of PIDM's golden data defines by name: kind is torch.randn or torch.rand."""
-    return kind(shape, generator=torch.Generator().manual_seed(crc32(f"{SALT}/{name}".encode())))
-
-
-def picture(name, size):
-    blocks = drawn(torch.rand, f"{name}_blocks", 1, 3, size // 16, size // 16) * 2 - 1
-    noise = drawn(torch.rand, f"{name}_noise", 1, 3, size, size) * 2 - 1
-    return 0.8 * blocks.repeat_interleave(16, 2).repeat_interleave(16, 3) + 0.2 * noise
-
-
 @pytest.fixture(scope="module", params=GOLDEN)
 def golden(request, shared):
     """The method with golden weights, its inputs (noised, conditions) and the golden arrays."""
@@ -50,16 +38,12 @@ def golden(request, shared):
     count = sum(p.numel() for part in method.averaged for p in getattr(method, part).parameters())
     if size == 256:
         assert sum(w.numel() for w in weights.values()) == 180_355_718 == count + UNUSED
-    method.pose_maps = lambda poses, image: drawn(torch.rand, f"{title}/pose", 1, 20, size, size)
-    noised, source = drawn(torch.randn, f"{title}/noised", 1, 3, size, size), picture(f"{title}/source", size)
+    method.pose_maps = lambda poses, image: numbers(f"{title}/pose", (1, 20, size, size), torch.rand)
+    noised, source = numbers(f"{title}/noised", (1, 3, size, size)), picture(f"{title}/source", 1, size, size)
     with torch.no_grad():
         conditions = method.conditions(source, torch.zeros(1, 18, 3))
     arrays = np.load(shared / "golden" / f"{request.param}.npz")
-    return method, noised, source, conditions, {name: torch.from_numpy(arrays[name]) for name in arrays}
-
-
-def assert_golden(found, expected):
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1, expected.abs().max().item()))
+    return method, noised, source, conditions, arrays
 
 
 def test_encoder_gives_the_golden_features(golden):

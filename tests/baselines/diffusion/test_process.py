@@ -1,12 +1,10 @@
 """The diffusion process against diffusers' schedulers, the closed form for normal data, and golden data."""
 
-from zlib import crc32
-
 import numpy as np
 import pytest
 import torch
 from gaussian_data import GaussianData
-from golden import SALT
+from golden import assert_golden, numbers
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.process import (
@@ -86,13 +84,9 @@ def test_several_processes_draw_what_one_would():
 
 def test_losses_and_steps_back_are_the_golden_ones_of_a_learnt_variance(shared):
     arrays = np.load(shared / "golden" / "pidm_process.npz")
-    golden = {name: torch.from_numpy(arrays[name]) for name in arrays}
-    drawn = lambda kind, name, *shape: kind(  # noqa: E731
-        shape, generator=torch.Generator().manual_seed(crc32(f"{SALT}/process/{name}".encode()))
-    )
-    timesteps, clean = torch.tensor([0, 100, 500, 900]), drawn(torch.rand, "clean", 4, 3, 8, 8) * 2 - 1
-    noise = drawn(torch.randn, "noise", 4, 3, 8, 8)
-    output = 0.3 * drawn(torch.randn, "prediction", 4, 6, 8, 8)
+    timesteps, clean = torch.tensor([0, 100, 500, 900]), numbers("process/clean", (4, 3, 8, 8), torch.rand) * 2 - 1
+    noise = numbers("process/noise", (4, 3, 8, 8))
+    output = 0.3 * numbers("process/prediction", (4, 6, 8, 8))
     output[:, :3] += noise
     process = NoiseProcess(learnt_variance=True)
     noised, (prediction, v) = process.noised(clean, noise, timesteps), process.split(output)
@@ -108,7 +102,7 @@ def test_losses_and_steps_back_are_the_golden_ones_of_a_learnt_variance(shared):
         (process.posterior_mean(found, noised, timesteps), "ddpm_mean"),
         (process.log_variance(v, timesteps), "ddpm_log_variance"),
     ):
-        torch.testing.assert_close(value, golden[name], rtol=0, atol=3e-5)
+        assert_golden(value, arrays[name])
 
 
 def test_only_v_learns_from_the_variational_bound():
