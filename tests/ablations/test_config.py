@@ -248,7 +248,7 @@ def test_a_published_checkpoint_takes_the_place_of_training(checkpoint):
     [
         ("scale=single", "scale=single: fixed by the published checkpoint, which takes pose_map, pose_sigma"),
         ("training.steps=5", "training.steps=5: a published checkpoint is not trained"),
-        ("method=copy_source", "accepted with method=patn or method=xinggan"),
+        ("method=copy_source", "accepted with method=bigraph or .*method=xinggan"),
         ("published=absent.pth", "no such file"),
         ("pose_map=drawn", "gaussian, onehot"),
         ("pose_sigma=0", "accepted is more than 0"),
