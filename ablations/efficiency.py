@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from ablations.config import ConfigurationError, Experiment, compose, key_of, plain_values
-from ablations.record import RunRecord, environment, label, list_rows, name
+from ablations.record import RunRecord, environment, label, list_rows, name, titled
 from ablations.run import PREEMPTED, build
 from baselines.diffusion.settings import Sampler
 from xinggan.progress import Progress
@@ -140,7 +140,7 @@ def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     record = RunRecord(Path(config.runs) / f"timing-{label(config)}-{digest}")
     timing = record.read("timing.json", {}) | {"dataset_digest": data.digest}
-    return Row(title, task, config, schedule, record, timing)
+    return Row(titled(title, config), task, config, schedule, record, timing)
 
 
 def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:

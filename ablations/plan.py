@@ -17,7 +17,7 @@ from ablations.config import (
     expand,
     key_of,
 )
-from ablations.record import list_rows
+from ablations.record import list_rows, titled
 from ablations.run import prepare_folders
 from ablations.study import STUDIES, overlap, study_rows
 from baselines import REFERENCES
@@ -42,8 +42,8 @@ def plan_runs(words: list[str], processes: int) -> tuple[str | None, Path, list[
     folders = prepare_folders(configs)
     runs: dict[str, dict] = {}
     for (title, row), config, folder in zip(rows, configs, folders, strict=True):
-        trained = config.training is not None
-        runs.setdefault(folder.name, {"run": folder.name, "title": title, "words": row, "trained": trained})
+        facts = {"title": titled(title, config), "words": row, "trained": config.training is not None}
+        runs.setdefault(folder.name, {"run": folder.name, **facts})
     return study, folders[0].parent.absolute(), list(runs.values())
 
 

@@ -28,7 +28,7 @@ from filelock import Timeout
 from ablations.config import Budget, Experiment, as_word, compose, flat, plain_values
 from ablations.environment import SUITE, environment, other_rounding
 from xinggan.files import locked, sha256_of, write_atomically
-from xinggan.model.from_settings import CLASSES
+from xinggan.model.from_settings import CLASSES, read_settings, settings_class
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
 
 SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
@@ -104,7 +104,17 @@ def _content(path: Path) -> dict[str, str]:
 def name(experiment: Experiment) -> str:
     """The run's name in tables, such as `xinggan scale=single`: the method and where it differs from its preset."""
     changes = [f"{key}={as_word(value)}" for key, value in _changes(experiment).items()]
-    return " ".join([experiment.method_name, *changes])
+    return titled(" ".join([experiment.method_name, *changes]), experiment)
+
+
+def titled(title: str, experiment: Experiment) -> str:
+    """A title of the experiment, with its method's caveat in parentheses: `GFLA (embedded losses)`."""
+    method = experiment.method
+    if "_settings_" not in method:
+        return title
+    settings = {key: value for key, value in method.items() if key not in CLASSES}
+    caveat = getattr(read_settings(settings_class(method["_settings_"], "method"), settings, "method"), "caveat", "")
+    return f"{title} ({caveat})" if caveat else title
 
 
 def label(experiment: Experiment) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablations.config import ConfigurationError, compose, expand, key_of, reference
 from ablations.efficiency import run_efficiency
-from ablations.record import RunRecord, list_rows
+from ablations.record import RunRecord, list_rows, titled
 from ablations.run import build, prepare_folders, print_table, run_grid
 from baselines import REFERENCES
 from xinggan.command import exit_status, run_command
@@ -103,6 +103,7 @@ def run_study(options: argparse.Namespace) -> int:
         return run_efficiency(STUDIES["efficiency"], options.overrides, report=not options.no_report)
     rows = study_rows(options.study, options.overrides)
     configs = [compose(overrides) for _, overrides in rows]
+    rows = [(titled(title, config), words) for (title, words), config in zip(rows, configs, strict=True)]
     configs += [reference(configs[0], name) for name in REFERENCES]
     folders = prepare_folders(configs)
     code = run_grid(rows)

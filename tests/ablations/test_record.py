@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import ablations.record
 from ablations.config import compose, reference
-from ablations.record import RunBusy, RunRecord, identity, label, name, run_id
+from ablations.record import RunBusy, RunRecord, identity, label, name, run_id, titled
 
 UNCHANGING = ["device=cpu", "runs=elsewhere", "cache=elsewhere", "training.log_every=7", "scale=multi"]
 UNCHANGING += ["training.checkpoint_activations=true"]
@@ -93,6 +93,14 @@ def test_names_say_what_was_changed_in_the_words_that_change_it(words, called, l
     assert (name(experiment), label(experiment)) == (called, labelled)
     assert run_id(experiment, "x").startswith(f"{labelled}-")
     assert name(compose([f"method={called.split()[0]}", *called.split()[1:]])) == called
+
+
+def test_what_makes_a_method_another_than_the_published_one_stands_behind_its_names():
+    own = compose(["method=gfla", "learning_rate=1e-3"])
+    assert name(own) == "gfla learning_rate=0.001 (embedded losses)"
+    assert titled("GFLA", own) == "GFLA (embedded losses)"
+    assert label(own) == "gfla-learning_rate_0.001-synthetic-small-s0"
+    assert titled("XingGAN", compose(["scale=single"])) == "XingGAN"
 
 
 @pytest.fixture
