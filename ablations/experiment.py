@@ -72,7 +72,7 @@ class Run:
         with self.processes.first_goes_first():
             settings = plan_training(self.config, self.data, self.folder, self.device)
         if self.processes.first:
-            RunRecord(self.folder).note(steps=settings.steps)
+            RunRecord(self.folder).note(steps=settings.steps + self.method.added_steps)
         return train(
             self.method, self.data, settings, self.folder,
             seed=self.config.seed, device=self.device, processes=self.processes, stop=self.stop,

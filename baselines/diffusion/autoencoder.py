@@ -1,9 +1,9 @@
 """The first stage of latent diffusion (Rombach et al., CVPR 2022, section 3.1): images become latents and come back.
 
 diffusers' AutoencoderKL, either small and new, to be trained in the first steps of the same run as the second stage,
-or from a file as diffusers saves it. `training_terms` is its loss: L1 and, with LDM's weight, the divergence of its
-posterior from N(0, 1). Departure: LDM's perceptual and adversarial terms are left out, so that no network from
-elsewhere is needed.
+or from a file as diffusers saves it (`load_model`, which reads U-Nets, too). `training_terms` is its loss: L1 and, with
+LDM's weight, the divergence of its posterior from N(0, 1). Departure: LDM's perceptual and adversarial terms are left
+out, so that no network from elsewhere is needed.
 """
 
 import inspect
@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines.diffusion import import_diffusers
+from baselines.diffusion.latent_settings import TRAINED, WEIGHTS_FILES, VAESettings
 from baselines.diffusion.process import draw_noise
-from baselines.diffusion.settings import VAE_FILES, VAE_TRAINED, VAESettings
 from xinggan.data.batch import images_to_float
 from xinggan.files import sha256_of
 from xinggan.model.blocks import pad_to_multiple
@@ -38,8 +38,8 @@ def make_autoencoder(settings: VAESettings) -> tuple[AutoencoderKL, str]:
     Raises ValueError for a file that is none, naming what differs.
     """
     s = settings
-    if s.vae != VAE_TRAINED:
-        return load_autoencoder(Path(s.vae))
+    if s.vae != TRAINED:
+        return load_model(Path(s.vae), "AutoencoderKL", "vae")
     levels = s.vae_factor.bit_length()
     with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
         torch.manual_seed(s.seed)
@@ -53,28 +53,30 @@ def make_autoencoder(settings: VAESettings) -> tuple[AutoencoderKL, str]:
     return new, ""
 
 
-def load_autoencoder(path: Path) -> tuple[AutoencoderKL, str]:
-    """A diffusers folder, or the weights file in it, as a frozen AutoencoderKL and the weights' SHA-256."""
+def load_model(path: Path, kind: str, key: str) -> tuple[Any, str]:
+    """A model of diffusers, of the class `kind`, from its folder or the weights file in it: frozen, with the weights'
+    SHA-256. Raises ValueError, which names the setting `key`, for a file that is none.
+    """
     folder = path if path.is_dir() else path.parent
-    weights = next((folder / name for name in VAE_FILES if (folder / name).is_file()), None) if path.is_dir() else path
+    weights = (
+        next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None) if path.is_dir() else path
+    )
     if weights is None or not (folder / "config.json").is_file():
-        raise ValueError(f"vae={path}: accepted is a folder with config.json and {' or '.join(VAE_FILES)}")
-    kind = import_diffusers().AutoencoderKL
-    settings = _read_settings(folder / "config.json", kind)
+        raise ValueError(f"{key}={path}: accepted is a folder with config.json and {' or '.join(WEIGHTS_FILES)}")
+    model_class = getattr(import_diffusers(), kind)
+    settings = _read_settings(folder / "config.json", model_class)
     try:
         with torch.device("meta"):  # names and shapes alone: a configuration may ask for any size
-            autoencoder = kind(**settings)
+            model = model_class(**settings)
     except (TypeError, ValueError, ZeroDivisionError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{folder / 'config.json'} does not describe an AutoencoderKL: {error}") from error
+        raise ValueError(f"{folder / 'config.json'} does not describe {kind}: {error}") from error
     state = _read_state(weights)
-    expected, found = (
-        {name: tuple(value.shape) for name, value in s.items()} for s in (autoencoder.state_dict(), state)
-    )
+    expected, found = ({name: tuple(value.shape) for name, value in s.items()} for s in (model.state_dict(), state))
     if names := sorted({name for name, _ in expected.items() ^ found.items()}):
         shapes = [f"{name} (expected {expected.get(name)}, found {found.get(name)})" for name in names[:5]]
         raise ValueError(f"{weights} does not fit its config.json: {len(names)} tensors differ: {', '.join(shapes)}")
-    autoencoder.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
-    return autoencoder.requires_grad_(False), sha256_of(weights)
+    model.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    return model.requires_grad_(False), sha256_of(weights)
 
 
 def _read_settings(file: Path, kind: type) -> dict:
@@ -84,10 +86,11 @@ def _read_settings(file: Path, kind: type) -> dict:
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{file}: cannot be read as a JSON object: {error}") from error
     known = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
-    if content.get("_class_name", "AutoencoderKL") != "AutoencoderKL" or settings.keys() - known.keys():
+    if content.get("_class_name", kind.__name__) != kind.__name__ or settings.keys() - known.keys():
         unknown = ", ".join(sorted(settings.keys() - known.keys())) or content["_class_name"]
-        raise ValueError(f"{file} is not the configuration of an AutoencoderKL: {unknown}")
-    if settings.get("in_channels", 3) != 3 or settings.get("out_channels", 3) != 3:
+        raise ValueError(f"{file} is not the configuration of {kind.__name__}: {unknown}")
+    channels = [settings.get(key, 3) for key in ("in_channels", "out_channels")]
+    if kind.__name__ == "AutoencoderKL" and channels != [3, 3]:
         raise ValueError(f"{file}: in_channels and out_channels are to be 3, an RGB image's")
     return settings
 
@@ -119,9 +122,13 @@ def factor_of(autoencoder: AutoencoderKL) -> int:
     return 2 ** (len(autoencoder.config.block_out_channels) - 1)
 
 
-def encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
-    """images: [B, 3, H, W] in [-1, 1] -> the posterior's mean [B, C, h, w], H and W first padded to a multiple."""
-    return autoencoder.encode(pad_to_multiple(images, factor_of(autoencoder))).latent_dist.mean
+def encode(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+    """images: [B, 3, H, W] in [-1, 1] -> the posterior's mean and standard deviation, float32 [B, C, h, w] each.
+
+    H and W are first padded to a multiple.
+    """
+    posterior = autoencoder.encode(pad_to_multiple(images, factor_of(autoencoder))).latent_dist
+    return posterior.mean.float(), posterior.std.float()
 
 
 def decode(autoencoder: AutoencoderKL, latents: Tensor, height: int, width: int) -> Tensor:
@@ -152,9 +159,16 @@ def add_autoencoder(method: Method, settings: VAESettings) -> None:
         method.optimisers["vae"] = torch.optim.Adam(autoencoder.parameters(), settings.vae_learning_rate, fused=True)
 
 
+def added_steps(method: Method, settings: VAESettings) -> int:
+    """Steps of the autoencoder's training that come on top of the planned ones: `vae_steps`, or 0."""
+    return settings.vae_steps or 0 if "vae" in method.optimisers else 0
+
+
 def first_stage_steps(method: Method, settings: VAESettings) -> int:
-    """The steps that the autoencoder trains for: its share of those planned, at least one; 0 if it is from a file."""
-    return max(1, round(settings.vae_share * method.planned_steps)) if "vae" in method.optimisers else 0
+    """The steps that the autoencoder trains for: those on top, else its share of those planned; 0 from a file."""
+    if "vae" not in method.optimisers:
+        return 0
+    return settings.vae_steps or max(1, round(settings.vae_share * method.planned_steps))
 
 
 def first_stage_step(method: Method, images: Tensor, step: int, steps: int) -> dict[str, Tensor]:

@@ -6,15 +6,20 @@ the cross-attentions on the way up (3.3); the light pose adapter, added at each 
 with the source's reconstruction from itself and cubic sampling of timesteps (3.4); guidance by the pose, then by the
 source.
 
-Departures. The paper starts from Stable Diffusion and an ImageNet Swin; here U-Net and source encoder are PIDM's blocks
-and everything is learnt, so `condition_dropout` leaves out the pose too, and fine features together with the prompt.
-At its published widths that makes 1.45 G parameters, the U-Net's 1.04 G among them (Stable Diffusion's has 0.86 G): the
-smallest level attends too, and a timestep scales features besides shifting them.
-The encoder takes patches of `vae_factor` pixels, which puts its levels on the U-Net's grids. Positions in the source
-are sinusoids, for any resolution. One fine-feature encoder a level serves all its attentions. Rates have no warm-up.
+The U-Net is Stable Diffusion 1.5's, diffusers' UNet2DConditionModel: read from a file (`unet`), of which only the keys
+and values of the cross-attentions on the way up are trained, or new, and then trained whole. The source encoder is a
+Swin, read from a file (`swin`) or new; its input is the source in four times the latents' size, as published, so that
+its stages have the grids of the U-Net's levels. Training leaves out the prompt alone, so the branch that guidance calls
+"neither" was never trained as such, as in the published code.
+
+Departures. Where the published code has a position embedding for 8 x 8 source features, other grids take an
+interpolated one. Equal scales need two branches, where the published code evaluates three. Latents are drawn in single
+precision, where the published training is in half precision.
 """
 
-from dataclasses import dataclass, replace
+import re
+from math import gcd
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,77 +27,141 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.latent_diffusion import Denoiser, LatentDiffusion
-from baselines.diffusion.process import Seen, draw_noise, draw_seen
-from baselines.diffusion.settings import TIMESTEPS, CFLDSettings
-from baselines.diffusion.texture_unet import Place, SourceEncoder, TextureUNet, heads_of
+from baselines.diffusion.autoencoder import load_model
+from baselines.diffusion.latent_diffusion import LatentDiffusion, cascaded_branches, mirrored, resized
+from baselines.diffusion.latent_settings import TRAINED, CFLDSettings
+from baselines.diffusion.process import Seen, draw_noise, draw_true
+from baselines.diffusion.settings import TIMESTEPS
+from baselines.limb_maps import limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.distributed import Processes
-from xinggan.model.blocks import pad_to_multiple
+from xinggan.files import sha256_of
+from xinggan.torchvision_operators import import_torchvision
+
+SKELETON = 3  # channels of the drawn skeleton beside the joint maps
+TRAINED_PARTS = re.compile(r"up_blocks\..*\.attn2\.to_[kv]\.")  # of a U-Net from a file
 
 
-def transformer_block(channels: int, **options) -> Any:
+def transformer_block(channels: int, **options: Any) -> Any:
     """diffusers' transformer block of tokens [B, N, C]: two attentions and a feed-forward, each after a norm."""
     heads = heads_of(channels)
     return import_diffusers("models.attention").BasicTransformerBlock(channels, heads, channels // heads, **options)
 
 
+def heads_of(channels: int) -> int:
+    """Attention heads of 32 channels, as published; one head of fewer channels."""
+    return max(1, channels // 32)
+
+
 class BiasedQueries:
-    """An attention processor of diffusers: softmax attention, in which `query_bias` is added to cross-attention's
-    projected queries.
-    """
+    """An attention processor of diffusers: softmax attention, to whose projected queries a bias may be added."""
+
+    def __init__(self, number: int | None = None):
+        """number: of this attention's bias in `biases`; None: it takes none."""
+        self.number = number
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        query_bias: Tensor | None = None,
+        biases: list[Tensor] | None = None,
     ) -> Tensor:
-        """hidden_states: [B, N, C]; encoder_hidden_states: [B, S, D]; query_bias: [B, N, C]. Returns [B, N, C]."""
-        seen, query = hidden_states, attn.to_q(hidden_states)  # type: ignore[operator]
-        if encoder_hidden_states is not None:
-            seen, query = encoder_hidden_states, query if query_bias is None else query + query_bias
-        tokens = (query, attn.to_k(seen), attn.to_v(seen))  # type: ignore[operator]
+        """hidden_states: [B, N, C]; encoder_hidden_states: [B, S, D]; biases: [B, N, C] each. Returns [B, N, C]."""
+        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = attn.to_q(hidden_states)
+        if self.number is not None and biases is not None:
+            query = query + biases[self.number]
+        tokens = (query, attn.to_k(seen), attn.to_v(seen))
         query, key, value = (t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in tokens)  # [B, heads, N or S, c]
         result = F.scaled_dot_product_attention(query, key, value)  # [B, heads, N, c]
-        return attn.to_out[0](result.transpose(1, 2).flatten(2))  # type: ignore[index,operator]
+        return attn.to_out[0](result.transpose(1, 2).flatten(2))
 
 
-@dataclass(frozen=True)
-class Guides:
-    """Inputs of a level's attentions."""
+class SwinEncoder(nn.Module):
+    """Source image -> the features of each stage of torchvision's Swin (Liu et al., ICCV 2021), without last norms."""
 
-    prompt: Tensor  # [B, Q, D]
-    pose: Tensor  # [B, N, C]: added at the level's end on the way down
-    fine: Tensor  # [B, N, C]: added to the queries of cross-attention on the way up
-
-
-class GuidedAttention(nn.Module):
-    """A transformer block over the positions of a feature map: attention to itself, to the prompt, a feed-forward.
-
-    The block takes of a level's guides what belongs to its place in the U-Net.
-    """
-
-    def __init__(self, channels: int, prompt_channels: int, place: Place):
+    def __init__(self, settings: CFLDSettings):
         super().__init__()
-        self.place = place
-        self.block = transformer_block(channels, cross_attention_dim=prompt_channels)
-        for attention in (self.block.attn1, self.block.attn2):
-            attention.set_processor(BiasedQueries())
-        self.out = nn.Linear(channels, channels)
+        s = settings
+        swin = import_torchvision().models.swin_transformer.SwinTransformer
+        heads = [heads_of(s.swin_width * 2**stage) for stage in range(len(s.swin_blocks))]
+        window = [s.swin_window] * 2
+        self.stages = swin(
+            [4, 4], s.swin_width, [*s.swin_blocks], heads, window, stochastic_depth_prob=s.drop_path
+        ).features
 
-    def forward(self, x: Tensor, guides: Guides) -> Tensor:
-        """x: [B, C, h, w]. Returns [B, C, h, w]."""
-        bias = {"query_bias": guides.fine} if self.place == Place.up else {}
-        tokens = x.flatten(2).transpose(1, 2)  # [B, N, C]
-        tokens = self.out(self.block(tokens, encoder_hidden_states=guides.prompt, cross_attention_kwargs=bias))
-        x = x + tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
-        if self.place == Place.level_end:
-            x = x + guides.pose.transpose(1, 2).unflatten(2, x.shape[-2:])
-        return x
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: [B, 3, 4 h, 4 w] in [-1, 1]. Returns [B, C, h, w], [B, 2 C, h / 2, w / 2], ..."""
+        features, x = [], image
+        for number, stage in enumerate(self.stages):  # patches, blocks, merging, blocks, ...
+            x = stage(x)  # [B, h, w, C]
+            if number % 2:
+                features.append(x.permute(0, 3, 1, 2))
+        return features
+
+    def load(self, file: Path) -> None:
+        """Take the weights of a published checkpoint, of the authors' code or torchvision's, safely read.
+
+        Tables of position biases of another window are interpolated. Raises ValueError for names that do not fit.
+        """
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(f"swin={file}: not a PyTorch state dict that is safe to load ({error})") from error
+        own, found = self.state_dict(), {}
+        for name, tensor in state.get("model", state).items():
+            name = _torchvision_name(name)
+            if name.endswith("relative_position_bias_table") and name in own and tensor.shape != own[name].shape:
+                side, wanted = (round(len(table) ** 0.5) for table in (tensor, own[name]))
+                square = tensor.T.unflatten(1, (side, side))[None]  # [1, heads, side, side]
+                tensor = F.interpolate(square, (wanted, wanted), mode="bicubic")[0].flatten(1).T
+            if name in own and not name.endswith("relative_position_index"):
+                found[name] = tensor
+        kept = {name: tensor for name, tensor in own.items() if name.endswith("relative_position_index")}
+        wrong = [
+            name for name in own if name not in kept and (name not in found or found[name].shape != own[name].shape)
+        ]
+        if wrong:
+            raise ValueError(
+                f"swin={file}: {len(wrong)} tensors are missing or of another shape: {', '.join(wrong[:5])}"
+            )
+        self.load_state_dict(found | kept)
+
+
+def _torchvision_name(name: str) -> str:
+    """A tensor's name in Swin's published code, or in torchvision's -> its name in `SwinEncoder`."""
+    name = name.removeprefix("features.") if name.startswith("features.") else name
+    name = re.sub(r"^patch_embed\.proj", "0.0", re.sub(r"^patch_embed\.norm", "0.2", name))
+    name = re.sub(r"^layers\.(\d+)\.blocks", lambda m: str(2 * int(m[1]) + 1), name)
+    name = re.sub(r"^layers\.(\d+)\.downsample", lambda m: str(2 * int(m[1]) + 2), name)
+    return "stages." + name.replace(".mlp.fc1.", ".mlp.0.").replace(".mlp.fc2.", ".mlp.3.")
+
+
+class PoseAdapter(nn.Module):
+    """Pose maps -> what is added at the end of each level but the last on the way down."""
+
+    def __init__(self, channels: tuple[int, ...], factor: int, groups: int):
+        super().__init__()
+        resnet = import_diffusers("models.resnet")
+        self.factor = factor
+        self.stem = nn.Conv2d((SKELETON + len(JOINTS)) * factor**2, channels[0], 1)
+        befores = (channels[0], *channels)
+        options = {"temb_channels": None, "groups": groups}
+        self.blocks = nn.ModuleList(
+            resnet.ResnetBlock2D(in_channels=before, out_channels=after, **options)
+            for before, after in zip(befores, channels, strict=False)
+        )
+
+    def forward(self, maps: Tensor) -> list[Tensor]:
+        """maps: [B, 21, H, W], in `factor` times the latents' size. Returns [B, C, h, w] for each level."""
+        x, features = self.stem(F.pixel_unshuffle(maps, self.factor)), []
+        for number, block in enumerate(self.blocks):
+            x = block(F.avg_pool2d(x, 2, ceil_mode=True) if number else x, None)
+            features.append(x)
+        return features
 
 
 class PerceptionRefinedDecoder(nn.Module):
@@ -102,15 +171,15 @@ class PerceptionRefinedDecoder(nn.Module):
         super().__init__()
         self.queries = nn.Parameter(0.02 * torch.randn(1, queries, channels))
         self.places = nn.Parameter(0.02 * torch.randn(1, queries, channels))  # added again before every attention
+        self.source_places = nn.Parameter(0.02 * torch.randn(1, source_channels, 8, 8))
         self.blocks = nn.ModuleList(RefiningBlock(channels, source_channels) for _ in range(blocks))
 
-    def forward(self, source: Tensor, grid: tuple[int, int]) -> Tensor:
-        """source: [B, S, C], the positions of `grid` = (h, w). Returns the prompt [B, Q, D]."""
-        embed = import_diffusers("models.embeddings").get_2d_sincos_pos_embed
-        source = source + embed(source.shape[-1], grid, device=source.device).to(source.dtype)  # [B, S, C]
+    def forward(self, source: Tensor) -> Tensor:
+        """source: [B, C, h, w]. Returns the prompt [B, Q, D]."""
+        tokens = (source + resized(self.source_places, (source.shape[2], source.shape[3]))).flatten(2).transpose(1, 2)
         prompt = self.queries.expand(len(source), -1, -1)
         for block in self.blocks:
-            prompt = block(prompt, self.places, source)
+            prompt = block(prompt, self.places, tokens)
         return prompt
 
 
@@ -135,63 +204,86 @@ class RefiningBlock(nn.Module):
 
 
 class FineFeatures(nn.Module):
-    """A level of the source's features as a bias of the queries on the same grid; 0 before training."""
+    """A stage of the source's features as a bias of an attention's queries on the same grid; 0 before training."""
 
-    def __init__(self, channels: int, blocks: int):
+    def __init__(self, source_channels: int, channels: int, blocks: int):
         super().__init__()
-        inner = max(4, channels // 8 * 4)  # about half the channels, as published
-        self.narrow, self.widen = nn.Linear(channels, inner), nn.Linear(inner, channels)
+        inner = max(4, source_channels // 2)
+        self.narrow, self.widen = nn.Linear(source_channels, inner), nn.Linear(inner, channels)
         self.blocks = nn.Sequential(*(transformer_block(inner, double_self_attention=True) for _ in range(blocks)))
-        nn.init.zeros_(self.widen.weight)
-        nn.init.zeros_(self.widen.bias)
+        for layer in (self.narrow, self.widen):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """features: [B, N, C]. Returns [B, N, C]."""
-        return self.widen(self.blocks(self.narrow(features)))
+    def forward(self, source: Tensor) -> Tensor:
+        """source: [B, C, h, w]. Returns [B, N, channels]."""
+        return self.widen(self.blocks(self.narrow(source.flatten(2).transpose(1, 2))))
 
 
-class CFLDDenoiser(Denoiser):
-    """Source encoder, perception-refined decoder, fine features, pose adapter and U-Net."""
+class CFLDDenoiser(nn.Module):
+    """U-Net, source encoder, perception-refined decoder, fine features and pose adapter."""
 
-    sees_latents = False
-
-    def __init__(self, settings: CFLDSettings, channels: int, factor: int):
-        super().__init__(settings, channels, factor)
+    def __init__(self, settings: CFLDSettings, channels: int, unet: Any = None):
+        """channels: of the latents; unet: a U-Net that was loaded, None: a new one."""
+        super().__init__()
         s = settings
-        self.source_encoder = SourceEncoder(s, 3 * factor**2)
-        self.pose_adapter = SourceEncoder(replace(s, level_blocks=1), len(JOINTS) * factor**2)
-        self.decoder = PerceptionRefinedDecoder(s.prompt_queries, s.prompt_channels, s.prompt_blocks, s.channels[-1])
+        self.unet = self.new_unet(s, channels) if unet is None else unet
+        widths, levels = tuple(self.unet.config.block_out_channels), len(self.unet.config.block_out_channels)
+        groups = self.unet.config.norm_num_groups
+        self.source_encoder = SwinEncoder(s)
+        self.pose_adapter = PoseAdapter(widths[:-1], 4, groups)
+        self.decoder = PerceptionRefinedDecoder(
+            s.prompt_queries, s.prompt_channels, s.prompt_blocks, s.swin_width * 2 ** (levels - 1)
+        )
         self.no_source = nn.Parameter(torch.randn(1, s.prompt_queries, s.prompt_channels))  # prompt without a source
-        self.fine = nn.ModuleList(FineFeatures(level, s.fine_blocks) for level in s.channels)
-        self.unet = TextureUNet(s, channels, channels, lambda c, place: GuidedAttention(c, s.prompt_channels, place))
+        names = [name for name in self.unet.attn_processors if name.startswith("up_blocks") and ".attn2." in name]
+        self.unet.set_attn_processor(
+            {name: BiasedQueries(names.index(name) if name in names else None) for name in self.unet.attn_processors}
+        )
+        # up_blocks.k stands at level levels - 1 - k
+        self.fine_levels = [levels - 1 - int(name.split(".")[1]) for name in names]
+        self.fine = nn.ModuleList(
+            FineFeatures(s.swin_width * 2**level, widths[level], s.fine_blocks) for level in self.fine_levels
+        )
 
-    def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
-        """The prompt [B, Q, D], then the pose's and the source's fine features of each level, [B, N, C]."""
-        patches = F.pixel_unshuffle(pad_to_multiple(source, self.factor), self.factor)  # [B, 3 f f, h, w]
-        features = self.source_encoder(patches)
-        height, width = patches.shape[-2:]
-        for _ in range(len(self.fine) - 1):
-            height, width = -(-height // 2), -(-width // 2)
-        prompt = self.decoder(features[-1], (height, width))
-        fine = [encoder(level) for encoder, level in zip(self.fine, features, strict=True)]
-        return [prompt, *self.pose_features(target_pose, (source.shape[2], source.shape[3])), *fine]
+    @staticmethod
+    def new_unet(settings: CFLDSettings, channels: int) -> Any:
+        """A U-Net of Stable Diffusion 1.5's kind in the settings' size: the smallest level has no attention."""
+        s, attending = settings, len(settings.channels) - 1
+        return import_diffusers().UNet2DConditionModel(
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=s.channels,
+            layers_per_block=s.level_blocks,
+            down_block_types=[*["CrossAttnDownBlock2D"] * attending, "DownBlock2D"],
+            up_block_types=["UpBlock2D", *["CrossAttnUpBlock2D"] * attending],
+            norm_num_groups=gcd(32, s.width // 2),
+            attention_head_dim=[gcd(8, max(1, c // 4)) for c in s.channels],  # the number of heads
+            cross_attention_dim=s.prompt_channels,
+        )
 
-    def pose_features(self, pose: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """pose: [B, 18, 3]; size: H and W in pixels. Returns the adapter's features [B, N, C] of each level."""
-        maps = pad_to_multiple(heatmaps(pose, *size, self.settings.pose_sigma, self.settings.pose_map), self.factor)
-        return self.pose_adapter(F.pixel_unshuffle(maps, self.factor))
+    def conditions(self, source: Tensor, pose_maps: Tensor) -> list[Tensor]:
+        """source: [B, 3, 4 h, 4 w]; pose_maps: [B, 21, 4 h, 4 w]. Returns the prompt [B, Q, D], the fine features
+        [B, N, C] of each attention on the way up, and the pose's features [B, C, h, w] of each level but the last.
+        """
+        features = self.source_encoder(source)
+        fine = [encoder(features[level]) for encoder, level in zip(self.fine, self.fine_levels, strict=True)]
+        return [self.decoder(features[-1]), *fine, *self.pose_adapter(pose_maps)]
 
-    def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
-        """See `Denoiser`."""
-        prompt, levels = conditions[0], len(self.fine)
-        source, pose = seen.source[:, None, None], seen.pose[:, None, None]
-        prompt = torch.where(source, prompt, self.no_source.to(prompt.dtype))
-        guides = [
-            Guides(prompt, pose_level * pose, fine_level * source)
-            for pose_level, fine_level in zip(conditions[1 : 1 + levels], conditions[1 + levels :], strict=True)
-        ]
-        nothing = noised[:, :0]  # the pose goes in at the levels' ends, not beside the noised latents
-        return self.unet(noised, timesteps, nothing, guides)
+    def forward(
+        self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen, prompted: Tensor | None = None
+    ) -> Tensor:
+        """noised: [B, C, h, w]; timesteps: int64 [B]. Returns the prediction [B, C, h, w].
+
+        prompted: the rows that see the prompt, bool [B]; None: those that see the source.
+        """
+        prompt, count = conditions[0], 1 + len(self.fine)
+        prompted = seen.source if prompted is None else prompted
+        prompt = torch.where(prompted[:, None, None], prompt, self.no_source.to(prompt.dtype))
+        fine = [level * seen.source[:, None, None] for level in conditions[1:count]]
+        pose = [level * seen.pose[:, None, None, None] for level in conditions[count:]]
+        options = {"cross_attention_kwargs": {"biases": fine}, "down_intrablock_additional_residuals": pose}
+        return self.unet(noised, timesteps, prompt, return_dict=False, **options)[0]
 
 
 class CFLD(LatentDiffusion):
@@ -201,38 +293,87 @@ class CFLD(LatentDiffusion):
     denoiser: CFLDDenoiser
 
     def __init__(self, settings: CFLDSettings | None = None):
-        super().__init__(settings or CFLDSettings(), CFLDDenoiser)
+        super().__init__(settings or CFLDSettings())
+        self.branches = cascaded_branches(self.settings.guidance_source, self.settings.guidance_pose)
 
-    def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The errors of the noise predicted in the target's and in the source's latents, in one evaluation."""
-        weight, denoiser = self.settings.reconstruction, self.denoiser
-        image = images_to_float(batch.source_image)
-        conditions = [denoiser.conditions(image, batch.target_pose)]
-        latents = [target]
+    def make_denoiser(self, channels: int) -> nn.Module:
+        """See `LatentDiffusion`. Raises ValueError for files that do not fit."""
+        s = self.settings
+        unet = None
+        if s.unet != TRAINED:
+            unet, self.networks["unet"] = load_model(Path(s.unet), "UNet2DConditionModel", "unet")
+            for name, weights in unet.named_parameters():
+                weights.requires_grad_(TRAINED_PARTS.search(name) is not None)
+        denoiser = CFLDDenoiser(s, channels, unet)
+        if s.swin != TRAINED:
+            denoiser.source_encoder.load(Path(s.swin))
+            self.networks["swin"] = sha256_of(Path(s.swin))
+        return denoiser
+
+    def make_optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """See `LatentDiffusion`."""
+        return torch.optim.Adam(weights, self.settings.learning_rate, fused=True)
+
+    def rate_factor(self, step: int, steps: int) -> float:
+        """See `LatentDiffusion`: after the warm-up, which begins at a tenth, a tenth from half way on."""
+        warmup = self.settings.warmup_steps
+        if not warmup:
+            return 1.0
+        return 0.1 + 0.9 * (step + 1) / warmup if step < warmup else 1.0 if step < steps / 2 else 0.1
+
+    def conditions(self, images: Tensor, poses: Tensor, sigma: float, seeds: Tensor) -> list[Tensor]:
+        """See `CFLDDenoiser.conditions`."""
+        return self.denoiser.conditions(self.encoder_input(images), self.adapter_input(images, poses, sigma))
+
+    def encoder_input(self, images: Tensor) -> Tensor:
+        """images: [B, 3, H, W] -> [B, 3, 4 h, 4 w], four times the latents' size, by antialiased bicubic."""
+        return resized(images, self._input_size(images)).clamp(-1, 1)
+
+    def adapter_input(self, images: Tensor, poses: Tensor, sigma: float) -> Tensor:
+        """Maps [B, 21, 4 h, 4 w] of the drawn skeleton and the joints of poses [B, 18, 3] in images [B, 3, H, W]."""
+        height, width = self._input_size(images)
+        scale = torch.tensor([width / images.shape[-1], height / images.shape[-2]], device=poses.device)
+        poses = torch.cat([(poses[..., :2].float() + 0.5) * scale - 0.5, poses[..., 2:].float()], dim=-1)
+        drawn = limb_maps(poses, height, width, max(1.0, height / 64))[:, :SKELETON]
+        return torch.cat(
+            [drawn, heatmaps(poses, height, width, sigma * height / images.shape[-2], self.settings.pose_map)], 1
+        )
+
+    def _input_size(self, images: Tensor) -> tuple[int, int]:
+        return 4 * -(-images.shape[-2] // self.factor), 4 * -(-images.shape[-1] // self.factor)
+
+    def denoising_terms(self, batch: PosePair) -> dict[str, Tensor]:
+        """The errors of the noise predicted in the target's and in the source's latents, in one evaluation.
+
+        The source encoder is given the source image mirrored with probability 0.5, as published; latents are not.
+        """
+        source, target = self.training_latents(batch.pair, self.draw_flips(batch))
+        image = self.sized(images_to_float(batch.source_image))
+        weight, latents, poses = self.settings.reconstruction, [target], [batch.target_pose]
         if weight:
-            prompt, *levels = conditions[0]
-            own_pose = denoiser.pose_features(batch.source_pose, (image.shape[2], image.shape[3]))
-            conditions.append([prompt, *own_pose, *levels[len(own_pose) :]])
             latents.append(source)
-        seen, noised, timesteps, wanted = zip(*(self._drawn(clean) for clean in latents), strict=True)
-        predicted = denoiser(
-            torch.cat(noised),
-            torch.cat(timesteps),
-            [torch.cat(both) for both in zip(*conditions, strict=True)],
-            Seen(torch.cat([rows.source for rows in seen]), torch.cat([rows.pose for rows in seen])),
+            poses.append(batch.source_pose)
+        sized, sigma = self.sized_pose(torch.cat(poses), batch.source_image)
+        pose_maps = self.adapter_input(image, sized, sigma)
+        seen_image = mirrored(self.encoder_input(image), draw_true(batch.pair, 0.5))
+        conditions = self.denoiser.conditions(seen_image, pose_maps)
+        count = 1 + len(self.denoiser.fine)
+        conditions[:count] = [torch.cat([condition] * len(latents)) for condition in conditions[:count]]
+
+        prompted = torch.cat([~draw_true(clean, self.settings.condition_dropout) for clean in latents])
+        noise = [draw_noise(clean) for clean in latents]
+        timesteps = [cubic_timesteps(clean) for clean in latents]
+        noised = [self.process.noised(*drawn) for drawn in zip(latents, noise, timesteps, strict=True)]
+        wanted = [self.process.target(*drawn) for drawn in zip(latents, noise, timesteps, strict=True)]
+        everything = torch.ones_like(prompted)
+        predicted = self.denoiser(
+            torch.cat(noised), torch.cat(timesteps), conditions, Seen(everything, everything), prompted
         ).float()
         errors = [F.mse_loss(a, b) for a, b in zip(predicted.chunk(len(latents)), wanted, strict=True)]
-        terms = {"denoising": errors[0]}
+        terms = {"denoising": errors[0] / (1 + weight)}  # of weight 1 the mean of both halves, as published
         if weight:
-            terms["reconstruction"] = weight * errors[1]
+            terms["reconstruction"] = weight * errors[1] / (1 + weight)
         return terms
-
-    def _drawn(self, clean: Tensor) -> tuple[Seen, Tensor, Tensor, Tensor]:
-        """Seen conditions, noised latents, timesteps [B] and the network's target, for clean latents [B, C, h, w]."""
-        seen = draw_seen(clean, self.settings.condition_dropout)
-        noise, timesteps = draw_noise(clean), cubic_timesteps(clean)
-        noised = self.process.noised(clean, noise, timesteps)
-        return seen, noised, timesteps, self.process.target(clean, noise, timesteps)
 
 
 def cubic_timesteps(batch: Tensor) -> Tensor:

@@ -1,28 +1,37 @@
-"""Latent diffusion (Rombach et al., CVPR 2022) of a person in a pose: what PoCoLD and CFLD have in common.
+"""Latent diffusion (Rombach et al., CVPR 2022) of a person in a pose: what PoCoLD, CFLD and X-MDPT have in common.
 
 The first stage of a run trains the autoencoder, unless its weights are from a file. Then the training images are
 encoded once, and a denoiser learns to predict the noise in the target's latents from the source and the target pose.
-Latents have mean 0 and deviation 1 in each channel, measured on the training images (LDM has one factor for all).
+As published, latents are drawn from the autoencoder's posterior anew in every step. Those of an autoencoder from a file
+are multiplied by its own factor; those of one that was trained have mean 0 and deviation 1 in each channel, measured on
+the training images.
 """
+
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
 from baselines.diffusion.autoencoder import (
     AutoencoderKL,
     add_autoencoder,
+    added_steps,
     decode,
     encode,
     factor_of,
     first_stage_step,
     first_stage_steps,
 )
-from baselines.diffusion.process import NoiseProcess, Seen, scaled_linear_betas
-from baselines.diffusion.samplers import cascaded_branches, guided, sample, trailing_timesteps
-from baselines.diffusion.settings import LatentSettings
-from baselines.diffusion.texture_unet import SourceEncoder, TextureBlock
+from baselines.diffusion.latent_settings import LatentSettings
+from baselines.diffusion.process import NoiseProcess, draw_noise, draw_true, scaled_linear_betas
+from baselines.diffusion.samplers import Branch, ImageNoise, guided, sample, trailing_timesteps
+from baselines.diffusion.settings import TIMESTEPS
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.packed import PackedSplit
 from xinggan.model.method import Method
@@ -31,59 +40,65 @@ from xinggan.progress import Progress
 BATCH = 32  # images encoded at once
 
 
-class Denoiser(nn.Module):
-    """The networks of a latent method: `conditions` run once a sample, the prediction (`forward`) once a step.
+class LatentDiffusion(Method):
+    """A method around a `denoiser`, a network that predicts the noise in latents from conditions.
 
-    Made from the method's settings, the latents' channels, and `factor`, the pixels along a side of a latent position.
+    A subclass makes the denoiser (`make_denoiser`) and its conditions (`conditions`), which run once a sample, and says
+    what is minimised (`denoising_terms`). `flipping` says which training images are mirrored, each with probability
+    0.5: "none" of them, source and target "together", or "each" by itself.
     """
 
-    sees_latents = True  # whether the source is given as latents; else as an image
-
-    def __init__(self, settings: LatentSettings, channels: int, factor: int):
-        super().__init__()
-        self.settings, self.factor = settings, factor
-
-    def conditions(self, source: Tensor, target_pose: Tensor) -> list[Tensor]:
-        """source: latents [B, C, h, w] or image [B, 3, H, W]; target_pose: [B, 18, 3]. Returns tensors [B, ...]."""
-        raise NotImplementedError
-
-    def forward(self, noised: Tensor, timesteps: Tensor, conditions: list[Tensor], seen: Seen) -> Tensor:
-        """noised: [B, C, h, w]; timesteps: int64 [B]. Returns the prediction [B, C, h, w]."""
-        raise NotImplementedError
-
-
-class LatentDiffusion(Method):
-    """A method around a `Denoiser`. A subclass says what is minimised (`denoising_terms`)."""
-
     averaged = ("autoencoder", "denoiser")
-    checkpointed = (SourceEncoder, TextureBlock)
+    flipping: ClassVar[str] = "none"
 
+    settings: Any  # LatentSettings
+    denoiser: Any  # called with noised latents [B, C, h, w], timesteps int64 [B], the conditions, and a `Seen`
+    branches: tuple[Branch, ...]  # of guidance
     autoencoder: AutoencoderKL
     latent_mean: Tensor  # [C, 1, 1]
     latent_std: Tensor  # [C, 1, 1]
-    latent_limit: Tensor  # []
+    latent_limit: Tensor  # [], of what is predicted of clean latents
 
-    def __init__(self, settings: LatentSettings, denoiser: type[Denoiser]):
+    def __init__(self, settings: LatentSettings):
         super().__init__()
         self.settings = s = settings
-        self.branches = cascaded_branches(s.guidance_source, s.guidance_pose)
-        self.process = NoiseProcess(s.prediction, scaled_linear_betas())
+        self.process = self.make_process()
         add_autoencoder(self, s)
         channels, self.factor = self.autoencoder.config.latent_channels, factor_of(self.autoencoder)
+        factor = 1.0 if "vae" in self.optimisers else self.autoencoder.config.scaling_factor
         self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("latent_std", torch.ones(channels, 1, 1))
-        self.register_buffer("latent_limit", torch.ones(()))
+        self.register_buffer("latent_std", torch.full((channels, 1, 1), 1 / factor))
+        self.register_buffer("latent_limit", torch.tensor(inf))
         with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
             torch.manual_seed(s.seed + 1)
-            self.denoiser = denoiser(s, channels, self.factor)
+            self.denoiser = self.make_denoiser(channels)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimisers["denoiser"] = torch.optim.AdamW(self.denoiser.parameters(), s.learning_rate, fused=True)
-        self._latents: Tensor | None = None  # [n, C, h, w], of the training images once the autoencoder is trained
+        self.optimisers["denoiser"] = self.make_optimiser([p for p in self.denoiser.parameters() if p.requires_grad])
+        self._moments: Tensor | None = None  # [n, 1 or 2, 2, C, h, w], of the training images
+
+    def make_process(self) -> NoiseProcess:
+        """The diffusion process: Stable Diffusion's."""
+        return NoiseProcess(self.settings.prediction, scaled_linear_betas())
+
+    def make_denoiser(self, channels: int) -> nn.Module:
+        """The denoiser, for latents of so many channels."""
+        raise NotImplementedError
+
+    def make_optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of the denoiser."""
+        return torch.optim.AdamW(weights, self.settings.learning_rate, fused=True)
+
+    @property
+    def added_steps(self) -> int:
+        """See `Method`: those of the autoencoder's own training, where it comes on top."""
+        return added_steps(self, self.settings)
 
     def checkpoint_activations(self) -> None:
-        """See `Method`; the autoencoder does it in diffusers' own way."""
+        """See `Method`; diffusers' models do it in their own way."""
         super().checkpoint_activations()
-        self.autoencoder.enable_gradient_checkpointing()
+        for module in self.modules():
+            if hasattr(module, "enable_gradient_checkpointing"):
+                module.enable_gradient_checkpointing()
 
     def begin(self, train: PackedSplit) -> None:
         """With an autoencoder from a file, encode the training images now."""
@@ -96,28 +111,45 @@ class LatentDiffusion(Method):
         steps = first_stage_steps(self, self.settings)
         if step < steps:
             return first_stage_step(self, batch.target_image, step, steps)
-        source, target = self.training_latents(batch.pair)
+        for group in self.optimisers["denoiser"].param_groups:
+            group["lr"] *= self.rate_factor(step - steps, self.planned_steps + self.added_steps - steps)
         with self.autocast():
-            terms = self.denoising_terms(batch, source, target)
+            terms = self.denoising_terms(batch)
         terms["gradient_denoiser"] = self.update("denoiser", torch.stack(list(terms.values())).sum())
         return {name: term.detach() for name, term in terms.items()}
 
-    def denoising_terms(self, batch: PosePair, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The terms of the second stage's loss, [] each, for normalised latents [B, C, h, w] of a batch."""
+    def rate_factor(self, step: int, steps: int) -> float:
+        """Factor of the trainer's learning rate in `step` of the `steps` of the second stage: the warm-up."""
+        return min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
+
+    def denoising_terms(self, batch: PosePair) -> dict[str, Tensor]:
+        """The terms of the second stage's loss, [] each."""
         raise NotImplementedError
 
-    def training_latents(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised latents of source and target, [B, C, h, w] each, of the training pairs int64 [B]."""
-        if self._latents is None:
+    def draw_flips(self, batch: PosePair) -> tuple[Tensor, Tensor]:
+        """The rows whose source and whose target are mirrored in this step: bool [B] each."""
+        if self.flipping == "none":
+            nobody = torch.zeros(len(batch), dtype=torch.bool, device=batch.pair.device)
+            return nobody, nobody
+        source = draw_true(batch.pair, 0.5)
+        return source, source if self.flipping == "together" else draw_true(batch.pair, 0.5)
+
+    def training_latents(self, pairs: Tensor, flips: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Latents of source and target, [B, C, h, w] each, of the training pairs int64 [B], mirrored where asked."""
+        if self._moments is None:
             self._encode_training_images()
-        source, target = self._pairs[pairs].T
-        return self._latents[source], self._latents[target]  # type: ignore[index]
+        assert self._moments is not None
+        latents = []
+        for images, flipped in zip(self._pairs[pairs].T, flips, strict=True):
+            mean, deviation = self._moments[images, flipped.long()].unbind(1)
+            latents.append(mean + deviation * draw_noise(mean))
+        return latents[0], latents[1]
 
     def _encode_training_images(self) -> None:
-        """Encode the training images and measure their latents.
+        """Encode the training images, and measure their latents where the autoencoder was trained.
 
-        A resumed training does it again, with the same weights in the same batches, so the latents are the same to the
-        bit; in a checkpoint they would take 11 KB for each image of DeepFashion.
+        A resumed training does it again, with the same weights in the same batches, so the moments are the same to the
+        bit; in a checkpoint they would take up to 44 KB for each image of DeepFashion.
         """
         split, device = self.train_split, self.latent_mean.device
         assert split is not None  # set by the trainer
@@ -128,33 +160,110 @@ class LatentDiffusion(Method):
         with _disable_current_modes(), torch.no_grad(), progress:
             for start in range(0, count, BATCH):
                 images = torch.tensor(split.images[start : start + BATCH]).permute(0, 3, 1, 2).to(device)
-                parts.append(encode(self.autoencoder, images_to_float(images)).float())
+                image = self.sized(images_to_float(images))
+                both = (image,) if self.flipping == "none" else (image, image.flip(-1))
+                parts.append(torch.stack([torch.stack(encode(self.autoencoder, one), 1) for one in both], 1))
                 progress.update(len(images))
-            latents = torch.cat(parts)  # [n, C, h, w]
-            self.latent_mean.copy_(latents.mean(dim=(0, 2, 3))[:, None, None])
-            self.latent_std.copy_(latents.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-6))
-            self._latents = self.normalised(latents)
-            self.latent_limit.copy_(self._latents.abs().max())
+            moments = torch.cat(parts)  # [n, 1 or 2, 2, C, h, w]
+            if "vae" in self.optimisers:
+                means = moments[:, :, 0].flatten(0, 1)
+                self.latent_mean.copy_(means.mean(dim=(0, 2, 3))[:, None, None])
+                self.latent_std.copy_(means.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-6))
+                self.latent_limit.copy_(((means - self.latent_mean) / self.latent_std).abs().max())
+            moments[:, :, 0] -= self.latent_mean
+            self._moments = moments / self.latent_std
 
-    def normalised(self, latents: Tensor) -> Tensor:
-        """The autoencoder's latents [B, C, h, w] -> the denoiser's, of mean 0 and deviation 1."""
-        return (latents - self.latent_mean) / self.latent_std
+    def sized(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] of the data set -> in the size that the networks see, by antialiased bicubic."""
+        return resized(images, self.settings.working_size(*images.shape[-2:]))
+
+    def sized_pose(self, poses: Tensor, images: Tensor) -> tuple[Tensor, float]:
+        """Poses [B, 18, 3] in images [B, 3, H, W] of the data set -> those in the size that the networks see, and the
+        deviation of a joint's Gaussian there, pixels.
+        """
+        height, width = images.shape[-2:]
+        working_height, working_width = self.settings.working_size(height, width)
+        scale = torch.tensor([working_width / width, working_height / height], device=poses.device)
+        places = (poses[..., :2].float() + 0.5) * scale - 0.5
+        return torch.cat([places, poses[..., 2:].float()], dim=-1), self.settings.pose_sigma * working_height / height
+
+    def source_latents(self, images: Tensor, seeds: Tensor) -> Tensor:
+        """Latents [B, C, h, w] of the sized source images, drawn from the posterior with each image's own seed."""
+        mean, deviation = encode(self.autoencoder, images)
+        noise = ImageNoise(~seeds, tuple(mean.shape[1:]), mean.device).draw()  # another stream than the sampler's
+        return (mean + deviation * noise - self.latent_mean) / self.latent_std
+
+    def conditions(self, images: Tensor, poses: Tensor, sigma: float, seeds: Tensor) -> list[Tensor]:
+        """What the denoiser is given beside noised latents, tensors [B, ...]; it runs once a sample.
+
+        images: sized source images [B, 3, H, W] in [-1, 1]; poses: [B, 18, 3] and sigma, as `sized_pose` gives them.
+        """
+        raise NotImplementedError
+
+    def sampling_timesteps(self) -> list[int]:
+        """The timesteps of sampling, from the noisiest down."""
+        return trailing_timesteps(self.settings.steps)
 
     @torch.no_grad()
     def generate(self, source: Tensor, source_pose: Tensor, target_pose: Tensor, seeds: Tensor) -> Tensor:
         """See `Method.generate`. The source is encoded once, the denoiser evaluated once a step for all branches."""
-        images, (height, width) = images_to_float(source), source.shape[-2:]
+        image = images_to_float(source)
+        poses, sigma = self.sized_pose(target_pose, image)
+        sized = self.sized(image)
+        height, width = sized.shape[-2:]
         with self.autocast():
-            seen = self.normalised(encode(self.autoencoder, images)) if self.denoiser.sees_latents else images
             clean = sample(
                 self.process,
-                guided(self.denoiser, self.denoiser.conditions(seen, target_pose), self.branches),
+                guided(self.denoiser, self.conditions(sized, poses, sigma, seeds), self.branches),
                 (len(self.latent_mean), -(-height // self.factor), -(-width // self.factor)),
                 seeds,
                 sampler=self.settings.sampler,
-                timesteps=trailing_timesteps(self.settings.steps),
+                timesteps=self.sampling_timesteps(),
                 device=source.device,
                 limit=float(self.latent_limit),
             )
-            image = decode(self.autoencoder, clean * self.latent_std + self.latent_mean, height, width)
-        return image.float().clamp(-1, 1)
+            generated = decode(self.autoencoder, clean * self.latent_std + self.latent_mean, height, width)
+        return resized(generated.float(), (source.shape[-2], source.shape[-1])).clamp(-1, 1)
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """images [B, C, H, W] in another height and width, by antialiased bicubic interpolation."""
+    if (images.shape[-2], images.shape[-1]) == size:
+        return images
+    return F.interpolate(images, size, mode="bicubic", antialias=True)
+
+
+def mirrored(images: Tensor, rows: Tensor) -> Tensor:
+    """images [B, C, H, W], of which the rows that are true, bool [B], are flipped from left to right."""
+    return torch.where(rows.view(-1, 1, 1, 1), images.flip(-1), images)
+
+
+def mirrored_poses(poses: Tensor, rows: Tensor, width: int) -> Tensor:
+    """The poses [B, 18, 3] of `mirrored` images of this width; as published, left and right joints keep their names."""
+    x = torch.where(rows[:, None], width - 1 - poses[..., 0], poses[..., 0])
+    return torch.cat([x[..., None], poses[..., 1:]], dim=-1)
+
+
+def cascaded_branches(source_scale: float, pose_scale: float, start: float = 0.0) -> tuple[Branch, ...]:
+    """Guidance by the pose, then by the source: e(-, -) + w_p (e(-, p) - e(-, -)) + w_s (e(s, p) - e(-, p)).
+
+    Each weight w is the scale or start t / T, whichever is more. Branches whose weight is always 0 are left out: of
+    equal scales the second one, and all but the last without guidance, which are scales of 1 and 1.
+    """
+
+    def weight(scale: float) -> Callable[[Tensor], Tensor]:
+        return lambda t: torch.full_like(t, scale, dtype=torch.float32).maximum(start * t / TIMESTEPS)
+
+    source, pose = weight(source_scale), weight(pose_scale)
+    both = Branch(source, source=True, pose=True)
+    middle = Branch(lambda t: pose(t) - source(t), source=False, pose=True)
+    neither = Branch(lambda t: 1 - pose(t), source=False, pose=False)
+    used = (bool(start) or pose_scale != 1, source_scale != pose_scale, bool(start) or source_scale != 0)
+    return tuple(branch for branch, needed in zip((neither, middle, both), used, strict=True) if needed)
+
+
+def beside(file: str, name: str, source: str) -> str:
+    """The path of what a published checkpoint needs beside it. Raises ValueError, which says where it is from."""
+    if not (path := Path(file).parent / name).exists():
+        raise ValueError(f"{file}: needs {path} beside it, {source}")
+    return str(path)

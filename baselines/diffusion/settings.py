@@ -6,14 +6,11 @@ Making settings that do not fit raises a ValueError that names all of them.
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
-from pathlib import Path
 from typing import ClassVar
 
-from xinggan.model.switches import MethodSettings, PublishedSettings, Settings
+from xinggan.model.switches import MethodSettings, PublishedSettings
 
 TIMESTEPS = 1000  # T, of every diffusion process
-VAE_TRAINED = "trained"
-VAE_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 class Sampler(StrEnum):
@@ -246,82 +243,4 @@ class PIDMAdversarialSettings(FewStepSettings):
             distillation=(0 <= self.distillation < inf, "is 0 (none) or more"),
             discriminator_width=(width, "are even numbers from 4"),
             discriminator_rate=(0 < self.discriminator_rate < inf, "is more than 0"),
-        )
-
-
-@dataclass(kw_only=True)
-class VAESettings(Settings):
-    """The autoencoder of the latent methods."""
-
-    vae: str = VAE_TRAINED  # in the same run; or the path of an AutoencoderKL as diffusers saves it
-    vae_share: float = 0.3  # of the training steps
-    vae_width: int = 128
-    vae_factor: int = 8  # pixels along a side of a latent position
-    latent_channels: int = 4
-    vae_learning_rate: float = 1e-4
-
-    def reasons(self) -> list[str]:
-        """Extended by ranges, and by a file that does not exist."""
-        folder = f"are {VAE_TRAINED} and the path of an AutoencoderKL, a folder with config.json and {VAE_FILES[0]}"
-        return super().reasons() + self.misfits(
-            vae=(self.vae == VAE_TRAINED or Path(self.vae).exists(), f"{folder}; nothing is there"),
-            vae_share=(0 < self.vae_share < 1, "is more than 0 and less than 1, of the training steps"),
-            vae_width=(self.vae_width >= 4 and self.vae_width % 4 == 0, "are multiples of 4"),
-            vae_factor=(self.vae_factor in (2, 4, 8), "are 2, 4, 8"),
-            latent_channels=(1 <= self.latent_channels <= 64, "are 1 to 64"),
-            vae_learning_rate=(0 < self.vae_learning_rate < inf, "is more than 0"),
-        )
-
-
-@dataclass(kw_only=True)
-class VaeRoundtripSettings(VAESettings):
-    """The autoencoder alone."""
-
-
-@dataclass(kw_only=True)
-class LatentSettings(DiffusionSettings, VAESettings):
-    """Settings of PoCoLD and CFLD."""
-
-    prediction: str = Prediction.epsilon
-    sampler: str = Sampler.ddim
-    learning_rate: float = 5e-5
-    condition_dropout: float = 0.15
-
-
-@dataclass(kw_only=True)
-class PoCoLDSettings(LatentSettings):
-    """PoCoLD."""
-
-    filters: int = 64  # K of each pose-constrained attention
-    constraint: float = 1.0  # weight of the penalty on attention to other body parts
-
-    def reasons(self) -> list[str]:
-        """Extended by ranges."""
-        return super().reasons() + self.misfits(
-            filters=(self.filters >= 1, "is 1 or more"),
-            constraint=(0 <= self.constraint < inf, "is 0 (none) or more"),
-        )
-
-
-@dataclass(kw_only=True)
-class CFLDSettings(LatentSettings):
-    """CFLD."""
-
-    width: int = 320
-    prompt_queries: int = 16  # learnt queries that become the source's prompt
-    prompt_channels: int = 768
-    prompt_blocks: int = 8  # of the perception-refined decoder
-    fine_blocks: int = 4  # transformer blocks of each level's fine features
-    reconstruction: float = 1.0  # weight of the source's reconstruction from itself; 0 halves a step's work
-    learning_rate: float = 1e-4
-    condition_dropout: float = 0.2
-
-    def reasons(self) -> list[str]:
-        """Extended by ranges."""
-        counts = ("prompt_queries", "prompt_blocks", "fine_blocks")
-        channels = self.prompt_channels >= 4 and self.prompt_channels % 4 == 0
-        return super().reasons() + self.misfits(
-            **{key: (getattr(self, key) >= 1, "is 1 or more") for key in counts},
-            prompt_channels=(channels, "are multiples of 4"),
-            reconstruction=(0 <= self.reconstruction < inf, "is 0 (none) or more"),
         )

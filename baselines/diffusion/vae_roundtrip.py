@@ -15,7 +15,7 @@ from baselines.diffusion.autoencoder import (
     first_stage_step,
     first_stage_steps,
 )
-from baselines.diffusion.settings import VaeRoundtripSettings
+from baselines.diffusion.latent_settings import VaeRoundtripSettings
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.method import Method
 
@@ -46,5 +46,5 @@ class VaeRoundtrip(Method):
         """The target image, encoded and decoded: [B, 3, H, W] in [-1, 1]. No seed changes it."""
         images = images_to_float(batch.target_image)
         with self.autocast():
-            rebuilt = decode(self.autoencoder, encode(self.autoencoder, images), *images.shape[-2:])
+            rebuilt = decode(self.autoencoder, encode(self.autoencoder, images)[0], *images.shape[-2:])
         return rebuilt.float().clamp(-1, 1)

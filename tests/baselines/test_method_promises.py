@@ -18,19 +18,14 @@ from method_promises import (
 )
 
 from baselines.diffusion.cfld import CFLD
+from baselines.diffusion.latent_settings import CFLDSettings, PoCoLDSettings, VaeRoundtripSettings, XMDPTSettings
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.pidm_adversarial import PIDMAdversarial
 from baselines.diffusion.pidm_few_step import PIDMFewStep
 from baselines.diffusion.pocold import PoCoLD
-from baselines.diffusion.settings import (
-    CFLDSettings,
-    PIDMAdversarialSettings,
-    PIDMFewStepSettings,
-    PIDMSettings,
-    PoCoLDSettings,
-    VaeRoundtripSettings,
-)
+from baselines.diffusion.settings import PIDMAdversarialSettings, PIDMFewStepSettings, PIDMSettings
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
+from baselines.diffusion.xmdpt import XMDPT
 from baselines.gan.bigraph import BiGraph
 from baselines.gan.deform import Deform
 from baselines.gan.dptn import DPTN
@@ -57,6 +52,8 @@ UNET = {"width": 8, "multipliers": (1, 2), "level_blocks": 1}
 PIDMS = UNET | {"attention_levels": 1, "dropout": 0.1, "warmup_steps": 2}
 VAE = {"vae_width": 4, "vae_factor": 4, "vae_learning_rate": 1e-3}
 LATENT = UNET | VAE | {"width": 4, "prediction": "v", "steps": 3}
+SWIN = {"swin_width": 4, "swin_blocks": (1, 1), "swin_window": 2}
+TRANSFORMER = {"size": 32, "width": 16, "depth": 3, "heads": 2, "encoder_width": 16, "encoder_depth": 1}
 SMALL = {  # method -> its class, its settings, and values for a network that trains in seconds
     "xinggan": (XingGAN, XingGANSettings, BLOCKS | {"candidates": 2, "pyramid": (1, 3)}),
     "patn": (PATN, PATNSettings, BLOCKS | {"norm": Norm.instance}),
@@ -75,10 +72,11 @@ SMALL = {  # method -> its class, its settings, and values for a network that tr
         PIDMS | {"teacher_ema": 0.9, "discriminator_width": 4},
     ),
     "pocold": (PoCoLD, PoCoLDSettings, LATENT | {"filters": 3}),
-    "cfld": (CFLD, CFLDSettings, LATENT | {"prompt_channels": 8, "prompt_blocks": 1, "fine_blocks": 1}),
+    "cfld": (CFLD, CFLDSettings, LATENT | SWIN | {"prompt_channels": 8, "prompt_blocks": 1, "fine_blocks": 1}),
+    "xmdpt": (XMDPT, XMDPTSettings, VAE | TRANSFORMER | {"prediction": "v", "steps": 3}),
     "vae_roundtrip": (VaeRoundtrip, VaeRoundtripSettings, VAE),
 }
-DIFFUSION = ("pidm", "pidm_few_step", "pidm_adversarial", "pocold", "cfld", "vae_roundtrip")
+DIFFUSION = ("pidm", "pidm_few_step", "pidm_adversarial", "pocold", "cfld", "xmdpt", "vae_roundtrip")
 GANS = [name for name in SMALL if name not in DIFFUSION]
 every_method = pytest.mark.parametrize("name", SMALL)
 
@@ -92,7 +90,7 @@ VARIANTS = [*((name, {}) for name in SMALL), ("gfla", {"patches": (3,), "flow_sh
 VARIANTS += [("dptn", {"size": (32, 32)})]
 VARIANTS += [("bigraph", {"norm": Norm.batch}), ("pix2pix", {"norm": Norm.instance}), ("pg2", {"norm": Norm.instance})]
 VARIANTS += [(name, {"teacher_share": 0.4}) for name in ("pidm_few_step", "pidm_adversarial")]
-VARIANTS += [("pocold", {"vae_share": 0.9}), ("cfld", {"vae_share": 0.9})]
+VARIANTS += [("pocold", {"vae_share": 0.9}), ("cfld", {"vae_share": 0.9}), ("xmdpt", {"vae_steps": 3})]
 
 
 @pytest.mark.parametrize(("name", "changes"), VARIANTS)
@@ -124,7 +122,7 @@ def test_training_moves_what_generates_and_images_do_not_depend_on_their_batch(p
     assert_images_do_not_depend_on_their_batch(method, people)
 
 
-NOISY = ["pix2pix", "pidm", "pidm_few_step", "pidm_adversarial", "pocold", "cfld"]
+NOISY = ["pix2pix", "pidm", "pidm_few_step", "pidm_adversarial", "pocold", "cfld", "xmdpt"]
 
 
 @every_method
@@ -139,8 +137,9 @@ EVALUATIONS = [  # method, settings, the network of a step, the source's encoder
     ("pidm", {"guidance": "paper"}, "denoiser", "source_encoder", [6] * 3),
     ("pidm", {"guidance_source": 1.0}, "denoiser", "source_encoder", [2] * 3),
     ("pidm_few_step", {"steps": 4}, "denoiser", "source_encoder", [2] * 4),
-    ("pocold", {"guidance_source": 3.0}, "denoiser.unet", "denoiser.source_encoder", [6] * 3),
-    ("cfld", {}, "denoiser.unet", "denoiser.source_encoder", [4] * 3),  # of equal scales one branch has no weight
+    ("pocold", {"guidance_pose": 4.0}, "denoiser", "denoiser.source_encoder", [6] * 3),
+    ("cfld", {}, "denoiser", "denoiser.source_encoder", [4] * 3),  # of equal scales one branch has no weight
+    ("xmdpt", {}, "denoiser", "denoiser.dino_image", [4] * 3),
 ]
 
 
@@ -203,6 +202,7 @@ STAGES = [  # method, settings, then for the first stage and for the second the 
     ),
     ("pocold", {"vae_share": 0.4}, *DENOISERS),
     ("cfld", {"vae_share": 0.4}, *DENOISERS),
+    ("xmdpt", {"vae_share": 0.4}, *DENOISERS),
     ("vae_roundtrip", {"vae_share": 0.4}, DENOISERS[0], ((), set())),
 ]
 
@@ -243,7 +243,7 @@ LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share
     ("nted", {"channels": (8, 16, 16), "scaling": 1.0}, 40, "perceptual", 0.9, 0),
     ("pidm", {"learning_rate": 3e-3, "prediction": "epsilon", "dropout": 0.0}, 60, "denoising", 0.5, 0),
     ("vae_roundtrip", {"vae_width": 8, "vae_learning_rate": 3e-3, "vae_share": 0.99}, 40, "vae_l1", 0.6, 0),
-    *((name, LEARNING_LATENT, 60, "denoising", 0.8, 12) for name in ("pocold", "cfld")),
+    *((name, LEARNING_LATENT, 60, "denoising", 0.8, 12) for name in ("pocold", "cfld", "xmdpt")),
 ]
 
 
@@ -273,9 +273,13 @@ WRONG = [  # settings, values that do not fit, and a part of what is said of one
     (PIDMSettings, {"size": (256, 176), "flip": 2, "zoom": -1, "warmup_steps": -1}, "multiples of 32"),
     (PIDMAdversarialSettings, {"distillation": -1, "discriminator_width": 3, "discriminator_rate": 0}, "are even"),
     (PIDMFewStepSettings, {"steps": 5, "grid": 7, "teacher_share": 1.0, "width": 3}, "steps=5: accepted are 1 to 4 "),
-    (PoCoLDSettings, {"width": 3, "filters": 0, "constraint": -1, "vae": "no", "steps": 0}, "nothing is there"),
+    (PoCoLDSettings, {"width": 3, "filters": 0, "constraint": -1, "vae": "no", "steps": 0}, "stabilityai/sd-vae-ft"),
+    (PoCoLDSettings, {"guidance_source": -1.0, "guidance_start": -1, "resolution": "x"}, "accepted are data, native"),
+    (PoCoLDSettings, {"condition_dropout": 0.0}, "guidance needs predictions without a condition"),
     (CFLDSettings, {"prompt_queries": 0, "prompt_channels": 6, "reconstruction": -1}, "are multiples of 4"),
-    (VaeRoundtripSettings, {"vae_share": 1, "vae_width": 3, "vae_factor": 5, "latent_channels": 0}, "are 2, 4, 8"),
+    (CFLDSettings, {"unet": "no", "swin": "no", "swin_blocks": (2, 2), "drop_path": 1.0}, "one a level of the U-Net"),
+    (XMDPTSettings, {"size": 20, "depth": 2, "heads": 5, "mask_ratio": 1.0, "dino_pose": "no"}, "are divisors of"),
+    (VaeRoundtripSettings, {"vae_share": 1, "vae_steps": 0, "vae_factor": 5, "latent_channels": 0}, "are 2, 4, 8"),
 ]
 
 
@@ -302,7 +306,5 @@ def test_without_guidance_no_condition_need_be_left_out_in_training():
 
 
 def test_settings_are_checked_without_importing_torch():
-    code = (
-        "import sys, baselines.gan.settings, baselines.diffusion.settings; print({'torch', 'numpy'} & {*sys.modules})"
-    )
+    code = "import sys, baselines.gan.settings, baselines.diffusion.latent_settings; print({'torch', 'numpy'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -6,9 +6,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from baselines.diffusion.latent_settings import PoCoLDSettings, VaeRoundtripSettings
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.pocold import PoCoLD
-from baselines.diffusion.settings import PIDMSettings, PoCoLDSettings, VaeRoundtripSettings
+from baselines.diffusion.settings import PIDMSettings
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
 from baselines.trivial import CopySource
 from xinggan.model.generator import XingGAN
@@ -105,7 +106,7 @@ def pidm(guidance):
 
 def pocold():
     size = SMALL | {"filters": 2, "steps": 2, "vae_width": 4, "vae_factor": 4}
-    return PoCoLD(PoCoLDSettings(**size, guidance_source=1.0, guidance_pose=1.0))
+    return PoCoLD(PoCoLDSettings(**size, guidance_source=1.0, guidance_pose=1.0, guidance_start=0.0))
 
 
 @pytest.mark.parametrize(

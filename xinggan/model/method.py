@@ -30,6 +30,7 @@ class Method(nn.Module):
     """
 
     averaged: tuple[str, ...] = ()
+    added_steps: int = 0  # that training takes on top of the planned ones, for a stage that is not part of these
     checkpointed: tuple[type[nn.Module], ...] = ()
 
     def __init__(self) -> None:

@@ -53,8 +53,9 @@ def training_calls(
 ) -> list[Callable[[], object]]:
     """A training step in the middle of each of STAGES parts of a training of so many steps, as the trainer takes it.
 
-    From the packed data to the updated weights: batch to the device, heatmaps, losses, optimisers. Evaluation points,
-    checkpoints and the moving average are not in it. Afterwards the weights are of no more use.
+    Steps that a method adds come first, and are left out. From the packed data to the updated weights: batch to the
+    device, heatmaps, losses, optimisers. Evaluation points, checkpoints and the moving average are not in it.
+    Afterwards the weights are of no more use.
     """
     method.planned_steps, method.train_split = steps, split
     method.begin(split)
@@ -63,10 +64,11 @@ def training_calls(
     def call(step: int) -> None:
         torch.manual_seed(step_seed(0, step))
         pairs = split.batch(batch_indices(0, step, batch, len(split))).to(device)
-        method.scale_learning_rates(learning_rate_factor(step, steps, decay_steps))
+        method.scale_learning_rates(learning_rate_factor(step, steps + added, decay_steps))
         method.training_step(pairs, step)
 
-    return [partial(call, (2 * stage + 1) * steps // (2 * STAGES)) for stage in range(STAGES)]
+    added = method.added_steps
+    return [partial(call, added + (2 * stage + 1) * steps // (2 * STAGES)) for stage in range(STAGES)]
 
 
 def control_call(device: str) -> Callable[[], object]:

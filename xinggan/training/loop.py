@@ -55,6 +55,7 @@ def train(
     """
     processes, stop = processes or Processes(), stop or StopRequest()
     method.planned_steps, method.train_split = settings.steps, data.train
+    steps = settings.steps + method.added_steps
     average = MovingAverage([getattr(method, name) for name in method.averaged], settings.ema)
 
     start = 0
@@ -71,20 +72,20 @@ def train(
     recent: list[dict[str, Tensor]] = []  # losses since the last log line, still on the device
     method.train()
     began = time.perf_counter()
-    bar = Progress("training", settings.steps, "steps", done=start, enabled=processes.first)
+    bar = Progress("training", steps, "steps", done=start, enabled=processes.first)
     with bar as progress, processes.active():
-        for step in range(start, settings.steps):
+        for step in range(start, steps):
             torch.manual_seed(step_seed(seed, step))
             indices = batch_indices(seed, step, settings.batch, len(data.train))
             batch = data.train.batch(processes.own_rows(torch.from_numpy(indices)).numpy()).to(device)
-            method.scale_learning_rates(learning_rate_factor(step, settings.steps, settings.decay_steps))
+            method.scale_learning_rates(learning_rate_factor(step, steps, settings.decay_steps))
             recent.append(method.training_step(batch, step))
             average.update(step)
             done = step + 1
 
             # Losses are looked at only now and then, so that an accelerator is not held up every step.
             stopping = processes.any(stop.signal_name is not None)
-            last = done == settings.steps
+            last = done == steps
             save_now = last or stopping or done % settings.checkpoint_every == 0
             if save_now or done % settings.log_every == 0:
                 losses = _mean_losses(recent, done, seed, settings.batch, data, processes)  # waits for the device
@@ -106,7 +107,7 @@ def train(
                 return TrainingResult(done, False, average)
             if not recent:
                 began = time.perf_counter()  # samples and checkpoints are not part of a step
-    return TrainingResult(settings.steps, True, average)
+    return TrainingResult(steps, True, average)
 
 
 def _mean_losses(

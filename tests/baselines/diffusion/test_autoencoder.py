@@ -10,11 +10,11 @@ from baselines.diffusion.autoencoder import (
     KL_WEIGHT,
     decode,
     encode,
-    load_autoencoder,
+    load_model,
     make_autoencoder,
     training_terms,
 )
-from baselines.diffusion.settings import VAESettings
+from baselines.diffusion.latent_settings import VAESettings
 
 pytest.importorskip("diffusers")
 
@@ -28,9 +28,9 @@ def small(factor=4, seed=0, width=4):
 def test_images_of_any_size_become_latents_and_come_back_in_their_size(factor):
     autoencoder = small(factor)
     with torch.no_grad():
-        latents = encode(autoencoder, torch.rand(2, 3, 20, 36) * 2 - 1)
+        latents, deviation = encode(autoencoder, torch.rand(2, 3, 20, 36) * 2 - 1)
         images = decode(autoencoder, latents, 20, 36)
-    assert latents.shape == (2, 3, -(-20 // factor), -(-36 // factor))
+    assert latents.shape == deviation.shape == (2, 3, -(-20 // factor), -(-36 // factor))
     assert images.shape == (2, 3, 20, 36)
 
 
@@ -60,7 +60,7 @@ def saved(tmp_path):
 def assert_same_images(one, other):
     images = torch.rand(2, 3, 32, 16) * 2 - 1
     with torch.no_grad():
-        rebuilt = [decode(autoencoder, encode(autoencoder, images), 32, 16) for autoencoder in (one, other)]
+        rebuilt = [decode(autoencoder, encode(autoencoder, images)[0], 32, 16) for autoencoder in (one, other)]
     torch.testing.assert_close(*rebuilt)
 
 
@@ -69,7 +69,7 @@ def test_a_folder_or_file_of_diffusers_is_read_and_its_hash_known(saved):
 
     folder, autoencoder = saved
     for path in (folder, folder / "diffusion_pytorch_model.safetensors"):
-        loaded, sha256 = load_autoencoder(path)
+        loaded, sha256 = load_model(path, "AutoencoderKL", "vae")
         assert_same_images(loaded, autoencoder)
         assert sha256 == sha256_of(folder / "diffusion_pytorch_model.safetensors")
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -88,7 +88,7 @@ def test_a_file_with_the_attention_names_of_older_diffusers_is_read(saved):
     assert state.keys() != autoencoder.state_dict().keys()
     (folder / "diffusion_pytorch_model.safetensors").unlink()
     torch.save(state, folder / "diffusion_pytorch_model.bin")
-    assert_same_images(load_autoencoder(folder)[0], autoencoder)
+    assert_same_images(load_model(folder, "AutoencoderKL", "vae")[0], autoencoder)
 
 
 def test_a_file_that_does_not_fit_is_refused_by_name(saved, tmp_path):
@@ -96,17 +96,17 @@ def test_a_file_that_does_not_fit_is_refused_by_name(saved, tmp_path):
     small(width=8).save_pretrained(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "config.json", folder / "config.json")
     with pytest.raises(ValueError, match=r"does not fit.*decoder\.conv_in\.bias \(expected \(32,\), found \(16,\)\)"):
-        load_autoencoder(folder)
+        load_model(folder, "AutoencoderKL", "vae")
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"_class_name": "UNet2DModel"}, "not the configuration of an AutoencoderKL: UNet2DModel"),
-        ({"colours": 3}, "not the configuration of an AutoencoderKL: colours"),
+        ({"_class_name": "UNet2DModel"}, "not the configuration of AutoencoderKL: UNet2DModel"),
+        ({"colours": 3}, "not the configuration of AutoencoderKL: colours"),
         ({"in_channels": 1}, "in_channels and out_channels are to be 3"),
-        ({"down_block_types": ["os.system"]}, "does not describe an AutoencoderKL"),
-        ({"norm_num_groups": 0}, "does not describe an AutoencoderKL"),
+        ({"down_block_types": ["os.system"]}, "does not describe AutoencoderKL"),
+        ({"norm_num_groups": 0}, "does not describe AutoencoderKL"),
     ],
 )
 def test_a_configuration_that_is_not_an_autoencoders_is_refused(saved, change, said):
@@ -114,7 +114,7 @@ def test_a_configuration_that_is_not_an_autoencoders_is_refused(saved, change, s
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(ValueError, match=said):
-        load_autoencoder(folder)
+        load_model(folder, "AutoencoderKL", "vae")
 
 
 def test_files_that_are_no_plain_tensors_are_refused(saved):
@@ -122,10 +122,10 @@ def test_files_that_are_no_plain_tensors_are_refused(saved):
     weights = folder / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not a file of plain tensors"):
-        load_autoencoder(folder)
+        load_model(folder, "AutoencoderKL", "vae")
     weights.unlink()
     with pytest.raises(ValueError, match=r"accepted is a folder with config\.json and"):
-        load_autoencoder(folder)
+        load_model(folder, "AutoencoderKL", "vae")
     torch.save({"encoder.conv_in.weight": pytest.approx}, folder / "diffusion_pytorch_model.bin")  # pickled code
     with pytest.raises(ValueError, match="not a file of plain tensors"):
-        load_autoencoder(folder)
+        load_model(folder, "AutoencoderKL", "vae")
