@@ -291,6 +291,7 @@ class CFLD(LatentDiffusion):
 
     settings: CFLDSettings
     denoiser: CFLDDenoiser
+    checkpointed = (RefiningBlock, FineFeatures)
 
     def __init__(self, settings: CFLDSettings | None = None):
         super().__init__(settings or CFLDSettings())

@@ -90,14 +90,13 @@ class VisionTransformer(nn.Module):
         self.width, self.patch = width, patch
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + grid**2, width))
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(3, width, patch, stride=patch)
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, stride=patch)})
         self.blocks = nn.ModuleList(Block(width, heads, gated) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W], H and W multiples of the patch. Returns [B, 1 + N, C]."""
-        patches = self.patch_embed.proj(images)  # [B, C, h, w]
+        patches = self.patch_embed["proj"](images)  # [B, C, h, w]
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
         x = x + self._places(patches.shape[2], patches.shape[3])
         for block in self.blocks:

@@ -64,6 +64,7 @@ class LatentDiffusion(Method):
         self.settings = s = settings
         self.process = self.make_process()
         add_autoencoder(self, s)
+        self.added_steps = added_steps(self, s)
         channels, self.factor = self.autoencoder.config.latent_channels, factor_of(self.autoencoder)
         factor = 1.0 if "vae" in self.optimisers else self.autoencoder.config.scaling_factor
         self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
@@ -88,17 +89,12 @@ class LatentDiffusion(Method):
         """The optimiser of the denoiser."""
         return torch.optim.AdamW(weights, self.settings.learning_rate, fused=True)
 
-    @property
-    def added_steps(self) -> int:
-        """See `Method`: those of the autoencoder's own training, where it comes on top."""
-        return added_steps(self, self.settings)
-
     def checkpoint_activations(self) -> None:
         """See `Method`; diffusers' models do it in their own way."""
         super().checkpoint_activations()
         for module in self.modules():
-            if hasattr(module, "enable_gradient_checkpointing"):
-                module.enable_gradient_checkpointing()
+            if enable := getattr(module, "enable_gradient_checkpointing", None):
+                enable()
 
     def begin(self, train: PackedSplit) -> None:
         """With an autoencoder from a file, encode the training images now."""

@@ -186,7 +186,7 @@ class PoCoLD(LatentDiffusion):
 
     settings: PoCoLDSettings
     denoiser: PoCoLDDenoiser
-    checkpointed = (PoseConstrainedAttention,)
+    checkpointed = (PoseConstrainedAttention, SourceEncoder)
     flipping = "each"
     joints = True  # whether the joint maps go in beside the labels
 

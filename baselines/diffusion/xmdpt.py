@@ -49,23 +49,25 @@ class XMDPTDenoiser(nn.Module):
         """
         super().__init__()
         s = settings
-        for name in ("dino_pose", "dino_image"):
-            if (file := getattr(s, name)) == TRAINED:
-                heads = gcd(max(1, s.encoder_width // 64), s.encoder_width)
-                patch = s.size // ENCODER_GRID
-                encoder = VisionTransformer(s.encoder_width, s.encoder_depth, heads, patch=patch, grid=ENCODER_GRID)
-            else:
-                encoder, networks[name] = load_dinov2(Path(file), name)
-            self.add_module(name, encoder)
-        tokens = [(1 + ENCODER_GRID**2, encoder.width) for encoder in (self.dino_pose, self.dino_image)]
-        grid = s.size // factor // PATCH
-        self.transformer = XMDPTTransformer(s.width, s.depth, s.heads, grid, channels, *tokens)
+        self.dino_pose, self.dino_image = (self._encoder(s, name, networks) for name in ("dino_pose", "dino_image"))
+        pose, image = ((1 + ENCODER_GRID**2, encoder.width) for encoder in (self.dino_pose, self.dino_image))
+        self.transformer = XMDPTTransformer(s.width, s.depth, s.heads, s.size // factor // PATCH, channels, pose, image)
+
+    @staticmethod
+    def _encoder(settings: XMDPTSettings, name: str, networks: dict[str, str]) -> VisionTransformer:
+        width, file = settings.encoder_width, getattr(settings, name)
+        if file != TRAINED:
+            encoder, networks[name] = load_dinov2(Path(file), name)
+            return encoder
+        patch, heads = settings.size // ENCODER_GRID, gcd(max(1, width // 64), width)
+        return VisionTransformer(width, settings.encoder_depth, heads, patch=patch, grid=ENCODER_GRID)
 
     def condition(self, source: Tensor, image: Tensor, skeleton: Tensor) -> Tensor:
         """source: latents [B, C, h, w]; image: [B, 3, S, S] in [-1, 1]; skeleton: [B, 3, S, S]. Returns [B, width]."""
+        pose, seen = self.dino_pose.patch * ENCODER_GRID, self.dino_image.patch * ENCODER_GRID  # pixels
         pose_tokens, image_tokens = (
-            encoder(resized(seen, (encoder.patch * ENCODER_GRID,) * 2))
-            for encoder, seen in ((self.dino_pose, skeleton), (self.dino_image, image))
+            self.dino_pose(resized(skeleton, (pose, pose))),
+            self.dino_image(resized(image, (seen, seen))),
         )
         return self.transformer.condition(source, pose_tokens, image_tokens)
 

@@ -126,7 +126,7 @@ def test_skeletons_are_as_bright_as_can_be(people):
 def reference_dinov2(encoder, images):
     """The published computation in plain matrix products, for a grid that is the position embedding's own."""
     patches = F.unfold(images, encoder.patch, stride=encoder.patch).transpose(1, 2)  # [B, N, 3 p p]
-    projection = encoder.patch_embed.proj
+    projection = encoder.patch_embed["proj"]
     x = patches @ projection.weight.flatten(1).T + projection.bias
     x = torch.cat([encoder.cls_token.expand(len(x), -1, -1), x], 1) + encoder.pos_embed
     for block in encoder.blocks:
