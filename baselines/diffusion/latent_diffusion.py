@@ -142,20 +142,21 @@ class LatentDiffusion(Method):
         return latents[0], latents[1]
 
     def _encode_training_images(self) -> None:
-        """Encode the training images, and measure their latents where the autoencoder was trained.
+        """Encode the images of the training pairs, and measure their latents where the autoencoder was trained.
 
         A resumed training does it again, with the same weights in the same batches, so the moments are the same to the
         bit; in a checkpoint they would take up to 44 KB for each image of DeepFashion.
         """
         split, device = self.train_split, self.latent_mean.device
         assert split is not None  # set by the trainer
-        self._pairs = torch.from_numpy(split.pairs.astype(np.int64)).to(device)  # [p, 2]
-        parts, count = [], len(split.images)
-        progress = Progress("encoding", count, "images", enabled=self.processes.first)
+        used, places = np.unique(split.pairs, return_inverse=True)
+        self._pairs = torch.from_numpy(places.reshape(split.pairs.shape).astype(np.int64)).to(device)  # [p, 2]
+        parts = []
+        progress = Progress("encoding", len(used), "images", enabled=self.processes.first)
         # A budget in FLOPs counts those of a step; the encoding is not part of one.
         with _disable_current_modes(), torch.no_grad(), progress:
-            for start in range(0, count, BATCH):
-                images = torch.tensor(split.images[start : start + BATCH]).permute(0, 3, 1, 2).to(device)
+            for start in range(0, len(used), BATCH):
+                images = torch.from_numpy(split.images[used[start : start + BATCH]]).permute(0, 3, 1, 2).to(device)
                 image = self.sized(images_to_float(images))
                 both = (image,) if self.flipping == "none" else (image, image.flip(-1))
                 parts.append(torch.stack([torch.stack(encode(self.autoencoder, one), 1) for one in both], 1))
