@@ -63,6 +63,7 @@ STUDIES: dict[str, list[tuple[str, list[str]]]] = {
         ("PIDM in a few steps, adversarial", ["method=pidm_adversarial"]),
         ("PoCoLD", ["method=pocold"]),
         ("CFLD", ["method=cfld"]),
+        ("X-MDPT", ["method=xmdpt"]),
         ("autoencoder of the latent methods", ["method=vae_roundtrip"]),
     ],
     "projections": [("tied", ["tie_projections=true"]), ("untied", ["tie_projections=false"])],

@@ -19,7 +19,7 @@ from ablations.config import (
 )
 from baselines import REFERENCES
 
-LATENT = ("vae", "vae_share", "vae_width", "vae_factor", "latent_channels", "vae_learning_rate", "seed")
+LATENT = ("vae", "vae_share", "vae_steps", "vae_width", "vae_factor", "latent_channels", "vae_learning_rate", "seed")
 
 
 def test_defaults_are_xinggan_plus_plus_at_the_small_preset():
@@ -41,7 +41,9 @@ def test_every_method_composes_at_every_preset_on_every_data_set_and_is_built(me
 
 def test_the_latent_methods_and_their_reference_have_the_same_autoencoder_at_each_preset():
     for preset in choices_of("preset"):
-        methods = [compose([f"method={m}", f"preset={preset}"]).method for m in ("vae_roundtrip", "pocold", "cfld")]
+        methods = [
+            compose([f"method={m}", f"preset={preset}"]).method for m in ("vae_roundtrip", "pocold", "cfld", "xmdpt")
+        ]
         assert len({tuple(method[key] for key in LATENT) for method in methods}) == 1
 
 

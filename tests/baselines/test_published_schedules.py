@@ -80,13 +80,19 @@ PUBLISHED = {
     ("pidm_adversarial", "deepfashion"): (300 * 2 * FASHION, 0, 64, {"width": 128, "learning_rate": 2e-5}),
     ("pocold", "deepfashion"): (600_000 * 32, 0, 32, {
         "width": 128, "multipliers": [1, 2, 4, 4], "filters": 64, "vae_factor": 8, "learning_rate": 5e-5,
+        "guidance_source": 3, "guidance_pose": 3, "guidance_start": 5, "condition_dropout": 0.15, "warmup_steps": 10,
     }),
-    ("cfld", "deepfashion"): (100 * FASHION, 1 / 2, 224, {
+    ("cfld", "deepfashion"): (100 * FASHION, 0, 224, {  # the method itself lowers the rate half way
         "width": 320, "prompt_queries": 16, "prompt_channels": 768, "condition_dropout": 0.2, "learning_rate": 1e-4,
+        "swin_width": 128, "swin_blocks": [2, 2, 18, 2], "warmup_steps": 1000, "sampler": "ddpm", "steps": 50,
+    }),
+    ("xmdpt", "deepfashion"): (300_000 * 32, 0, 32, {
+        "width": 384, "depth": 12, "heads": 6, "mask_ratio": 0.3, "guidance": 2, "guidance_power": 0.01, "size": 256,
+        "learning_rate": 1e-4, "steps": 50, "sampler": "ddim", "condition_dropout": 0.1,
     }),
 }  # fmt: skip
 # Decay of the moving average.
-AVERAGED = {"pidm": 0.9999, "pidm_few_step": 0.9999, "pidm_adversarial": 0.9999, "pocold": 0.9999, "nted": 0.99778}
+AVERAGED = {"pidm": 0.9999, "pidm_few_step": 0.9999, "pidm_adversarial": 0.9999, "xmdpt": 0.9999, "nted": 0.99778}
 
 
 @pytest.mark.parametrize(("method", "dataset"), PUBLISHED, ids=map("-".join, PUBLISHED))
@@ -104,9 +110,12 @@ def test_the_paper_preset_holds_what_was_published_of_a_method_for_a_data_set(me
     assert training.ema == AVERAGED.get(method, 0)
 
 
+LATENT = [("pocold", 19_200_000), ("cfld", 100 * FASHION), ("xmdpt", 9_600_000)]
+
+
 @pytest.mark.parametrize(
     ("method", "images"),
-    [("dptn", 200 * FASHION), ("nted", 400 * FASHION), ("gfla", 40_000_000), ("pidm", 600 * FASHION)],
+    [("dptn", 200 * FASHION), ("nted", 400 * FASHION), ("gfla", 40_000_000), ("pidm", 600 * FASHION), *LATENT],
 )
 def test_on_data_its_authors_never_used_a_method_sees_as_many_images_as_they_trained_it_with(method, images):
     for dataset in ("synthetic", "folder"):
