@@ -306,5 +306,6 @@ def test_without_guidance_no_condition_need_be_left_out_in_training():
 
 
 def test_settings_are_checked_without_importing_torch():
-    code = "import sys, baselines.gan.settings, baselines.diffusion.latent_settings; print({'torch', 'numpy'} & {*sys.modules})"
+    modules = "baselines.gan.settings, baselines.diffusion.latent_settings"
+    code = f"import sys, {modules}; print({{'torch', 'numpy'}} & {{*sys.modules}})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
