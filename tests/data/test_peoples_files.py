@@ -417,6 +417,7 @@ def test_two_forms_of_one_name_in_a_table_are_one_person(dotted):
         table.write_text(table.read_text().replace(f"anna_{number}.png", new))
     dataset = packed(root)
     assert len(np.unique(dataset.train.identities)) == 4 and dots_hit(dataset.train) == ALL
+    assert "1 names are decomposed Unicode (NFD), José_1.png for one" in dataset.card["notes"][0]
 
 
 def test_names_that_differ_only_in_case_are_noted(dotted):

@@ -126,16 +126,6 @@ def test_images_whose_own_names_end_like_strips_are_found(split, generated, tmp_
     np.testing.assert_array_equal(read_results(tmp_path, renamed, progress=False).images, generated)
 
 
-def test_transparency_is_refused_unless_there_is_none(split, generated, tmp_path):
-    opaque = [np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]) for image in generated]
-    fill(tmp_path, split, opaque)
-    np.testing.assert_array_equal(read_results(tmp_path, split, progress=False).images, generated)
-    opaque[2][0, 0, 3] = 254
-    fill(tmp_path, split, opaque)
-    with pytest.raises(LayoutProblems, match="has transparent pixels"):
-        read_results(tmp_path, split, progress=False)
-
-
 def test_a_folder_of_other_names_is_refused_with_the_names_that_are_looked_for(split, tmp_path):
     Image.new("RGB", (16, 32)).save(tmp_path / "0.png")
     with pytest.raises(ValueError, match=r"none of its 1 images.*_2_.*_to_.*_vis\.png"):
@@ -166,8 +156,3 @@ def test_resizing_keeps_corners_on_corners(split, generated, tmp_path):
     with pytest.raises(LayoutProblems, match="too few to crop"):
         fill(tmp_path, split, generated[:, ::2])
         read_results(tmp_path, split, Fit.crop, progress=False)
-
-
-def test_lossy_files_are_read_and_said(split, generated, tmp_path):
-    fill(tmp_path, split, generated, "{a}___{b}.jpg")
-    assert "compressed with losses" in read_results(tmp_path, split, progress=False).notes[0]

@@ -33,7 +33,7 @@ LOOKED_AT = 64  # images of each split, to learn their own size, and whether squ
 FASHION_SQUARE, FASHION_COLUMNS, FASHION_CROPPED_SET = (256, 256), (40, 216), "fasion-resize"
 FASHION_WIDTH = FASHION_COLUMNS[1] - FASHION_COLUMNS[0]
 SURELY_EMPTY = 32  # columns at either side of a padded image: two blocks of JPEG, of the padding's 40
-EMPTY_SPREAD = 24  # grey levels from the darkest to the brightest of empty columns
+EMPTY_SPREAD = 24  # grey levels from the darkest to the brightest pixel of a row of empty columns
 PADDED_SHARE = 0.95  # of the images looked at
 
 Frame = tuple[int, tuple[int, int]]  # first column in the file, and width and height that joints are counted in
@@ -107,7 +107,7 @@ def are_padded(files: Sequence[Path]) -> bool:
             if opened.size == FASHION_SQUARE:
                 image = opened.rgb()
                 sides = (image[:, :SURELY_EMPTY], image[:, -SURELY_EMPTY:])
-                padded.append(all(np.ptp(side, axis=(0, 1)).max() <= EMPTY_SPREAD for side in sides))
+                padded.append(all(np.ptp(side, axis=1).max() <= EMPTY_SPREAD for side in sides))
     return not padded or bool(np.mean(padded) >= PADDED_SHARE)
 
 
@@ -248,20 +248,20 @@ def _placed(pose: np.ndarray, picture: Picture, frame: Frame) -> np.ndarray:
     whole file, from edge to edge, with joints as fractions of it.
     """
     first, (wide, high) = frame
-    covered = picture.file_size[0] - 2 * first  # columns of the file
-    file_scale = np.array([covered / wide, picture.file_size[1] / high])
-    middle = 0.0 if (wide, high) == (1, 1) else 0.5
+    file_scale = ((picture.file_size[0] - 2 * first) / wide, picture.file_size[1] / high)
+    scale = (file_scale[0] * picture.scale[0], file_scale[1] * picture.scale[1])
+    if first == picture.left and scale == (1.0, 1.0):
+        return pose
     present, moved = pose[:, 2] > 0, pose[:, :2]
-    if first != picture.left or ((file_scale != 1).any() and picture.left):
+    middle = 0.0 if (wide, high) == (1, 1) else 0.5
+    if first != picture.left or (picture.left and file_scale != (1.0, 1.0)):  # to the columns that were taken
         moved = (moved + middle) * file_scale - 0.5 + (first - picture.left, 0)
         if not first:
             present = present & (moved[:, 0] >= 0) & (moved[:, 0] < picture.file_size[0] - 2 * picture.left)
-        file_scale, middle = np.ones(2), 0.5
-    if (scale := file_scale * picture.scale).tolist() != [1.0, 1.0]:
-        moved = (moved + middle) * scale - 0.5
+        scale, middle = picture.scale, 0.5
     placed = np.full_like(pose, -1)
     placed[:, 2] = present
-    placed[present, :2] = moved[present]
+    placed[present, :2] = ((moved + middle) * scale - 0.5)[present]
     return placed
 
 
