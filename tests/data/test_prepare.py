@@ -107,10 +107,10 @@ from xinggan.data.prepare import main
 photographs.IMAGES_AT_ONCE = 2
 read_picture, last = photographs.read_picture, sys.argv.pop(1)
 
-def reading(path, framing, crop):
+def reading(path, pose, framing):
     if path.name == last:
         os.kill(os.getpid(), signal.SIGKILL)
-    return read_picture(path, framing, crop)
+    return read_picture(path, pose, framing)
 
 photographs.read_picture = reading
 sys.exit(main(sys.argv[1:]))
@@ -133,7 +133,7 @@ def test_a_packing_that_was_killed_starts_again_and_gives_the_same_bytes(make_la
 
 
 def test_an_interrupted_command_leaves_nothing_and_says_so(make_layout, tmp_path, monkeypatch, capsys):
-    def interrupt(path, framing, crop):
+    def interrupt(path, pose, framing):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(photographs, "read_picture", interrupt)
@@ -145,10 +145,10 @@ def test_an_interrupted_command_leaves_nothing_and_says_so(make_layout, tmp_path
 def test_files_that_change_while_they_are_packed_are_refused(make_layout, tmp_path, monkeypatch):
     root, read_picture = make_layout(), photographs.read_picture
 
-    def changing(path, framing, crop):
+    def changing(path, pose, framing):
         if path.name == "4_b.png":
             flip_last_byte(root / "train/1_a.png")
-        return read_picture(path, framing, crop)
+        return read_picture(path, pose, framing)
 
     monkeypatch.setattr(photographs, "read_picture", changing)
     with pytest.raises(ValueError, match="changed while they were packed"):

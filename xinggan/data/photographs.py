@@ -31,33 +31,31 @@ LOOKED_AT = 64  # images of each split, to learn their own size, and whether squ
 # DeepFashion's square images are published with empty columns beside these, and cropped to them. Others have squeezed
 # the photographs instead. Annotations of one set are in cropped columns already.
 FASHION_SQUARE, FASHION_COLUMNS, FASHION_CROPPED_SET = (256, 256), (40, 216), "fasion-resize"
-FASHION_WIDTH = FASHION_COLUMNS[1] - FASHION_COLUMNS[0]
+FASHION_CROPPED = (176, 256)  # width, height
 SURELY_EMPTY = 32  # columns at either side of a padded image: two blocks of JPEG, of the padding's 40
 EMPTY_SPREAD = 24  # grey levels from the darkest to the brightest pixel of a row of empty columns
 PADDED_SHARE = 0.95  # of the images looked at
 
-Frame = tuple[int, tuple[int, int]]  # first column in the file, and width and height that joints are counted in
-
 
 @dataclass(frozen=True)
 class Framing:
-    """The rule by which a file becomes a packed image of `height` x `width` pixels."""
+    """The rule by which a file becomes a packed image of `height` x `width` pixels, with its joints."""
 
     file_size: tuple[int, int]  # width, height in pixels of the upright image
     height: int
     width: int
-    crop: bool  # FASHION_SQUARE files to FASHION_COLUMNS
     resize: bool  # accept files of any size
+    crop: bool  # FASHION_SQUARE files to FASHION_COLUMNS
+    joints_in: tuple[int, int] | None  # width, height in pixels that joints are counted in; None: the file's own
+    square_joints_from: int | None  # column of FASHION_SQUARE files where FASHION_CROPPED joints begin; None: no such
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded file, and what was done to its pixels."""
+    """One packed file, and what was done to it."""
 
     image: np.ndarray  # [H, W, 3] uint8
-    file_size: tuple[int, int]  # width, height in pixels of the upright image
-    left: int  # first column of the file that was taken
-    scale: tuple[float, float]  # x, y; after cropping
+    pose: np.ndarray  # [18, 3] float32
     notes: list[str]
 
 
@@ -83,20 +81,52 @@ def photograph_splits(
     return content, {"notes": reader.notes, "shared": shared}
 
 
-def choose_framing(settings: DatasetSettings, files: Sequence[Path]) -> Framing:
-    """The framing of the settings' size, or of the size that most of `files` have (after DeepFashion's crop)."""
+def choose_framing(settings: DatasetSettings, layouts: Sequence[Layout], problems: list[Problem]) -> Framing:
+    """The framing of the settings' size, or of the size that most files have (after DeepFashion's crop).
+
+    What has to be asked for is appended to `problems`.
+    """
+    files = [path for layout in layouts for path in _some_files(layout)]
     sizes: Counter[tuple[int, int]] = Counter()
     for path in files:
         with suppress(UnusableImage), open_image(path) as image:
             sizes[image.size] += 1
     file_size = sizes.most_common(1)[0][0] if sizes else (settings.width or 64, settings.height or 128)
     square_wanted = settings.width is not None and settings.width == (settings.height or FASHION_SQUARE[1])
-    crop = settings.name == "deepfashion" and not square_wanted
-    own_width = FASHION_WIDTH if crop and file_size == FASHION_SQUARE else file_size[0]
+    to_columns = settings.name == "deepfashion" and not square_wanted
+    own_width = FASHION_CROPPED[0] if to_columns and file_size == FASHION_SQUARE else file_size[0]
     height, width = settings.height or file_size[1], settings.width or own_width
     if (height, width) != (file_size[1], own_width):
         file_size = (width, height)  # files of another size are refused, unless they may be resized
-    return Framing(file_size, height, width, crop, settings.resize)
+    if height % 4 or width % 4:
+        what = f"images of {width} x {height} pixels (width x height): accepted are multiples of 4"
+        problems.append(Problem("train/", None, f"{what}; set height and width, and resize"))
+
+    joints_in = annotation_size(settings)
+    fashion = settings.name == "deepfashion"
+    cropped_joints = fashion and layouts[0].files.prefix == FASHION_CROPPED_SET and not joints_in
+    if fashion and not settings.layout and (to_columns or cropped_joints):
+        joints_fit = cropped_joints or joints_in or file_size != FASHION_SQUARE or _in_columns(layouts)
+        if not (joints_fit and are_padded(files)):
+            what = "square images are not empty beside the columns 40..216, which DeepFashion's are cropped to: say"
+            what += " --layout squeezed if whole photographs were squeezed to squares, else --layout padded"
+            problems.append(Problem("train/", None, f"{what} (dataset.layout=... for runs)"))
+    squeezed = settings.layout == "squeezed"
+    square_joints_from = (0 if squeezed else FASHION_COLUMNS[0]) if cropped_joints else None
+    crop = to_columns and not squeezed
+    return Framing(file_size, height, width, settings.resize, crop, joints_in, square_joints_from)
+
+
+def _some_files(layout: Layout) -> list[Path]:
+    """LOOKED_AT files of a split, or all where it has fewer."""
+    rows = np.unique(np.linspace(0, max(len(layout.names) - 1, 0), LOOKED_AT).astype(int)) if layout.names else ()
+    return [file_named(layout.folder, layout.names[row]) for row in rows]
+
+
+def _in_columns(layouts: Sequence[Layout]) -> bool:
+    """Whether the joints lie in FASHION_COLUMNS, all but a few."""
+    x = np.concatenate([layout.poses[layout.poses[..., 2] > 0][:, 0] for layout in layouts])
+    return not len(x) or bool(((x >= FASHION_COLUMNS[0]) & (x < FASHION_COLUMNS[1])).mean() > 0.98)
 
 
 def are_padded(files: Sequence[Path]) -> bool:
@@ -111,36 +141,69 @@ def are_padded(files: Sequence[Path]) -> bool:
     return not padded or bool(np.mean(padded) >= PADDED_SHARE)
 
 
+def read_picture(path: Path, pose: np.ndarray, framing: Framing) -> Picture | str:
+    """The decoded file and its pose [18, 3] in the size of the framing, or the reason why it cannot be used."""
+    try:
+        with open_image(path) as file:
+            if file.size != framing.file_size and not framing.resize:
+                (wide, high), (width, height) = file.size, framing.file_size
+                expected = f"expected {width} x {height}, or --resize for all (dataset.resize=true for runs)"
+                return f"{wide} x {high} pixels (width x height); {expected}"
+            image, notes = file.rgb(), list(file.notes)
+    except UnusableImage as error:
+        return str(error)
+    left = 0
+    if framing.crop and file.size == FASHION_SQUARE:
+        left, right = FASHION_COLUMNS
+        image = image[:, left:right]
+        notes.append(f"cropped to columns {left}..{right}")
+    high, wide = image.shape[:2]
+    scale = (framing.width / wide, framing.height / high)
+    if scale != (1.0, 1.0):
+        image = resized(image, framing.height, framing.width)
+        notes.append(f"resized from {wide} x {high} to {framing.width} x {framing.height} pixels ({RESIZED_BY})")
+        if abs(scale[0] / scale[1] - 1) > 0.02:
+            notes.append("their proportions changed")
+    return Picture(np.ascontiguousarray(image), _placed(pose, file.size, left, scale, framing), notes)
+
+
+def _placed(
+    pose: np.ndarray, file_size: tuple[int, int], left: int, scale: tuple[float, float], framing: Framing
+) -> np.ndarray:
+    """pose [18, 3] in the table's pixels -> in those of the packed image. Pixel centres are whole numbers in both.
+
+    The packed image was taken from column `left` of the file on, and enlarged by `scale`. Joints that a crop has cut
+    off are missing, unless they are counted in cropped columns. Joints in 1 x 1 are fractions from edge to edge.
+    """
+    first, joints_in = 0, framing.joints_in or file_size
+    if framing.square_joints_from is not None and file_size == FASHION_SQUARE:
+        first, joints_in = framing.square_joints_from, FASHION_CROPPED
+    file_scale = ((file_size[0] - 2 * first) / joints_in[0], file_size[1] / joints_in[1])
+    whole_scale = (file_scale[0] * scale[0], file_scale[1] * scale[1])
+    if first == left and whole_scale == (1.0, 1.0):
+        return pose
+    present, moved = pose[:, 2] > 0, pose[:, :2]
+    middle = 0.0 if joints_in == (1, 1) else 0.5
+    if first != left or (left and file_scale != (1.0, 1.0)):  # to the columns that were taken
+        moved = (moved + middle) * file_scale - 0.5 + (first - left, 0)
+        if not first:
+            present = present & (moved[:, 0] >= 0) & (moved[:, 0] < file_size[0] - 2 * left)
+        whole_scale, middle = scale, 0.5
+    placed = np.full_like(pose, -1)
+    placed[:, 2] = present
+    placed[present, :2] = ((moved + middle) * whole_scale - 0.5)[present]
+    return placed
+
+
 class _Reader:
     """Decodes both splits in order. A test picture that is a training picture too is a problem."""
 
     def __init__(self, settings: DatasetSettings, layouts: dict[str, Layout], problems: list[Problem], progress: bool):
         self.settings, self.layouts, self.problems, self.progress = settings, layouts, problems, progress
         self.notes = [note for layout in layouts.values() for note in layout.notes]
-        files = [path for layout in layouts.values() for path in _some_files(layout)]
-        self.framing = choose_framing(settings, files)
-        if self.framing.height % 4 or self.framing.width % 4:
-            what = f"images of {self.framing.width} x {self.framing.height} pixels (width x height)"
-            what += ": accepted are multiples of 4; set height and width, and resize"
-            problems.append(Problem("train/", None, what))
-        self.cropped_joints = layouts["train"].files.prefix == FASHION_CROPPED_SET and not settings.annotation_size
-        self.square = settings.layout or "padded"
-        matters = settings.name == "deepfashion" and (self.framing.crop or self.cropped_joints)
-        if matters and not settings.layout and not (self._joints_are_inside() and are_padded(files)):
-            what = "square images are not empty beside the columns 40..216, which DeepFashion's are cropped to: say"
-            what += " --layout squeezed if whole photographs were squeezed to squares, else --layout padded"
-            problems.append(Problem("train/", None, f"{what} (dataset.layout=... for runs)"))
+        self.framing = choose_framing(settings, list(layouts.values()), problems)
         self.reported = {(problem.file, problem.row) for problem in problems}
         self.training_images: dict[bytes, str] = {}  # content -> name
-
-    def _joints_are_inside(self) -> bool:
-        """Whether the joints of square images lie in FASHION_COLUMNS, all but a few."""
-        joints = np.concatenate([layout.poses[layout.poses[..., 2] > 0] for layout in self.layouts.values()])
-        square = self.framing.crop and self.framing.file_size == FASHION_SQUARE
-        if not square or self.cropped_joints or self.settings.annotation_size or not len(joints):
-            return True
-        left, right = FASHION_COLUMNS
-        return bool(((joints[:, 0] >= left) & (joints[:, 0] < right)).mean() > 0.98)
 
     def chunks(self, split: str) -> Iterator[Chunk]:
         """Images uint8 [k, H, W, 3] and poses [k, 18, 3], as long as there is no problem.
@@ -167,16 +230,15 @@ class _Reader:
                 rows = range(first, min(first + IMAGES_AT_ONCE, count))
                 paths = [file_named(layout.folder, layout.names[row]) for row in rows]
                 images = np.zeros((len(rows), framing.height, framing.width, 3), dtype=np.uint8)
-                crop = framing.crop and self.square == "padded"
-                pictures = pool.map(read_picture, paths, repeat(framing), repeat(crop))
+                poses = layout.poses[rows.start : rows.stop]
+                pictures = pool.map(read_picture, paths, poses, repeat(framing))
                 for place, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
                     trouble = picture if isinstance(picture, str) else self._shared(split, row, picture.image)
                     where = layout.files.annotations(split), layout.rows[row]
                     if trouble and where not in self.reported:
                         self.problems.append(Problem(*where, f"{split}/{layout.names[row]}: {trouble}"))
                     if isinstance(picture, Picture):
-                        images[place] = picture.image
-                        packed[row] = _placed(packed[row], picture, self._frame(picture))
+                        images[place], packed[row] = picture.image, picture.pose
                         did.update(picture.notes)
                 yield images, packed[rows.start : rows.stop]
                 display.update(len(rows))
@@ -189,14 +251,6 @@ class _Reader:
                 what += " (dataset.annotation_size=..., dataset.force=true for runs)"
                 self.problems.append(Problem(layout.files.annotations(split), None, f"{trouble}; {what}"))
 
-    def _frame(self, picture: Picture) -> Frame:
-        """The part of a file that its joints are counted in."""
-        if size := annotation_size(self.settings):
-            return 0, size
-        if not (self.cropped_joints and picture.file_size == FASHION_SQUARE):
-            return 0, picture.file_size
-        return (FASHION_COLUMNS[0] if self.square == "padded" else 0), (FASHION_WIDTH, FASHION_SQUARE[1])
-
     def _shared(self, split: str, row: int, image: np.ndarray) -> str:
         """The reason why a test image cannot be used that is a training image too, or ""."""
         content = hashlib.blake2b(image.data, digest_size=16).digest()
@@ -205,64 +259,6 @@ class _Reader:
         elif content in self.training_images:
             return f"the same picture as {self.training_images[content]}; train and test must not share any"
         return ""
-
-
-def _some_files(layout: Layout) -> list[Path]:
-    """LOOKED_AT files of a split, or all where it has fewer."""
-    rows = np.unique(np.linspace(0, max(len(layout.names) - 1, 0), LOOKED_AT).astype(int)) if layout.names else ()
-    return [file_named(layout.folder, layout.names[row]) for row in rows]
-
-
-def read_picture(path: Path, framing: Framing, crop: bool) -> Picture | str:
-    """The decoded file in the size of the framing, or the reason why it cannot be used.
-
-    With `crop`, FASHION_SQUARE files are cut to FASHION_COLUMNS.
-    """
-    try:
-        with open_image(path) as file:
-            if file.size != framing.file_size and not framing.resize:
-                (wide, high), (width, height) = file.size, framing.file_size
-                expected = f"expected {width} x {height}, or --resize for all (dataset.resize=true for runs)"
-                return f"{wide} x {high} pixels (width x height); {expected}"
-            image, notes = file.rgb(), list(file.notes)
-    except UnusableImage as error:
-        return str(error)
-    left, right = FASHION_COLUMNS if crop and file.size == FASHION_SQUARE else (0, file.size[0])
-    if (left, right) != (0, file.size[0]):
-        image = image[:, left:right]
-        notes.append(f"cropped to columns {left}..{right}")
-    high, wide = image.shape[:2]
-    scale = (framing.width / wide, framing.height / high)
-    if scale != (1.0, 1.0):
-        image = resized(image, framing.height, framing.width)
-        notes.append(f"resized from {wide} x {high} to {framing.width} x {framing.height} pixels ({RESIZED_BY})")
-        if abs(scale[0] / scale[1] - 1) > 0.02:
-            notes.append("their proportions changed")
-    return Picture(np.ascontiguousarray(image), file.size, left, scale, notes)
-
-
-def _placed(pose: np.ndarray, picture: Picture, frame: Frame) -> np.ndarray:
-    """pose [18, 3] in the pixels of `frame` -> in the packed image's. Pixel centres are whole numbers in both.
-
-    Joints that a crop has cut off are missing, unless they are counted in cropped columns. A frame of 1 x 1 is the
-    whole file, from edge to edge, with joints as fractions of it.
-    """
-    first, (wide, high) = frame
-    file_scale = ((picture.file_size[0] - 2 * first) / wide, picture.file_size[1] / high)
-    scale = (file_scale[0] * picture.scale[0], file_scale[1] * picture.scale[1])
-    if first == picture.left and scale == (1.0, 1.0):
-        return pose
-    present, moved = pose[:, 2] > 0, pose[:, :2]
-    middle = 0.0 if (wide, high) == (1, 1) else 0.5
-    if first != picture.left or (picture.left and file_scale != (1.0, 1.0)):  # to the columns that were taken
-        moved = (moved + middle) * file_scale - 0.5 + (first - picture.left, 0)
-        if not first:
-            present = present & (moved[:, 0] >= 0) & (moved[:, 0] < picture.file_size[0] - 2 * picture.left)
-        scale, middle = picture.scale, 0.5
-    placed = np.full_like(pose, -1)
-    placed[:, 2] = present
-    placed[present, :2] = ((moved + middle) * scale - 0.5)[present]
-    return placed
 
 
 def implausible(annotated: np.ndarray, packed: np.ndarray, framing: Framing, settings: DatasetSettings) -> str:
