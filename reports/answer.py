@@ -16,7 +16,8 @@ from reports.comparison import REAL_IMAGES, Ranking, rankings
 from reports.formats import DASH, interval, joined, number, p_text, plural
 from reports.provenance import missing
 from reports.records import STATES, Records
-from reports.timing import claim_sentence, common_circumstances, latencies, own_sampler
+from reports.speed import claim_sentence, common_circumstances, latencies
+from reports.timing import own_sampler
 from xinggan.metrics import catalogue
 
 HEADLINES = ("ssim", "perceptual_embedded", "pckh_embedded", "lpips", "l1")
@@ -25,7 +26,7 @@ TO_BEAT = [name for name in REFERENCES if name != "ground_truth"]
 COMPARE = "python -m ablations.study comparison"
 
 
-def compared(records: Records) -> page.Shown:
+def compared(records: Records) -> Markup:
     """What the report holds, in a sentence or two, then which records are incomplete and which runs failed.
 
     A report of one scored run says what that was compared with.
@@ -57,7 +58,7 @@ def is_single(records: Records) -> bool:
     return len(records.methods) == 1 and records.methods[0].is_scored
 
 
-def headlines(records: Records) -> page.Shown:
+def headlines(records: Records) -> Markup:
     """The first few headline metrics of the single scored run beside the trivial references', and its latency."""
     (scored,) = records.methods
     cards: list[Markup] = []
@@ -81,7 +82,7 @@ def headlines(records: Records) -> page.Shown:
         between = Markup("p5 {}<br>p95 {}").format(number(row["p5_ms"]), number(row["p95_ms"]))
         told = f"{row['device']}, {row['precision']}, batch {row['batch']:g}"
         cards.append(card.format("Latency [ms] ↓", number(row["median_ms"]), between, told))
-    return page.Shown(Markup('<dl class="cards">{}</dl>').format(page.join(cards)))
+    return Markup('<dl class="cards">{}</dl>').format(page.join(cards))
 
 
 def sentences(group: Records) -> list[str]:
@@ -92,7 +93,7 @@ def sentences(group: Records) -> list[str]:
     usual = [max(rankings(group.metric(name)), key=lambda one: len(one.by_variant)) for name in group.main_metrics()]
     answered = [rank for rank in usual if rank.behind is not None]
     told = [*map(_quality, answered), _cost(group.methods, {rank.best for rank in answered})]
-    return [sentence for sentence in [*told, claim_sentence(group.methods.timings)] if sentence]
+    return [sentence for sentence in [*told, claim_sentence(group.methods)] if sentence]
 
 
 def certainty(group: Records) -> str:

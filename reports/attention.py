@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from reports.figures import SETTINGS
+from reports.figures import styled
 from reports.grids import example_path, open_image
 from reports.records import Record
 from reports.settings import without_seed
@@ -144,7 +144,7 @@ def query_cells(record: Record, maps: AttentionMaps, query: int, block: int, bra
     return cells
 
 
-@rc_context(SETTINGS)
+@styled
 def attention_figure(record: Record, maps: AttentionMaps, block: int, inches: float) -> Figure:
     """All queries in one block (place in `maps.blocks`) and the colour bar.
 

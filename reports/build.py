@@ -13,17 +13,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xinggan.command import run_command
+from xinggan.command import exit_status, run_command
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 PAGES = ("overview", "quality", "ablation", "training", "timing", "gallery", "data", "provenance")  # notebooks
 KERNEL = "report"
+JUPYTER_FOLDERS = ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
 ROOT = Path(__file__).parents[1]  # where `reports` and `xinggan` are imported from
 START_TIMEOUT_S, CELL_TIMEOUT_S = 300, 600  # generous: a busy machine starts a process slowly
 
@@ -43,19 +42,21 @@ def build_report(
     """Write <out>/index.html and the other pages from the run records in `runs` (`reports.records.load_records`).
 
     Figures and tables are kept beside the pages in <out>/figures and <out>/tables. `answers` are those of a user study
-    with its `key`. A page about nothing is left out. Pages appear whole or not at all, index.html last. Raises
-    reports.records.NothingFound and ValueError before any work when there is nothing to report, and NotebookFailed when
-    a notebook stops.
+    with its `key`. A page about nothing is left out. Pages appear whole or not at all, index.html last. The same
+    records give the same files, on whatever day. Raises reports.records.NothingFound and ValueError before any work
+    when there is nothing to report, and NotebookFailed when a notebook stops.
     """
     from reports.records import load_records
     from reports.user_study.preferences import preference_table
     from xinggan.files import write_atomically
 
-    runs, out = Path(runs).resolve(), Path(out).resolve()
+    if bool(answers) != bool(key):
+        raise ValueError("--answers and --key belong together: the files of participants and the study's key")
     records = load_records(runs, select)
+    runs, out = Path(runs).resolve(), Path(out).resolve()
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the report's folder {out} is a file; name another by --out")
-    if answers and key and (rates := preference_table(answers, key)).empty:
+    if key and (rates := preference_table(answers, key)).empty:
         raise ValueError("\n".join([*rates.attrs["notes"], "no answers to count"]))
     out.mkdir(parents=True, exist_ok=True)
     study = {"answers": [str(Path(file).resolve()) for file in answers], "key": str(key.resolve()) if key else None}
@@ -63,13 +64,14 @@ def build_report(
     notebooks = run_notebooks([NOTEBOOKS / f"{name}.ipynb" for name in PAGES], parameters)
     done = dict(zip(PAGES, map(without_empty_chapters, notebooks), strict=True))
     pages = [name for name in PAGES if name == PAGES[0] or any(cell.get("outputs") for cell in done[name].cells)]
-    made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    subtitle = f"Pose-guided person image generation: {len(records)} run records, report made {made}"
-    navigation = tuple((file_of(name), name.capitalize()) for name in pages)
+    last = max(str(record.status.get("ended") or record.status.get("started") or "") for record in records)
+    subtitle = f"Pose-guided person image generation: {len(records)} run records"
+    subtitle += f", the last of {last[:16].replace('T', ' ')}" if last else ""
+    head = {"subtitle": subtitle, "pages": [(file_of(name), name.capitalize()) for name in pages]}
     for name in reversed(PAGES):
         if name in pages:
-            head = PageHead(name.capitalize(), subtitle, file_of(name), navigation)
-            write_atomically(out / file_of(name), to_html(done[name], head, show_code))
+            own = {"title": name.capitalize(), "file": file_of(name)}
+            write_atomically(out / file_of(name), to_html(done[name], head | own, show_code))
         else:
             (out / file_of(name)).unlink(missing_ok=True)  # of an earlier report
     return out / file_of(PAGES[0])
@@ -80,6 +82,38 @@ def file_of(page: str) -> str:
     return "index.html" if page == PAGES[0] else f"{page}.html"
 
 
+@contextmanager
+def own_jupyter() -> Iterator[None]:
+    """Jupyter as it was installed, with this interpreter as its kernel KERNEL, for as long as the context lasts.
+
+    All folders of Jupyter and IPython are a temporary one, so that neither an installed kernelspec nor a writable home
+    is needed. Nothing of the user's takes part: no start-up file, no configuration, no template, no matplotlibrc.
+    """
+    with tempfile.TemporaryDirectory(prefix="report-kernel-") as folder:
+        launch = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        environment = {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "PYTHONSAFEPATH": "",  # else ipykernel's launcher removes ROOT from the path where it is the working folder
+            "PYTHONSTARTUP": "",
+            "PYTHONHASHSEED": "0",  # the same records give the same files
+            "PYTHONWARNINGS": "ignore",
+            "MATPLOTLIBRC": os.devnull,
+            "MPLBACKEND": "agg",
+        }
+        kernel = Path(folder, "kernels", KERNEL, "kernel.json")
+        kernel.parent.mkdir(parents=True)
+        described = {"argv": [*launch, "--log-level=CRITICAL"], "display_name": KERNEL, "language": "python"}
+        kernel.write_text(json.dumps(described | {"env": environment}))
+        before = {name: os.environ.get(name) for name in JUPYTER_FOLDERS}
+        os.environ.update(dict.fromkeys(JUPYTER_FOLDERS, folder))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@own_jupyter()
 def run_notebooks(notebooks: Sequence[Path], parameters: dict[str, Any]) -> list[Any]:
     """Execute notebooks by papermill with `parameters`, as many at once as there are processors; returns them executed.
 
@@ -88,7 +122,7 @@ def run_notebooks(notebooks: Sequence[Path], parameters: dict[str, Any]) -> list
     logging.getLogger("papermill").setLevel(logging.ERROR)
     import papermill  # noqa: F401  its first import is no business of several threads
 
-    with own_kernel(), ThreadPoolExecutor(max_workers=min(len(notebooks), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(len(notebooks), os.cpu_count() or 1)) as pool:
         return list(pool.map(partial(run_notebook, parameters=parameters), notebooks))
 
 
@@ -128,18 +162,12 @@ def without_empty_chapters(notebook: Any) -> Any:
     return notebook
 
 
-@dataclass(frozen=True)
-class PageHead:
-    """What stands above a page's chapters; `pages` are (file, title) of the whole site and `file` is this one's."""
+@own_jupyter()
+def to_html(notebook: Any, head: dict[str, Any], show_code: bool = False) -> str:
+    """One page: style, figures and tables inside, no script; links to the site's other pages beside it.
 
-    title: str
-    subtitle: str
-    file: str
-    pages: tuple[tuple[str, str], ...]
-
-
-def to_html(notebook: Any, head: PageHead, show_code: bool = False) -> str:
-    """One page: style, figures and tables inside, no script; links to the site's other pages beside it."""
+    head: `title` and `subtitle` above the chapters, this page's `file`, and the site's `pages` as (file, title).
+    """
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
@@ -150,39 +178,6 @@ def to_html(notebook: Any, head: PageHead, show_code: bool = False) -> str:
     )
     page, _ = exporter.from_notebook_node(notebook, resources={"head": head})
     return page
-
-
-@contextmanager
-def own_kernel() -> Iterator[None]:
-    """Make this interpreter known as the kernel KERNEL for as long as the context lasts.
-
-    The kernel is described in a temporary folder, so that neither an installed kernelspec nor a writable home is
-    needed, and nobody's start-up files take part.
-    """
-    with tempfile.TemporaryDirectory(prefix="report-kernel-") as folder:
-        kernel = Path(folder, "kernels", KERNEL)
-        kernel.mkdir(parents=True)
-        launch = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        environment = {
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-            "PYTHONSAFEPATH": "",  # else ipykernel's launcher removes ROOT from the path where it is the working folder
-            "IPYTHONDIR": str(Path(folder, "ipython")),
-            "MPLBACKEND": "agg",
-            "PYTHONWARNINGS": "ignore",
-        }
-        described = {"argv": [*launch, "--log-level=CRITICAL"], "display_name": KERNEL, "language": "python"}
-        (kernel / "kernel.json").write_text(json.dumps(described | {"env": environment}))
-        settings = {
-            "JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")])),
-            "JUPYTER_RUNTIME_DIR": str(Path(folder, "runtime")),
-        }
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -202,25 +197,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--answers", nargs="+", type=Path, default=[], metavar="FILE", help="of a user study")
     parser.add_argument("--key", type=Path, help="the user study's key, which reports.user_study.page wrote")
     parser.add_argument("--show-code", action="store_true", help="keep the notebooks' code in the pages, folded")
-    options = parser.parse_args(arguments)
-    if bool(options.answers) != bool(options.key):
-        print("--answers and --key belong together: the files of participants and the study's key", file=sys.stderr)
-        return 2
-    if not options.runs.is_dir():
-        told = f"no such folder: {options.runs}. `python -m ablations.run` writes runs; name their folder."
-        print(told, file=sys.stderr)
-        return 2
-    print(f"building the report from {options.runs} ...", file=sys.stderr, flush=True)
+    options = vars(parser.parse_args(arguments))
+    print(f"building the report from {options['runs']} ...", file=sys.stderr, flush=True)
     try:
-        page = build_report(options.runs, options.out, options.select, options.show_code, options.answers, options.key)
-    except (ValueError, NotADirectoryError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (NotebookFailed, OSError) as error:
+        return exit_status("reports.build", lambda: print(build_report(**options)))
+    except NotebookFailed as error:
         print(f"the report could not be built: {error}", file=sys.stderr)
         return 1
-    print(page)
-    return 0
 
 
 if __name__ == "__main__":

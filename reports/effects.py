@@ -19,7 +19,8 @@ from ablations.record import SAME_RESULT
 from reports.formats import DASH, as_text, count, decimals_for, interval, joined, number, p_text, signed
 from reports.records import Record, Records
 from reports.settings import OF_THE_SEED, Rows, without_seed
-from reports.timing import latencies, training_speed
+from reports.speed import latencies
+from reports.timing import training_speed
 from xinggan.metrics import catalogue
 
 ADDS = "+"  # how the title of a row begins that adds something to the row before it

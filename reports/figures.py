@@ -7,13 +7,12 @@ axes that turn logarithmic when they have to.
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Any
 
-import numpy as np
 import pandas
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -30,11 +29,10 @@ METHOD_COLOURS = {
 }
 FURTHER_COLOURS = ("#117733", "#AA4499", "#CC6677", "#6699CC", "#661100", "#DDAA33", "#004488", "#BB5566")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
-DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))  # matplotlib's line styles
+DASHES = ("", (4, 1.5), (1.5, 1), (6, 1.5, 1.5, 1.5))  # as seaborn writes them; "" is a solid line
 LOGARITHMIC_ABOVE = 30.0  # largest over smallest value
 LEGEND_LINE_INCHES = 0.215
 TITLE_CHARACTERS = 27  # a third of a page less the labels beside it, and a narrow page
-POINTS_TO_SMOOTH = 60  # curves with more points are drawn faintly, with their running median on top
 
 SETTINGS: Any = {
     **{"figure.dpi": 96, "font.size": 10},
@@ -43,33 +41,38 @@ SETTINGS: Any = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},
     **{"axes.formatter.useoffset": False, "grid.color": "#e6e6e6", "grid.linewidth": 0.8},
     **{"xtick.labelsize": 9, "ytick.labelsize": 9, "xtick.color": "#555555", "ytick.color": "#555555"},
-    **{"legend.frameon": False, "legend.fontsize": 9.5},
+    **{"legend.frameon": False, "legend.fontsize": 9.5, "lines.markersize": 5},
     "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3 fonts
     "svg.hashsalt": "report",  # the same records give the same file
 }
+Looks = dict[str, dict[str, Any]]  # palette, markers and dashes, each by a run's title: what seaborn takes
 
 
-@dataclass(frozen=True)
-class Look:
-    """Colour, marker and dash pattern of one run in every figure of a report."""
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Draw in the report's style, whatever the matplotlibrc of this machine says; nothing of a table without rows."""
 
-    colour: str
-    marker: str
-    dashes: Any
+    @wraps(draw)
+    def drawn(data: Any, *others: Any, **options: Any) -> Any:
+        if isinstance(data, pandas.DataFrame) and data.empty:
+            return None
+        with style.context(SETTINGS, after_reset=True):
+            return draw(data, *others, **options)
+
+    return drawn
 
 
-def looks(records: Iterable[Record]) -> dict[str, Look]:
-    """Title -> look of each run, the same in every figure of the report: a method's first run has its colour."""
-    return {
-        record.title: Look(
-            METHOD_COLOURS[record.method]
-            if record.leads_its_method and record.method in METHOD_COLOURS
-            else FURTHER_COLOURS[record.number % len(FURTHER_COLOURS)],
-            MARKERS[record.number % len(MARKERS)],
-            DASHES[record.number // len(MARKERS) % len(DASHES)],
-        )
-        for record in records
-    }
+def looks(records: Iterable[Record]) -> Looks:
+    """Colour, marker and dashes of each run, the same in every figure of the report, by its title.
+
+    A method's first run has the method's colour.
+    """
+    found: Looks = {"palette": {}, "markers": {}, "dashes": {}}
+    for record in records:
+        own = METHOD_COLOURS.get(record.method) if record.leads_its_method else None
+        found["palette"][record.title] = own or FURTHER_COLOURS[record.number % len(FURTHER_COLOURS)]
+        found["markers"][record.title] = MARKERS[record.number % len(MARKERS)]
+        found["dashes"][record.title] = DASHES[record.number // len(MARKERS) % len(DASHES)]
+    return found
 
 
 def panels(
@@ -100,29 +103,27 @@ def row_panels(labels: Sequence[str], count: int, inches: float, row_inches: flo
 
 def wrap(text: str, inches: float, wide: int = 24, narrow: int = 16) -> str:
     """Break a label into lines of so many characters, fewer of them on a narrow page."""
-    return _filled(text, wide if inches > NARROW_INCHES else narrow)
+    characters = wide if inches > NARROW_INCHES else narrow
+    return textwrap.fill(text, characters, break_long_words=False, break_on_hyphens=False)
 
 
 def metric_title(metric: str) -> str:
     """A panel's title in lines that fit every panel: the layout makes no room for what is wider."""
-    return _filled(catalogue.heading(metric), TITLE_CHARACTERS)
+    return wrap(catalogue.heading(metric), WIDE_INCHES, TITLE_CHARACTERS)
 
 
-def _filled(text: str, characters: int) -> str:
-    return textwrap.fill(text, characters, break_long_words=False, break_on_hyphens=False)
-
-
-def with_legend(figure: Figure, looks: dict[str, Look], inches: float, shown: Iterable[str] | None = None) -> Figure:
-    """Name the looks, or those of the titles `shown`, above the panels in as many columns as there is room for.
+def with_legend(figure: Figure, looks: Looks, inches: float, titles: Iterable[str]) -> Figure:
+    """Name the looks of these titles above the panels in as many columns as there is room for.
 
     The figure grows by what that takes.
     """
-    looks = looks if shown is None else {title: looks[title] for title in looks if title in set(shown)}
-    handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes, linewidth=1.8, markersize=5)
-        for look in looks.values()
-    ]
-    names = [wrap(title, inches, wide=44, narrow=40) for title in looks]
+    shown = [title for title in looks["palette"] if title in set(titles)]
+    handles = []
+    for title in shown:
+        colour, marker, dashes = (looks[key][title] for key in ("palette", "markers", "dashes"))
+        line = (0, dashes) if dashes else "solid"
+        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, linewidth=1.8))
+    names = [wrap(title, inches, wide=44, narrow=40) for title in shown]
     longest = max((len(line) for name in names for line in name.splitlines()), default=1)
     columns = max(1, min(len(names), int(inches * 12 / (longest + 7))))
     in_column = math.ceil(len(names) / columns)
@@ -145,40 +146,3 @@ def logarithmic_if_wide(axes: Axes, axis: str, values: Iterable[float]) -> bool:
         ticks.set_major_formatter(StrMethodFormatter("{x:g}"))
         ticks.set_minor_locator(NullLocator())
     return wide
-
-
-def curves(history: pandas.DataFrame, style: dict[str, Look], inches: float) -> tuple[Figure, dict[str, Axes]]:
-    """A panel for each `name` of a history (`Records.history`), a line for each run in it: figure, and name -> axes.
-
-    A curve has a marker here and there; a long one is drawn faintly, with its running median on top.
-    """
-    history = history[np.isfinite(history["value"])]
-    names = list(history["name"].unique())
-    figure, every = panels([2.4] * len(names), inches)
-    for name, axes in zip(names, every, strict=True):
-        for title, curve in history[history["name"] == name].groupby("title", sort=False):
-            look, values = style[str(title)], curve["value"]
-            if len(curve) > POINTS_TO_SMOOTH:
-                axes.plot(curve["step"], values, linewidth=0.8, alpha=0.3, color=look.colour)
-                values = values.rolling(len(curve) // 20, center=True, min_periods=1).median()
-            line: dict[str, Any] = {"markersize": 4.5, "color": look.colour, "linestyle": look.dashes}
-            axes.plot(curve["step"], values, look.marker, markevery=max(1, len(curve) // 6), **line)
-        axes.set(title=_filled(name.replace("_", " "), TITLE_CHARACTERS), xlabel="training step")
-    return with_legend(figure, style, inches, history["title"]), dict(zip(names, every, strict=True))
-
-
-@rc_context(SETTINGS)
-def dots(answer: pandas.DataFrame, metric: str, inches: float = 6.0) -> Figure:
-    """A dot a group of `records.metric(...).by(...)`, its 95 % interval as a line, from top to bottom."""
-    names = [", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in answer.index]
-    figure = Figure(figsize=(inches, 0.9 + 0.3 * len(answer)), layout="constrained")
-    axes = figure.subplots()
-    for place, (_, row) in enumerate(answer.iterrows()):
-        axes.plot([row["low"], row["high"]], [place, place], color="#0072B2", linewidth=2, solid_capstyle="butt")
-        axes.plot(row["value"], place, "o", color="#0072B2", markersize=7)
-    axes.set_yticks(range(len(names)), [f"{n}  (n = {count})" for n, count in zip(names, answer["n"], strict=True)])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set(title=f"{catalogue.heading(metric)} by {', '.join(map(str, answer.index.names))}")
-    over = " and ".join(dict.fromkeys(answer["over"]))
-    axes.set_xlabel(f"mean and 95 % interval over {over}; {catalogue.direction(metric)}", loc="right")
-    return figure

@@ -2,8 +2,10 @@
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
+
+import pandas
 
 DASH, MINUS = "–", "\u2212"
 
@@ -74,3 +76,25 @@ def joined(words: Sequence[str], last: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     between = "; " if any("," in word for word in words) else ", "
     return f" {last} ".join(filter(None, [between.join(words[:-1]), *words[-1:]]))
+
+
+def or_dash(value: Any) -> str:
+    """`as_text` of a value of a table, a dash where there is none (None, NaN)."""
+    return as_text(value) if isinstance(value, (list, tuple)) or pandas.notna(value) else DASH
+
+
+def share(value: Any) -> str:
+    """0.1234 -> 12.3%; a dash for what is no number."""
+    return f"{value:.1%}" if is_number(value) else DASH
+
+
+Columns = Mapping[str, tuple[str, Callable[[Any], str]]]
+
+
+def text_table(rows: pandas.DataFrame, columns: Columns, on_some: Iterable[str] = ()) -> pandas.DataFrame:
+    """A table of text, a row of `rows` each. `columns`: head -> (key, formatter).
+
+    A column named in `on_some` is left out where all its cells are a dash.
+    """
+    table = pandas.DataFrame({head: [form(value) for value in rows[key]] for head, (key, form) in columns.items()})
+    return table.drop(columns=[head for head in on_some if (table[head] == DASH).all()])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas
 
-from reports.formats import DASH, interval
+from reports.formats import DASH, Columns, interval, or_dash, text_table
 from reports.records import Records
 from xinggan.metrics import catalogue
 from xinggan.metrics.protocol import PROTOCOLS
@@ -118,7 +118,6 @@ def _measured(records: Records, dataset: str, metric: str, protocol: str) -> pan
 def ranking_table(ranking: pandas.DataFrame) -> pandas.DataFrame:
     """A ranking as text."""
     between = [interval(row.low, row.high, ".4f") or DASH for row in ranking.itertuples()]
-    counts = [f"{n:g}" if pandas.notna(n) else DASH for n in ranking["n"]]
-    texts = ranking.assign(value=ranking["value"].map("{:.4g}".format), n=counts).drop(columns=["low", "high"])
-    texts.insert(2, "95 % interval", between)
-    return texts
+    columns: Columns = {"name": ("name", str), "value": ("value", "{:.4g}".format), "95 % interval": ("between", str)}
+    others: Columns = {key: (key, or_dash) for key in ("n", "status", "source")}
+    return text_table(ranking.assign(between=between), {**columns, **others})

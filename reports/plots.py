@@ -1,166 +1,191 @@
-"""The larger figures of a report: values with intervals, single images, effects, latencies, throughput, quality
-against time. Each takes tidy tables and a width in inches and gives a matplotlib figure, or None for no rows.
+"""The figures of a report: curves of training, values with intervals, single images, effects, latencies, throughput,
+quality against time, and the answer to a question of one's own.
+
+Each takes a tidy table, the looks of the runs and a width in inches, and gives a figure, or None for no rows.
 """
 
 from typing import Any
 
 import numpy as np
 import pandas
-from matplotlib import rc_context
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import timing
+from reports import speed, timing
 from reports.figures import (
-    SETTINGS,
-    Look,
+    TITLE_CHARACTERS,
+    Looks,
     logarithmic_if_wide,
     looks,
     metric_title,
     panels,
     row_panels,
+    styled,
     with_legend,
     wrap,
 )
-from reports.formats import is_number, number
+from reports.formats import number
 from reports.records import Records
 from reports.statistics import LEVEL
 from xinggan.metrics import catalogue
 
+INK, GREY = "#1a1a1a", "#8a8a8a"
 PANEL_INCHES = 2.8
-VERDICTS = {  # colour and marker say the same, so that nothing depends on seeing colour
-    "better": (f"better (p < {LEVEL}, Holm)", Look("#0072B2", "o", "solid")),
-    "worse": (f"worse (p < {LEVEL}, Holm)", Look("#D55E00", "s", "solid")),
-    "not shown": ("no difference shown", Look("#7a7a7a", "D", "solid")),
-    "not tested": ("not tested: one seed", Look("#7a7a7a", "x", "none")),
+POINTS_TO_SMOOTH = 60  # curves with more points are drawn faintly, with their running median on top
+VERDICTS: Looks = {  # as looks of runs: colour and marker say the same, so that nothing depends on seeing colour
+    "palette": {"better": "#0072B2", "worse": "#D55E00", "not shown": "#7a7a7a", "not tested": "#7a7a7a"},
+    "markers": {"better": "o", "worse": "s", "not shown": "D", "not tested": "x"},
+    "dashes": dict.fromkeys(("better", "worse", "not shown", "not tested"), ""),
+}
+VERDICT_WORDS = {
+    "better": f"better (p < {LEVEL}, Holm)",
+    "worse": f"worse (p < {LEVEL}, Holm)",
+    "not shown": "no difference shown",
+    "not tested": "not tested: one seed",
 }
 
 
-@rc_context(SETTINGS)
-def metric_dots(values: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
+@styled
+def curves(history: pandas.DataFrame, style: Looks, inches: float) -> Figure | None:
+    """A panel for each `name` of a history (`Records.history`), a line for each run in it.
+
+    A curve has a marker here and there; a long one is drawn faintly, with its running median on top.
+    """
+    history = history[np.isfinite(history["value"])]
+    if history.empty:
+        return None
+    by_name = history.groupby(["entry", "name"], sort=False)
+    figure, every = panels([2.4] * by_name.ngroups, inches)
+    for ((entry, name), part), axes in zip(by_name, every, strict=True):
+        values = part.groupby("title", sort=False)["value"]
+        long = values.transform("size") > POINTS_TO_SMOOTH
+        smooth = values.transform(lambda of: of.rolling(max(1, len(of) // 20), center=True, min_periods=1).median())
+        lines: dict[str, Any] = {"x": "step", "y": "value", "hue": "title", "estimator": None, "legend": False}
+        if long.any():
+            seaborn.lineplot(part[long], palette=style["palette"], linewidth=0.8, alpha=0.3, ax=axes, **lines)
+        runs = part.assign(value=smooth.where(long, part["value"]))
+        seaborn.lineplot(runs, style="title", markevery=0.2, markeredgewidth=0, ax=axes, **lines, **style)
+        axes.set_xlabel("training step")
+        if entry == "evaluation":
+            axes.set(title=metric_title(name), ylabel=catalogue.title(name))
+            continue
+        falls = name in ("l1", "perceptual")  # the adversarial losses balance: neither direction is better
+        loss = "loss, lower is better ↓" if falls else "loss"
+        axes.set(title=wrap(name.replace("_", " "), inches, TITLE_CHARACTERS, TITLE_CHARACTERS))
+        axes.set_ylabel("gradient norm" if name.startswith("gradient_") else loss)
+        logarithmic_if_wide(axes, "y", part["value"])
+    return with_legend(figure, style, inches, history["title"])
+
+
+@styled
+def metric_dots(values: pandas.DataFrame, style: Looks, inches: float) -> Figure:
     """One panel a metric and protocol, one dot a run, its interval as a line.
 
     values: title, method, metric, protocol, value, low, high, in the order of the table. A ground truth far from all
     other dots is named at the panel's edge instead of squeezing them together.
     """
-    if values.empty:
-        return None
-    titles = list(values["title"].unique())
-    rows = {title: place for place, title in enumerate(t for t in style if t in titles)}
+    rows = {title: row for row, title in enumerate(t for t in style["palette"] if t in set(values["title"]))}
     columns = values.groupby(["metric", "protocol"], sort=False)
     figure, every = row_panels([wrap(title, inches) for title in rows], columns.ngroups, inches)
     for ((metric, _), part), axes in zip(columns, every, strict=True):
-        far = far_ground_truth(part)
+        truth, others = part[part["method"] == "ground_truth"], part[part["method"] != "ground_truth"]
+        if is_far(truth["value"], others["value"]):
+            value, beyond = truth["value"].iloc[0], truth["value"].iloc[0] > others["value"].max()
+            text, at, side = (f"{value:.4g} →", 0.99, "right") if beyond else (f"← {value:.4g}", 0.01, "left")
+            place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": side, "va": "center"}
+            axes.text(at, rows[truth["title"].iloc[0]], text, fontsize=9, color="#444444", **place)
+            part = others
         for row in part.itertuples():
-            place, look = rows[row.title], style[row.title]
-            if row.title == far:
-                _name_at_edge(
-                    axes, row.value, place, to_the_right=row.value > part.loc[part.title != far, "value"].max()
-                )
-                continue
-            axes.plot(row.value, place, look.marker, color=look.colour, markersize=8)
-            axes.plot([row.low, row.high], [place] * 2, color=look.colour, linewidth=1.6, zorder=1)
-        axes.set_title(metric_title(metric))
-        axes.set_xlabel(catalogue.direction(metric), loc="right")
+            _dot_with_interval(axes, row.value, rows[row.title], row, style, row.title)
         axes.margins(x=0.15)
+        _name_metric(axes, metric)
     return figure
 
 
-def far_ground_truth(part: pandas.DataFrame) -> str | None:
-    """The ground truth's title when it lies further from the other values than they lie apart."""
-    truth, others = part[part["method"] == "ground_truth"], part.loc[part["method"] != "ground_truth", "value"]
+def is_far(truth: pandas.Series, others: pandas.Series) -> bool:
+    """Whether the ground truth's value lies further from the other runs' than they lie apart."""
     if truth.empty or len(others) < 2:
-        return None
-    value = truth["value"].iloc[0]
-    distance = max(others.min() - value, value - others.max())
-    return str(truth["title"].iloc[0]) if distance > others.max() - others.min() else None
+        return False
+    return max(others.min() - truth.iloc[0], truth.iloc[0] - others.max()) > others.max() - others.min()
 
 
-def _name_at_edge(axes: Axes, value: float, row: int, to_the_right: bool) -> None:
-    """Write a value that lies outside the panel at the edge where it would be."""
-    text, at, side = (f"{value:.4g} →", 0.99, "right") if to_the_right else (f"← {value:.4g}", 0.01, "left")
-    axes.text(at, row, text, transform=axes.get_yaxis_transform(), ha=side, va="center", fontsize=9, color="#444444")
+def _dot_with_interval(axes: Axes, value: float, place: float, row: Any, style: Looks, title: str) -> None:
+    colour = style["palette"][title]
+    axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.8, zorder=1.5)
+    axes.plot(value, place, style["markers"][title], color=colour, markersize=7.5)
 
 
-@rc_context(SETTINGS)
-def violins(pairs: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
-    """One panel a metric, one violin a run with its median. pairs: title, metric, value, a row a test pair.
+def _name_metric(axes: Axes, metric: str) -> None:
+    axes.set(title=metric_title(metric), ylabel="")
+    axes.set_xlabel(catalogue.direction(metric), loc="right")
 
-    Runs whose values are all alike have no violin.
+
+@styled
+def violins(pairs: pandas.DataFrame, style: Looks, inches: float) -> Figure | None:
+    """One panel a metric, one violin a run with its median and quartiles.
+
+    pairs: title, metric, value, a row a test pair. Runs whose values are all alike have no violin.
     """
-    pairs = pairs.dropna(subset=["value"]) if len(pairs) else pairs
-    if pairs.empty:
-        return None
+    pairs = pairs.dropna(subset=["value"])
     pairs = pairs[pairs.groupby(["title", "metric"])["value"].transform("nunique") > 1]
     if pairs.empty:
         return None
-    titles = [title for title in style if title in set(pairs["title"])]
+    titles = [title for title in style["palette"] if title in set(pairs["title"])]
     by_metric = pairs.groupby("metric", sort=False)
     figure, every = row_panels([wrap(title, inches) for title in titles], by_metric.ngroups, inches, row_inches=0.36)
+    look: dict[str, Any] = {"order": titles, "hue_order": titles, "palette": style["palette"], "alpha": 0.5}
+    look |= {"density_norm": "width", "width": 0.85, "cut": 0, "inner": "quart", "linewidth": 1, "legend": False}
     for (metric, part), axes in zip(by_metric, every, strict=True):
-        for title, values in part.groupby("title")["value"]:
-            place, colour = titles.index(title), style[title].colour
-            drawn = axes.violinplot(values, [place], orientation="horizontal", widths=0.85, showextrema=False)
-            for body in drawn["bodies"]:
-                body.set(facecolor=colour, alpha=0.45, edgecolor=colour)
-            axes.plot([values.median()] * 2, [place - 0.3, place + 0.3], color="#1a1a1a", linewidth=1.8)
-        axes.set(title=metric_title(metric))
-        axes.set_xlabel(catalogue.direction(metric), loc="right")
+        seaborn.violinplot(part, x="value", y="title", hue="title", ax=axes, **look)
+        _name_metric(axes, metric)
+    every[0].set_yticks(range(len(titles)), [wrap(title, inches) for title in titles])
     return figure
 
 
-@rc_context(SETTINGS)
-def forest(effects: pandas.DataFrame, inches: float) -> Figure | None:
+@styled
+def forest(effects: pandas.DataFrame, inches: float) -> Figure:
     """One panel a metric, one line a contrast with its 95 % interval beside zero (`reports.effects.effects`)."""
-    if effects.empty:
-        return None
     labels = list(effects["title"].unique())
     by_metric = effects.groupby("metric", sort=False)
     wrapped = [wrap(label, inches, wide=30, narrow=19) for label in labels]
     figure, every = row_panels(wrapped, by_metric.ngroups, inches, row_inches=0.34, per_row=2)
     for (metric, part), axes in zip(by_metric, every, strict=True):
-        axes.axvline(0, color="#1a1a1a", linewidth=1, zorder=1)
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
         for effect in part.itertuples():
-            place, (_, look) = labels.index(effect.title), VERDICTS[effect.verdict]
-            if is_number(effect.low):
-                line = {"color": look.colour, "linewidth": 2, "solid_capstyle": "butt"}
-                axes.plot([effect.low, effect.high], [place, place], **line)
-            axes.plot(effect.difference, place, look.marker, color=look.colour, markersize=7)
+            _dot_with_interval(axes, effect.difference, labels.index(effect.title), effect, VERDICTS, effect.verdict)
         low, high = axes.get_xlim()
         reach = max(abs(low), abs(high))
         axes.set_xlim(min(low, -0.12 * reach), max(high, 0.12 * reach))  # zero with some room on either side
-        axes.set_title(metric_title(metric))
         grows = catalogue.higher_is_better(metric) is not False
+        axes.set_title(metric_title(metric))
         axes.set_xlabel("difference, better →" if grows else "← better, difference", loc="right" if grows else "left")
-    told = dict(look for verdict, look in VERDICTS.items() if verdict in set(effects["verdict"]))
-    return with_legend(figure, told, inches)
+    words = {key: {VERDICT_WORDS[verdict]: look[verdict] for verdict in look} for key, look in VERDICTS.items()}
+    return with_legend(figure, words, inches, effects["verdict"].map(VERDICT_WORDS))
 
 
-@rc_context(SETTINGS)
-def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
+@styled
+def latencies(samples: pandas.DataFrame, style: Looks, inches: float) -> Figure:
     """Every raw sample as a dot, p5 to p95 as a line, the median as a bar; a panel for inference, one for training.
 
     samples: title, kind, scenario, ms, a row a sample (`reports.timing.samples`).
     """
-    kinds = [kind for kind in ("inference", "training") if (samples["kind"] == kind).any()]
-    if not kinds:
-        return None
-    names = [f"{title}, {scenario}" for title, scenario in zip(samples["title"], samples["scenario"], strict=True)]
+    names = samples["title"] + ", " + samples["scenario"]
     samples = samples.assign(label=[wrap(name, inches, wide=26, narrow=18) for name in names])
+    by_kind = dict(iter(samples.groupby("kind")))  # inference, then training
     heights = []
-    for kind in kinds:
-        labels = samples.loc[samples["kind"] == kind, "label"].unique()
+    for part in by_kind.values():
+        labels = part["label"].unique()
         heights.append(1.0 + len(labels) * max(0.5, 0.17 * max(label.count("\n") + 1 for label in labels)))
     figure, every = panels(heights, inches, per_row=2)
-    for kind, axes in zip(kinds, every, strict=True):
-        part = samples[samples["kind"] == kind]
+    for (kind, part), axes in zip(by_kind.items(), every, strict=True):
         jitter, rows = np.random.default_rng(0), list(part.groupby(["label", "title"], sort=False)["ms"])
         for row, ((_, title), ms) in enumerate(rows):
-            colour = style[title].colour
+            colour = style["palette"][title]
             axes.scatter(ms, row + jitter.uniform(-0.2, 0.2, len(ms)), s=9, alpha=0.35, color=colour, linewidths=0)
             low, median, high = ms.quantile([0.05, 0.5, 0.95])
             axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
-            axes.plot([median, median], [row - 0.3, row + 0.3], color="#1a1a1a", linewidth=2)
+            axes.plot([median, median], [row - 0.3, row + 0.3], color=INK, linewidth=2)
             place: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": "#333333"}
             axes.text(median, row - 0.34, f"{number(median)} ms", **place)
         axes.set_title(kind.capitalize())
@@ -173,23 +198,22 @@ def latencies(samples: pandas.DataFrame, style: dict[str, Look], inches: float) 
     return figure
 
 
-@rc_context(SETTINGS)
-def throughput(timings: pandas.DataFrame, style: dict[str, Look], inches: float) -> Figure | None:
+@styled
+def throughput(timings: pandas.DataFrame, style: Looks, inches: float) -> Figure | None:
     """Images a second by batch, one panel for each precision and mode, one line a run; runs with one batch are dots."""
-    timed = timing.own_sampler(timings)
-    several = timed.groupby(["precision", "mode", "title"])["batch"].transform("nunique") > 1
-    timed = timed[several.groupby([timed["precision"], timed["mode"]]).transform("any")] if len(timed) else timed
+    place = ["precision", "mode"]
+    timed = timing.own_sampler(timings).drop_duplicates([*place, "title", "batch"], keep="last")
+    several = timed.groupby([*place, "title"])["batch"].transform("size") > 1
+    timed = timed[several.groupby([timed[key] for key in place]).transform("any").astype(bool)]
     if timed.empty:
         return None
-    by_place = timed.groupby(["precision", "mode"], sort=False)
+    by_place = timed.groupby(place, sort=False)
     figure, every = panels([PANEL_INCHES] * by_place.ngroups, inches, sharey=True)
-    for (place, part), axes in zip(by_place, every, strict=True):
-        for title, curve in part.groupby("title", sort=False):
-            look, curve = style[str(title)], curve.drop_duplicates("batch", keep="last").sort_values("batch")
-            line: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "markersize": 5}
-            axes.plot(curve["batch"], curve["images_per_second"], marker=look.marker, **line)
+    for (words, part), axes in zip(by_place, every, strict=True):
+        lines: dict[str, Any] = {"x": "batch", "y": "images_per_second", "hue": "title", "style": "title"}
+        seaborn.lineplot(part, estimator=None, markeredgewidth=0, legend=False, ax=axes, **lines, **style)
         batches = sorted(part["batch"].unique())
-        axes.set(title=" ".join(map(str, place)), xlabel="batch", ylabel="images/s, higher is better ↑")
+        axes.set(title=" ".join(map(str, words)), xlabel="batch", ylabel="images/s, higher is better ↑")
         axes.set_xscale("log", base=2)
         axes.set_xticks(batches, [f"{batch:g}" for batch in batches])
         axes.minorticks_off()
@@ -197,25 +221,39 @@ def throughput(timings: pandas.DataFrame, style: dict[str, Look], inches: float)
     return with_legend(figure, style, inches, timed["title"])
 
 
-@rc_context(SETTINGS)
+@styled
 def quality_against_time(records: Records, inches: float) -> Figure | None:
     """One panel a metric, one marker a run at its latency; the line is the best that each latency can buy."""
-    points, same, style = timing.quality_points(records), timing.common_circumstances(records.timings), looks(records)
+    points, same, style = speed.quality_points(records), speed.common_circumstances(records.timings), looks(records)
     if points.empty or same is None:
         return None
     by_metric = points.groupby("metric", sort=False)
     figure, every = panels([PANEL_INCHES] * by_metric.ngroups, inches)
+    dots: dict[str, Any] = {"hue": "title", "palette": style["palette"], "style": "title", "markers": style["markers"]}
     for (metric, part), axes in zip(by_metric, every, strict=True):
-        front = timing.pareto_front(part, bool(catalogue.higher_is_better(metric)))
+        front = speed.pareto_front(part, bool(catalogue.higher_is_better(metric)))
         reach = [*front["latency_ms"], 1.15 * part["latency_ms"].max()]
         heights = [*front["quality"], front["quality"].iloc[-1]]
-        axes.plot(reach, heights, drawstyle="steps-post", color="#8a8a8a", linewidth=1.4, zorder=1)
-        for point in part.itertuples():
-            look = style[point.title]
-            axes.plot(point.latency_ms, point.quality, look.marker, color=look.colour, markersize=8)
+        axes.plot(reach, heights, drawstyle="steps-post", color=GREY, linewidth=1.4, zorder=1)
+        seaborn.scatterplot(part, x="latency_ms", y="quality", s=64, linewidth=0, legend=False, ax=axes, **dots)
         unit = catalogue.unit(metric)
         axes.set(title=metric_title(metric), ylabel=catalogue.title(metric) + (f" in {unit}" if unit else ""))
         axes.set_xlabel(f"← ms a batch of {same['batch']:g}, lower is better", loc="right")
         logarithmic_if_wide(axes, "x", part["latency_ms"])
         axes.margins(y=0.12)
     return with_legend(figure, style, inches, points["title"])
+
+
+@styled
+def dots(answer: pandas.DataFrame, metric: str, inches: float = 6.0) -> Figure:
+    """A dot a group of `records.metric(...).by(...)`, its 95 % interval as a line, from top to bottom."""
+    names = [", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in answer.index]
+    labels = [f"{name}  (n = {count})" for name, count in zip(names, answer["n"], strict=True)]
+    figure, (axes,) = row_panels(labels, 1, inches, row_inches=0.3, per_row=1)
+    one_look: Looks = {"palette": {"": "#0072B2"}, "markers": {"": "o"}}
+    for place, row in enumerate(answer.itertuples()):
+        _dot_with_interval(axes, row.value, place, row, one_look, "")
+    axes.set(title=f"{catalogue.heading(metric)} by {', '.join(map(str, answer.index.names))}")
+    over = " and ".join(dict.fromkeys(answer["over"]))
+    axes.set_xlabel(f"mean and 95 % interval over {over}; {catalogue.direction(metric)}", loc="right")
+    return figure

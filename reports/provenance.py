@@ -9,7 +9,7 @@ import pandas
 
 from reports.formats import DASH, as_text, duration
 from reports.records import Records
-from reports.settings import NO_DIFFERENCE, flatten
+from reports.settings import NO_DIFFERENCE, differing, flatten
 
 CLASS = "method._target_"
 
@@ -21,34 +21,28 @@ def missing(records: Records) -> dict[str, list[str]]:
 
 
 def configuration_table(records: Records) -> pandas.DataFrame:
-    """What differs between the runs, a row a run; all settings when nothing differs.
+    """What differs between the runs, a row a run; all switches when nothing differs.
 
     Where there are several methods, what differs between runs of one method, or what all configurations have: the rest
-    is a method's own and no difference. A setting that a method does not have is a dash.
+    is a method's own and no difference. A setting that a method does not have is a dash, also where it stands at the
+    top of the configuration, for methods that have it.
     """
-    families: dict[Any, Records] = {}
-    for record in records:
-        families.setdefault(record.facts.get(CLASS), Records()).append(record)
-    shared = {
-        key
-        for members in [records, *families.values()]
-        for key in members.differing()
-        if all(key in record.facts for record in members)
-    }
-    keys = [key for key in records.differing() if key in shared or len(families) == 1]
-    if not records.differing():
+    facts = [record.facts for record in records]
+    kinds = dict.fromkeys(each.get(CLASS) for each in facts)
+    families = [[each for each in facts if each.get(CLASS) == kind] for kind in kinds]
+    of_all = {key for runs in (facts, *families) for key in differing(runs) if all(key in each for each in runs)}
+    keys = [key for key in differing(facts) if key in of_all or len(families) == 1]
+    if not differing(facts):
         top = [key for key, value in records[0].config.items() if not isinstance(value, dict)]
-        own = [key for key in records[0].facts if key.startswith("method.") and key.split(".")[-1] not in top]
+        own = [key for key in facts[0] if key.startswith("method.") and key.split(".")[-1] not in top]
         keys = [key for key in [*top, *own] if key not in NO_DIFFERENCE]
-    columns = {"run": [record.title for record in records]}
+    table = {"run": [record.title for record in records]}
     for key in [key for key in keys if not key.split(".")[-1].startswith("_")]:
-        columns[key.removeprefix("method.")] = texts = []
-        # What stands at the top of a configuration is no setting of a method whose settings do not have it, where
-        # another method's do.
-        having = [any(fact.startswith("method.") and fact.endswith(f".{key}") for fact in r.facts) for r in records]
-        for record, has in zip(records, having, strict=True):
-            texts.append(as_text(record.facts[key]) if key in record.facts and (has or not any(having)) else DASH)
-    return pandas.DataFrame(columns)
+        taken = [any(fact.startswith("method.") and fact.endswith(f".{key}") for fact in each) for each in facts]
+        has = [key in each and (takes or not any(taken)) for each, takes in zip(facts, taken, strict=True)]
+        texts = [as_text(each[key]) if here else DASH for each, here in zip(facts, has, strict=True)]
+        table[key.removeprefix("method.")] = texts
+    return pandas.DataFrame(table)
 
 
 def settings(tree: Any) -> pandas.DataFrame:

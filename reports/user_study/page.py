@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.user_study.trials import KINDS, SCHEMA, Trial, plan_trials
-from xinggan.command import run_command
+from xinggan.command import exit_status, run_command
 
 if TYPE_CHECKING:
     from reports.user_study.pictures import StudyPictures
@@ -45,6 +45,10 @@ def build_study(
     from reports.user_study.pictures import open_pictures
     from xinggan.files import write_atomically
 
+    if seconds is not None and not 0 <= seconds <= LONGEST_S:
+        raise ValueError(f"--seconds {seconds:g}: accepted is 0 (until the answer) to {LONGEST_S:g}")
+    if missing := [str(run) for run in runs if not run.is_dir()]:
+        raise ValueError(f"--runs: no such folder: {', '.join(missing)}; name run folders <label>-<hash>")
     out = out.resolve()
     key_file = out.with_name(f"{out.name}-key.json")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -151,25 +155,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--contact", default="the person who gave you this page", help="who wants the answers")
     parser.add_argument("--dataset", type=Path, metavar="FOLDER", help="the packed data set, when it was moved")
     options = parser.parse_args(arguments)
-    try:
-        if options.seconds is not None and not 0 <= options.seconds <= LONGEST_S:
-            raise ValueError(f"--seconds {options.seconds:g}: accepted is 0 (until the answer) to {LONGEST_S:g}")
-        if missing := [str(run) for run in options.runs if not run.is_dir()]:
-            raise ValueError(f"--runs: no such folder: {', '.join(missing)}; name run folders <label>-<hash>")
+
+    def build() -> None:
         page, key = build_study(**vars(options))
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"the study could not be written: {error}", file=sys.stderr)
-        return 1
-    print(f"{page}\n{key}")
-    print(
-        f"Give participants the folder {page.parent.name} (as a zip archive, or on a web site). Keep the key; read the "
-        f"answers with\n  python -m reports.user_study.preferences ANSWERS.json ... --key {key.name}",
-        file=sys.stderr,
-    )
-    return 0
+        print(f"{page}\n{key}")
+        print(
+            f"Give participants the folder {page.parent.name} (as a zip archive, or on a web site). Keep the key; read "
+            f"the answers with\n  python -m reports.user_study.preferences ANSWERS.json ... --key {key.name}",
+            file=sys.stderr,
+        )
+
+    return exit_status("reports.user_study.page", build)
 
 
 if __name__ == "__main__":

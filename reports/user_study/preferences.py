@@ -11,7 +11,6 @@ that preferred one method to the other.
 import argparse
 import json
 import math
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.user_study.trials import KINDS, SCHEMA
-from xinggan.command import run_command
+from xinggan.command import exit_status, reason, run_command
 
 if TYPE_CHECKING:
     import pandas
 
 LARGEST_BYTES = 1_000_000
 LONGEST_MS = 7 * 24 * 3_600_000
+BOOLEAN = {"type": "boolean"}
 CATCHES_TO_PASS = 2 / 3  # of those seen; otherwise the participant did not look
 MISTIMED = 1.5  # times the seconds that a picture was to be shown: longer is not counted
 ALPHA = 0.05  # of the intervals
@@ -47,18 +47,14 @@ class Session:
 
 def read_key(path: Path | str) -> dict[str, Any]:
     """The key of a study. Raises ValueError when the file is none."""
+    trial = _object(role={"type": "string"}, practice=BOOLEAN, pictures={"type": "object"})
+    facts = {"schema": {"const": SCHEMA}, "study": {"type": "string"}, "kind": {"enum": list(KINDS)}}
+    facts |= {"seconds": {"type": "number"}, "runs": {"type": "object"}}
+    schema = _object(**facts, trials={"type": "object", "additionalProperties": trial})
     try:
-        key = json.loads(Path(path).read_bytes())
-        if key["schema"] != SCHEMA:
-            raise ValueError(f"it has schema {key['schema']}, this version reads {SCHEMA}")
-        if key["kind"] not in KINDS:
-            raise ValueError(f"the kind {key['kind']!r} is not known")
-        _ = key["study"], float(key["seconds"]), key["runs"].items()
-        for trial in key["trials"].values():
-            _ = trial["role"], trial["practice"], trial["pictures"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is not the key of a study ({error!r}); it lies beside the study's folder") from error
-    return key
+        return _read_json(Path(path), schema)
+    except ValueError as error:
+        raise ValueError(f"{path} is not the key of a study ({error}); it lies beside the study's folder") from error
 
 
 def read(files: Iterable[Path | str], key: dict[str, Any]) -> tuple[list[Session], list[str]]:
@@ -86,63 +82,48 @@ def read(files: Iterable[Path | str], key: dict[str, Any]) -> tuple[list[Session
 
 def _read_session(file: Path, key: dict[str, Any]) -> Session:
     """Raises ValueError with what is wrong and where."""
+    choices, trials = list(KINDS[key["kind"]].choices), key["trials"]
+    ms = {"type": "number", "minimum": 0, "maximum": LONGEST_MS}
+    answer = {"trial": {"enum": list(trials)}, "answer": {"enum": choices}, "shown_ms": ms, "answer_ms": ms}
+    answer |= {"showings": {"type": "integer", "minimum": 1, "maximum": 10_000}, "away": BOOLEAN}
+    facts = {"schema": {"const": SCHEMA}, "study": {"const": key["study"]}, "kind": {"const": key["kind"]}}
+    facts |= {"session": {"type": "string", "pattern": r"\A[0-9a-f]{32}\Z"}, "finished": BOOLEAN}
+    facts |= {"consented": {"const": True}}  # answers without consent are not used
+    facts |= {"answers": {"type": "array", "maxItems": len(trials), "items": _object(**answer)}}
+    schema = _object(**facts)
+    content = _read_json(file, schema, LARGEST_BYTES)
+    for place, given in enumerate(content["answers"]):
+        pictures = list(trials[given["trial"]]["pictures"])
+        if "left" in choices and given.get("left") not in pictures:
+            raise ValueError(f"answers[{place}].left: {given.get('left')!r} is not one of {pictures}")
+    (twice, times), *_ = Counter(given["trial"] for given in content["answers"]).most_common(1) or [("", 0)]
+    if times > 1:
+        raise ValueError(f"answers: {twice} is there twice")
+    return Session(file, content["session"], content["finished"], content["answers"])
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object that has these properties, all of them."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _read_json(file: Path, schema: dict[str, Any], largest: float = math.inf) -> dict[str, Any]:
+    """The content of a file that fits a JSON schema; ValueError with what is wrong, where, and what is accepted."""
+    import jsonschema
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number of JSON")
+
     try:
-        size = file.stat().st_size
-        if size > LARGEST_BYTES:
-            raise ValueError(f"it has {size:,} bytes, answers to a study have up to {LARGEST_BYTES:,}")
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not readable as answers ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
-    session: Any = content.get("session")
-    answers: Any = content.get("answers")
-    most = len(key["trials"])
-    expected = {
-        "schema": (content.get("schema") == SCHEMA, str(SCHEMA)),
-        "study": (content.get("study") == key["study"], f"{key['study']!r}, of which the key is"),
-        "kind": (content.get("kind") == key["kind"], key["kind"]),
-        "session": (isinstance(session, str) and re.fullmatch(r"[0-9a-f]{32}", session), "32 hexadecimal digits"),
-        "finished": (isinstance(content.get("finished"), bool), "true or false"),
-        "consented": (content.get("consented") is True, "true; answers without consent are not used"),
-        "answers": (isinstance(answers, list) and len(answers) <= most, f"a list of up to {most}"),
-    }
-    _check("", content, expected)
-    for place, answer in enumerate(answers):
-        _check_answer(f"answers[{place}]", answer, key)
-    given = Counter(answer["trial"] for answer in answers)
-    if len(given) < len(answers):
-        raise ValueError(f"answers: {given.most_common(1)[0][0]} is there twice")
-    return Session(file, session, content["finished"], answers)
-
-
-def _check_answer(where: str, answer: Any, key: dict[str, Any]) -> None:
-    if not isinstance(answer, dict):
-        raise ValueError(f"{where}: an object is expected")
-    values: list[Any] = [answer.get(name) for name in ("trial", "shown_ms", "answer_ms", "showings")]
-    trial, shown_ms, answer_ms, showings = values
-    known = isinstance(trial, str) and trial in key["trials"]
-    pictures = list(key["trials"][trial]["pictures"]) if known else []
-    choices, milliseconds = KINDS[key["kind"]].choices, f"0 to {LONGEST_MS} milliseconds"
-    expected = {
-        "trial": (known, "a trial of this study"),
-        "answer": (answer.get("answer") in choices, " or ".join(choices)),
-        "left": ("left" not in choices or answer.get("left") in pictures, f"a picture of {trial}"),
-        "shown_ms": (type(shown_ms) in (int, float) and 0 <= shown_ms <= LONGEST_MS, milliseconds),
-        "answer_ms": (type(answer_ms) in (int, float) and 0 <= answer_ms <= LONGEST_MS, milliseconds),
-        "showings": (type(showings) is int and 1 <= showings <= 10_000, "1 to 10000"),
-        "away": (isinstance(answer.get("away"), bool), "true or false"),
-    }
-    _check(f"{where}.", answer, expected)
-
-
-def _check(where: str, content: dict[str, Any], expected: dict[str, tuple[Any, str]]) -> None:
-    """Raises ValueError, with the value and what is accepted, for the first key whose condition does not hold."""
-    for name, (holds, accepted) in expected.items():
-        if not holds:
-            raise ValueError(f"{where}{name}: {str(content.get(name))[:40]!r}, accepted is {accepted}")
+        if (size := file.stat().st_size) > largest:
+            raise ValueError(f"it has {size:,} bytes, accepted are up to {largest:,}")
+        content = json.loads(file.read_bytes(), parse_constant=refuse)
+        jsonschema.validate(content, schema)
+    except jsonschema.ValidationError as error:
+        raise ValueError(f"{error.json_path.removeprefix('$.')}: {error.message[:200]}") from error
+    except (OSError, RecursionError) as error:
+        raise ValueError(reason(error)) from error
+    return content
 
 
 def preference_table(files: Iterable[Path | str], key: dict[str, Any] | Path | str) -> "pandas.DataFrame":
@@ -191,13 +172,11 @@ def answer_frame(sessions: Sequence[Session], key: dict[str, Any]) -> "pandas.Da
 
     limit_ms = 1000 * key["seconds"]
     rows = []
-    for session in sessions:
-        for answer in session.answers:
-            trial = key["trials"][answer["trial"]]
-            too_long = answer["shown_ms"] > MISTIMED * limit_ms + 250
-            mistimed = limit_ms > 0 and (answer["showings"] > 1 or answer["away"] or too_long)
-            if not trial["practice"]:
-                rows.append((session.session, mistimed, *_measured(answer, trial, list(key["runs"]))))
+    for session, answer in [(each.session, answer) for each in sessions for answer in each.answers]:
+        trial, too_long = key["trials"][answer["trial"]], answer["shown_ms"] > MISTIMED * limit_ms + 250
+        mistimed = limit_ms > 0 and (answer["showings"] > 1 or answer["away"] or too_long)
+        if not trial["practice"]:
+            rows.append((session, mistimed, *_measured(answer, trial, list(key["runs"]))))
     frame = pandas.DataFrame(rows, columns=["session", "mistimed", "measure", "run", "against", "hit"])
     return frame.astype({"mistimed": bool, "hit": bool})
 
@@ -255,18 +234,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("answers", type=Path, nargs="+", help="what participants downloaded")
     parser.add_argument("--key", type=Path, required=True, help="what reports.user_study.page wrote beside the folder")
     options = parser.parse_args(arguments)
-    try:
+
+    def print_rates() -> None:
         table = preference_table(options.answers, options.key)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for note in table.attrs["notes"]:
-        print(f"note: {note}", file=sys.stderr)
-    if table.empty:
-        print("no answers to count", file=sys.stderr)
-        return 2
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    return 0
+        for note in table.attrs["notes"]:
+            print(f"note: {note}", file=sys.stderr)
+        if table.empty:
+            raise ValueError("no answers to count")
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+
+    return exit_status("reports.user_study.preferences", print_rates)
 
 
 if __name__ == "__main__":

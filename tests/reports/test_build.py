@@ -2,7 +2,10 @@
 
 import base64
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +16,8 @@ from ablation_runs import list_study
 from reports.build import (
     NOTEBOOKS,
     PAGES,
+    ROOT,
     NotebookFailed,
-    PageHead,
     build_report,
     file_of,
     main,
@@ -82,6 +85,9 @@ def built(tmp_path_factory, fabricator):
     others.append({**others[0], "metric": "psnr", "value": 14.0, "protocol": {"name": "gfla"}})
     metrics.write_text(json.dumps(others))
     (titled["second"] / "per_image.parquet").unlink()
+    timing = json.loads((titled["second"] / "timing.json").read_text())
+    timing["scenarios"].append(timing["scenarios"][0] | {"mode": "cudagraph"})
+    (titled["second"] / "timing.json").write_text(json.dumps(timing))
     fabricate.references()
     rows = [(title, run.name) for title, run in titled.items()] + [("not begun", "pg2-0123456789ab")]
     list_study(folder / "runs", "comparison", rows)
@@ -116,6 +122,7 @@ def test_every_page_is_well_formed_and_leads_to_every_other(built):
         ("ablation", ("not begun: never ran", "unscored: finished, but not scored")),
         ("training", ("Size and training", "1,234,567", "failed: FloatingPointError: <b>loss</b> is nan")),
         ("timing", ("Timing scenarios: device cpu", "no bf16 here")),
+        ("timing", ("a CUDA graph holds one evaluation of a diffusion model's network, and the whole call of a GAN",)),
         ("gallery", ("Test pairs of synthetic 64x32",)),
         ("data", ("people_test", "is not on this machine")),
         ("provenance", ("0123456789", "a processor", "learning_rate", "metrics.json: not there")),
@@ -160,6 +167,41 @@ def test_pictures_are_whole_and_drawn_for_wide_and_narrow_pages(built):
     assert {f"{name}.{kind}" for name in drawn for kind in ("svg", "pdf")} | {"samples-1.png"} <= kept
     assert all((built.folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in drawn)
     assert not list(built.folder.rglob("*.part"))
+
+
+def test_two_reports_of_the_same_records_are_the_same_files(built, tmp_path):
+    again = build_report(built.folder.parent / "runs", tmp_path).parent
+    files = [path.relative_to(again) for path in again.rglob("*") if path.is_file()]
+    assert len(files) > 40
+    assert [path for path in files if (again / path).read_bytes() != (built.folder / path).read_bytes()] == []
+
+
+def test_settings_and_start_up_files_of_the_user_take_no_part(built, tmp_path):
+    """Each of these would end the kernel, or change every figure."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    ends, colours = "import os\nos._exit(3)\n", "axes.facecolor: pink\nlines.linewidth: 9\nfont.size: 30\n"
+    kernel = json.dumps({"argv": ["false"], "display_name": "another", "language": "python"})
+    for path, text in {
+        home / "startup.py": ends,
+        home / ".ipython/profile_default/startup/00-first.py": ends,
+        home / ".ipython/profile_default/ipython_kernel_config.py": ends,
+        home / ".jupyter/kernels/report/kernel.json": kernel,
+        home / ".config/matplotlib/matplotlibrc": colours,
+        home / "matplotlibrc": colours,
+        here / "matplotlibrc": colours,
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    variables = {"HOME": home, "PYTHONSTARTUP": home / "startup.py", "MATPLOTLIBRC": home / "matplotlibrc"}
+    variables |= {"IPYTHONDIR": home / ".ipython", "JUPYTER_PATH": home / ".jupyter", "PYTHONPATH": ROOT}
+    variables |= {"XDG_CONFIG_HOME": home / ".config", "PYTHONHASHSEED": 7}
+    parameters = {"runs": str(built.folder.parent / "runs"), "select": None, "output": str(tmp_path / "report")}
+    script = f"from reports.build import *; run_notebooks([NOTEBOOKS / 'timing.ipynb'], {parameters})"
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    subprocess.run([sys.executable, "-c", script], cwd=here, env=environment, check=True)
+    figures = list((tmp_path / "report" / "figures").iterdir())
+    assert len(figures) >= 4
+    assert all(path.read_bytes() == (built.folder / "figures" / path.name).read_bytes() for path in figures)
 
 
 def test_single_run_opens_with_its_pictures_and_says_once_that_nothing_is_compared(fabricate, tmp_path):
@@ -249,7 +291,7 @@ def test_code_is_hidden_unless_asked_for():
     import nbformat
 
     notebook = nbformat.read(NOTEBOOKS / "overview.ipynb", as_version=4)
-    head = PageHead("<t>", "s & s", "index.html", (("index.html", "<t>"),))
+    head = {"title": "<t>", "subtitle": "s & s", "file": "index.html", "pages": [("index.html", "<t>")]}
     assert "load_records(" not in Page(to_html(notebook, head)).text
     shown = Page(to_html(notebook, head, show_code=True)).text
     assert "load_records(" in shown and "<t>" in shown and "s & s" in shown

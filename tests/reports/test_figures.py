@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ablation_runs import write_values
 
-from reports import figures, plots, timing
+from reports import plots, timing
 from reports.comparison import with_intervals
 from reports.figures import METHOD_COLOURS, NARROW_INCHES, WIDE_INCHES, looks
 from reports.records import load_records
@@ -30,8 +30,10 @@ def titled(figure):
 
 def test_curves_hold_every_recorded_loss(records):
     losses = records.history.query("entry == 'losses'")
-    figure, panels = figures.curves(losses, looks(records), WIDE_INCHES)
-    assert list(panels) == ["l1", "adversarial_appearance", "adversarial_shape", "perceptual"]
+    figure = plots.curves(losses, looks(records), WIDE_INCHES)
+    panels = {axes.get_title("left"): axes for axes in titled(figure)}
+    assert list(panels) == ["l1", "adversarial appearance", "adversarial shape", "perceptual"]
+    assert "lower is better" in panels["l1"].get_ylabel() and panels["adversarial shape"].get_ylabel() == "loss"
     short = next(record for record in records if record.state == "failed")
     expected = [(row["step"], row["losses"]["l1"]) for row in short.history if "losses" in row]
     lines = panels["l1"].get_lines()
@@ -79,11 +81,12 @@ def test_metric_dots_stand_at_the_values_and_a_far_ground_truth_at_the_edge(reco
 
 
 def test_method_has_the_same_colour_in_every_report_and_runs_of_one_report_differ(fabricate, records):
-    assert looks(records.where(method="patn"))["patn"].colour == METHOD_COLOURS["patn"] == looks(records)["patn"].colour
+    for group in (records, records.where(method="patn")):
+        assert looks(group)["palette"]["patn"] == METHOD_COLOURS["patn"]
     for seed in range(30):
         fabricate.run(seed=seed, steps=10)
     many = looks(load_records(fabricate.folder))
-    assert len({(look.colour, look.marker, look.dashes) for look in many.values()}) == len(many)
+    assert len(set(zip(*(look.values() for look in many.values()), strict=True))) == len(many["palette"]) == 36
 
 
 @pytest.mark.parametrize("inches", [WIDE_INCHES, NARROW_INCHES])
@@ -110,7 +113,8 @@ def test_each_run_has_a_violin_with_its_median_and_constant_values_have_none(fab
     (axes,) = titled(plots.violins(records.per_image("ssim", "pckh"), looks(records), WIDE_INCHES))
     assert axes.get_title("left") == "SSIM ↑" and axes.get_xlabel() == "higher is better →"
     assert [label.get_text() for label in axes.get_yticklabels()] == list(written)
-    assert [line.get_xdata()[0] for line in axes.get_lines()] == pytest.approx([*map(np.median, written.values())])
+    quartiles = [np.percentile(values, share) for values in written.values() for share in (25, 50, 75)]
+    assert [line.get_xdata()[0] for line in axes.get_lines()] == pytest.approx(quartiles)
     for violin, values in zip(axes.collections, written.values(), strict=True):
         drawn = violin.get_paths()[0].vertices[:, 0]
         assert (drawn.min(), drawn.max()) == pytest.approx((values.min(), values.max()))
