@@ -113,8 +113,9 @@ def with_settings(records: Records) -> pandas.DataFrame:
 
     hours: of the published schedule at the speed of a training scenario; NaN but for steps of paper size.
     """
-    settings = records.runs.reindex(columns=["dataset", "preset", "method.sampler", "method.steps"])
-    timings = records.timings.join(settings, on="run")
+    timings, facts = records.timings, {record.run: record.facts for record in records}
+    for key in ("dataset", "preset", "method.sampler", "method.steps"):
+        timings[key] = [facts[run].get(key) for run in timings["run"]]
     schedules = zip(timings["schedule"], timings["preset"], strict=True)
     return timings.assign(hours=[_hours(schedule, preset) for schedule, preset in schedules])
 
