@@ -128,7 +128,7 @@ def _hours(schedule: Any, preset: Any) -> float:
 def schedule_table(records: Records) -> pandas.DataFrame:
     """What a training step costs, and for steps of paper size the hours of the published schedule, as text."""
     rows = timed(with_settings(records), "training")
-    rows = rows[[isinstance(schedule, dict) for schedule in rows["schedule"]]]
+    rows = rows[rows["schedule"].map(lambda schedule: isinstance(schedule, dict)).astype(bool)]
     published = [
         f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}" if is_number(hours) else None
         for schedule, hours in zip(rows["schedule"], rows["hours"], strict=True)
@@ -185,7 +185,8 @@ def _work(row: dict[str, Any]) -> str:
     if not branches or branches % 1:
         return or_dash(row["evaluations"])
     named = f"{sampler}, " if isinstance(sampler, str) else ""
-    return f"{named}{steps:g} steps × {branches:g} {'branch' if branches == 1 else 'branches'}"
+    many = f"{steps:g} step{'s' * (steps != 1)}", f"{branches:g} branch{'es' * (branches != 1)}"
+    return named + " × ".join(many)
 
 
 def ratio_table(records: Records) -> pandas.DataFrame:
