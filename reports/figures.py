@@ -121,7 +121,7 @@ def with_legend(figure: Figure, looks: Looks, inches: float, titles: Iterable[st
     handles = []
     for title in shown:
         colour, marker, dashes = (looks[key][title] for key in ("palette", "markers", "dashes"))
-        line = (0, dashes) if dashes else "solid"
+        line: Any = (0, dashes) if dashes else "solid"
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, linewidth=1.8))
     names = [wrap(title, inches, wide=44, narrow=40) for title in shown]
     longest = max((len(line) for name in names for line in name.splitlines()), default=1)

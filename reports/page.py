@@ -118,7 +118,7 @@ def figure(draw: Callable[..., Figure | None], *data: Any, output: Path | str, n
         return Markup()
     save_figure(wide, output, name)
     images = [Markup('"{}"').format(_data_url("image/svg+xml", drawn(each, "svg"))) for each in (wide, narrow)]
-    return _figure(_picture(*images, caption), caption, _links(f"figures/{name}", ("svg", "pdf")))
+    return _figure(_picture(images[0], images[1], caption), caption, _links(f"figures/{name}", ("svg", "pdf")))
 
 
 def save_figure(figure: Figure, output: Path | str, name: str) -> None:
@@ -154,7 +154,7 @@ def pictures(
         width, height = (side // WIDE.density for side in grid.size)  # in pixels of the page
         url = _data_url("image/png", file.getvalue())
         images.append(Markup('"{}" width="{}" height="{}"').format(url, width, height))
-    picture = SCROLLING.format(caption, _picture(*images, caption))
+    picture = SCROLLING.format(caption, _picture(images[0], images[1], caption))
     return _figure(picture, caption, _links(f"figures/{name}", ("png",)))
 
 

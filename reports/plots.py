@@ -11,6 +11,7 @@ import pandas
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from reports import speed, timing
 from reports.figures import (
@@ -82,8 +83,9 @@ def curves(history: pandas.DataFrame, style: Looks, inches: float) -> Figure | N
 def metric_dots(values: pandas.DataFrame, style: Looks, inches: float) -> Figure:
     """One panel a metric and protocol, one dot a run, its interval as a line.
 
-    values: title, method, metric, protocol, value, low, high, in the order of the table. A ground truth far from all
-    other dots is named at the panel's edge instead of squeezing them together.
+    values: title, method, metric, protocol, value, low, high, n, in the order of the table. A ground truth far from all
+    other dots is named at the panel's edge instead of squeezing them together. A dot is hollow where
+    `catalogue.caution` has something to say of its value.
     """
     rows = {title: row for row, title in enumerate(t for t in style["palette"] if t in set(values["title"]))}
     columns = values.groupby(["metric", "protocol"], sort=False)
@@ -97,7 +99,9 @@ def metric_dots(values: pandas.DataFrame, style: Looks, inches: float) -> Figure
             axes.text(at, rows[truth["title"].iloc[0]], text, fontsize=9, color="#444444", **place)
             part = others
         for row in part.itertuples():
-            _dot_with_interval(axes, row.value, rows[row.title], row, style, row.title)
+            dot = _dot_with_interval(axes, row.value, rows[row.title], row, style, row.title)
+            if catalogue.caution(metric, row.value, row.n):
+                dot.set_markerfacecolor("white")
         axes.margins(x=0.15)
         _name_metric(axes, metric)
     return figure
@@ -110,10 +114,10 @@ def is_far(truth: pandas.Series, others: pandas.Series) -> bool:
     return max(others.min() - truth.iloc[0], truth.iloc[0] - others.max()) > others.max() - others.min()
 
 
-def _dot_with_interval(axes: Axes, value: float, place: float, row: Any, style: Looks, title: str) -> None:
+def _dot_with_interval(axes: Axes, value: float, place: float, row: Any, style: Looks, title: str) -> Line2D:
     colour = style["palette"][title]
     axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.8, zorder=1.5)
-    axes.plot(value, place, style["markers"][title], color=colour, markersize=7.5)
+    return axes.plot(value, place, style["markers"][title], color=colour, markersize=7.5)[0]
 
 
 def _name_metric(axes: Axes, metric: str) -> None:

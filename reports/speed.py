@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas
 
-from reports.formats import DASH, is_number, number, or_dash, text_table
+from reports.formats import DASH, Columns, is_number, number, or_dash, text_table
 from reports.literature import read_literature
 from reports.records import Records
 from reports.timing import own_sampler, timed
@@ -133,7 +133,7 @@ def schedule_table(records: Records) -> pandas.DataFrame:
         f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}" if is_number(hours) else None
         for schedule, hours in zip(rows["schedule"], rows["hours"], strict=True)
     ]
-    columns = {
+    columns: Columns = {
         "run": ("title", str),
         "preset": ("preset", or_dash),
         "precision": ("precision", or_dash),
@@ -191,7 +191,7 @@ def _work(row: dict[str, Any]) -> str:
 
 def ratio_table(records: Records) -> pandas.DataFrame:
     """`ratios` as text, with the paper's claims beside the runs that they are made of."""
-    columns = {
+    columns: Columns = {
         "run": ("title", str),
         "network evaluations": ("work", str),
         "precision": ("precision", or_dash),

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pandas
 
-from reports.formats import DASH, as_text, count, duration, is_number, number, or_dash, share, text_table
+from reports.formats import DASH, Columns, as_text, count, duration, is_number, number, or_dash, share, text_table
 from reports.records import Record, Records
 
 # What a table has a column for only where it differs.
 CIRCUMSTANCES = ("device", "precision", "mode", "height", "width", "sampler", "sampling_steps", "evaluations")
-MEASURED = {
+MEASURED: Columns = {
     "median [ms] ↓": ("median_ms", number),
     "p5 [ms]": ("p5_ms", number),
     "p95 [ms]": ("p95_ms", number),
@@ -22,7 +22,7 @@ MEASURED = {
     "samples": ("samples", or_dash),
     "halves differ by": ("halves_differ_by", share),
 }
-MEASURED_ON_SOME = {
+MEASURED_ON_SOME: Columns = {
     "device median [ms] ↓": ("device_median_ms", number),
     "energy [J/image] ↓": ("joules_per_image", number),
 }
@@ -64,7 +64,7 @@ def scenario_table(timings: pandas.DataFrame) -> pandas.DataFrame:
     rows = timings[timings["timed"]]
     rows = rows.assign(samples=[len(samples) if isinstance(samples, list) else None for samples in rows["samples_ms"]])
     differing = {key.replace("_", " "): (key, or_dash) for key in ("batch", *varying(timings))}
-    columns = {"run": ("title", str), "what": ("kind", str), **differing, **MEASURED, **MEASURED_ON_SOME}
+    columns: Columns = {"run": ("title", str), "what": ("kind", str), **differing, **MEASURED, **MEASURED_ON_SOME}
     return text_table(rows, columns, on_some=MEASURED_ON_SOME)
 
 

@@ -48,7 +48,7 @@ class Session:
 def read_key(path: Path | str) -> dict[str, Any]:
     """The key of a study. Raises ValueError when the file is none."""
     trial = _object(role={"type": "string"}, practice=BOOLEAN, pictures={"type": "object"})
-    facts = {"schema": {"const": SCHEMA}, "study": {"type": "string"}, "kind": {"enum": list(KINDS)}}
+    facts: dict[str, Any] = {"schema": {"const": SCHEMA}, "study": {"type": "string"}, "kind": {"enum": list(KINDS)}}
     facts |= {"seconds": {"type": "number"}, "runs": {"type": "object"}}
     schema = _object(**facts, trials={"type": "object", "additionalProperties": trial})
     try:
@@ -84,9 +84,18 @@ def _read_session(file: Path, key: dict[str, Any]) -> Session:
     """Raises ValueError with what is wrong and where."""
     choices, trials = list(KINDS[key["kind"]].choices), key["trials"]
     ms = {"type": "number", "minimum": 0, "maximum": LONGEST_MS}
-    answer = {"trial": {"enum": list(trials)}, "answer": {"enum": choices}, "shown_ms": ms, "answer_ms": ms}
+    answer: dict[str, Any] = {
+        "trial": {"enum": list(trials)},
+        "answer": {"enum": choices},
+        "shown_ms": ms,
+        "answer_ms": ms,
+    }
     answer |= {"showings": {"type": "integer", "minimum": 1, "maximum": 10_000}, "away": BOOLEAN}
-    facts = {"schema": {"const": SCHEMA}, "study": {"const": key["study"]}, "kind": {"const": key["kind"]}}
+    facts: dict[str, Any] = {
+        "schema": {"const": SCHEMA},
+        "study": {"const": key["study"]},
+        "kind": {"const": key["kind"]},
+    }
     facts |= {"session": {"type": "string", "pattern": r"\A[0-9a-f]{32}\Z"}, "finished": BOOLEAN}
     facts |= {"consented": {"const": True}}  # answers without consent are not used
     facts |= {"answers": {"type": "array", "maxItems": len(trials), "items": _object(**answer)}}
