@@ -4,11 +4,14 @@ import os
 import signal
 from contextlib import suppress
 
-from slurm.status import command, parser_of, submitted
+from slurm.queue import ask
+from slurm.run import jobs_of
+from slurm.status import command, parser_of
+from slurm.submission import submitted, submitting
 from xinggan.command import run_command
 
 
-@command
+@command("cancel")
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 0, 1 where SLURM refused or did not answer, 2 for a name that is not accepted."""
     parser = parser_of("cancel", __doc__)
@@ -17,10 +20,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if bool(options.names) == options.all:
         parser.error("name the runs to cancel, or say --all")
-    from slurm.queue import ask
-    from slurm.states import jobs_of
-    from slurm.submission import submitting
-
     known, runs = submitted(options.runs, options.names)
     with submitting(options.runs):
         rows = {
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         for _, submission, row in taken:
             row["cancelled"] = True
             submission.report = submission.report if "run" in row else ""
-            submission.write()  # first: a job that ends must not be carried on
+            submission.write()
         numbers = [job.identifier for job, submission, _ in taken if submission.cluster.executor == "slurm"]
         for start in range(0, len(numbers), 200):
             ask("scancel", *numbers[start : start + 200])

@@ -1,8 +1,11 @@
-"""What submitit executes on a node: one run, by `ablations.run` in a process of its own, and what comes after it.
+"""What submitit executes: one run, by `ablations.run` in a process of its own, and what comes after it.
 
 Told by a signal to leave, at a preemption or shortly before the time limit, the run saves, and submitit puts its job
 back into the queue, where the run goes on in the same folder. After a crash it goes on in the same job. Three failures
 at the same step leave it as failed. The pickled callables hold words and paths only.
+
+`python -m slurm.job FOLDER` works off a submission on this machine: it gives submitit's local executor as many runs at
+a time as there is room for, those again that died, and at last the report.
 """
 
 import os
@@ -13,25 +16,26 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
+from typing import Any
 
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 from submitit.helpers import TorchDistributedEnvironment
 
-from ablations.attempts import SUITE, begin_attempt, code_version, end_attempt, given_up, is_worked_on, read_attempts
-from ablations.record import RunRecord
-from slurm.queue import ClusterError, endings, seconds, slurm_queue
+from ablations.environment import SUITE
+from slurm.queue import ClusterError, seconds, slurm_queue
+from slurm.run import Run
 from slurm.submission import Submission, read_submission
+from xinggan.files import locked
 
 LOG = "slurm.log"  # in the run's folder: what all its attempts printed
-POLL_S = 0.5
+POLL_S = 0.3
 BUSY_S = 60.0  # how long a job of SLURM waits for a process that still works on the run
 KILLED_S = 600.0  # within which SLURM ends a job that it has told to leave
 LEFT = (75, -signal.SIGTERM, -signal.SIGUSR2)  # exit statuses of a process that was told to leave
-# How an attempt ended that its job could not close, by the state of the job in accounting.
-ENDS = {"PREEMPTED": "preempted", "REQUEUED": "preempted", "TIMEOUT": "timed out", "CANCELLED": "cancelled"}
 
 
 class RunJob:
@@ -44,10 +48,9 @@ class RunJob:
         self.folder, self.gpus = folder, gpus  # of the submission; for CUDA_VISIBLE_DEVICES on this machine
 
     def __call__(self, index: int) -> None:
-        self.place, self.submission = JobEnvironment(), read_submission(self.folder)
-        self.row = self.submission.rows[index]
-        self.run = self.submission.runs_folder / self.row["run"]
-        self.run.mkdir(parents=True, exist_ok=True)
+        self.place, submission = JobEnvironment(), read_submission(self.folder)
+        self.run = Run(submission, submission.rows[index])
+        self.run.folder.mkdir(parents=True, exist_ok=True)
         if self.place.cluster != "debug":
             signal.signal(signal.SIGTERM, self.leave)
         if self.place.global_rank:
@@ -61,32 +64,33 @@ class RunJob:
         sys.exit(0 if settled == "finished" else settled)
 
     def settled(self) -> str | None:
-        """`settle`, once nobody works on the run any more: what a job left behind may still be saving."""
+        """`Run.settle`, once nobody works on the run any more: what a job left behind may still be saving."""
         deadline = time.monotonic() + (BUSY_S if self.place.cluster == "slurm" else float("inf"))
-        while is_worked_on(self.run):
+        while self.run.worked_on:
             if time.monotonic() > deadline:
                 sys.exit(f"another process still works on {self.run.name} after {BUSY_S:g} s")
             time.sleep(POLL_S)
-        return settle(self.submission, self.row)
+        # A job that is started again without having asked for it was preempted, or lost its node.
+        return self.run.settle("preempted" if "SLURM_RESTART_COUNT" in os.environ else "")
 
     def attempt(self) -> None:
         """Run once, and write down how it ended."""
-        node, before = os.environ.get("SLURMD_NODENAME", socket.gethostname()), RunRecord(self.run).status
-        facts = {"series": self.submission.series, "code": code_version(self.submission.methods)}
-        begin_attempt(self.run, job=self.place.job_id, node=node, **facts)
-        with (self.run / LOG).open("a") as log:
-            print(f"--- attempt {len(read_attempts(self.run))}: job {self.place.job_id} on {node}", file=log)
-        start, code, self.child = (self.run / LOG).stat().st_size, self.work(), None
-        state = RunRecord(self.run).status
-        said = (self.run / LOG).read_bytes()[start:].decode(errors="replace").strip().splitlines() or [""]
+        node, before = os.environ.get("SLURMD_NODENAME", socket.gethostname()), self.run.record.status
+        self.run.begin_attempt(self.place.job_id, node)
+        log = self.run.folder / LOG
+        with log.open("a") as file:
+            print(f"--- attempt {len(self.run.attempts)}: job {self.place.job_id} on {node}", file=file)
+        start, code, self.child = log.stat().st_size, self.work(), None
+        state = self.run.record.status
+        said = log.read_bytes()[start:].decode(errors="replace").strip().splitlines() or [""]
         own = [line for line in said if line.startswith("ablations.run: ")]
         how = how_ended(state.get("state") if state.get("attempts") != before.get("attempts") else None, code)
         if self.broken.exists():
             own = [self.broken.read_text()]
             how = "failed" if own[0].endswith(" 1") else "killed"
-        elif how == "refused" and is_worked_on(self.run):  # by a process that was faster
+        elif how == "refused" and self.run.worked_on:  # by a process that was faster
             how = "preempted"
-        end_attempt(self.run, how, exit=code, said=(own or said)[-1])
+        self.run.end_attempt(how, exit=code, said=(own or said)[-1])
         time.sleep(5 if how == "preempted" else 0)  # the signal that told it so may still come to this process
 
     def work(self) -> int:
@@ -99,37 +103,37 @@ class RunJob:
             several.master_addr = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", several.master_addr)
             several.export(set_cuda_visible_devices=False, overwrite=True)
             environment |= {key: value for key, value in os.environ.items() if before.get(key) != value}
-        restarts = os.environ.get("SLURM_RESTART_COUNT") or sum(
-            one["how"] is not None for one in read_attempts(self.run)
-        )
-        self.broken = Path(self.folder) / f"{self.place.job_id}-{restarts}.broken"
-        methods = ["--methods", self.submission.methods] if self.submission.methods else []
-        command = [sys.executable, "-Pu", "-m", "ablations.run", "--alone", *methods, *self.row["words"]]
-        with (self.run / LOG).open("a") as log:
-            pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            child = subprocess.Popen(command, env=environment, cwd=self.submission.directory, **pipes)
-        self.child, self.codes = child, list[int]()
-        threading.Thread(target=lambda: self.codes.append(child.wait()), daemon=True).start()
-        while not self.codes and not self.broken.exists():
+        closed = sum(attempt["how"] is not None for attempt in self.run.attempts)
+        self.broken = Path(self.folder) / f"{self.place.job_id}-{os.environ.get('SLURM_RESTART_COUNT', closed)}.broken"
+        submission = self.run.submission
+        methods = ["--methods", submission.methods] if submission.methods else []
+        command = [sys.executable, "-Pu", "-m", "ablations.run", "--alone", *methods, *self.run.row["words"]]
+        with (self.run.folder / LOG).open("a") as log:
+            pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            child = subprocess.Popen(command, env=environment, cwd=submission.directory, **pipes)
+        threading.Thread(target=child.wait, daemon=True).start()
+        self.child = child  # from now on a signal's handler ends it
+        while child.returncode is None and not self.broken.exists():
             time.sleep(POLL_S)
-        return self.end_child(signal.SIGKILL)
+        return self.end_child(child, signal.SIGKILL)
 
-    def end_child(self, number: int) -> int:
-        """Signal the run and wait for its exit status; without a lock, because a handler may do so within `work`."""
-        if self.child is not None and not self.codes:
-            self.child.send_signal(number)
-        while not self.codes:
+    @staticmethod
+    def end_child(child: subprocess.Popen, number: int) -> int:
+        """Signal the run, and wait until the thread that asks for its exit status has it."""
+        if child.returncode is None:
+            child.send_signal(number)
+        while child.returncode is None:
             time.sleep(0.1)
-        return self.codes[0]
+        return child.returncode
 
     def checkpoint(self, index: int) -> DelayedSubmission:
         """submitit calls this when the job has to leave, and then puts it back into the queue."""
         self.told = True
         if self.child is not None:
-            code = self.end_child(signal.SIGTERM)
-            end_attempt(self.run, "finished" if RunRecord(self.run).finished else self.why_told(), exit=code)
-            self.submission = read_submission(self.folder)  # slurm.cancel may have changed it
-            if settled := settle(self.submission, self.submission.rows[index]):
+            code = self.end_child(self.child, signal.SIGTERM)
+            self.run.end_attempt("finished" if self.run.record.finished else self.why_told(), exit=code)
+            self.run.row = read_submission(self.folder).rows[index]  # slurm.cancel may have changed it
+            if settled := self.run.settle():
                 sys.exit(0 if settled == "finished" else settled)
         if self.place.cluster == "slurm" and not shutil.which("scontrol"):
             print("no scontrol on this node: SLURM itself requeues what it preempts; the report's job, or the same "
@@ -140,33 +144,28 @@ class RunJob:
 
     def why_told(self) -> str:
         """timed out, where the queue says that little of the job's time is left; else preempted."""
+        if self.place.cluster != "slurm":
+            return "timed out"
+        warning_s = self.run.submission.cluster.values.get("signal_delay_s", 90) + 60  # SLURM may be a minute early
         try:
-            jobs = slurm_queue(f"--jobs={self.place.job_id}") if self.place.cluster == "slurm" else []
+            late = any(seconds(job.left) <= warning_s for job in slurm_queue(f"--jobs={self.place.job_id}"))
         except ClusterError:
-            return "preempted"
-        warning = self.submission.cluster.values.get("signal_delay_s", 90) + 60  # SLURM may send it a minute earlier
-        late = all(seconds(job.used) + warning >= seconds(job.limit) for job in jobs)
-        return "timed out" if late and (jobs or self.place.cluster != "slurm") else "preempted"
+            late = False
+        return "timed out" if late else "preempted"
 
-    def leave(self, number: int, frame: FrameType | None) -> None:
+    def leave(self, *_: Any) -> None:
         """SIGTERM: the run saves. SLURM kills the job then, and its accounting tells the next one why."""
         if self.told:
             return
         if self.child is not None:
-            self.end_child(signal.SIGTERM)
+            self.end_child(self.child, signal.SIGTERM)
         time.sleep(KILLED_S if self.place.cluster == "slurm" else 0)
         sys.exit("told to leave")
 
 
-class ReportJob:
-    """The job that comes last: see slurm.report. It has a process of its own, too."""
-
-    def __init__(self, folder: str):
-        self.folder = folder
-
-    def __call__(self, _: int) -> None:
-        command = [sys.executable, "-Pum", "slurm.report", self.folder]
-        sys.exit(subprocess.run(command, env=suite_environment()).returncode)
+def report(folder: str) -> None:
+    """The job that comes last, see slurm.report, which has a process of its own, too."""
+    sys.exit(subprocess.run([sys.executable, "-Pum", "slurm.report", folder], env=suite_environment()).returncode)
 
 
 def how_ended(state: str | None, code: int) -> str:
@@ -178,37 +177,50 @@ def how_ended(state: str | None, code: int) -> str:
     return {1: "failed", 2: "failed" if state else "refused"}.get(code, "killed")
 
 
-def settle(submission: Submission, row: dict, ended: str = "") -> str | None:
-    """Close the attempt that the run's last job has left open, with what accounting knows of its end.
-
-    Returns "finished", "cancelled", or why the run has failed; None for a run that needs a further attempt. `ended` is
-    a job that has ended: without an attempt it died before it could begin one, which is a try, too.
-    """
-    folder = submission.runs_folder / row["run"]
-    record, slurm = RunRecord(folder), submission.cluster.executor == "slurm"
-    if ended and not record.finished and not any(one.get("job") == ended for one in read_attempts(folder)):
-        begin_attempt(folder, job=ended, node="", series=submission.series, code="")
-    last = (read_attempts(folder) or [{"how": ""}])[-1]
-    if last["how"] is None:
-        saved = record.status.get("state") == "preempted"
-        try:
-            state = endings([last["job"]]).get(last["job"], ("", ""))[0] if slurm else "PREEMPTED" if saved else ""
-        except ClusterError:  # a job that is started again without having asked for it was preempted
-            state = "PREEMPTED" if "SLURM_RESTART_COUNT" in os.environ else ""
-        how = "finished" if record.finished else "cancelled" if row.get("cancelled") else ENDS.get(state, "lost")
-        end_attempt(folder, how, slurm=state, unwarned=state == "PREEMPTED" and not saved)
-    if record.finished or row.get("cancelled"):
-        return "finished" if record.finished else "cancelled"
-    reason = given_up([one for one in read_attempts(folder) if one["series"] == submission.series])
-    error = record.status.get("error") or ""
-    if reason and not error.startswith(reason):
-        record.note(state="failed", run_id=folder.name, error="\n".join(filter(None, [reason, error])))
-        with (folder / LOG).open("a") as log:
-            print(f"--- failed. {reason}", file=log)
-    return reason
-
-
 def suite_environment() -> dict[str, str]:
     """The environment of a process that is to use this copy of the suite, wherever it is started."""
     path = os.pathsep.join(filter(None, [str(SUITE), os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def work_off(submission: Submission) -> None:
+    """Run on this machine everything that is not settled, then the report. With cluster=debug, one after another."""
+    folder, values = str(submission.folder), submission.cluster.values
+    devices = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",") if os.environ.get("CUDA_VISIBLE_DEVICES") else devices
+    own = values.get("gpus_per_node", min(1, len(gpus)))  # of each run
+    slots = values.get("array_parallelism") or max(1, len(gpus) // own if own else 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(values.get("cpus_per_task") or max(1, (os.cpu_count() or 1) // slots)))
+    executor = submission.cluster.jobs(submission.folder, submission.report_name)
+    free: SimpleQueue[str] = SimpleQueue()
+    for slot in range(slots):
+        free.put(",".join(gpus[(slot * own + i) % len(gpus)] for i in range(own)) if gpus else "")
+
+    def complete(index: int) -> None:
+        """Give the run to submitit until it is settled or cancelled."""
+        mine, ended = free.get(), ""
+        try:
+            while not Run(now := read_submission(folder), now.rows[index]).settle(job=ended):
+                ended = wait_for(executor.submit(RunJob(folder, mine), index))
+        finally:
+            free.put(mine)
+
+    with ThreadPoolExecutor(slots) as pool:
+        list((pool.map if submission.cluster.executor == "local" else map)(complete, range(len(submission.rows))))
+    if read_submission(folder).report:  # slurm.cancel may have taken it out
+        wait_for(executor.submit(report, folder))
+
+
+def wait_for(job: Any) -> str:
+    """The number of a job of submitit, once it has ended; with cluster=debug this is where it is executed."""
+    try:
+        while not job.done():
+            time.sleep(POLL_S)
+    except SystemExit:
+        pass
+    return job.job_id
+
+
+if __name__ == "__main__":
+    with locked(Path(sys.argv[1]) / "local.lock", wait_s=10):
+        work_off(read_submission(sys.argv[1]))

@@ -6,6 +6,7 @@ job objects cache states: none is asked.
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ HINTS = {  # what a command printed -> what that means
     r"nvalid (account|qos)": "account, partition or qos is not open to you; `sacctmgr show assoc` lists what is",
     r"configuration is not available|nvalid (generic resource|feature)|emory specification": "no node offers that much",
 }
+NO_ACCOUNTING = "The accounting (slurmdbd) does not answer: records and queue alone are told from"
 
 
 class ClusterError(RuntimeError):
@@ -33,7 +35,7 @@ class NoAccounting(ClusterError):
 
 @dataclass(frozen=True)
 class Job:
-    """One run's job that is waiting or running; `used` and `limit` are [days-]hours:minutes:seconds."""
+    """One run's job that is waiting or running."""
 
     name: str
     task: int  # in its array; 0 for a job that is no array
@@ -41,8 +43,7 @@ class Job:
     state: str  # PENDING, RUNNING, COMPLETING, ...
     node: str = ""
     reason: str = ""  # why it waits
-    used: str = ""
-    limit: str = ""
+    left: str = ""  # of its time: [days-][hours:]minutes:seconds, or UNLIMITED
 
     @property
     def word(self) -> str:
@@ -56,39 +57,34 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not FOREIGN.match(key)}
 
 
-def ask(*command: str, limit_s: float | None = None) -> str:
+def ask(*command: str, limit_s: float = LIMIT_S) -> str:
     """Standard output of a SLURM command. Raises ClusterError if it fails or has not answered after `limit_s`."""
-    limit_s, pipe = limit_s or LIMIT_S, subprocess.PIPE
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace",
-            env=clean_environment(), start_new_session=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise explained(command[0], "is this a machine of a SLURM cluster?", "is not installed here") from error
-    try:
-        answer, said = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, 9)  # a command that hangs may be a script, with a child that holds the pipe
-        raise explained(command[0], process.communicate()[1], f"gave no answer within {limit_s:g} s") from error
-    if process.returncode:
-        raise explained(command[0], said, f"ended with exit status {process.returncode}")
-    return answer
+    if not shutil.which(command[0]):
+        raise refusal(command[0], "is not installed here", "is this a machine of a SLURM cluster?")
+    limited, pipe = ["timeout", "-k1", f"{limit_s}", *command], subprocess.PIPE  # which ends its children, too
+    done = subprocess.run(
+        limited, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, errors="replace", env=clean_environment()
+    )
+    if done.returncode:
+        late = done.returncode == 124
+        how = f"gave no answer within {limit_s:g} s" if late else f"ended with exit status {done.returncode}"
+        raise refusal(command[0], how, done.stderr)
+    return done.stdout
 
 
-def explained(program: str, said: str, problem: str) -> ClusterError:
+def refusal(program: str, problem: str, said: str) -> ClusterError:
     """One sentence of what a command said and what that means."""
     lines = [re.sub(rf"^{program}: (error|fatal): ", "", line.strip()) for line in said.splitlines() if line.strip()]
     told = ": ".join(filter(None, [f"{program} {problem}", "; ".join(dict.fromkeys(lines))]))
     if program == "sacct":
-        return NoAccounting(f"{told}. The accounting (slurmdbd) does not answer: records and queue alone are told from")
+        return NoAccounting(f"{told}. {NO_ACCOUNTING}")
     hint = next((hint for pattern, hint in HINTS.items() if re.search(pattern, "\n".join(lines))), "")
     return ClusterError(told + (f". That is: {hint}" if hint else ""))
 
 
 def slurm_queue(*further: str) -> list[Job]:
     """Your jobs that are waiting or running, one entry a task of an array. Raises ClusterError."""
-    columns, jobs = "%j|%F|%K|%T|%N|%r|%M|%l", []
+    columns, jobs = "%j|%F|%K|%T|%N|%r|%L", []
     words = ["--noheader", f"--user={os.getuid()}", "--array", f"--format={columns}", *further]
     for line in ask("squeue", *words).splitlines():
         if line.count("|") == columns.count("|"):  # else a banner, or a job whose name has bars in it
@@ -108,15 +104,6 @@ def endings(identifiers: Iterable[str]) -> dict[str, tuple[str, str]]:
     ended = [line for line in lines if not re.search(r"\|(PENDING|RUNNING)\|", line)]  # or again, after a requeue
     found = SlurmInfoWatcher().read_info("\n".join(ended))  # what never began is told together: 17_[3-5,8]
     return {job: (info["State"].partition(" ")[0], info["NodeList"]) for job, info in found.items()}
-
-
-def largest_array() -> int:
-    """How many tasks one job array may have, and 1000 where that cannot be asked."""
-    try:
-        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
-    except ClusterError:
-        found = None
-    return max(1, int(found[1])) if found else 1000
 
 
 def seconds(duration: str) -> float:

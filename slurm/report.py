@@ -9,47 +9,54 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from ablations.attempts import is_worked_on
-from slurm.job import settle
-from slurm.queue import ClusterError
-from slurm.states import jobs_of, states_of
+from slurm.queue import ClusterError, NoAccounting, endings
+from slurm.run import Run, jobs_of, observe
 from slurm.submission import Submission, read_submission, submissions
-from slurm.sweep import decide_and_submit
+from slurm.submit import decide_and_submit
 from xinggan.command import run_command
+
+# How an attempt ended that its job could not close, by the state of the job in accounting; others mean "lost".
+ENDS = {"PREEMPTED": "preempted", "REQUEUED": "preempted", "TIMEOUT": "timed out", "CANCELLED": "cancelled"}
 
 
 def main(arguments: list[str]) -> int:
     """`FOLDER` of the submission. Returns 0 if all runs are reported, or carried on; else 1."""
-    submission, jobs = read_submission(arguments[0]), []
+    submission = read_submission(arguments[0])
     try:
-        if submission.cluster.executor == "slurm":
-            jobs = jobs_of([submission])
-            if carry_on(submission, jobs):
-                return 0
+        if submission.cluster.executor == "slurm" and carry_on(submission):
+            return 0
     except (ClusterError, OSError) as error:
         print(f"not carried on: {error}\nThe sweep's command, given again, does it.", file=sys.stderr)
-    states = states_of(submission.runs_folder, submission.everything, submissions(submission.runs_folder), jobs)
-    for state in states:
-        if state.state != "finished":
-            print(f"{state.run}: {state.state}. {state.error}", file=sys.stderr)
-    if not any(state.state == "finished" for state in states):
+    runs = observe(submission.everything, submissions(submission.runs_folder), [])
+    for run in runs:
+        if run.state != "finished":
+            print(f"{run.name}: {run.state}. {run.error}", file=sys.stderr)
+    if not any(run.state == "finished" for run in runs):
         print("no run is finished: there is no report", file=sys.stderr)
         return 1
     places = ["--runs", str(submission.runs_folder), "--out", str(submission.page.parent)]
-    recorded = [state.run for state in states if (state.folder / "config.yaml").exists()]  # the others never began
+    recorded = [run.name for run in runs if (run.folder / "config.yaml").exists()]  # the others never began
     return subprocess.run([sys.executable, "-Pm", "reports.build", *places, "--select", *recorded]).returncode
 
 
-def carry_on(submission: Submission, jobs: list) -> bool:
-    """Submit again what was interrupted; whether there was any such run. Without accounting nothing is: a run that
-    somebody cancelled could not be told from one that died."""
-    alive = {(job.name, job.task) for job in jobs}
-    for row in submission.rows:
-        if (row["name"], row["task"]) not in alive and not is_worked_on(submission.runs_folder / row["run"]):
-            settle(submission, row, row["job"])
-    known, runs = submissions(submission.runs_folder), [row["run"] for row in submission.rows]
-    states = states_of(submission.runs_folder, runs, known, jobs_of(known))
-    rows = [state.row for state in states if state.action("rescue") != "skip" and not state.note]
+def carry_on(submission: Submission) -> bool:
+    """Close what the jobs left open, and submit again what was interrupted; whether there was any such run.
+
+    Without accounting nothing is: a run that somebody cancelled could not be told from one that died.
+    """
+    alive = {(job.name, job.task) for job in jobs_of([submission])}
+    gone = [Run(submission, row) for row in submission.rows if (row.get("name"), row.get("task")) not in alive]
+    try:
+        ended = endings(run.row["job"] for run in gone)
+    except NoAccounting:
+        ended = {}
+    for run in gone:
+        if not run.worked_on:
+            end, _ = ended.get(run.row["job"], ("", ""))
+            run.settle(ENDS.get(end, "lost") if end else "", run.row["job"])
+    known = submissions(submission.runs_folder)
+    runs = observe([row["run"] for row in submission.rows], known, jobs_of(known))
+    rows = [run.row for run in runs if run.action("rescue") != "skip" and not run.note]
     return bool(rows) and decide_and_submit(replace(submission, rows=rows), "rescue")
 
 

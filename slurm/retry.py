@@ -6,11 +6,15 @@ python -m slurm.retry 'xinggan-single*' timeout_min=1440
 
 from dataclasses import replace
 
-from slurm.status import command, parser_of, submitted
+from slurm.cluster import read_cluster
+from slurm.run import jobs_of, observe
+from slurm.status import command, parser_of
+from slurm.submission import submitted
+from slurm.submit import decide_and_submit
 from xinggan.command import run_command
 
 
-@command
+@command("retry")
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 0, 1 where SLURM refused or did not answer, 2 for what is not accepted."""
     parser = parser_of("retry", __doc__)
@@ -18,24 +22,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-report", action="store_true", help="leave out the job that builds the report")
     parser.add_argument("words", nargs="*", metavar="RUN or setting=value", help="names, patterns; such as mem_gb=128")
     options = parser.parse_intermixed_args(arguments)
-    names = [word for word in options.words if "=" not in word]
-    if bool(names) == options.failed:
+    if all("=" in word for word in options.words) != options.failed:
         parser.error("name the runs to try again, or say --failed")
-    from slurm.settings import read_cluster
-    from slurm.states import jobs_of, states_of
-    from slurm.sweep import decide_and_submit
-
+    names = [word for word in options.words if "=" not in word]
     known, runs = submitted(options.runs, names)
-    states = states_of(options.runs, runs, known, jobs_of(known))
-    wanted = [state for state in states if state.action("retry") != "skip" and (names or "failed" in state.state)]
+    wanted = [run for run in observe(runs, known, jobs_of(known)) if run.action("retry") != "skip"]
+    wanted = [run for run in wanted if names or "failed" in run.state]
     for submission in known:
         cluster, others = read_cluster([word for word in options.words if "=" in word], submission.cluster)
         if others:
             raise ValueError(f"{' '.join(others)}: no setting; what a run computes cannot be changed here")
-        if rows := [state.row for state in wanted if state.submission is submission]:  # three tries again
-            decide_and_submit(
-                replace(submission, rows=rows, cluster=cluster, series=""), "retry", not options.no_report
-            )
+        if rows := [run.row for run in wanted if run.submission is submission]:
+            changed = replace(submission, rows=rows, cluster=cluster, series="")
+            decide_and_submit(changed, "retry", not options.no_report)
     if not wanted:
         print("nothing to try again")
 

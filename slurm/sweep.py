@@ -8,26 +8,27 @@ where there is no sbatch, this machine works them off in the background. The sam
 a run that failed is tried again once the code has changed, or with --retry.
 """
 
-import secrets
-from collections import Counter
-from contextlib import nullcontext
-from dataclasses import replace
-from datetime import UTC, datetime
+import copy
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from slurm.queue import ClusterError
+from ablations.config import REFERENCE_KEYS, ConfigurationError, Experiment, check_processes, compose, expand, key_of
+from ablations.record import list_rows, titled
+from ablations.run import prepare_folders
+from ablations.study import STUDIES, overlap, study_rows
+from baselines import REFERENCES
+from slurm.cluster import read_cluster
 from slurm.status import command, parser_of
+from slurm.submission import Submission
+from slurm.submit import decide_and_submit
 from xinggan.command import run_command
-
-if TYPE_CHECKING:
-    from slurm.submission import Submission
+from xinggan.model.from_settings import use_methods
 
 EPILOG = """settings: partition gpus nodes cpus mem_gb timeout_min array_parallelism signal_s constraint qos account
 python, any other parameter of submitit, and sbatch.OPTION (see slurm/conf/slurm.yaml and docs/cluster.md)"""
 
 
-@command
+@command("sweep")
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 0: submitted, or nothing to do; 1: SLURM refused or did not answer; 2: words are not accepted."""
     parser = parser_of("sweep", __doc__, EPILOG)
@@ -40,101 +41,88 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_intermixed_args(arguments)
     if options.retry and options.replace:
         parser.error("--retry goes on where a run failed, --replace starts anew: choose one")
-    from ablations.plan import list_study, plan_runs
-    from slurm.settings import read_cluster
-    from slurm.submission import Submission
-    from xinggan.model.from_settings import use_methods
-
     cluster, words = read_cluster(options.words)
     places = [word for word in [*words, f"folder={Path.cwd()}"] if word.startswith(("runs=", "folder="))]
     if bad := [word for word in places if "%" in word or "\\" in word]:
         raise ValueError(f"{bad[0]}: SLURM and submitit replace % and \\ in paths; name a folder without them")
     if options.methods:
         use_methods(options.methods)
-    try:
-        study, runs_folder, rows = plan_runs(words, cluster.processes)
-    except OSError as error:
-        raise ValueError(str(error)) from error
+    studies = [word.partition("=")[2] for word in words if word.startswith("study=")]
+    if len(studies) > 1 or "," in "".join(studies):
+        raise ConfigurationError("study=: one study at a time")
+    study = studies[0] if studies else None
+    runs_folder, rows = plan(study, [word for word in words if not word.startswith("study=")], cluster.processes)
     if study and not options.dry_run:
         list_study(runs_folder, study, rows)
-    everything, folder = [row["run"] for row in rows], runs_folder / "slurm" / "new"
     methods = str(options.methods.absolute()) if options.methods else None
+    folder, everything = runs_folder / "slurm" / "new", [row["run"] for row in rows]
     wanted = Submission(folder, cluster, study, methods, str(Path.cwd()), everything, rows)
     mode = "replace" if options.replace else "retry" if options.retry else "sweep"
     decide_and_submit(wanted, mode, not options.no_report, options.dry_run)
 
 
-def decide_and_submit(wanted: "Submission", mode: str, report: bool = True, dry_run: bool = False) -> bool:
-    """Under the lock: look at every row of `wanted`, submit those that the rules say, and print what was done.
+def plan(study: str | None, words: list[str], processes: int) -> tuple[Path, list[dict]]:
+    """The folder of run records, and {run, title, words, trained} of every run and of the trivial references that every
+    table needs: runs of their own, so that no two jobs compute them. `processes`: how many work on a run.
 
-    Whether anything was left to submit. Raises ClusterError, and OSError for a lock that others hold.
+    Raises ValueError or OSError for words, data or a place that cannot be used. Packs data sets that are not.
     """
-    from slurm.states import jobs_of, states_of
-    from slurm.submission import submissions, submitting
-
-    folder, slurm, jobs = wanted.runs_folder, wanted.cluster.executor == "slurm", []
-    with nullcontext() if dry_run else submitting(folder):
-        known = submissions(folder)
-        try:
-            jobs = jobs_of(known, slurm)
-        except ClusterError as error:
-            if not dry_run:
-                raise
-            print(f"# {error}. Shown as if nothing were in the queue.")
-        states = states_of(folder, [row["run"] for row in wanted.rows], known, jobs)
-        counted = Counter(f"{state.action(mode)} COUNT {state.state}" for state in states)
-        print(f"{len(states)} runs: " + ", ".join(text.replace("COUNT", f"{n}") for text, n in counted.items()))
-        for state in states:
-            if state.action(mode) == "skip" and state.state == "failed":
-                print(f"  {state.run} failed and nothing has changed since (--retry tries again): {state.error}")
-        for note in {state.note for state in states if state.note} | wanted.cluster.notes:
-            print(f"  note: {note}")
-        now = datetime.now(UTC)
-        name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(2)}"  # in the order of time
-        rows = [
-            {key: row[key] for key in ("run", "title", "words", "trained")} | {"action": state.action(mode)}
-            for row, state in zip(wanted.rows, states, strict=True)
-            if state.action(mode) != "skip"
-        ]
-        rows.sort(key=lambda row: not row["trained"])  # jobs know their row's number: what is refused comes last
-        submission = replace(wanted, folder=folder / "slurm" / name, rows=rows, series=wanted.series or name, report="")
-        if rows:
-            after = {state.job.identifier.split("_")[0] for state in states if state.job}
-            hand_over(submission, report, after, dry_run)
-        else:
-            print("nothing to submit")
-    return bool(rows)
+    rows = titled_rows(study, words)
+    rows += reference_rows([row for _, row in rows])
+    experiments = composed([row for _, row in rows])
+    for experiment in experiments:  # what `ablations.run` would refuse in each job
+        check_processes(experiment.training, experiment.method.get("norm") == "batch", processes)
+    runs: dict[str, dict] = {}
+    for (title, row), experiment, folder in zip(
+        rows, experiments, folders := prepare_folders(experiments), strict=True
+    ):
+        facts = {"title": titled(title, experiment), "words": row, "trained": experiment.training is not None}
+        runs.setdefault(folder.name, {"run": folder.name, **facts})
+    return folders[0].parent.absolute(), list(runs.values())
 
 
-def hand_over(submission: "Submission", report: bool, after: set[str], dry_run: bool) -> None:
-    """Give the rows to SLURM or to a queue of this machine, replaced records put aside, and print what was taken."""
-    from slurm import local
-    from slurm.submit import submit
+def titled_rows(study: str | None, words: list[str]) -> list[tuple[str, list[str]]]:
+    """Title and words of each run of a grid, or of a study's rows, which may be asked for on several data sets."""
+    if study is None:
+        return [(" ".join(row), row) for row in expand(words)]
+    if study not in STUDIES:
+        raise ConfigurationError(f"study={study}: accepted are {', '.join(STUDIES)}")
+    of_data = [word for word in words if overlap(key_of(word), "dataset")]
+    others = [word for word in words if word not in of_data]
+    return [row for chosen in expand(of_data) for row in study_rows(study, [*chosen, *others])]
 
-    folder, cluster = submission.runs_folder, submission.cluster
-    if dry_run:
-        print("".join(f"# {row['action']} {row['run']}\n" for row in submission.rows))
-        return submit(submission, report, after, dry_run) if cluster.executor == "slurm" else None
-    place = folder / "replaced" / submission.folder.name
-    replaced = [row["run"] for row in submission.rows if row["action"] == "replace" and (folder / row["run"]).exists()]
-    for run in replaced:
-        place.mkdir(parents=True, exist_ok=True)
-        (folder / run).rename(place / run)
-    try:
-        if cluster.executor == "slurm":
-            submit(submission, report, after, dry_run)
-        else:
-            local.start(submission, report)
-    finally:
-        for run in set(replaced) - {row["run"] for row in submission.rows}:  # refused
-            (place / run).rename(folder / run)
-        settings = " ".join(f"{key}={value}" for key, value in cluster.values.items())
-        for job, count in Counter(row.get("job", "").split("_")[0] for row in submission.rows).items():
-            how = f"submitted job array {job}" if job else "worked off on this machine"
-            print(f"{how}: {count} runs, {settings}")
-        print(f"the report, when these have ended: {submission.page}\n" if submission.report else "", end="")
-        print(f"python -m slurm.status --runs {folder} shows them")
-    return None
+
+def reference_rows(rows: list[list[str]]) -> list[tuple[str, list[str]]]:
+    """Name and words of each trivial reference on each test set that the rows are scored on."""
+    kept = {tuple(word for word in row if key_of(word).split(".")[0] in REFERENCE_KEYS) for row in rows}
+    return [(name, [f"method={name}", *words]) for words in sorted(kept) for name in REFERENCES]
+
+
+def composed(rows: list[list[str]]) -> list[Experiment]:
+    """The experiment of each row; rows that differ in their seed alone are composed once: most of the time."""
+    known: dict[tuple[str, ...], Experiment] = {}
+    found = []
+    for row in rows:
+        seeds = [word for word in row if re.fullmatch(r"seed=\d{1,9}", word)]
+        others = tuple(word for word in row if word not in seeds)
+        known[others] = known.get(others) or compose(list(others))
+        found.append(copy.deepcopy(known[others]))
+        for word in seeds:
+            found[-1].seed = int(word.partition("=")[2])
+            found[-1].method |= {"seed": found[-1].seed} if "seed" in found[-1].method else {}
+    return found
+
+
+def list_study(runs_folder: Path, study: str, rows: list[dict]) -> None:
+    """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
+    of_data = [[word for word in row["words"] if overlap(key_of(word), "dataset")] for row in rows]
+    shared = set.intersection(*map(set, of_data))
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for row, words in zip(rows, of_data, strict=True):
+        data = [Path(word.partition("=")[2]).name for word in words if word not in shared]
+        tables.setdefault("-".join([study, *data]), []).append((row["title"], row["run"]))
+    for name, listed in tables.items():
+        list_rows(runs_folder, name, listed)
 
 
 if __name__ == "__main__":

@@ -64,11 +64,12 @@ PROGRAMS = {
     "squeue": "cat {folder}/queue",
     "sacct": "[ -e {folder}/accounting ] || {{ echo 'Slurm accounting storage is disabled' >&2; exit 1; }}\n"
     "cat {folder}/accounting",
-    "scontrol": "echo 'MaxArraySize = 4'",
     "scancel": 'echo "$@" >> {folder}/cancelled',
     "sbatch": "number=$(($(cat {folder}/number) + 1))\n"
     "tasks=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' $1)\n"
     "taken=$(($(cat {folder}/taken) + ${{tasks:-0}} + 1))\n"
+    "[ ${{tasks:-0}} -lt 4 ] || {{ echo 'sbatch: error: Batch job submission failed: Invalid job array specification' "
+    ">&2; exit 1; }}\n"
     "if [ $taken -gt $(cat {folder}/room) ]; then\n"
     "  echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy' >&2; exit 1\nfi\n"
     "env > {folder}/environment; cp $1 {folder}/script-$number.sh\n"
@@ -100,7 +101,7 @@ class Slurm:
         for rows in sweeps(runs):
             for row in rows:
                 number = row.get("job", "99_0").split("_")[0]
-                lines.append(f"{row['name']}|{number}|{row['task']}|{state}|n1|{reason}|0:00|1:00:00")
+                lines.append(f"{row['name']}|{number}|{row['task']}|{state}|n1|{reason}|N/A")
         (self.folder / "queue").write_text("Maintenance on Sunday\n" + "\n".join(lines) + "\n")
 
 
@@ -127,10 +128,8 @@ def wait_until(condition, what):
 
 
 def attempts(folder):
-    try:
-        return [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
-    except OSError:
-        return []
+    path = folder / "attempts.json"
+    return json.loads(path.read_text()) if path.exists() else []
 
 
 def hows(folder):
@@ -151,7 +150,8 @@ class Sweep:
 
     def __init__(self, base, methods, cluster, *words):
         self.base, self.methods, self.runs = base, methods, base / "runs"
-        self.words = ["method=steady", *TINY, f"cluster={cluster}", *words, f"runs='{self.runs}'"]  # quoted for Hydra
+        where = [f"cluster={cluster}"] if cluster else []
+        self.words = ["method=steady", *TINY, *where, *words, f"runs='{self.runs}'"]  # quoted for Hydra
 
     def submit(self, *further):
         return run("-m", "slurm.sweep", "--methods", str(self.methods), *self.words, *further).stdout

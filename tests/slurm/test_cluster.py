@@ -110,7 +110,7 @@ def disturbed(cluster, methods, cache, tmp_path_factory):
     run("scontrol", "update", f"JobId={sweep.job(3)}", f"TimeLimit={int(used.strip().split(':')[-2]) + 1}")
     wait_until(lambda: "timed out" in hows(sweep.folder(3)), "seed 3 runs out of time")
     (methods / "slow-3").unlink()
-    run("scontrol", "update", f"JobId={sweep.job(3)}", "TimeLimit=60")
+    run("scontrol", "update", f"JobId={sweep.job(3)}", "TimeLimit=60", check=False)  # or it was killed at once
 
     wait_until(lambda: not queued(), "the queue is empty")
     return sweep
@@ -268,6 +268,25 @@ def test_without_scontrol_on_its_node_a_run_saves_and_says_so_and_slurms_own_req
     run("scontrol", "requeue", sweep.job(6))
     wait_until(lambda: not queued(), "the runs end")
     assert hows(sweep.folder(6)) == ["preempted", "finished"]
+
+
+def test_a_run_that_is_requeued_and_held_is_told_not_waited_for_and_goes_on_where_it_was_once_released(
+    cluster, methods, cache, tmp_path
+):
+    (methods / "slow-7").touch()
+    sweep = Sweep(tmp_path, methods, FOUR_NODES, f"cache={cache}", "seed=7")
+    sweep.submit("--no-report")
+    wait_until(lambda: sweep.began(7), "the run saves for the first time")
+    run("scontrol", "requeuehold", sweep.job(7))
+    (methods / "slow-7").unlink()
+    wait_until(lambda: len(queued()) == 1, "the references end")
+    table = sweep.status("--watch")
+    assert re.search(rf"-s7-\w+ +held .*: scontrol release {sweep.job(7)}$", table, re.MULTILINE)
+    run("scontrol", "release", sweep.job(7))
+    wait_until(lambda: not queued(), "the run ends")
+    first, second = attempts(sweep.folder(7))
+    assert (first["how"], second["how"]) == ("preempted", "finished")
+    assert second["from_step"] == first["step"] >= 10
 
 
 def test_what_the_cluster_does_not_offer_is_refused_with_the_reason(cluster, cache, tmp_path):

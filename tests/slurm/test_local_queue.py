@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from small_sweeps import Sweep, attempts, hows, metrics, run, sweeps, wait_until
@@ -20,10 +21,27 @@ def tasks_of(job):
 
 
 @pytest.fixture(scope="module")
-def swept(methods, cache, tmp_path_factory):
-    """Twelve runs two at a time, disturbed in every way, after everything has come to an end."""
+def without_slurm(tmp_path_factory):
+    """Within it there is no sbatch, and SLURM's other commands only write down that they were called."""
+    folder, slurms = tmp_path_factory.mktemp("programs"), tmp_path_factory.mktemp("slurm")
+    names = ("squeue", "sacct", "scontrol", "scancel", "srun", "sinfo")
+    for name in names:
+        (slurms / name).write_text(f"#!/bin/sh\necho $0 $@ >> {slurms}/called\n")
+        (slurms / name).chmod(0o755)
+    places = [place for place in map(Path, os.environ["PATH"].split(":")) if place.is_dir()]
+    programs = {program.name: program for place in reversed(places) for program in place.iterdir()}
+    for name in programs.keys() - {"sbatch", *names}:
+        (folder / name).symlink_to(programs[name])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{slurms}:{folder}")
+        yield slurms
+
+
+@pytest.fixture(scope="module")
+def swept(without_slurm, methods, cache, tmp_path_factory):
+    """Twelve runs three at a time, disturbed in every way, after everything has come to an end."""
     words = [f"cache={cache}", "array_parallelism=3", "seed=" + ",".join(map(str, range(12)))]
-    sweep = Sweep(tmp_path_factory.mktemp("local"), methods, "local", *words)
+    sweep = Sweep(tmp_path_factory.mktemp("local"), methods, None, *words)
     sweep.said = sweep.submit()
     wait_until(lambda: sweep.began(2), "seed 2 saves for the first time")
     sweep.table = sweep.status()
@@ -45,6 +63,10 @@ def test_all_runs_finish_but_the_crashing_one_which_fails_after_three_tries(swep
     assert "3 attempts ended at step 10" in json.loads((swept.folder(0) / "status.json").read_text())["error"]
     assert hows(swept.folder(1)) == ["killed", "finished"]
     assert hows(swept.folder(3)) == ["timed out", "finished"]
+
+
+def test_no_command_of_slurm_is_called(swept, without_slurm):
+    assert not (without_slurm / "called").exists()
 
 
 def test_the_table_shows_what_runs_and_what_waits(swept):

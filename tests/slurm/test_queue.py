@@ -6,8 +6,7 @@ import time
 import pytest
 
 from slurm import queue
-from slurm.queue import ClusterError, NoAccounting, ask, endings, largest_array, seconds, slurm_queue
-from slurm.submit import job_number
+from slurm.queue import ClusterError, NoAccounting, ask, endings, seconds, slurm_queue
 
 REFUSALS = [
     ("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "slurmctld"),
@@ -66,18 +65,20 @@ def test_a_missing_command_is_told(monkeypatch, tmp_path):
 
 
 def test_the_queue_is_read_task_by_task_and_banners_are_not(pretend):
-    lines = "Maintenance on Sunday\nxg-a-0|17|3|RUNNING|n2|None|1:05|1:00:00\n"
-    lines += "other|18|N/A|PENDING||JobHeldUser|0:00|2-00:00:00\na|b|17|4|RUNNING|n|x|y|z"
+    lines = "Maintenance on Sunday\nxg-a-0|17|3|RUNNING|n2|None|58:55\n"
+    lines += "other|18|N/A|PENDING||JobHeldUser|N/A\nheld|19|N/A|REQUEUE_HOLD||job_requeued_in_held_state|N/A\n"
+    lines += "a|b|17|4|RUNNING|n|x|y"
     pretend("squeue", f"cat <<'END'\n{lines}\nEND")
-    first, second = slurm_queue()
-    assert (first.name, first.task, first.identifier, first.node, first.used) == ("xg-a-0", 3, "17_3", "n2", "1:05")
-    assert (first.word, second.task, second.identifier, second.word) == ("running", 0, "18", "held")
+    first, *others = slurm_queue()
+    assert (first.name, first.task, first.identifier, first.node) == ("xg-a-0", 3, "17_3", "n2")
+    assert (first.word, first.left) == ("running", "58:55")
+    assert [(job.task, job.identifier, job.word) for job in others] == [(0, "18", "held"), (0, "19", "held")]
 
 
 def test_what_the_environment_says_does_not_narrow_the_question(pretend, monkeypatch, tmp_path):
     monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
-    pretend("squeue", f'echo "$@" > {tmp_path}/asked; echo "name$SQUEUE_STATES|17|N/A|PENDING|$SLURM_CONF|||"')
+    pretend("squeue", f'echo "$@" > {tmp_path}/asked; echo "name$SQUEUE_STATES|17|N/A|PENDING|$SLURM_CONF||"')
     (job,) = slurm_queue()
     assert (job.name, job.node) == ("name", "/etc/slurm/slurm.conf")
     asked = (tmp_path / "asked").read_text().split()
@@ -93,19 +94,6 @@ def test_accounting_tells_the_last_end_also_before_a_requeue_and_of_tasks_that_n
     assert found["17_3"] == ("PREEMPTED", "n1")
     assert {task for task, (state, _) in found.items() if state == "CANCELLED"} == {"17_4", "17_6", "17_7", "17_9"}
     assert found["18"] == ("FAILED", "n1")
-
-
-def test_the_largest_array_is_asked_for_and_guessed_without_scontrol(pretend, monkeypatch, tmp_path):
-    pretend("scontrol", "printf 'MaxArraySize            = 501\\nMaxJobCount             = 9\\n'")
-    assert largest_array() == 501
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    assert largest_array() == 1000
-
-
-def test_a_sites_banner_is_no_job_number():
-    assert job_number("Your job 7 has ended.\nSubmitted batch job 12 on cluster a\n") == "12"
-    with pytest.raises(ClusterError, match="no job number"):
-        job_number("Welcome")
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,38 @@
 """Cluster settings: what the examples hold, what words change, and that nothing unsafe comes into a script."""
 
 import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from submitit import AutoExecutor
+from submitit.slurm.slurm import SlurmExecutor
 
-from slurm.settings import CONF, Cluster, checked, read_cluster
-from slurm.submission import Submission
-from slurm.submit import executor_of, handed_over
+from slurm.cluster import CONF, NAMES, Cluster, checked, read_cluster
+from slurm.submit import DRY_RUN, own_sbatch
 
 
-def script(tmp_path, capsys, cluster, count=3):
+def script(folder, cluster, count=3):
     """What sbatch would be given."""
-    made = Submission(tmp_path / "slurm" / "name", cluster, None, None, "/", [], [])
-    handed_over(executor_of(made, cluster, "xg-name-0"), None, list(range(count)), dry_run=True)
-    return capsys.readouterr().out
+    with own_sbatch(DRY_RUN):
+        cluster.jobs(folder, "xg-name-0").map_array(str, range(count))
+    (path,) = folder.glob("*_submission.sh")
+    return path.read_text()
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CONF.glob("*.yaml")])
 def test_the_examples_are_accepted(name):
     cluster, others = read_cluster([f"cluster={name}", "seed=0,1", "scale=single"])
     assert (cluster.executor, others) == (name, ["seed=0,1", "scale=single"])
+
+
+def test_all_that_submitit_takes_is_accepted_but_for_what_the_sweep_sets_itself():
+    ours = {"name", "job_name", "dependency", "srun_args", "use_srun", "stderr_to_stdout"}
+    otherwise = {"num_gpus", "time", "mem", "ntasks_per_node"}  # the same by another name
+    theirs = AutoExecutor._valid_parameters() | SlurmExecutor._valid_parameters()
+    assert theirs - ours - otherwise <= NAMES
 
 
 def test_without_sbatch_sweeps_stay_on_this_machine(monkeypatch, tmp_path):
@@ -31,7 +42,7 @@ def test_without_sbatch_sweeps_stay_on_this_machine(monkeypatch, tmp_path):
     assert read_cluster([])[0].executor == "slurm"
 
 
-def test_words_are_submitits_parameters_or_options_of_sbatch(tmp_path, capsys):
+def test_words_are_submitits_parameters_or_options_of_sbatch(tmp_path):
     words = [
         "cluster=slurm",
         "gpus=4",
@@ -43,13 +54,13 @@ def test_words_are_submitits_parameters_or_options_of_sbatch(tmp_path, capsys):
     ]
     cluster, _ = read_cluster([*words, "array_parallelism=5", "cpus=6", "signal_s=77", "timeout_min=90"])
     assert cluster.processes == 4
-    lines = script(tmp_path, capsys, cluster).splitlines()
+    lines = script(tmp_path / "several", cluster).splitlines()
     for option in ("nodes=2", "ntasks-per-node=2", "gpus-per-node=2", "mail-type=END", "qos=long", "exclude=n7",
                    "array=0-2%3", "cpus-per-task=6", "signal=USR2@77", "time=90"):  # fmt: skip
         assert f"#SBATCH --{option}" in lines
     assert "#SBATCH --requeue" in lines
     assert not any("--mem" in line for line in lines)
-    alone = script(tmp_path, capsys, cluster.alone()).splitlines()
+    alone = script(tmp_path / "alone", cluster.alone()).splitlines()
     assert "#SBATCH --ntasks-per-node=1" in alone
     assert "#SBATCH --gpus-per-node=1" in alone
 
@@ -76,6 +87,7 @@ def test_a_file_of_ones_own_is_taken_and_a_known_cluster_changed(tmp_path):
         (["sbatch.=1"], "long name"),
         (["timeout_min=1", "signal_s=60"], "must be less than"),
         (["cluster=local", "nodes=2"], "one machine"),
+        (["cluster=local", "setup=x"], "list of lines"),
     ],
 )
 def test_what_is_not_accepted_is_refused_with_what_is(words, told):
@@ -109,9 +121,8 @@ def test_no_text_breaks_out_of_its_line_in_the_script(text):
         found = checked({"constraint": text, "sbatch": {"comment": text}}, "test")
     except ValueError:
         return
-    cluster = Cluster("slurm", found)
-    made = executor_of(Submission(CONF / "a" / "b", cluster, None, None, "/", [], []), cluster, "name")._executor
-    lines = made._make_submission_file_text("", "").splitlines()
+    with TemporaryDirectory() as folder:
+        lines = script(Path(folder), Cluster("slurm", found)).splitlines()
     (constraint,) = [line.removeprefix("#SBATCH --constraint=") for line in lines if "--constraint" in line]
     said = subprocess.run(["bash", "-c", f"printf %s {constraint}"], capture_output=True).stdout
     assert said.decode() == text
