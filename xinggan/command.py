@@ -56,15 +56,16 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(main())
 
 
-def exit_status(name: str, command: Callable[[], int | None]) -> int:
+def exit_status(name: str, command: Callable[[], int | None], rows_shown: int = ROWS_SHOWN) -> int:
     """The status that `command` returns (None: 0), 2 for what it refuses (ValueError, OSError), 130 when interrupted.
 
-    Why is said in one message on standard error that begins with `name`.
+    Why is said in one message on standard error that begins with `name`, with at most `rows_shown` problems of files.
     """
     try:
         return command() or 0
     except (ValueError, OSError) as error:
-        print(f"{name}: {reason(error)}", file=sys.stderr)
+        text = error.table(rows_shown) if isinstance(error, LayoutProblems) else reason(error)
+        print(f"{name}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted; nothing was written", file=sys.stderr)

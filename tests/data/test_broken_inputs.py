@@ -89,6 +89,18 @@ FILES: dict[str, tuple[Breaks, tuple[str | int, ...], str]] = {
         both(remove("train/1_b.png"), lambda root: (root / "train/1_b.png").mkdir()),
         *((TRAIN, 3), "train/1_b.png: no file but a folder"),
     ),
+    "image that is a pipe": (
+        both(remove("train/1_b.png"), lambda root: os.mkfifo(root / "train/1_b.png")),
+        *((TRAIN, 3), "train/1_b.png: no file but a folder, pipe or device"),
+    ),
+    "annotations that are a pipe": (both(remove(TEST), lambda root: os.mkfifo(root / TEST)), (TEST,), "no file but a"),
+    "blank first line": (
+        rewrite(TRAIN, lambda data: b"\n" + data),
+        (TRAIN, 1),
+        "the line is blank; expected the header",
+    ),
+    "name of 256 bytes": (annotate(TRAIN, "x" * 252 + ".png"), (TRAIN, 7), "is too long for a file's name"),
+    "path of 4,005 bytes": (annotate(TRAIN, "x/" * 2000 + "a.png"), (TRAIN, 7), "is too long for a file's name"),
     "annotations missing": (remove(TEST), (TEST,), "the file cannot be read"),
     "annotations without rows": (replace(TEST, b"name:keypoints_y:keypoints_x\n"), (PAIRS,), "no usable pair"),
     "Latin-1": (rewrite(TEST, lambda data: data.replace(b"3_b", b"3_\xe4")), (TEST, 3), "not text in UTF-8"),

@@ -462,33 +462,6 @@ def test_hidden_files_are_skipped_by_every_command_and_counted(dotted, monkeypat
     assert len(person.poses) == 1 and person.notes == ["poses/: 1 hidden files are left out, ._a.json for one"]
 
 
-NAMES = {
-    "a long name": ("x" * 252 + ".png", 2, "is too long for a file's name"),
-    "a long path": ("x/" * 2000 + "a.png", 2, "is too long for a file's name"),
-    "a pipe": ("pipe_0.png", 2, "no file but a folder, pipe or device"),
-}
-
-
-@pytest.mark.parametrize("case", NAMES)
-def test_names_that_no_file_can_have_and_pipes_are_told_with_file_and_row(dotted, tmp_path, capsys, case):
-    name, row, message = NAMES[case]
-    root = dotted()
-    os.mkfifo(root / "train/pipe_0.png")
-    table = root / "people-annotation-train.csv"
-    table.write_text(table.read_text().replace("anna_0.png", name, 1))
-    assert main(["folder", "--root", str(root), "--cache", str(tmp_path / "cache")]) == 2
-    told = [line.split() for line in capsys.readouterr().err.splitlines() if message in line]
-    assert [words[:2] for words in told] == [["people-annotation-train.csv", str(row)]]
-
-
-def test_a_blank_first_line_is_one_problem(dotted):
-    root = dotted()
-    table = root / "people-annotation-train.csv"
-    table.write_text("\n" + table.read_text())
-    said = refusal(root)
-    assert said.startswith("1 problem ") and "people-annotation-train.csv    1  the line is blank" in said
-
-
 def test_a_name_with_its_own_folder_before_it_is_the_name(dotted):
     root = dotted()
     table = root / "people-annotation-train.csv"

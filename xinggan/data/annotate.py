@@ -199,14 +199,7 @@ def annotate_folders(options: argparse.Namespace) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
     options = _parser().parse_args(arguments)
-
-    def command() -> None:
-        try:
-            print("\n".join(annotate_folders(options)))
-        except LayoutProblems as problems:
-            raise ValueError(problems.table(options.rows)) from None
-
-    return exit_status("xinggan.data.annotate", command)
+    return exit_status("xinggan.data.annotate", lambda: print("\n".join(annotate_folders(options))), options.rows)
 
 
 def _threshold(text: str) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from xinggan.command import ROWS_SHOWN, LayoutProblems, exit_status, run_command
+from xinggan.command import ROWS_SHOWN, exit_status, run_command
 from xinggan.data.settings import (
     CACHE,
     PHOTOGRAPHS_ONLY,
@@ -208,12 +208,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def command() -> None:
-        try:
-            print(describe(prepare(dataset_settings(options), options.cache)))
-        except LayoutProblems as problems:
-            raise ValueError(problems.table(options.rows)) from None
+        print(describe(prepare(dataset_settings(options), options.cache)))
 
-    return exit_status("xinggan.data.prepare", command)
+    return exit_status("xinggan.data.prepare", command, options.rows)
 
 
 if __name__ == "__main__":
