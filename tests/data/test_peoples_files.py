@@ -338,6 +338,10 @@ def test_a_value_that_is_no_number_is_named_with_its_joint(tmp_path, value):
 ROWS = "from,to\nanna_0.png,anna_1.png\n"
 UNREAD = {
     "another set's name": (lambda root: (root / "fasion-pairs-train.csv").write_text(ROWS), "fasion-pairs-train.csv"),
+    "another form": (
+        lambda root: (root / "fasion-pairs-train.csv").write_text(",from,to\n0,anna_0.png,anna_1.png\n"),
+        "fasion-pairs-train.csv",
+    ),
     "of a val split": (lambda root: (root / "people-pairs-val.csv").write_text(ROWS), "people-pairs-val.csv"),
     "capitals": (lambda root: (root / "people-pairs-train.CSV").write_text(ROWS), "people-pairs-train.CSV"),
     "a dangling link": (lambda root: (root / "people-pairs-train.csv").symlink_to("nowhere"), "a link to nowhere"),

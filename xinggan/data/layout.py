@@ -87,7 +87,7 @@ def _sets_in(folder: Path) -> list[LayoutFiles]:
 def other_tables(files: LayoutFiles, split: str, named: set[str], problems: list[Problem]) -> list[str]:
     """Notes on tables in the root that are not read. `named` are the annotated images of the split.
 
-    A list of pairs of these images is a problem where the split has no list of its own, and derived pairs would
+    A list of pairs that names one of them is a problem where the split has no list of its own, and derived pairs would
     silently take its place.
     """
     notes, own = list[str](), files.root / files.pairs(split)
@@ -99,8 +99,8 @@ def other_tables(files: LayoutFiles, split: str, named: set[str], problems: list
         if path.name in used or not kind or not path.is_file():
             continue
         if kind[1].lower() == "pairs":
-            pairs = read_pairs(path, path.name, [])
-            meant = any(pair.source in named and pair.target in named for pair in pairs)
+            text = path.read_bytes().decode("utf-8", "replace")  # of any form, with a column of numbers or without
+            meant = not named.isdisjoint(image_name(field.strip()) for field in re.split("[,;\t\n]", text))
             if meant and not own.exists():
                 what = f"lists pairs of {split} images and is not read; the name that is read is {own.name}"
                 problems.append(Problem(path.name, None, f"{what}: rename it, or put it elsewhere to derive pairs"))
@@ -253,9 +253,11 @@ def _identified(
         what = f"{pattern.pattern!r} fits none of {len(wanted)} names, {table.names[wanted[0]]} for one"
         problems.append(Problem(label, None, f"no identities: {what}; set identity_pattern"))
         return [], []
-    if trouble := _trouble_of_folders([table.names[index] for index in wanted], list(found.values()), settings):
-        problems.append(Problem(label, None, trouble))
-        return [], []
+    if any("/" in table.names[index] for index in wanted):
+        names = [table.names[index] for index in wanted]
+        if trouble := _trouble_of_folders(names, list(found.values()), settings):
+            problems.append(Problem(label, None, trouble))
+            return [], []
     kept, identities, row_of_stem = list[int](), list[str](), dict[str, int]()
     for index, identity in found.items():
         name, row = table.names[index], table.rows[index]
@@ -278,23 +280,20 @@ def _trouble_of_folders(names: list[str], identities: list[str | None], settings
     Generated images are named after the files alone. By default identities are, too, which would make one person of
     DeepFashion's id_00000262/02_1_front.jpg and id_00000309/02_3_back.jpg.
     """
-    if not any("/" in name for name in names):
-        return ""
-    paths = [PurePosixPath(name) for name in names]
-    flatten = "put all images into one folder and the folders into their names, there and in the tables: {} becomes {}"
-    first_of_stem: dict[str, PurePosixPath] = {}
-    for path in paths:
-        first = first_of_stem.setdefault(path.stem, path)
-        if first.parent != path.parent:
-            what = f"{first} and {path} differ in their folders only; generated images could not be told apart"
-            return f"{what}: {flatten.format(path, str(path).replace('/', '_'))}"
-    folder_of_identity: dict[str | None, PurePosixPath] = {}
-    for path, identity in zip(paths, identities, strict=True):
-        first = folder_of_identity.setdefault(identity, path)
-        if settings.identity_pattern is None and identity and first.parent != path.parent:
-            what = f"{first} and {path} would both show {identity!r}, because identities are read from the files' names"
-            own = f"set identity_pattern ({IDENTITY_PATTERNS[settings.name]!r} if that is right)"
-            return f"{what} alone: {own}, or {flatten.format(path, str(path).replace('/', '_'))}"
+    first_of_stem, first_of_identity = dict[str, PurePosixPath](), dict[str | None, PurePosixPath]()
+    for path, identity in zip(map(PurePosixPath, names), identities, strict=True):
+        alike, same = first_of_stem.setdefault(path.stem, path), first_of_identity.setdefault(identity, path)
+        if alike.parent != path.parent:
+            trouble = f"{alike} and {path} differ in their folders only; generated images could not be told apart:"
+        elif settings.identity_pattern is None and identity and same.parent != path.parent:
+            trouble = (
+                f"{same} and {path} would both show {identity!r}, because identities are read from the files' names:"
+            )
+            trouble += f" set identity_pattern ({IDENTITY_PATTERNS[settings.name]!r} if that is right), or"
+        else:
+            continue
+        becomes = str(path).replace("/", "_")
+        return f"{trouble} put all images into one folder, there and in the tables {path} becomes {becomes}"
     return ""
 
 
