@@ -324,15 +324,6 @@ def test_the_canvas_of_a_pose_is_the_size_of_its_image(tmp_path):
     assert read_person(tmp_path / "a.png", None, [str(tmp_path / "pose.json")], reader, (128, 64), resize=False) is None
 
 
-@pytest.mark.parametrize("value", ["null", "NaN", '"5"'])
-def test_a_value_that_is_no_number_is_named_with_its_joint(tmp_path, value):
-    values = ", ".join([*["9"] * 10, value, *["9"] * 43])
-    (tmp_path / "pose.json").write_text('{"people": [{"pose_keypoints_2d": [' + values + "]}]}")
-    reader = PoseReader()
-    assert reader.read(str(tmp_path / "pose.json")) == []
-    assert f"y of joint 3 is {value}" in reader.problems[0].what
-
-
 # ---- tables and names ----
 
 ROWS = "from,to\nanna_0.png,anna_1.png\n"

@@ -69,15 +69,6 @@ def test_sizes_that_the_networks_cannot_halve_are_a_problem(make_layout, tmp_pat
         prepare(DatasetSettings("folder", root=str(root)), tmp_path / "cache", progress=False)
 
 
-def test_deepfashion_is_left_square_where_that_is_asked_for_and_cropped_files_are_left_alone(make_layout, tmp_path):
-    root = make_layout(train=FASHION_TRAIN, test=FASHION_TEST, size=(256, 256), root=tmp_path / "square")
-    settings = DatasetSettings("deepfashion", root=str(root), height=256, width=256)
-    assert prepare(settings, tmp_path, progress=False).train.images.shape[1:3] == (256, 256)
-    root = make_layout(train=FASHION_TRAIN, test=FASHION_TEST, size=(176, 256), root=tmp_path / "cropped")
-    settings = DatasetSettings("deepfashion", root=str(root), height=256, width=176)
-    assert prepare(settings, tmp_path, progress=False).train.images.shape[1:3] == (256, 176)
-
-
 def test_garments_in_both_splits_of_deepfashion_are_counted(make_layout, tmp_path):
     other_view = tuple(name.replace("8002", "8007") for name in FASHION_TEST)  # same garment 00000080, another outfit
     root = make_layout(train=FASHION_TRAIN, test=other_view, size=(176, 256))

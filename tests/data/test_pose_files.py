@@ -53,6 +53,8 @@ REFUSED = {
     "a crowd": ({"people": [{}, {}]}, "2 people; expected one"),
     "person without joints": ({"people": [{}]}, "no list; expected 18"),
     "other skeleton": ({"people": [{"pose_keypoints_2d": [1.0] * 51}]}, "51 values; expected 18"),
+    "null among numbers": ({"people": [{"pose_keypoints_2d": [9] * 10 + [None] * 44}]}, "y of joint 3 is null"),
+    "NaN among numbers": ({"people": [{"pose_keypoints_2d": [float("nan")] * 54}]}, "x of joint 0 is NaN"),
     "17 joints": ({"joints": GOOD[:17], "height": 9, "width": 9}, "17 joints; expected 18"),
     "three numbers": ({"joints": [*GOOD[:17], [1, 2, 3]], "height": 9, "width": 9}, r"joint 17 \(left ear\) is \[1"),
     "a word": ({"joints": [["1", 2], *GOOD[1:]], "height": 9, "width": 9}, r"joint 0 \(nose\)"),

@@ -37,9 +37,12 @@ CLOSING = [(np.ones((1, 5, 1)), 1), (np.ones((1, 1, 5)), 1)]  # 5 x 5 within eac
 
 
 def are_fractions(poses: np.ndarray) -> bool:
-    """Whether the joints of poses [n, 18, 3] seem to be fractions of an image, though a few may lie beyond its edge."""
+    """Whether the joints of poses [n, 18, 3] seem to be fractions of an image, though a few may lie beyond its edge.
+
+    One or two joints say nothing: they may lie in the corner.
+    """
     coordinates = poses[poses[..., 2] > 0][:, :2]
-    return coordinates.size > 0 and bool(np.quantile(coordinates, 0.97, method="lower") < 2)
+    return len(coordinates) > 2 and bool(np.quantile(coordinates, 0.97, method="lower") < 2)
 
 
 def drop_undetected(poses: np.ndarray) -> tuple[int, int]:
