@@ -8,6 +8,7 @@ also kept as SVG and PDF, every table as CSV, Markdown and LaTeX beside the page
 import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,20 @@ from PIL import Image
 
 from reports.figures import NARROW_INCHES, WIDE_INCHES, styled
 from reports.grids import NARROW, WIDE
-from reports.tables import as_csv, as_html, as_latex, as_markdown
 from xinggan.files import write_atomically
 
 NARROW_PAGE_PX = 640
 SCROLLING = Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>')
 FILES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "svg": "SVG", "pdf": "PDF", "png": "PNG"}
+_TEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}"},
+        **{">": "\\textgreater{}", "|": "\\textbar{}", "↑": "$\\uparrow$", "↓": "$\\downarrow$", "–": "--"},
+        **{"−": "$-$", "×": "$\\times$", "≥": "$\\geq$", "·": "$\\cdot$", "→": "$\\to$", "←": "$\\leftarrow$"},
+        **{"[": "{[}", "*": "{*}"},  # at the start of a row they would be arguments of the line end before it
+    }
+)
 
 
 def show(*parts: Any) -> None:
@@ -68,7 +77,7 @@ def details(summary: Any, *content: Any) -> Markup:
     return Markup("<details><summary>{}</summary>{}</details>").format(summary, inside) if inside else Markup()
 
 
-# Tables.
+# Tables. A cell is text; what follows its first line is small print. The first column names the rows.
 
 
 def table(
@@ -82,9 +91,9 @@ def table(
 ) -> Markup:
     """A table on the page, kept as <output>/tables/<name>.csv, .md and .tex where `output` is given; nothing if empty.
 
-    A cell is text; what follows its first line is small print. `bold`: [rows, columns], true where a cell is bold (only
-    ever behind a test). `notes` are what `[1]` ... in cells refer to. `kind` is a class of the style sheet: `numbers`
-    sets all columns but the first flush right, `oneline` keeps each cell in one line, `close` saves room.
+    `bold`: [rows, columns], true where a cell is bold (only ever behind a test). `notes` are what `[1]` ... in cells
+    refer to. `kind` is a class of the style sheet: `numbers` sets all columns but the first flush right, `oneline`
+    keeps each cell in one line, `close` saves room.
     """
     if frame.empty:
         return Markup()
@@ -106,6 +115,73 @@ def csv_file(frame: pandas.DataFrame, output: Path | str, name: str, told: str) 
     """Keep a frame unrounded as <output>/tables/<name>.csv; a link to it."""
     write_atomically(Path(output) / "tables" / f"{name}.csv", frame.to_csv(index=False))
     return Markup('<p class="files">{}: {}</p>').format(told, _links(f"tables/{name}", ["csv"]))
+
+
+# The formats of a table, each written by pandas. Heads may stand twice.
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format writes text, a bold value and small print."""
+
+    escape: Callable[[str], str]
+    bold: str = "{}"
+    small: str = " {}"
+
+    def cell(self, text: str, bold: bool = False) -> str:
+        first, *others = [self.escape(line) for line in text.splitlines()] or [""]
+        return (self.bold.format(first) if bold else first) + "".join(map(self.small.format, others))
+
+    def heads(self, frame: pandas.DataFrame) -> list[str]:
+        return [self.cell(str(head)) for head in frame.columns]
+
+    def cells(self, frame: pandas.DataFrame, bold: np.ndarray | None = None) -> pandas.DataFrame:
+        """Every cell as the format writes it, the columns numbered. bold: [rows, columns]."""
+        bold = np.zeros(frame.shape, bool) if bold is None else bold
+        return pandas.DataFrame(
+            [list(map(self.cell, *row)) for row in zip(frame.to_numpy().tolist(), bold, strict=True)]
+        )
+
+
+HTML = Format(lambda text: str(escape(text)), "<strong>{}</strong>", "<small>{}</small>")
+CSV = Format(str)
+MARKDOWN = Format(lambda text: str(escape(text)).replace("\\", "\\\\").replace("|", "\\|"), "**{}**")
+LATEX = Format(lambda text: text.translate(_TEX), "\\textbf{{{}}}", " {{\\scriptsize {}}}")
+
+
+def as_html(frame: pandas.DataFrame, bold: np.ndarray, kind: str) -> Markup:
+    """A table whose class in the style sheet is `kind`; the cells of the first column are heads of their rows."""
+    first, *heads = HTML.heads(frame)
+    cells = HTML.cells(frame, bold).set_index(0).set_axis(heads, axis=1).rename_axis(index=None, columns=first)
+    with pandas.option_context("display.max_colwidth", None):
+        told = cells.to_html(escape=False, border=0, classes=kind, justify="left")
+    head, body = told.split("<tbody>")
+    return Markup(head.replace("<th>", '<th scope="col">') + "<tbody>" + body.replace("<th>", '<th scope="row">'))
+
+
+def as_csv(frame: pandas.DataFrame) -> str:
+    """Each cell in one line."""
+    return CSV.cells(frame).to_csv(index=False, header=CSV.heads(frame))
+
+
+def as_markdown(frame: pandas.DataFrame, caption: str, bold: np.ndarray, notes: Sequence[str] = ()) -> str:
+    """A table as GitHub reads it, under its caption, with its notes below."""
+    sides = ("left", *["right"] * (frame.shape[1] - 1))
+    cells = MARKDOWN.cells(frame, bold).set_axis(MARKDOWN.heads(frame), axis=1)
+    told = cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
+    listed = [f"[{place}] {escape(note)}" for place, note in enumerate(notes, start=1)]
+    return "\n".join([f"**{escape(caption)}**", "", told, *([""] if notes else []), *listed]) + "\n"
+
+
+def as_latex(frame: pandas.DataFrame, caption: str, bold: np.ndarray) -> str:
+    """A float that needs the packages booktabs and graphicx; what is wider than the page is made to fit."""
+    sides = "l" + "r" * (frame.shape[1] - 1)
+    heads = [head.replace("{", "{{").replace("}", "}}") for head in LATEX.heads(frame)]  # pandas fills braces in heads
+    told = LATEX.cells(frame, bold).to_latex(
+        index=False, escape=False, header=heads, caption=LATEX.escape(caption), column_format=sides
+    )
+    fit = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n\\begin{tabular}"
+    return told.replace("\\begin{tabular}", fit).replace("\\end{tabular}", "\\end{tabular}}")
 
 
 # Figures and pictures, each drawn for a wide and for a narrow page.

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_readers import read_csv, read_latex, read_markdown
 
-from reports import page, tables
+from reports import page
 
 signs = st.text(alphabet="ab1 &%$#_{}\\~^<>|[]*↑↓–−×\u00a0'`.", max_size=10).map(str.strip)
 grids = st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(signs, min_size=width, max_size=width), min_size=1))
@@ -17,9 +17,9 @@ PLAIN = np.zeros((9, 9), bool)
 def in_all_formats(frame, bold=None):
     bold = np.zeros(frame.shape, bool) if bold is None else bold
     return (
-        read_csv(tables.as_csv(frame)),
-        read_markdown(tables.as_markdown(frame, "caption", bold)),
-        read_latex(tables.as_latex(frame, "caption", bold)),
+        read_csv(page.as_csv(frame)),
+        read_markdown(page.as_markdown(frame, "caption", bold)),
+        read_latex(page.as_latex(frame, "caption", bold)),
     )
 
 
@@ -35,10 +35,10 @@ def test_all_formats_hold_the_same_cells(rows):
 def test_bold_and_small_print_survive_where_a_format_has_them():
     frame = pd.DataFrame([["a", "0.41 & <b>\n[0.40, 0.42]"]], columns=["run", "SSIM ↑\nclean, n = 48"])
     bold = np.array([[False, True]])
-    assert read_csv(tables.as_csv(frame)) == [["run", "SSIM ↑ clean, n = 48"], ["a", "0.41 & <b> [0.40, 0.42]"]]
-    assert "**0.41 &amp; &lt;b&gt;** [0.40, 0.42]" in tables.as_markdown(frame, "c", bold)
-    assert "\\textbf{0.41 \\& \\textless{}b\\textgreater{}} {\\scriptsize" in tables.as_latex(frame, "c", bold)
-    shown = tables.as_html(frame, bold, "numbers")
+    assert read_csv(page.as_csv(frame)) == [["run", "SSIM ↑ clean, n = 48"], ["a", "0.41 & <b> [0.40, 0.42]"]]
+    assert "**0.41 &amp; &lt;b&gt;** [0.40, 0.42]" in page.as_markdown(frame, "c", bold)
+    assert "\\textbf{0.41 \\& \\textless{}b\\textgreater{}} {\\scriptsize" in page.as_latex(frame, "c", bold)
+    shown = page.as_html(frame, bold, "numbers")
     assert "<td><strong>0.41 &amp; &lt;b&gt;</strong><small>[0.40, 0.42]</small></td>" in shown
     assert '<th scope="row">a</th>' in shown and '<th scope="col">SSIM ↑<small>clean, n = 48</small></th>' in shown
 
@@ -51,7 +51,7 @@ def test_columns_of_one_name_stay_apart():
 @pytest.mark.parametrize("first", ["[1,3] bins", "*"])
 def test_first_cell_is_no_argument_of_the_line_end_before_it(first):
     """TeX reads a bracket or a star after a line end, over white space, as the end's own."""
-    told = tables.as_latex(pd.DataFrame({"run": [first]}), "caption", PLAIN[:1, :1])
+    told = page.as_latex(pd.DataFrame({"run": [first]}), "caption", PLAIN[:1, :1])
     assert f"\\midrule\n{{{first[0]}}}" in told
 
 
