@@ -7,14 +7,16 @@ import pytest
 import torch
 from golden import assert_golden, golden_weights, numbers, picture, state_shapes
 
+from ablations.config import compose
 from baselines.diffusion.pidm import PIDM
-from baselines.diffusion.pidm_published import PublishedPIDM, load_published
+from baselines.diffusion.pidm_published import load_published
 from baselines.diffusion.pidm_unet import PIDMUNet, SourceEncoder
 from baselines.diffusion.process import Seen
 from baselines.diffusion.samplers import guided, sample
-from baselines.diffusion.settings import PIDMSettings, PublishedPIDMSettings
+from baselines.diffusion.settings import PIDMSettings
 from xinggan.data.batch import images_to_float
 from xinggan.distributed import Processes
+from xinggan.model.from_settings import build
 from xinggan.model.published import PublishedMismatch
 
 GOLDEN = {  # published size, and a small instance
@@ -230,8 +232,11 @@ def published_file(shared, tmp_path_factory):
 
 def test_a_published_checkpoint_is_read_and_one_that_does_not_fit_is_refused_by_name(published_file):
     file, weights = published_file
-    method = PublishedPIDM(PublishedPIDMSettings(path=str(file), steps=2, sampler="unipc"))
-    assert (method.settings.steps, method.size, method.training) == (2, (256, 176), False)
+    experiment = compose(["method=pidm", f"published={file}", "steps=2", "guidance_source=3"])
+    method = build(experiment.method)
+    assert (experiment.training, method.size, method.training) == (None, (256, 176), False)
+    assert (method.settings.steps, method.settings.sampler, method.settings.size) == (2, "ddim", (256, 256))
+    assert [branch.weight for branch in method.branches] == [-2, 3]
     kept = method.denoiser.down[10].attention.to_v.weight
     torch.testing.assert_close(kept, weights["input_blocks.11.1.to_kv.weight"][256:, :, 0], atol=1e-3, rtol=1e-3)
     del weights["out.2.bias"]

@@ -1,14 +1,15 @@
-"""PIDM in one to four steps: distillation of normal data, whose teacher and samples are known, and of images."""
+"""PIDM in one to four steps: both distillations of normal data, whose teacher and samples are known, and of images."""
 
 import pytest
 import torch
 from gaussian_data import GaussianData, rates
 from method_promises import calls_of
 
+from baselines.diffusion.pidm_adversarial import PIDMAdversarial
 from baselines.diffusion.pidm_few_step import PIDMFewStep, distillation_loss, few_step_sample
 from baselines.diffusion.process import NoiseProcess
 from baselines.diffusion.samplers import sample, trailing_timesteps
-from baselines.diffusion.settings import PIDMFewStepSettings, PIDMSettings
+from baselines.diffusion.settings import PIDMAdversarialSettings, PIDMFewStepSettings, PIDMSettings
 
 DATA = GaussianData(torch.linspace(-0.8, 0.8, 5)[:, None].expand(5, 800), torch.full((5, 800), 0.5))
 GRID = 24
@@ -118,3 +119,19 @@ def test_distillation_brings_one_step_closer_to_the_teachers_many(people):
         if step == 50:
             before = distance()
     assert distance() < 0.85 * before
+
+
+def test_distance_from_a_perfect_teacher_is_the_variance_that_noise_leaves(monkeypatch):
+    """For images drawn from the data: E_t[c(t) Var(x_0 | x_t)], with c(t) = sqrt(abar_t) and normal data."""
+    size = {"width": 8, "multipliers": (1, 2), "level_blocks": 1, "attention_levels": 1, "discriminator_width": 4}
+    method, data = PIDMAdversarial(PIDMAdversarialSettings(**size)), GaussianData(torch.tensor(0.2), torch.tensor(0.3))
+    monkeypatch.setattr(method, "teaching", lambda source, pose: data.best_network(method.teacher.process))
+    kept = torch.cumprod(1 - method.teacher.process.betas, 0)
+    expected = (kept.sqrt() * 0.09 * (1 - kept) / (kept * 0.09 + 1 - kept)).mean().item()
+    torch.manual_seed(0)
+    images = data.draw(6000 * 12).view(6000, 3, 2, 2).requires_grad_()
+    distance = method.distance(images, None, None)
+    assert distance.item() == pytest.approx(expected, rel=0.03)
+    assert method.distance(images + 0.2, None, None) > 1.2 * distance
+    distance.backward()
+    assert images.grad.norm() > 0
