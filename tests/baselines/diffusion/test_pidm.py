@@ -235,7 +235,7 @@ def test_a_published_checkpoint_is_read_and_one_that_does_not_fit_is_refused_by_
     experiment = compose(["method=pidm", f"published={file}", "steps=2", "guidance_source=3"])
     method = build(experiment.method)
     assert (experiment.training, method.size, method.training) == (None, (256, 176), False)
-    assert (method.settings.steps, method.settings.sampler, method.settings.size) == (2, "ddim", (256, 256))
+    assert (method.settings.steps, method.settings.sampler, method.settings.size) == (2, "ddim", [256, 256])
     assert [branch.weight for branch in method.branches] == [-2, 3]
     kept = method.denoiser.down[10].attention.to_v.weight
     torch.testing.assert_close(kept, weights["input_blocks.11.1.to_kv.weight"][256:, :, 0], atol=1e-3, rtol=1e-3)
