@@ -6,12 +6,9 @@ changes, with a section for each preset, and for a preset on a data set), the co
 no field of `Experiment` is a setting of the method; a preset's settings that a method does not have are left out.
 """
 
-import csv
 import difflib
-import itertools
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -20,12 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from ablations.words import as_word, read_words, suggestion
 from xinggan.data.settings import DATASETS, PUBLISHED_SIZES, DatasetSettings
 from xinggan.files import sha256_of
 from xinggan.metrics.protocol import LPIPS_NETWORKS
@@ -41,13 +36,6 @@ if TYPE_CHECKING:
 CONF = Path(__file__).parent / "conf"
 REFERENCE_KEYS = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # what they have from the run
 COMMAND_LINE = "command line"
-PATHS = ("runs", "cache", "dataset.root", "published", "vae")  # keys of paths, whatever characters these have
-# Keys that are not set by themselves, and what they follow from.
-FOLLOWING = {"method_name": "method", "method.seed": "seed", "code_size": "dataset.height"}
-
-
-class ConfigurationError(ValueError):
-    """Words that cannot be used; the message says which, why, and what is accepted."""
 
 
 class Budget(StrEnum):
@@ -125,21 +113,21 @@ GROUPS = {"method": "xinggan", "preset": "small", "dataset": "synthetic"}  # key
 
 
 def compose(words: list[str]) -> Experiment:
-    """The experiment that the words mean. Raises ConfigurationError with everything that is wrong."""
+    """The experiment that the words mean. Raises ValueError with everything that is wrong."""
     return resolve(words)[0]
 
 
 def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
-    """The experiment, and where each of its values (dotted key) comes from. Raises ConfigurationError."""
-    given, reasons = _given(words)
+    """The experiment, and where each of its values (dotted key) comes from. Raises ValueError."""
+    given, reasons = read_words(words)
     sources = {place: COMMAND_LINE for place in ("method_name", "preset") if place.removesuffix("_name") in given}
     chosen = {group: given.pop(group, default) for group, default in GROUPS.items()}
     for group, name in chosen.items():
         if name not in (choices := choices_of(group)):
             accepted = ", ".join(sorted(choices))
-            reasons.append(f"{group}={as_word(name)}: accepted are {accepted}{_suggestion(name, choices)}")
+            reasons.append(f"{group}={as_word(name)}: accepted are {accepted}{suggestion(name, choices)}")
     if reasons:
-        raise ConfigurationError("; ".join(reasons))
+        raise ValueError("; ".join(reasons))
 
     values: dict[str, tuple[Any, str]] = {}  # dotted key -> value, where it comes from
     for source, layer in [*_layers(**chosen), (COMMAND_LINE, given)]:
@@ -182,7 +170,7 @@ def resolve(words: list[str]) -> tuple[Experiment, dict[str, str]]:
     experiment.method = classes | settings
     found = _checked(experiment, reasons)
     if reasons:
-        raise ConfigurationError("; ".join(dict.fromkeys(reasons)))
+        raise ValueError("; ".join(dict.fromkeys(reasons)))
     of_method = f"default of {classes.get('_settings_', '').rpartition('.')[2]}"
     defaults = {key: of_method if key.startswith("method.") else "default" for key, _ in flat(plain_values(found))}
     return found, defaults | sources
@@ -201,70 +189,6 @@ def _count_steps(values: dict[str, tuple[Any, str]], reasons: list[str]) -> None
         reasons.append(f"training.images={as_word(images)}: accepted are whole numbers from 1")
     else:
         values["training.steps"] = -(-images // batch), f"{source}, training.images={images}"
-
-
-def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Key -> value of words such as `scale=single`, and the reasons why the other words are refused."""
-    given: dict[str, Any] = {}
-    reasons = []
-    for word in words:
-        key, _, text = word.partition("=")
-        if key.removeprefix("method.") in PATHS:
-            paths = _paths(text)
-            path = paths[0] if len(paths) == 1 else text  # where one is wanted, a comma is a part of its name
-            given[key] = None if path == "null" else os.path.expanduser(path).replace("${", "\\${")  # noqa: PTH111
-            continue
-        try:
-            override = _parsed(word)
-        except ConfigurationError as error:
-            reasons.append(str(error))
-            continue
-        key = override.get_key_element()
-        if override.is_add() or override.is_delete():
-            reasons.append(f"{word}: keys are neither added nor removed; accepted is key=value")
-        elif override.is_sweep_override():
-            reasons.append(f"{word}: one value is accepted here; a list of values is a grid of runs (-m)")
-        elif key in FOLLOWING:
-            reasons.append(f"{word}: follows from {FOLLOWING[key]}=, set that")
-        elif key == "training" and not isinstance(override.value(), dict):
-            reasons.append(f"{word}: accepted are the keys of training, such as training.steps=100")
-        else:
-            given[key] = override.value()
-    return given, reasons
-
-
-def expand(words: list[str]) -> list[list[str]]:
-    """Every combination of the comma lists in `words`, in order; without a list, the words themselves.
-
-    Raises ConfigurationError for words that cannot be read.
-    """
-    return [list(combination) for combination in itertools.product(*map(_listed, words))]
-
-
-def _listed(word: str) -> list[str]:
-    """A word for each value of a comma list; the word itself without one. Raises ConfigurationError."""
-    key, _, text = word.partition("=")
-    if key.removeprefix("method.") in PATHS:
-        values = _paths(text)
-        return [f"{key}={path}" for path in values] if len(values) > 1 else [word]
-    override = _parsed(word)
-    if not override.is_sweep_override():
-        return [word]
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-
-
-def _parsed(word: str) -> Override:
-    """The word as Hydra reads it. Raises ConfigurationError."""
-    try:
-        return OverridesParser.create().parse_overrides([word])[0]
-    except HydraException as error:
-        said = " ".join(str(error.__cause__ or error).split()).split(" See https")[0]
-        raise ConfigurationError(f"cannot read {word!r} as key=value: {said}") from error
-
-
-def _paths(text: str) -> list[str]:
-    """The paths of a comma list, in which those with a comma are quoted; all other characters stand for themselves."""
-    return next(csv.reader([text], quotechar='"' if text.startswith('"') else "'"), [""])
 
 
 def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str, Any]]]:
@@ -298,9 +222,9 @@ def _published(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
     """The class that evaluates a published checkpoint of the method, and its settings."""
     path, method = Path(experiment.published).absolute(), experiment.method_name
     if method not in (readers := published_methods()):
-        raise ConfigurationError(f"published={path}: accepted with method={' or method='.join(sorted(readers))}")
+        raise ValueError(f"published={path}: accepted with method={' or method='.join(sorted(readers))}")
     if not path.is_file():
-        raise ConfigurationError(f"published={path}: no such file; expected the state dict of a published generator")
+        raise ValueError(f"published={path}: no such file; expected the state dict of a published generator")
     usual = f"{PublishedSettings.__module__}.PublishedSettings"
     settings = _file(method_files()[method]).get("_published_settings_", usual)
     kind = settings_class(settings, f"method={method}")
@@ -332,19 +256,13 @@ def _unknown_key(place: str, experiment: DictConfig) -> str:
     if group == "training" and node is None:
         return f"{'a published checkpoint' if experiment.published else method} is not trained"
     if isinstance(node, DictConfig) and group != "method":
-        return f"{group.removeprefix('method.')} has no {key}; accepted are {', '.join(node)}{_suggestion(key, node)}"
+        return f"{group.removeprefix('method.')} has no {key}; accepted are {', '.join(node)}{suggestion(key, node)}"
     key = place.split(".")[1]
     taken = [str(name) for name in experiment.method if name not in ("seed", "path", "sha256")]
     listed = ", ".join(dict.fromkeys([*difflib.get_close_matches(key, taken), *taken])) or "no settings"
     if experiment.published:
         return f"fixed by the published checkpoint, which takes {listed}"
-    return f"not a setting of {method}, which takes {listed}{_suggestion(key, [*taken, *KEYS])}"
-
-
-def _suggestion(word: Any, names: Iterable[Any]) -> str:
-    """`. Did you mean NAME?` for the names close to the word, or nothing."""
-    close = difflib.get_close_matches(str(word), [str(name) for name in names], cutoff=0.7)
-    return f". Did you mean {' or '.join(close)}?" if close else ""
+    return f"not a setting of {method}, which takes {listed}{suggestion(key, [*taken, *KEYS])}"
 
 
 def flat(values: dict[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
@@ -354,18 +272,6 @@ def flat(values: dict[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{parent}{key}.")
         else:
             yield f"{parent}{key}", value
-
-
-def as_word(value: Any) -> str:
-    """A value as it would be written on the command line."""
-    if value is None or isinstance(value, (bool, list)):
-        return json.dumps(value, separators=(",", ":"))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def key_of(word: str) -> str:
-    """The key that a word such as `losses.l1=1` sets; `method.blocks=3` says the same as `blocks=3`."""
-    return word.lstrip("+~").split("=")[0].strip().removeprefix("method.")
 
 
 def method_files() -> dict[str, Path]:
@@ -383,13 +289,13 @@ def choices_of(group: str) -> list[str]:
 
 @cache
 def _file(file: Path) -> dict[str, Any]:
-    """The content of a yaml file. Raises ConfigurationError for one that is not keys and values."""
+    """The content of a yaml file. Raises ValueError for one that is not keys and values."""
     try:
         said = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict):
-        raise ConfigurationError(f"{file}: expected keys and values, such as _target_: my_method.MyMethod")
+        raise ValueError(f"{file}: expected keys and values, such as _target_: my_method.MyMethod")
     return said
 
 

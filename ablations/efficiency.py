@@ -19,9 +19,10 @@ from typing import Any
 
 import yaml
 
-from ablations.config import ConfigurationError, Experiment, compose, key_of, plain_values
+from ablations.config import Experiment, compose, plain_values
 from ablations.record import RunRecord, environment, label, list_rows, name, titled
 from ablations.run import PREEMPTED, build
+from ablations.words import key_of
 from baselines.diffusion.settings import Sampler
 from xinggan.progress import Progress
 from xinggan.timing.plan import Plan, grid, left_out, plan_of
@@ -98,7 +99,7 @@ def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[P
     own = [word for word in words if word.startswith("timing.")]
     shared = [word for word in words if word not in own]
     if taken := sorted({key_of(word) for word in shared} & {*TAKEN}):
-        raise ConfigurationError(f"{', '.join(taken)}: not a setting of this study; see the keys timing.*")
+        raise ValueError(f"{', '.join(taken)}: not a setting of this study; see the keys timing.*")
     preset = next((word.split("=", 1)[1] for word in shared if key_of(word) == "preset"), "small")
     plan = plan_of(preset, own, samplers=tuple(Sampler))
     chosen = choose(rows, plan.methods)

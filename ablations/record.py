@@ -25,8 +25,9 @@ from typing import Any
 
 from filelock import Timeout
 
-from ablations.config import Budget, Experiment, as_word, compose, flat, plain_values
+from ablations.config import Budget, Experiment, compose, flat, plain_values
 from ablations.environment import SUITE, environment, other_rounding
+from ablations.words import as_word
 from xinggan.files import locked, sha256_of, write_atomically
 from xinggan.model.from_settings import CLASSES, read_settings, settings_class
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale

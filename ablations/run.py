@@ -17,18 +17,9 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.config import (
-    Experiment,
-    as_word,
-    choices_of,
-    compose,
-    expand,
-    flat,
-    plain_values,
-    reference,
-    resolve,
-)
+from ablations.config import Experiment, choices_of, compose, flat, plain_values, reference, resolve
 from ablations.record import RunBusy, RunRecord, run_id
+from ablations.words import as_word, expand
 from baselines import REFERENCES
 from xinggan.command import exit_status, reason, run_command
 from xinggan.data.prepare import digest, prepare
@@ -110,7 +101,7 @@ def resolved(overrides: list[str]) -> str:
     """Every value of the experiment that the overrides mean, where it comes from, parameters and run id, as text.
 
     Nothing is run and nothing is packed; of photographs the files are read for the data set's digest.
-    Raises ConfigurationError.
+    Raises ValueError.
     """
     from xinggan.timing.counts import parameters
 

@@ -11,10 +11,11 @@ Further words are those of `ablations.run` and hold for every row. Finished rows
 import argparse
 from pathlib import Path
 
-from ablations.config import ConfigurationError, compose, expand, key_of, reference
+from ablations.config import compose, reference
 from ablations.efficiency import run_efficiency
 from ablations.record import RunRecord, list_rows, titled
 from ablations.run import build, prepare_folders, print_table, run_grid
+from ablations.words import expand, key_of
 from baselines import REFERENCES
 from xinggan.command import exit_status, run_command
 from xinggan.model.from_settings import use_methods
@@ -122,11 +123,11 @@ def run_study(options: argparse.Namespace) -> int:
 def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
     """Title and overrides of each row of the study, once a combination of the comma lists in `overrides`.
 
-    Raises ConfigurationError for an override of what the study itself varies, and for a list of data sets.
+    Raises ValueError for an override of what the study itself varies, and for a list of data sets.
     """
     varied = {key_of(word) for _, own in STUDIES[study] for word in own}
     if taken := sorted({key_of(word) for word in overrides if any(overlap(key_of(word), key) for key in varied)}):
-        raise ConfigurationError(
+        raise ValueError(
             f"{', '.join(taken)}: the study {study} sets {', '.join(sorted(varied))} itself, row by row. Leave it out, "
             "or use python -m ablations.run for a run of your own"
         )
@@ -134,7 +135,7 @@ def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
     for combination in expand(overrides):
         sweep = [word for word in combination if word not in overrides]
         if listed := [key_of(word) for word in sweep if overlap(key_of(word), "dataset")]:
-            raise ConfigurationError(
+            raise ValueError(
                 f"{listed[0]}: a list is not accepted here, because the rows of one table are scored on one test set. "
                 "Run the study once for each data set"
             )

@@ -12,10 +12,11 @@ import copy
 import re
 from pathlib import Path
 
-from ablations.config import REFERENCE_KEYS, ConfigurationError, Experiment, check_processes, compose, expand, key_of
+from ablations.config import REFERENCE_KEYS, Experiment, check_processes, compose
 from ablations.record import list_rows, titled
 from ablations.run import prepare_folders
 from ablations.study import STUDIES, overlap, study_rows
+from ablations.words import expand, key_of
 from baselines import REFERENCES
 from slurm.cluster import read_cluster
 from slurm.status import command, parser_of
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         use_methods(options.methods)
     studies = [word.partition("=")[2] for word in words if word.startswith("study=")]
     if len(studies) > 1 or "," in "".join(studies):
-        raise ConfigurationError("study=: one study at a time")
+        raise ValueError("study=: one study at a time")
     study = studies[0] if studies else None
     runs_folder, rows = plan(study, [word for word in words if not word.startswith("study=")], cluster.processes)
     if study and not options.dry_run:
@@ -86,7 +87,7 @@ def titled_rows(study: str | None, words: list[str]) -> list[tuple[str, list[str
     if study is None:
         return [(" ".join(row), row) for row in expand(words)]
     if study not in STUDIES:
-        raise ConfigurationError(f"study={study}: accepted are {', '.join(STUDIES)}")
+        raise ValueError(f"study={study}: accepted are {', '.join(STUDIES)}")
     of_data = [word for word in words if overlap(key_of(word), "dataset")]
     others = [word for word in words if word not in of_data]
     return [row for chosen in expand(of_data) for row in study_rows(study, [*chosen, *others])]

@@ -182,7 +182,8 @@ from xinggan.model.from_settings import use_methods
 use_methods(Path(sys.argv[1]))
 import torch
 torch.set_num_threads(1)
-from ablations.config import compose, expand
+from ablations.config import compose
+from ablations.words import expand
 from ablations.experiment import run_experiment
 from xinggan.training.stop import StopRequest
 for config in map(compose, expand(sys.argv[2:])):
