@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xinggan.files import sha256_of
-from xinggan.metrics.embedded.networks import load_embedded, to_network_size
-from xinggan.metrics.embedded.scoring import CLOTHES, clothes_logits, network_description
+from xinggan.metrics.embedded.networks import CLOTHES, load_embedded, network_description, to_network_size
 from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.torchvision_operators import import_torchvision
 from xinggan.weights_files import MetricUnavailable, find_weights
@@ -131,9 +129,7 @@ def open_embedded(device: torch.device | str = "cpu") -> FeatureNetwork:
     """The embedded attribute classifier, whose Inception score is over combinations of two colours of clothes."""
     classifier = load_embedded("attributes").to(device)
     description = {**network_description("attributes"), "feature_layers": f"pooled; {' x '.join(CLOTHES)}"}
-    return FeatureNetwork(
-        lambda images: classifier(to_network_size(images)), description, partial(clothes_logits, classifier)
-    )
+    return FeatureNetwork(lambda images: classifier(to_network_size(images)), description, classifier.clothes_logits)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ then poses. Networks cost far more than any formula on their output, so each run
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xinggan.data.poses import pckh
-from xinggan.metrics.embedded.networks import load_embedded
-from xinggan.metrics.embedded.scoring import attribute_agreement, network_description, perceptual_distance
+from xinggan.metrics.embedded.networks import load_embedded, network_description
 from xinggan.metrics.images import ScoredPairs, computed_once, image_batches
 from xinggan.metrics.networks import LPIPS_VERSION, open_lpips
 from xinggan.metrics.protocol import CLEAN, GENERATED_RANGE, MULTIPLIED, Protocol
@@ -209,7 +208,7 @@ def _score_embedded(scores: Scores, outputs: NetworkOutputs) -> None:
     description = scores.described(**network_description("attributes"))
     classifier = load_embedded("attributes").to(outputs.device)
     if scores.wanted("perceptual_embedded"):
-        distances = outputs.distances(partial(perceptual_distance, classifier), "embedded perceptual distance")
+        distances = outputs.distances(classifier.perceptual_distance, "embedded perceptual distance")
         stated = {**description, "stages": "five, averaged; uncalibrated"}
         scores.add_per_image("perceptual_embedded", distances, stated)
     score_sets(scores, EMBEDDED, outputs.features)
@@ -217,8 +216,7 @@ def _score_embedded(scores: Scores, outputs: NetworkOutputs) -> None:
         sets = outputs.features(EMBEDDED.open)
         generated, real = (sets.of(images).logits for images in (ImageSet.generated, ImageSet.real_of_pairs))
         stated = {**description, "attributes": ", ".join(classifier.attributes)}
-        agreement = attribute_agreement(classifier, generated, real)
-        scores.add_per_image("attributes_embedded", agreement.numpy(), stated)
+        scores.add_per_image("attributes_embedded", classifier.agreement(generated, real).numpy(), stated)
     if scores.wanted("pckh_embedded"):
         metrics = ("pckh_embedded", "pckh_embedded_real")
         _add_pckh(scores, outputs.test, metrics, outputs.poses_embedded, network_description("pose"))

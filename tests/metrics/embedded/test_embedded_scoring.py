@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xinggan.metrics.embedded.networks import load_embedded, to_network_size
-from xinggan.metrics.embedded.scoring import (
-    CLOTHES,
-    attribute_agreement,
-    clothes_logits,
-    perceptual_distance,
-)
+from xinggan.metrics.embedded.networks import CLOTHES, load_embedded, to_network_size
 
 
 def random_images(seed: int) -> torch.Tensor:
@@ -22,7 +16,7 @@ def test_the_inception_scores_classes_are_all_combinations_of_two_colours():
     classifier = load_embedded("attributes")
     logits = torch.randn(5, sum(classifier.attributes.values()))
     upper, lower = (classifier.by_attribute(logits)[name].softmax(1) for name in CLOTHES)
-    joint = clothes_logits(classifier, logits).softmax(1)
+    joint = classifier.clothes_logits(logits).softmax(1)
     assert torch.allclose(joint, torch.einsum("ni,nj->nij", upper, lower).flatten(1), atol=1e-6)
 
 
@@ -42,10 +36,10 @@ def test_perceptual_distance_equals_the_sum_written_out_and_is_zero_for_equal_im
                 total += float(((u / max(u.norm(), 1e-4) - v / max(v.norm(), 1e-4)) ** 2).sum())
             stages.append(total / (x.shape[1] * x.shape[2]))
         expected.append(np.mean(stages))
-    found = perceptual_distance(classifier, a, b)
+    found = classifier.perceptual_distance(a, b)
     assert found.tolist() == pytest.approx(expected, rel=1e-3)
-    assert torch.allclose(found, perceptual_distance(classifier, b, a))
-    assert torch.equal(perceptual_distance(classifier, a, a), torch.zeros(3, dtype=torch.float64))
+    assert torch.allclose(found, classifier.perceptual_distance(b, a))
+    assert torch.equal(classifier.perceptual_distance(a, a), torch.zeros(3, dtype=torch.float64))
 
 
 def test_attribute_agreement_is_the_share_of_equal_answers():
@@ -54,5 +48,5 @@ def test_attribute_agreement_is_the_share_of_equal_answers():
     changed = logits.clone()
     first = classifier.by_attribute(changed)["upper_kind"]  # a view into `changed`
     first[1] = -first[1] if first[1].argmax() != (-first[1]).argmax() else first[1].roll(1)
-    share = attribute_agreement(classifier, logits, changed)
+    share = classifier.agreement(logits, changed)
     assert share.tolist() == pytest.approx([1.0, 1 - 1 / len(classifier.attributes)])

@@ -23,6 +23,7 @@ NAMES = ("pose", "attributes", "perceptual")
 HEIGHT, WIDTH = 128, 64  # pixels the networks look at
 CELL_PX = 4  # pixels from one cell of the pose estimator's maps to the next
 JOINTS = 18
+CLOTHES = ("upper_colour", "lower_colour")  # the Inception score is over their combinations
 PRESENT = 0.1  # probability from which a joint counts as present; joints at the edge of being hidden are often found
 
 
@@ -125,6 +126,28 @@ class AttributeClassifier(nn.Module):
         """Logits [B, classes] -> {attribute: [B, its classes]}."""
         return dict(zip(self.attributes, logits.split(list(self.attributes.values()), 1), strict=True))
 
+    def clothes_logits(self, logits: Tensor) -> Tensor:
+        """Logits of all attributes [B, classes] -> log-probability of each pair of CLOTHES, [B, combinations]."""
+        heads = self.by_attribute(logits)
+        upper, lower = (heads[name].log_softmax(1) for name in CLOTHES)
+        return (upper[:, :, None] + lower[:, None, :]).flatten(1)
+
+    def agreement(self, generated: Tensor, target: Tensor) -> Tensor:
+        """Share of attributes whose likeliest class is the same in both. Logits [n, classes] twice -> float64 [n]."""
+        heads = zip(self.by_attribute(generated).values(), self.by_attribute(target).values(), strict=True)
+        return torch.stack([a.argmax(1) == b.argmax(1) for a, b in heads]).double().mean(0)
+
+    @torch.inference_mode()
+    def perceptual_distance(self, generated: Tensor, target: Tensor) -> Tensor:
+        """Distance of each pair. uint8 [B, 3, H, W] twice -> float64 [B].
+
+        As LPIPS without its calibration: features of every position normalised to length 1, squared differences summed
+        over channels and averaged over positions, then over the stages.
+        """
+        pairs = zip(*(self.stage_features(to_network_size(images)) for images in (generated, target)), strict=True)
+        stages = [(F.normalize(a, eps=1e-4) - F.normalize(b, eps=1e-4)).square().sum(1).mean((1, 2)) for a, b in pairs]
+        return torch.stack(stages).double().mean(0)
+
 
 def to_network_size(images: Tensor) -> Tensor:
     """uint8 [B, 3, H, W] -> float32 [B, 3, 128, 64] in [-1, 1]; other sizes are resized, bilinear with antialiasing."""
@@ -156,6 +179,17 @@ def load_embedded(name: str) -> nn.Module:
 def training_record(name: str) -> dict[str, str]:
     """The header of a weights file (generator version, recipe, held-out scores), and its `sha256`."""
     return _read(name, FOLDER)[1]
+
+
+def network_description(name: str) -> dict[str, str]:
+    """The part of a value's protocol that describes one of the networks."""
+    record = training_record(name)
+    return {
+        "network": f"embedded {name}",
+        "weights_sha256": record["sha256"],
+        "trained_on": f"synthetic people, generator version {record['generator_version']}",
+        "input": "resized to 128x64, bilinear",
+    }
 
 
 def empty_network(name: str, trained: dict[str, str], training_form: bool = False) -> nn.Module:
