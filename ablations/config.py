@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 CONF = Path(__file__).parent / "conf"
 REFERENCE_KEYS = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # what they have from the run
 COMMAND_LINE = "command line"
+NO_SETTINGS = (*CLASSES, "_published_settings_", "presets", "published_for")  # keys of a method's file
 
 
 class Budget(StrEnum):
@@ -203,7 +204,7 @@ def _layers(method: str, preset: str, dataset: str) -> list[tuple[str, dict[str,
     ]
     for section in (preset, f"{preset}-{dataset}"):
         layers.append((f"method/{method}.yaml, presets: {section}", own.get("presets", {}).get(section, {})))
-    outside = {*CLASSES, "_published_settings_", "datasets", "presets"}
+    outside = {*NO_SETTINGS, "datasets"}
     return [(where, {key: value for key, value in said.items() if key not in outside}) for where, said in layers]
 
 
@@ -214,7 +215,7 @@ def _method(experiment: DictConfig) -> tuple[dict[str, str], DictConfig]:
     if "_settings_" in classes:
         kind = settings_class(classes["_settings_"], f"method={experiment.method_name}")
         return classes, OmegaConf.structured(kind)
-    taken = {key: value for key, value in file.items() if key == "seed" or key not in (*KEYS, *CLASSES, "presets")}
+    taken = {key: value for key, value in file.items() if key == "seed" or key not in (*KEYS, *NO_SETTINGS)}
     return classes, OmegaConf.create(taken, flags={"struct": True})
 
 
@@ -278,6 +279,11 @@ def method_files() -> dict[str, Path]:
     """Name -> yaml file of every method, those of `--methods` folders included. The suite's own names stay its own."""
     outside = [file for folder in method_folders() for file in sorted(folder.glob("*.yaml"))]
     return {file.stem: file for file in [*outside, *sorted((CONF / "method").glob("*.yaml"))]}
+
+
+def published_for(method: str) -> list[str]:
+    """The data sets that the method's authors trained it on: there `preset=paper` has the published schedule."""
+    return _file(method_files()[method]).get("published_for", [])
 
 
 def choices_of(group: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from ablations.config import Experiment, compose, plain_values
+from ablations.config import Experiment, compose, plain_values, published_for
 from ablations.record import RunRecord, environment, label, list_rows, name, titled
 from ablations.run import PREEMPTED, build
 from ablations.words import key_of
@@ -135,6 +135,7 @@ def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan
         words = [*overrides, "preset=paper", f"dataset={config.dataset.name}", "dataset.root=."]
         if published := compose(words).training:
             schedule = {"preset": "paper", "steps": published.steps, "batch": published.batch}
+            schedule["published"] = config.dataset.name in published_for(config.method_name)
     here = environment()  # other code or another machine costs something else
     machine = {key: here[key] for key in ("commit", "device", "cpu", "cores", "threads", "packages")}
     what = [data.digest, method, device, machine, asdict(plan.pace)]

@@ -5,7 +5,7 @@ Where a method's authors never used a data set, the method sees there as many im
 
 import pytest
 
-from ablations.config import compose, flat
+from ablations.config import compose, flat, published_for
 
 MARKET, FASHION = 263_632, 101_966  # training pairs
 # (method, data set) -> images seen, share of the steps in which the rate falls, batch; settings.
@@ -108,6 +108,12 @@ def test_the_paper_preset_holds_what_was_published_of_a_method_for_a_data_set(me
     assert size == {"market1501": (128, 64), "deepfashion": (256, 176)}[dataset]
     assert experiment.dataset.test_pairs is None
     assert training.ema == AVERAGED.get(method, 0)
+
+
+def test_a_schedule_is_called_published_only_for_data_that_a_methods_authors_used():
+    both = ["market1501", "deepfashion"]
+    assert all(published_for(name) == both for name in ("xinggan", "patn", "bigraph", "gfla", "dptn", "deform", "pg2"))
+    assert (published_for("nted"), published_for("pix2pix"), published_for("copy_source")) == (["deepfashion"], [], [])
 
 
 LATENT = [("pocold", 19_200_000), ("cfld", 100 * FASHION), ("xmdpt", 9_600_000)]
