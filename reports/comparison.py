@@ -11,7 +11,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,9 +40,9 @@ class MetricValues:
     """
 
     name: str
-    facts: Mapping[str, Facts]
+    facts: Mapping[str, Facts] = field(repr=False)
     values: pandas.DataFrame
-    pairs: pandas.DataFrame
+    pairs: pandas.DataFrame = field(repr=False)
 
     @cached_property
     def scored(self) -> pandas.DataFrame:

@@ -73,6 +73,9 @@ class Record:
         self.number, self.leads_its_method = 0, True  # among the runs of the report
         self.facts = flatten(self.config) | {key: getattr(self, key) for key in DERIVED}  # what a query may ask about
 
+    def __repr__(self) -> str:
+        return f"<{self.title}: {self.state}>"
+
     @property
     def is_scored(self) -> bool:
         return any(row.value is not None for row in self.measurements)

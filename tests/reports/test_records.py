@@ -98,14 +98,13 @@ def test_missing_files_are_named(fabricate):
     assert all(name in problems for name in ("history.jsonl", "timing.json", "metrics.json", "generated"))
 
 
-def test_history_cut_short_by_a_crash_keeps_the_whole_lines(fabricate):
-    directory = fabricate.run(steps=50)
-    whole = len(Record(directory).history)
+def test_history_cut_short_by_a_crash_keeps_the_whole_lines_and_a_step_done_again_replaces_the_first(fabricate):
+    directory = fabricate.run(steps=20)
     with (directory / "history.jsonl").open("a") as file:
-        file.write('{"step": 60, "losses": {"l1"')
-    record = Record(directory)
-    assert len(record.history) == whole
-    assert f"line {whole + 1}" in " ".join(record.problems)
+        file.write(json.dumps({"step": 20, "losses": {"l1": 0.125}}) + "\n" + '{"step": 30, "losses": {"l1"')
+    assert "line 4" in " ".join(Record(directory).problems)
+    history = load_records(fabricate.folder).history.query("name == 'l1'")
+    assert history["step"].tolist() == [10, 20] and history["value"].iloc[-1] == 0.125
 
 
 def test_damaged_per_image_file_gives_an_empty_table(fabricate):
@@ -130,18 +129,11 @@ def test_runs_have_distinct_titles_that_say_what_differs(fabricate):
     for seed in (0, 1):
         fabricate.run(seed=seed)
     fabricate.run(seed=1)
-    fabricate.run("patn", "patn")
-    titles = sorted(load_records(fabricate.folder).titles().values())
-    assert len(set(titles)) == 4
-    assert "patn" in titles and "xinggan scale=single seed=0" in titles
-
-
-def test_run_of_the_study_of_efficiency_is_told_apart_from_the_scored_one(fabricate):
     fabricate.run("pidm", "pidm")
-    timed = fabricate.run("timing-pidm", "pidm", steps=7)
-    status = json.loads((timed / "status.json").read_text()) | {"measures": "timing"}
-    (timed / "status.json").write_text(json.dumps(status))
-    assert sorted(load_records(fabricate.folder).titles().values()) == ["pidm", "pidm (timed alone)"]
+    timed = fabricate.run("timing-pidm", "pidm", steps=7) / "status.json"
+    timed.write_text(json.dumps(json.loads(timed.read_text()) | {"measures": "timing"}))
+    titles = set(load_records(fabricate.folder).titles().values())
+    assert len(titles) == 5 and {"xinggan scale=single seed=0", "pidm", "pidm (timed alone)"} <= titles
 
 
 def test_part_of_a_report_keeps_titles_and_looks(fabricate):
@@ -152,7 +144,7 @@ def test_part_of_a_report_keeps_titles_and_looks(fabricate):
     parts = [whole.where(seed=1), whole.methods, whole[:1], *whole.by_dataset().values()]
     for part in parts:
         assert part.titles().items() <= whole.titles().items()
-        assert looks(part).items() <= looks(whole).items()
+        assert all(looks(part)[kind].items() <= of_all.items() for kind, of_all in looks(whole).items())
 
 
 def test_tidy_tables_hold_every_row_of_the_files(fabricate):
@@ -173,14 +165,6 @@ def test_tidy_tables_hold_every_row_of_the_files(fabricate):
     assert len(records.per_image("ssim", "l1")) == 48
     entries = [json.loads(line) for run in runs for line in (run / "history.jsonl").read_text().splitlines()]
     assert len(records.history) == sum(len(row.get("losses") or row["evaluation"]) for row in entries)
-
-
-def test_step_recorded_again_after_a_resume_replaces_the_first(fabricate):
-    directory = fabricate.run(steps=20)
-    with (directory / "history.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 20, "losses": {"l1": 0.125}}) + "\n")
-    history = load_records(fabricate.folder).history.query("name == 'l1'")
-    assert history["step"].tolist() == [10, 20] and history["value"].iloc[-1] == 0.125
 
 
 def test_runs_are_called_and_ordered_as_the_rows_of_their_study(fabricate):
