@@ -28,10 +28,11 @@ from torch.nn import functional as F
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.autoencoder import load_model
-from baselines.diffusion.latent_diffusion import LatentDiffusion, cascaded_branches, mirrored, resized
+from baselines.diffusion.latent_diffusion import LatentDiffusion, mirrored, resized
 from baselines.diffusion.latent_settings import TRAINED, CFLDSettings
 from baselines.diffusion.process import Seen, draw_noise, draw_true
-from baselines.diffusion.settings import TIMESTEPS
+from baselines.diffusion.samplers import cascaded_branches, leading_timesteps
+from baselines.diffusion.settings import TIMESTEPS, Sampler
 from baselines.limb_maps import limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, heatmaps
@@ -325,6 +326,12 @@ class CFLD(LatentDiffusion):
     def conditions(self, images: Tensor, poses: Tensor, sigma: float, seeds: Tensor) -> list[Tensor]:
         """See `CFLDDenoiser.conditions`."""
         return self.denoiser.conditions(self.encoder_input(images), self.adapter_input(images, poses, sigma))
+
+    def sampling_timesteps(self) -> list[int]:
+        """See `LatentDiffusion`: of `ddpm` those of Stable Diffusion's scheduler, which end at 1."""
+        if self.settings.sampler != Sampler.ddpm:
+            return super().sampling_timesteps()
+        return [min(timestep + 1, TIMESTEPS - 1) for timestep in leading_timesteps(self.settings.steps)]
 
     def encoder_input(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] -> [B, 3, 4 h, 4 w], four times the latents' size, by antialiased bicubic."""

@@ -7,7 +7,6 @@ are multiplied by its own factor; those of one that was trained have mean 0 and 
 the training images.
 """
 
-from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +30,6 @@ from baselines.diffusion.autoencoder import (
 from baselines.diffusion.latent_settings import LatentSettings
 from baselines.diffusion.process import NoiseProcess, draw_noise, draw_true, scaled_linear_betas
 from baselines.diffusion.samplers import Branch, ImageNoise, guided, sample, trailing_timesteps
-from baselines.diffusion.settings import TIMESTEPS
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.packed import PackedSplit
 from xinggan.model.method import Method
@@ -239,24 +237,6 @@ def mirrored_poses(poses: Tensor, rows: Tensor, width: int) -> Tensor:
     """The poses [B, 18, 3] of `mirrored` images of this width; as published, left and right joints keep their names."""
     x = torch.where(rows[:, None], width - 1 - poses[..., 0], poses[..., 0])
     return torch.cat([x[..., None], poses[..., 1:]], dim=-1)
-
-
-def cascaded_branches(source_scale: float, pose_scale: float, start: float = 0.0) -> tuple[Branch, ...]:
-    """Guidance by the pose, then by the source: e(-, -) + w_p (e(-, p) - e(-, -)) + w_s (e(s, p) - e(-, p)).
-
-    Each weight w is the scale or start t / T, whichever is more. Branches whose weight is always 0 are left out: of
-    equal scales the second one, and all but the last without guidance, which are scales of 1 and 1.
-    """
-
-    def weight(scale: float) -> Callable[[Tensor], Tensor]:
-        return lambda t: torch.full_like(t, scale, dtype=torch.float32).maximum(start * t / TIMESTEPS)
-
-    source, pose = weight(source_scale), weight(pose_scale)
-    both = Branch(source, source=True, pose=True)
-    middle = Branch(lambda t: pose(t) - source(t), source=False, pose=True)
-    neither = Branch(lambda t: 1 - pose(t), source=False, pose=False)
-    used = (bool(start) or pose_scale != 1, source_scale != pose_scale, bool(start) or source_scale != 0)
-    return tuple(branch for branch, needed in zip((neither, middle, both), used, strict=True) if needed)
 
 
 def beside(file: str, name: str, source: str) -> str:

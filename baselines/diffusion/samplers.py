@@ -49,14 +49,24 @@ def disentangled_branches(source_scale: float, pose_scale: float) -> tuple[Branc
     return tuple(branch for branch in parts if branch.weight)
 
 
-def cascaded_branches(source_scale: float, pose_scale: float) -> tuple[Branch, ...]:
+def cascaded_branches(source_scale: float, pose_scale: float, start: float = 0.0) -> tuple[Branch, ...]:
     """Guidance by the pose, then by the source: e(-, -) + w_p (e(-, p) - e(-, -)) + w_s (e(s, p) - e(-, p)).
 
-    Scales of 1 and 1 are no guidance: the weights of the other branches are 0.
+    A weight w is the scale, and with `start` at least start t / T, which decays towards the data. Scales of 1 and 1
+    without it are no guidance: branches whose weights are 0 throughout are left out.
     """
-    neither, pose = Branch(1 - pose_scale, source=False, pose=False), Branch(pose_scale - source_scale, False, True)
-    parts = (neither, pose, Branch(source_scale, source=True, pose=True))
-    return tuple(branch for branch in parts if branch.weight)
+    if not start:
+        neither, pose = Branch(1 - pose_scale, source=False, pose=False), Branch(pose_scale - source_scale, False, True)
+        parts = (neither, pose, Branch(source_scale, source=True, pose=True))
+        return tuple(branch for branch in parts if branch.weight)
+
+    def weight(scale: float, t: Tensor) -> Tensor:
+        return (start * t / TIMESTEPS).clamp(min=scale)
+
+    neither = Branch(lambda t: 1 - weight(pose_scale, t), source=False, pose=False)
+    pose = Branch(lambda t: weight(pose_scale, t) - weight(source_scale, t), source=False, pose=True)
+    both = Branch(lambda t: weight(source_scale, t), source=True, pose=True)
+    return (neither, both) if source_scale == pose_scale else (neither, pose, both)
 
 
 def guided(network: ConditionalNetwork, conditions: list[Tensor], branches: tuple[Branch, ...]) -> Network:

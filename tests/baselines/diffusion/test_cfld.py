@@ -6,7 +6,14 @@ from method_promises import calls_of, steps_of
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.autoencoder import make_autoencoder
-from baselines.diffusion.cfld import CFLD, BiasedQueries, CFLDDenoiser, PerceptionRefinedDecoder, cubic_timesteps
+from baselines.diffusion.cfld import (
+    CFLD,
+    TRAINED_PARTS,
+    BiasedQueries,
+    CFLDDenoiser,
+    PerceptionRefinedDecoder,
+    cubic_timesteps,
+)
 from baselines.diffusion.latent_settings import CFLDSettings, VAESettings
 from xinggan.torchvision_operators import import_torchvision
 
@@ -102,6 +109,21 @@ def test_the_rate_warms_up_and_falls_to_a_tenth_half_way():
     method = CFLD(CFLDSettings(**SMALL, warmup_steps=10))
     factors = [method.rate_factor(step, 100) for step in (0, 9, 10, 49, 50, 99)]
     assert factors == pytest.approx([0.19, 1, 1, 1, 0.1, 0.1])
+
+
+def test_the_published_sampler_visits_the_timesteps_of_stable_diffusions_scheduler():
+    assert CFLD(CFLDSettings(**SMALL, sampler="ddpm")).sampling_timesteps() == [t + 1 for t in range(980, -1, -20)]
+    assert CFLD(CFLDSettings(**SMALL)).sampling_timesteps()[0] == 999
+
+
+def test_as_many_weights_are_trained_beside_a_unet_from_a_file_as_published():
+    """The paper's table 1: 248.2 M."""
+    with torch.device("meta"):
+        denoiser = CFLDDenoiser(CFLDSettings(), 4)
+    for name, weights in denoiser.unet.named_parameters():
+        weights.requires_grad_(TRAINED_PARTS.search(name) is not None)
+    assert sum(p.numel() for p in denoiser.unet.parameters()) == 859_520_964  # Stable Diffusion 1.5's
+    assert sum(p.numel() for p in denoiser.parameters() if p.requires_grad) == pytest.approx(248.2e6, abs=0.1e6)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from baselines.diffusion.pocold import (
     latent_joint_maps,
 )
 from baselines.diffusion.process import Seen
+from baselines.diffusion.samplers import cascaded_branches
 from xinggan.data.settings import PoseMap
 from xinggan.model.published import PublishedMismatch
 from xinggan.model.switches import PublishedSettings
@@ -90,7 +91,8 @@ def test_networks_compute_what_the_published_ones_do(shared, tag, file, state, s
         ):  # fmt: skip
             seen, all_masks = Seen(*torch.tensor(flags)[:, None]), masks if name == "pose_and_source" else []
             found[name] = denoiser(noised, timesteps, conditions, seen, all_masks, penalties)
-        branches = PoCoLD(PoCoLDSettings(width=4, multipliers=(1, 1), vae_width=4)).branches
+        s = PoCoLDSettings()
+        branches = cascaded_branches(s.guidance_source, s.guidance_pose, s.guidance_start)
         predictions = {(True, True): found["pose_and_source"], (False, False): found["neither"]}
         weighted = [branch.weight(timesteps) * predictions[branch.source, branch.pose] for branch in branches]
     found["guided"] = torch.stack(weighted).sum(0)
@@ -107,11 +109,15 @@ def test_sizes_are_the_published_ones():
 
 
 def test_guidance_decays_to_its_scales():
-    """max(5 t / T, 3) for both, so the branch that sees the pose alone has no weight."""
-    neither, both = PoCoLD(PoCoLDSettings(width=4, multipliers=(1, 1), vae_width=4)).branches
+    """max(5 t / T, 3); of equal scales the branch that sees the pose alone has no weight."""
     timesteps = torch.tensor([0, 600, 800, 999])
+    neither, both = cascaded_branches(3.0, 3.0, 5.0)
     torch.testing.assert_close(both.weight(timesteps), torch.tensor([3.0, 3.0, 4.0, 4.995]))
     torch.testing.assert_close(neither.weight(timesteps), 1 - both.weight(timesteps))
+    weights = [branch.weight(timesteps) for branch in cascaded_branches(2.0, 4.5, 5.0)]
+    torch.testing.assert_close(weights[0], torch.tensor([-3.5, -3.5, -3.5, -3.995]))
+    torch.testing.assert_close(weights[2], torch.tensor([2.0, 3.0, 4.0, 4.995]))
+    torch.testing.assert_close(torch.stack(weights).sum(0), torch.ones(4))
 
 
 def test_labels_are_those_of_the_parts_seen_from_the_front_and_from_behind_and_flip_with_the_image(people):
