@@ -53,6 +53,7 @@ class Evaluation:
 
     batch: int = 16
     lpips_net: str = "alex"  # alex | vgg | squeeze
+    halvings: int = 0  # also score after 1/2, 1/4, ... of the training, so many times: a learning curve
 
 
 @dataclass
@@ -83,6 +84,7 @@ class Experiment:
         refused = {
             f"seed={self.seed}: accepted is 0 or more": self.seed < 0,
             f"evaluation.batch={evaluation.batch}: accepted is 1 or more": evaluation.batch < 1,
+            f"evaluation.halvings={evaluation.halvings}: accepted are 0 to 16": not 0 <= evaluation.halvings <= 16,
             f"dataset.seed={data.seed}: accepted is 0 or more": data.seed < 0,
             f"precision={self.precision}: accepted are {', '.join(PRECISIONS)}": self.precision not in PRECISIONS,
             f"evaluation.lpips_net={evaluation.lpips_net}: accepted are {', '.join(LPIPS_NETWORKS)}": (

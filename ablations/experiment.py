@@ -3,14 +3,14 @@
 import json
 import sys
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 
-from ablations.budget import plan_training
+from ablations.budget import flops_a_step, plan_training
 from ablations.config import Experiment, build_method, check_processes, plain_values
 from ablations.record import RunRecord, name, run_id
 from xinggan.command import reason
@@ -19,6 +19,7 @@ from xinggan.data.prepare import prepare
 from xinggan.distributed import Processes, resolve_device
 from xinggan.files import sha256_of, write_atomically
 from xinggan.metrics.score import score
+from xinggan.metrics.values import Scores
 from xinggan.model.attention_maps import FILE_NAME, attention_maps, write_attention
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
@@ -71,12 +72,41 @@ class Run:
             return None
         with self.processes.first_goes_first():
             settings = plan_training(self.config, self.data, self.folder, self.device)
+        steps, halvings = settings.steps + self.method.added_steps, self.config.evaluation.halvings
+        record = RunRecord(self.folder)
         if self.processes.first:
-            RunRecord(self.folder).note(steps=settings.steps + self.method.added_steps)
+            record.note(steps=steps)
+            if halvings and not record.read("learning.json", {}):
+                cost = flops_a_step(self.config, settings, self.data, self.device)
+                record.write("learning.json", {"batch": settings.batch, "flops_a_step": cost, "points": []})
         return train(
             self.method, self.data, settings, self.folder,
             seed=self.config.seed, device=self.device, processes=self.processes, stop=self.stop,
+            evaluate=lambda step, seconds: self.learn(step, seconds, self.scored(self.generated())),
+            evaluate_at={max(1, round(steps / 2**halving)) for halving in range(1, halvings + 1)},
         )  # fmt: skip
+
+    def learn(self, step: int, seconds: float, scores: Scores) -> None:
+        """Add to learning.json what the averaged weights score after a step, in place of that step and later ones."""
+        record = RunRecord(self.folder)
+        learning = record.read("learning.json", {})
+        points = [point for point in learning["points"] if point["step"] < step]
+        points.append({"step": step, "seconds": seconds, "metrics": [asdict(value) for value in scores.values]})
+        record.write("learning.json", learning | {"points": points})
+
+    def generated(self) -> np.ndarray:
+        """The image of every test pair, uint8 [n, H, W, 3]. Raises Preempted where the run is stopped."""
+        config, test = self.config, self.data.test
+        kept = {"seed": config.seed, "device": self.device, "batch": config.evaluation.batch}
+        return generate_pairs(self.method, test, np.arange(len(test)), **kept, stop=self.stop)
+
+    def scored(self, generated: np.ndarray) -> Scores:
+        """All metrics of these images of all test pairs."""
+        test, lpips_net = self.data.test, self.config.evaluation.lpips_net
+        return score(
+            generated, test, np.arange(len(test)), train_split=self.data.train, lpips_net=lpips_net,
+            device=self.device, synthetic=self.config.dataset.name == "synthetic",
+        )["clean"]  # fmt: skip
 
     def compute(self, record: RunRecord) -> None:
         """Train, time, generate and score; raises Preempted where the run is stopped in between."""
@@ -91,18 +121,15 @@ class Run:
 
         self.stop.check()
         record.write("timing.json", self.time(training_peak_mb))
-        pairs = np.arange(len(test))
-        batch = config.evaluation.batch
-        generated = generate_pairs(method, test, pairs, seed=config.seed, device=device, batch=batch, stop=self.stop)
+        generated, pairs = self.generated(), np.arange(len(test))
         maps = attention_maps(method, test.batch(pairs[:ATTENTION_PAIRS]).to(device))
         if maps is not None:
             write_attention(self.folder / "generated" / "examples" / FILE_NAME, maps)
         write_generated(self.folder / "generated", generated, test, pairs)
         self.stop.check()
-        scores = score(
-            generated, test, pairs, train_split=self.data.train, lpips_net=config.evaluation.lpips_net, device=device,
-            synthetic=config.dataset.name == "synthetic",
-        )["clean"]  # fmt: skip
+        scores = self.scored(generated)
+        if trained and config.evaluation.halvings:
+            self.learn(trained.step, record.logged_losses()[-1]["seconds"], scores)
         scores.write(self.folder, test, pairs)
 
     def time(self, training_peak_mb: float) -> dict:

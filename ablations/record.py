@@ -63,6 +63,8 @@ def identity(experiment: Experiment, dataset_digest: str) -> dict:
         computed["seed"] = plain["seed"]
         if plain["budget"] != Budget.images or plain["amount"] is not None:
             computed["budget"] = [plain["budget"], plain["amount"]]
+        if plain["evaluation"]["halvings"]:
+            computed["halvings"] = plain["evaluation"]["halvings"]
         if method.get("losses", {}).get("perceptual_network") == PerceptualNetwork.embedded:
             networks.append("perceptual")
     computed["networks"] = {network: sha256_of(EMBEDDED / f"{network}.safetensors") for network in networks}

@@ -20,7 +20,8 @@ from typing import Any
 from xinggan.command import exit_status, run_command
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
-PAGES = ("overview", "quality", "ablation", "training", "timing", "gallery", "data", "provenance")  # notebooks
+# Notebooks, in the order of their pages.
+PAGES = ("overview", "quality", "ablation", "learning", "training", "timing", "gallery", "data", "provenance")
 KERNEL = "report"
 JUPYTER_FOLDERS = ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
 ROOT = Path(__file__).parents[1]  # where `reports` and `xinggan` are imported from

@@ -129,6 +129,25 @@ class Record:
         return lines
 
     @cached_property
+    def learning(self) -> list[dict[str, Any]]:
+        """A row an evaluated step and metric of learning.json: step, images, seconds, flops, metric, protocol, value.
+
+        Without what is unavailable.
+        """
+        content, rows = self._read("learning.json", dict), []
+        try:
+            for point in content.get("points", []):
+                step, seconds = int(point["step"]), float(point["seconds"])
+                costs = {"images": step * content["batch"], "seconds": seconds, "flops": step * content["flops_a_step"]}
+                for value in point["metrics"]:
+                    named = {"metric": value["metric"], "protocol": json.dumps(value["protocol"], sort_keys=True)}
+                    rows.append({"step": step, **costs, **named, "value": value["value"]})
+        except (TypeError, KeyError, ValueError) as error:
+            self._unreadable["learning.json"] = f"holds no learning curve ({error!r})"
+            return []
+        return [row for row in rows if row["value"] is not None]
+
+    @cached_property
     def pairs(self) -> dict[str, pandas.DataFrame]:
         """Metric -> its value of every test pair; empty when the run kept none."""
         columns = PAIR_COLUMNS[2:]

@@ -77,6 +77,22 @@ def test_a_run_leaves_the_whole_record(finished, place):
     assert timing["parameters"] > 1000
 
 
+def test_a_learning_curve_scores_all_pairs_on_the_way_and_changes_nothing_of_the_training(finished, place):
+    assert main([*TINY, *place, "scale=single", "evaluation.halvings=2"]) == 0
+    (curve,) = (run for run in runs_of(place).glob("xinggan-single-synthetic-smoke-s0-*") if run != finished)
+    learning = json.loads((curve / "learning.json").read_text())
+    assert [point["step"] for point in learning["points"]] == [2, 3, 6]
+    seconds = [point["seconds"] for point in learning["points"]]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
+    assert learning["batch"] == 4
+    assert learning["flops_a_step"] > 1e6
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert learning["points"][-1]["metrics"] == metrics == json.loads((curve / "metrics.json").read_text())
+    assert len(learning["points"][0]["metrics"]) == len(metrics)
+    ssim = [next(row["value"] for row in point["metrics"] if row["metric"] == "ssim") for point in learning["points"]]
+    assert len(set(ssim)) == 3
+
+
 def test_every_metric_has_a_value_with_its_protocol_or_a_reason(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     for entry in metrics:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from xinggan.model.switches import Norm, XingGANSettings
 from xinggan.training.checkpoint import load_checkpoint
 from xinggan.training.loop import Divergence, train
 from xinggan.training.settings import TrainingSettings
-from xinggan.training.stop import StopRequest
+from xinggan.training.stop import Preempted, StopRequest
 
 SETTINGS = TrainingSettings(
     steps=6, decay_steps=3, batch=4, ema=0.9, log_every=1, sample_every=3, checkpoint_every=2
@@ -68,6 +69,27 @@ def test_training_leaves_history_samples_and_two_checkpoints(uninterrupted):
     assert names < lines[0]["losses"].keys()
     assert sorted(file.name for file in (folder / "samples").iterdir()) == ["step-000003.png", "step-000006.png"]
     assert len(list((folder / "checkpoint").iterdir())) == 2
+
+
+def test_an_evaluation_that_was_interrupted_is_done_when_the_training_goes_on_and_is_no_training_time(
+    people, tmp_path, uninterrupted
+):
+    seen = []
+
+    def evaluate(step, seconds):
+        seen.append((step, seconds))
+        time.sleep(1)
+        if len(seen) == 1:
+            raise Preempted
+
+    method, points = xing(), {"evaluate": evaluate, "evaluate_at": {3, 5}}
+    with pytest.raises(Preempted):
+        train(xing(), people, SETTINGS, tmp_path, **points)
+    train(method, people, SETTINGS, tmp_path, **points)
+    assert [step for step, _ in seen] == [3, 3, 5]
+    lines = {line["step"]: line["seconds"] for line in history(tmp_path) if "losses" in line}
+    assert seen[2][1] == pytest.approx(lines[5], abs=0.2)
+    assert same(uninterrupted[1], weights(method))
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
@@ -149,6 +171,7 @@ def test_mixed_precision_trains_and_keeps_weights_in_float32(people, tmp_path):
 
 WORKER = """
 import sys
+import time
 from pathlib import Path
 tests, packed, folder = sys.argv[1:]
 sys.path.insert(0, tests)

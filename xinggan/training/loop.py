@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +49,14 @@ def train(
     device: torch.device | str = "cpu",
     processes: Processes | None = None,
     stop: StopRequest | None = None,
+    evaluate: Callable[[int, float], None] | None = None,
+    evaluate_at: Collection[int] = (),
 ) -> TrainingResult:
     """Train `method` (already on `device`) on the pairs of `data.train`, writing into the run directory `folder`.
 
-    Writes `checkpoint/`, `history.jsonl` and `samples/`. Raises `Divergence` at a non-finite loss, before anything of
-    that step is saved.
+    Writes `checkpoint/`, `history.jsonl` and `samples/`. After each step of `evaluate_at`, `evaluate(step, seconds of
+    training so far)` is called while the method has the averaged weights; a training that is resumed at such a step
+    calls it again. Raises `Divergence` at a non-finite loss, before anything of that step is saved.
     """
     processes, stop = processes or Processes(), stop or StopRequest()
     method.planned_steps, method.train_split = settings.steps, data.train
@@ -69,11 +74,17 @@ def train(
             method.begin(data.train)
     history = History(folder / "history.jsonl", start)
 
+    def evaluation_point(done: int) -> None:
+        if evaluate is not None and done in evaluate_at and processes.first:
+            with history.paused(), average.applied():
+                evaluate(done, history.seconds)
+
     recent: list[dict[str, Tensor]] = []  # losses since the last log line, still on the device
     method.train()
     began = time.perf_counter()
     bar = Progress("training", steps, "steps", done=start, enabled=processes.first)
     with bar as progress, processes.active():
+        evaluation_point(start)
         for step in range(start, steps):
             torch.manual_seed(step_seed(seed, step))
             indices = batch_indices(seed, step, settings.batch, len(data.train))
@@ -86,7 +97,7 @@ def train(
             # Losses are looked at only now and then, so that an accelerator is not held up every step.
             stopping = processes.any(stop.signal_name is not None)
             last = done == steps
-            save_now = last or stopping or done % settings.checkpoint_every == 0
+            save_now = last or stopping or done % settings.checkpoint_every == 0 or done in evaluate_at
             if save_now or done % settings.log_every == 0:
                 losses = _mean_losses(recent, done, seed, settings.batch, data, processes)  # waits for the device
                 speed = settings.batch * len(recent) / (time.perf_counter() - began)
@@ -97,12 +108,15 @@ def train(
                 recent.clear()
             if settings.sample_every and (done % settings.sample_every == 0 or last) and processes.first:
                 picture = folder / "samples" / f"step-{done:06d}.png"
-                with average.applied():
-                    history.add(done, evaluation=_sample(method, data.test, picture, seed, device))
+                with history.paused(), average.applied():
+                    means = _sample(method, data.test, picture, seed, device)
+                history.add(done, evaluation=means)
             if save_now and processes.first:
                 history.flush()
                 state = {"method": method.state_dict(), "training": method.training_state(), "average": average.state()}
-                save_checkpoint(folder / "checkpoint", done, state)
+                with history.paused():
+                    save_checkpoint(folder / "checkpoint", done, state)
+                evaluation_point(done)
             if stopping and not last:
                 return TrainingResult(done, False, average)
             if not recent:
@@ -154,10 +168,23 @@ class History:
         self.lines = [line for line in lines if _step_of(line) <= step]
         self._began = time.monotonic() - (json.loads(self.lines[-1]).get("seconds", 0.0) if self.lines else 0.0)
 
+    @property
+    def seconds(self) -> float:
+        """Training time so far over all attempts, without samples, evaluations and checkpoints."""
+        return round(time.monotonic() - self._began, 3)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Context whose time is not training time."""
+        stopped = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - stopped
+
     def add(self, step: int, **what: Any) -> None:
-        """A line of what is known after `step`, with the training time so far over all attempts."""
-        seconds = round(time.monotonic() - self._began, 3)
-        self.lines.append(json.dumps({"step": step, "seconds": seconds, **what}))
+        """A line of what is known after `step`, with the training time so far."""
+        self.lines.append(json.dumps({"step": step, "seconds": self.seconds, **what}))
         if len(self.lines) % 10 == 0:
             self.flush()
 

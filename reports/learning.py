@@ -1,0 +1,113 @@
+"""How fast methods learn: what their averaged weights score after ever more training, and who overtakes whom.
+
+From runs with `evaluation.halvings`, which are scored on all test pairs after 1/2, 1/4, ... of their training, too.
+What training costs is counted in training pairs, in seconds of training on the run's machine (evaluations are not
+training), and in floating-point operations, forward and backward.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas
+import seaborn
+from matplotlib.figure import Figure
+
+from reports.figures import Looks, metric_title, panels, styled, with_legend
+from reports.formats import number
+from reports.records import Records
+from xinggan.metrics import catalogue
+
+COSTS = {"images": "training pairs", "seconds": "seconds of training", "flops": "floating-point operations"}
+COLUMNS = ["run", "title", "method", "diffusion", "metric", "protocol", "step", *COSTS, "value"]
+
+
+def learning_curves(records: Records) -> pandas.DataFrame:
+    """A row a run, main metric and evaluated step: COLUMNS. `diffusion`: whether the method is a diffusion model."""
+    metrics, rows = records.main_metrics(), []
+    for record in records.methods:
+        about = {"run": record.run, "title": record.title, "method": record.method}
+        about["diffusion"] = ".diffusion." in str(record.facts.get("method._target_"))
+        rows += [about | row for row in record.learning if row["metric"] in metrics]
+    frame = pandas.DataFrame(rows, columns=COLUMNS)
+    return frame.sort_values("metric", key=lambda names: names.map(metrics.index), kind="stable", ignore_index=True)
+
+
+@styled
+def curves(learning: pandas.DataFrame, style: Looks, inches: float) -> Figure:
+    """For each metric three panels, the value against each of COSTS, a line a run. learning: of `learning_curves`."""
+    metrics = list(learning["metric"].unique())
+    figure, every = panels([2.6] * (len(metrics) * len(COSTS)), inches)
+    lines: dict[str, Any] = {"y": "value", "hue": "title", "style": "title", "legend": False, "estimator": None}
+    for place, axes in enumerate(every):
+        metric, cost = metrics[place // len(COSTS)], list(COSTS)[place % len(COSTS)]
+        seaborn.lineplot(learning[learning["metric"] == metric], x=cost, ax=axes, **lines, **style)
+        axes.set(title=metric_title(metric), xlabel=COSTS[cost], ylabel="", xscale="log")
+    return with_legend(figure, style, inches, learning["title"])
+
+
+def overtaking(learning: pandas.DataFrame) -> pandas.DataFrame:
+    """For each metric, diffusion model and other method: from how much training on the first is the better one.
+
+    Both are compared after equal training, along straight lines between the evaluated points on a logarithmic axis.
+    Columns: metric, diffusion, other, and for each of COSTS the least from which on the diffusion model stays better;
+    0 where it always was, NaN where it is not at the end of what both were trained for. Runs under different protocols
+    are not compared.
+    """
+    rows = []
+    for (metric, _), part in learning.groupby(["metric", "protocol"], sort=False):
+        sign = 1 if catalogue.higher_is_better(str(metric)) else -1
+        runs = {title: own.sort_values("step") for title, own in part.groupby("title", sort=False)}
+        for title, own in runs.items():
+            for other, rival in runs.items():
+                if own["diffusion"].iloc[0] and not rival["diffusion"].iloc[0]:
+                    places = [crossing(own, rival, cost, sign) for cost in COSTS]
+                    rows.append([metric, title, other, *places])
+    return pandas.DataFrame(rows, columns=["metric", "diffusion", "other", *COSTS])
+
+
+def crossing(own: pandas.DataFrame, rival: pandas.DataFrame, cost: str, sign: int) -> float:
+    """The least cost from which on `own` stays better than `rival`; 0 if it always is, NaN if it is not at the end."""
+    first, last = (choose(own[cost].iloc[end], rival[cost].iloc[end]) for end, choose in ((0, max), (-1, min)))
+    both = np.union1d(own[cost], rival[cost])
+    grid = np.unique(np.concatenate([[first], both[(both > first) & (both < last)], [last]])) if first <= last else []
+    if not len(grid):
+        return np.nan
+    ours, theirs = (np.interp(np.log(grid), np.log(run[cost]), run["value"]) for run in (own, rival))
+    gain = sign * (ours - theirs)
+    behind = np.flatnonzero(gain <= 0)
+    if not len(behind):
+        return 0.0
+    place = behind[-1]
+    if place == len(grid) - 1:
+        return np.nan
+    share = -gain[place] / (gain[place + 1] - gain[place])
+    return float(np.exp(np.interp(share, [0, 1], np.log(grid[place : place + 2]))))
+
+
+def overtaking_table(found: pandas.DataFrame) -> pandas.DataFrame:
+    """`overtaking` as text: a row a metric and pair of methods."""
+
+    def told(place: float) -> str:
+        if np.isnan(place):
+            return "not within this training"
+        if not place:
+            return "from the first point"
+        return f"from {place:.3g}" if place >= 1e6 else f"from {number(place)}"
+
+    table = {
+        "metric": found["metric"].map(catalogue.heading),
+        "diffusion model": found["diffusion"],
+        "is better than": found["other"],
+        **{title: found[cost].map(told) for cost, title in COSTS.items()},
+    }
+    return pandas.DataFrame(table)
+
+
+def sentences(found: pandas.DataFrame) -> list[str]:
+    """For each metric, which diffusion models end better than which other methods after equally many pairs."""
+    told = []
+    for metric, part in found.groupby("metric", sort=False):
+        ahead = [f"{row.diffusion} than {row.other}" for row in part.dropna(subset=["images"]).itertuples()]
+        who = f"better at the end: {'; '.join(ahead)}" if ahead else "no diffusion model ends better than the others"
+        told.append(f"{catalogue.title(str(metric))}, after as many training pairs: {who}.")
+    return told
