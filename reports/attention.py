@@ -6,19 +6,16 @@ and without seeing hues; the joint has a ring in the target and, where the sourc
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from reports.figures import styled
-from reports.grids import example_path, open_image
+from reports.grids import SMALLEST_INCHES, Cell, example_path, open_image, picture_grid
 from reports.records import Record
 from reports.settings import without_seed
 from xinggan.data.poses import JOINTS
@@ -28,8 +25,8 @@ COLOURS = ListedColormap(colormaps["YlOrBr"](np.linspace(0.1, 1, 256)))
 PALE = 0.4  # how much contrast the source keeps under the colours
 DRAWN = 3  # runs whose attention maps are on the page, each another variant
 ROUNDING = 2**-10  # of float16: weights that are equal but for it are not told apart
-SMALLEST_INCHES, USUAL_INCHES, GAP_INCHES = 0.55, 0.72, 0.06  # widths: of an image with the gap to the next; the gap
-HEAD_INCHES, NOTE_INCHES, BAR_INCHES = 0.24, 0.34, 0.6  # heights: heads, what stands under an image, the colour bar
+USUAL_INCHES = 0.72  # width of an image
+NOTE_INCHES, BAR_INCHES = 0.34, 0.6  # heights: of what stands under an image, and of the colour bar
 HOW_TO_READ = (
     "Each row is a joint of a target, ringed there. Its attention lies on the source, drawn in grey, in a column for "
     "each scale; the cross is the same joint in the source, where it is visible. Under a map stands the scale's share "
@@ -116,16 +113,6 @@ def overlaid(source: np.ndarray, shares: np.ndarray, top: int) -> np.ndarray:
     return np.where((spread > 1 + ROUNDING)[..., None], pale * colour, pale).round().astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One image of the figure: uint8 [H, W, 3], a mark at a pixel (x, y) or none, and what stands below."""
-
-    image: np.ndarray
-    mark: str  # matplotlib's marker
-    at: np.ndarray
-    note: str
-
-
 def query_cells(record: Record, maps: AttentionMaps, query: int, block: int, branches: Sequence[int]) -> list[Cell]:
     """Target, source, and for each branch and scale the source under the weights of one query in one block."""
     pair = int(maps.pair[query])
@@ -133,55 +120,32 @@ def query_cells(record: Record, maps: AttentionMaps, query: int, block: int, bra
     assert target is not None and source is not None  # kept_maps has seen them
     at, keys, top = maps.source[query], maps.weights.shape[-1], highest(maps)
     cells = [
-        Cell(target, "o", maps.target[query], JOINTS[maps.joint[query]].replace(" ", "\n")),
-        Cell(source, "+", at, f"pair {pair + 1}"),
+        Cell(target, JOINTS[maps.joint[query]].replace(" ", "\n"), "o", maps.target[query]),
+        Cell(source, f"pair {pair + 1}", "+", at),
     ]
     for branch in branches:
         for scale in range(len(maps.grids)):
             weights = maps.scale(scale)[branch, block, query]
             share = f"{weights.sum():.0%}" if len(maps.grids) > 1 else ""
-            cells.append(Cell(overlaid(source, weights * keys, top), "+", at, share))
+            cells.append(Cell(overlaid(source, weights * keys, top), share, "+", at))
     return cells
 
 
 @styled
 def attention_figure(record: Record, maps: AttentionMaps, block: int, inches: float) -> Figure:
-    """All queries in one block (place in `maps.blocks`) and the colour bar.
+    """All queries in one block (place in `maps.blocks`), a row each, and the colour bar.
 
-    Queries stand beside one another as they fit, and branches below one another where both have no room.
+    Branches stand below one another where both have no room in a row.
     """
-    branches, queries = range(len(maps.branches)), len(maps.joint)
+    branches = range(len(maps.branches))
     together = 2 + len(branches) * len(maps.grids) <= inches / SMALLEST_INCHES
-    groups = [list(branches)] if together else [[branch] for branch in branches]
-    columns = 2 + len(groups[0]) * len(maps.grids)
-    beside = min(queries, max(1, int(inches / (USUAL_INCHES * columns))))
-    in_column = math.ceil(queries / beside)
-    pitch = inches / (beside * (columns + 0.5))  # from image to image; what was given and other queries stand apart
-    high, wide, _ = query_cells(record, maps, 0, block, [])[0].image.shape
-    width, height = pitch - GAP_INCHES, (pitch - GAP_INCHES) * high / wide
-    group_height = HEAD_INCHES + in_column * (height + NOTE_INCHES)
-    figure = Figure(figsize=(inches, len(groups) * group_height + BAR_INCHES))
-    page = figure.add_axes((0, 0, 1, 1))  # its units are inches, from the upper left
-    page.set(xlim=(0, inches), ylim=(figure.get_figheight(), 0))
-    page.set_axis_off()
-    text: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": min(9, 11 * width)}
-    for group, shown in enumerate(groups):
+    sections = []
+    for shown in [list(branches)] if together else [[branch] for branch in branches]:
         heads = ["target", "source", *(f"{maps.branches[b]} {rows}×{cols}" for b in shown for rows, cols in maps.grids)]
-        for query in range(queries):
-            column, row = divmod(query, in_column)
-            top = group * group_height + HEAD_INCHES + row * (height + NOTE_INCHES)
-            for place, cell in enumerate(query_cells(record, maps, query, block, shown)):
-                left = (column * (columns + 0.5) + place + (0.2 if place >= 2 else 0)) * pitch
-                if row == 0:
-                    page.text(left + width / 2, top - HEAD_INCHES + 0.05, heads[place], **text)
-                extent = (left, left + width, top + height, top)
-                page.imshow(cell.image, extent=extent, aspect="auto", interpolation="none")
-                page.text(left + width / 2, top + height + 0.03, cell.note, **text)
-                if cell.at[0] >= 0:
-                    x, y = (cell.at + 0.5) * width / wide + (left, top)
-                    halo = [withStroke(linewidth=3.5, foreground="white")]
-                    mark: dict[str, Any] = {"markersize": 8, "markeredgewidth": 1.6, "markerfacecolor": "none"}
-                    page.plot(x, y, cell.mark, markeredgecolor="#0072B2", path_effects=halo, **mark)
+        queries = range(len(maps.joint))
+        sections.append((heads, [query_cells(record, maps, query, block, shown) for query in queries]))
+    room = {"usual_inches": USUAL_INCHES, "note_inches": NOTE_INCHES, "foot_inches": BAR_INCHES}
+    figure = picture_grid(sections, inches, given=2, most=len(maps.joint), **room)
     _colour_bar(figure, highest(maps), maps.weights.shape[-1])
     return figure
 

@@ -1,7 +1,7 @@
-"""Grids of pictures, a row a test pair: source, poses, target, and then what each run generated.
+"""Grids of pictures as figures: rows of images under their heads; samples, and the best and worst cases of a method.
 
 The pictures are the lossless images that every run keeps: the examples, and for the best and worst cases of a method
-the generated image of any test pair. Pixels are enlarged by a whole factor, never smoothed.
+the generated image of any test pair. Pixels are enlarged, never smoothed.
 """
 
 import math
@@ -9,100 +9,113 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from PIL import Image
 
 from reports.comparison import Ranking
+from reports.figures import styled
 from reports.records import Record, Records
 from reports.user_study.pictures import open_pictures
 from xinggan.metrics import catalogue
-from xinggan.pictures import tile
 
 GIVEN = {"source": "source", "source_pose": "source pose", "target_pose": "target pose", "target": "target"}
-INK, PAPER, ABSENT = "#222222", 255, 237
 CAPTION = "What a method is given, the true target, then what each run generated."
 CASES = 4  # test pairs shown of the best, and of the worst
 CASES_BY = ("lpips", "perceptual_embedded", "ssim")  # the first of them that the runs have decides which they are
-
-Row = Sequence[np.ndarray | None]  # uint8 [H, W, 3] images, None for one that is missing
+SMALLEST_INCHES, GAP_INCHES = 0.55, 0.06  # widths: of an image with the gap to the next, and of the gap
+ABSENT = np.full((1, 1, 3), 237, np.uint8)
 
 
 @dataclass(frozen=True)
-class GridLook:
-    """Sizes in pixels of the page; `density` image pixels are drawn for each, for sharp letters on sharp screens."""
+class Cell:
+    """One image of a grid, uint8 [H, W, 3] or None for one that is missing; what stands below, and a mark on it."""
 
-    page_width: int = 1070  # blocks of rows stand side by side as they fit (the page shrinks a little excess)
-    cell_width: int = 96
-    font_size: int = 13
-    gap: int = 6
-    density: int = 2
-
-
-WIDE, NARROW = GridLook(), GridLook(page_width=358, cell_width=64, font_size=10)
+    image: np.ndarray | None
+    note: str = ""
+    mark: str = ""  # matplotlib's marker
+    at: Sequence[float] = (-1, -1)  # the pixel (x, y) of the mark; negative: no mark
 
 
-def sample_grid(records: Records, look: GridLook = WIDE, rows: int = 8) -> Image.Image | None:
+Row = Sequence[Cell]
+Section = tuple[Sequence[str], Sequence[Row]]  # the heads of the columns, and rows of as many cells
+
+
+@styled
+def picture_grid(
+    sections: Sequence[Section],
+    inches: float,
+    given: int,
+    usual_inches: float = 0.9,
+    most: int = 8,
+    note_inches: float = 0.0,
+    foot_inches: float = 0.0,
+) -> Figure | None:
+    """Sections below one another, each with as many blocks of up to `most` rows side by side as fit; None of no image.
+
+    The first `given` columns stand apart. Images are about `usual_inches` wide, and not so small that nobody sees them:
+    a grid of many columns is wider than `inches`. Each image has room for a note, the figure for something at its foot.
+    """
+    first = next((cell.image for _, rows in sections for row in rows for cell in row if cell.image is not None), None)
+    if first is None:
+        return None
+    columns, count = len(sections[0][0]), len(sections[0][1])
+    beside = min(count, max(1, int(inches / (usual_inches * columns))))
+    in_block = min(most, math.ceil(count / beside))
+    pitch = min(1.1 * usual_inches, max(SMALLEST_INCHES, inches / (beside * (columns + 0.5))))
+    width = pitch - GAP_INCHES
+    height = width * first.shape[0] / first.shape[1]
+    row_inches = height + (note_inches or GAP_INCHES)
+    text: dict[str, Any] = {"ha": "center", "fontsize": min(9, 11 * width)}
+    characters = max(4, int(width / (0.57 * text["fontsize"] / 72)))
+    labels = [[wrapped(head, characters) for head in heads] for heads, _ in sections]
+    head_inches = 0.1 + 1.3 / 72 * text["fontsize"] * max(label.count("\n") + 1 for some in labels for label in some)
+    section_inches = head_inches + in_block * row_inches
+    size = ((beside * (columns + 0.5) - 0.3) * pitch, len(sections) * section_inches + foot_inches)
+    figure = Figure(figsize=size)
+    page = figure.add_axes((0, 0, 1, 1))  # its units are inches, from the upper left
+    page.set(xlim=(0, size[0]), ylim=(size[1], 0))
+    page.set_axis_off()
+    for number, (_, rows) in enumerate(sections):
+        for place, row in enumerate(rows[: in_block * beside]):
+            block, line = divmod(place, in_block)
+            top = number * section_inches + head_inches + line * row_inches
+            for column, cell in enumerate(row):
+                left = (block * (columns + 0.5) + column + (0.2 if column >= given else 0)) * pitch
+                if line == 0:
+                    page.text(left + width / 2, top - 0.05, labels[number][column], va="bottom", **text)
+                image = ABSENT if cell.image is None else cell.image
+                extent = (left, left + width, top + height, top)
+                page.imshow(image, extent=extent, aspect="auto", interpolation="none")
+                page.text(left + width / 2, top + height + 0.03, cell.note, va="top", **text)
+                if cell.at[0] >= 0:
+                    x, y = (np.asarray(cell.at) + 0.5) * width / image.shape[1] + (left, top)
+                    mark: dict[str, Any] = {"markersize": 8, "markeredgewidth": 1.6, "markerfacecolor": "none"}
+                    halo = [withStroke(linewidth=3.5, foreground="white")]
+                    page.plot(x, y, cell.mark, markeredgecolor="#0072B2", path_effects=halo, **mark)
+    return figure
+
+
+def wrapped(text: str, characters: int) -> str:
+    """Break `text` into lines of so many characters; a long `key=value` after its equals sign."""
+    words = (word if len(word) <= characters else word.replace("=", "= ") for word in text.split())
+    return textwrap.fill(" ".join(words), characters, break_on_hyphens=False)
+
+
+def sample_grid(records: Records, inches: float, rows: int = 8) -> Figure | None:
     """The grid of the runs of one test set that have examples, at most `rows` pairs below one another; or None."""
     runs = [record for record in records.methods if record.examples]
     cells: list[Row] = []
     for number in sorted({number for record in runs for number in record.examples}):
         given = [[open_image(example_path(run, number, kind)) for run in runs] for kind in GIVEN]
-        row: Row = [next((image for image in images if image is not None), None) for images in given]
-        cells.append([*row, *(open_image(example_path(run, number, "generated")) for run in runs)])
-    return picture_rows([*GIVEN.values(), *(run.title for run in runs)], cells, len(GIVEN), look, rows)
-
-
-def picture_rows(
-    heads: Sequence[str], rows: Sequence[Row], given: int, look: GridLook = WIDE, most: int = 8
-) -> Image.Image | None:
-    """Rows of images under their heads, as many blocks of up to `most` rows side by side as fit; None without images.
-
-    The first `given` columns stand apart, and a missing image is grey.
-    """
-    first = next((image for row in rows for image in row if image is not None), None)
-    if first is None:
-        return None
-    times = max(1, round(look.density * look.cell_width / first.shape[1]))
-    (width, gap), absent = (first.shape[1] * times, look.gap * look.density), np.full_like(first, ABSENT)
-    lefts = [column * (width + gap) + (2 * gap if column >= given else 0) for column in range(len(heads))]
-    head = _heads(heads, lefts, width, look)
-    blocks = max(1, (look.page_width * look.density + 5 * gap) // (head.shape[1] + 5 * gap))
-    rows = rows[: most * blocks]
-    in_block = math.ceil(len(rows) / blocks)
-
-    def block(part: Sequence[Row]) -> np.ndarray:
-        images = [[absent if image is None else image for image in row] for row in part]
-        cells = [[image.repeat(times, axis=0).repeat(times, axis=1) for image in row] for row in images]
-        shown, generated = tile([row[:given] for row in cells], gap), tile([row[given:] for row in cells], gap)
-        between = np.full((len(shown), 3 * gap, 3), PAPER, np.uint8)
-        return np.vstack([head, np.hstack([shown, between, generated])])
-
-    starts = range(0, len(rows), in_block)
-    return Image.fromarray(tile([[block(rows[start : start + in_block]) for start in starts]], 5 * gap))
-
-
-def _heads(heads: Sequence[str], lefts: Sequence[int], width: int, look: GridLook) -> np.ndarray:
-    """Heads above columns that begin at `lefts` and are `width` wide, in lines that fit them: uint8 [h, W, 3]."""
-    import matplotlib
-
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # the font of the figures
-    font = ImageFont.truetype(file, look.font_size * look.density)
-    characters = max(4, int(width / (font.getlength("abcdefghij=") / 11)))
-    labels = [_wrapped(text, characters) for text in heads]
-    gap = look.gap * look.density
-    height = max(label.count("\n") + 1 for label in labels) * round(font.size * 1.25) + gap
-    image = Image.new("RGB", (lefts[-1] + width, height), (PAPER,) * 3)
-    for left, label in zip(lefts, labels, strict=True):
-        at, spacing = (left + width / 2, height - gap), 2 * look.density
-        ImageDraw.Draw(image).multiline_text(at, label, INK, font, anchor="md", spacing=spacing, align="center")
-    return np.asarray(image)
-
-
-def _wrapped(text: str, characters: int) -> str:
-    """Break `text` into lines of so many characters; a long `key=value` after its equals sign."""
-    words = (word if len(word) <= characters else word.replace("=", "= ") for word in text.split())
-    return textwrap.fill(" ".join(words), characters, break_on_hyphens=False)
+        images = [next((image for image in of_kind if image is not None), None) for of_kind in given]
+        images += [open_image(example_path(run, number, "generated")) for run in runs]
+        cells.append([Cell(image) for image in images])
+    heads = [*GIVEN.values(), *(run.title for run in runs)]
+    return picture_grid([(heads, cells)], inches, len(GIVEN), most=rows)
 
 
 def example_path(record: Record, number: str, kind: str) -> Path:
@@ -126,8 +139,8 @@ class Cases:
     rows: list[Row]
     caption: str
 
-    def picture(self, look: GridLook) -> Image.Image | None:
-        return picture_rows(self.heads, self.rows, given=3, look=look)
+    def picture(self, inches: float) -> Figure | None:
+        return picture_grid([(self.heads, self.rows)], inches, given=3)
 
 
 def cases(records: Records, ranks: Sequence[Ranking]) -> dict[str, Cases]:
@@ -153,8 +166,8 @@ def cases(records: Records, ranks: Sequence[Ranking]) -> dict[str, Cases]:
         pairs = {pair.pair: pair for pair in pictures.pairs}
         for kind, ordered in (("best", best_first), ("worst", best_first[::-1])):
             rows: list[Row] = [
-                [pictures.given(pair, which) for which in ("source", "target_pose", "target")]
-                + [pictures.made_by(pair, record.run) for record in runs]
+                [Cell(pictures.given(pair, which)) for which in ("source", "target_pose", "target")]
+                + [Cell(pictures.made_by(pair, record.run)) for record in runs]
                 for pair in [pairs[number] for number in ordered if number in pairs][:CASES]
             ]
             told = f"The {len(rows)} test pairs on which {best.title} came out {kind} by {catalogue.title(metric)}."

@@ -25,25 +25,21 @@ COSTS = ("inference_seconds", "training_gpu_days", "inference_speedup_over_pidm"
 COST_REASON = "the source does not say everything that a time depends on (device, batch, precision, steps)"
 
 
-class LiteratureError(ValueError):
-    """The file of published numbers has mistakes; the message lists all of them with their rows."""
-
-
 def read_literature(path: Path | str = LITERATURE) -> pandas.DataFrame:
-    """All published numbers of a file (COLUMNS). Raises LiteratureError with every mistake and what is accepted."""
+    """All published numbers of a file (COLUMNS). Raises ValueError with every mistake and what is accepted."""
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             heads, *rows = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LiteratureError(f"{path}: not readable as CSV ({error})") from error
+        raise ValueError(f"{path}: not readable as CSV ({error})") from error
     if heads != COLUMNS:
-        raise LiteratureError(f"{path}: the columns are {', '.join(heads) or 'none'}; expected {', '.join(COLUMNS)}")
+        raise ValueError(f"{path}: the columns are {', '.join(heads) or 'none'}; expected {', '.join(COLUMNS)}")
     problems = [f"row {number}: {wrong}" for number, row in enumerate(rows, start=2) for wrong in _problems(row)]
     firsts = [rows.index(row) + 2 for row in rows]
     same = [(number, first) for number, first in enumerate(firsts, start=2) if first != number]
     problems += [f"row {number}: says the same as row {first}" for number, first in same]
     if problems:
-        raise LiteratureError(f"{path} has {len(problems)} mistakes:\n  " + "\n  ".join(problems))
+        raise ValueError(f"{path} has {len(problems)} mistakes:\n  " + "\n  ".join(problems))
     return pandas.DataFrame(rows, columns=COLUMNS).astype({"value": float})
 
 

@@ -16,15 +16,18 @@ import numpy as np
 import pandas
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
-from PIL import Image
 
 from reports.figures import NARROW_INCHES, WIDE_INCHES, styled
-from reports.grids import NARROW, WIDE
 from xinggan.files import write_atomically
 
 NARROW_PAGE_PX = 640
 SCROLLING = Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>')
-FILES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "svg": "SVG", "pdf": "PDF", "png": "PNG"}
+PICTURE = Markup(
+    '<picture><source media="(max-width: {}px)" srcset="data:image/svg+xml;base64,{}">'
+    '<img alt="{}" src="data:image/svg+xml;base64,{}"></picture>'
+)
+FILES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "svg": "SVG", "pdf": "PDF"}
+
 _TEX = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -77,7 +80,7 @@ def details(summary: Any, *content: Any) -> Markup:
     return Markup("<details><summary>{}</summary>{}</details>").format(summary, inside) if inside else Markup()
 
 
-# Tables. A cell is text; what follows its first line is small print. The first column names the rows.
+# Tables.
 
 
 def table(
@@ -91,9 +94,9 @@ def table(
 ) -> Markup:
     """A table on the page, kept as <output>/tables/<name>.csv, .md and .tex where `output` is given; nothing if empty.
 
-    `bold`: [rows, columns], true where a cell is bold (only ever behind a test). `notes` are what `[1]` ... in cells
-    refer to. `kind` is a class of the style sheet: `numbers` sets all columns but the first flush right, `oneline`
-    keeps each cell in one line, `close` saves room.
+    A cell is text; what follows its first line is small print. `bold`: [rows, columns], true where a cell is bold (only
+    ever behind a test). `notes` are what `[1]` ... in cells refer to. `kind` is a class of the style sheet: `numbers`
+    sets all columns but the first flush right, `oneline` keeps each cell in one line, `close` saves room.
     """
     if frame.empty:
         return Markup()
@@ -117,7 +120,7 @@ def csv_file(frame: pandas.DataFrame, output: Path | str, name: str, told: str) 
     return Markup('<p class="files">{}: {}</p>').format(told, _links(f"tables/{name}", ["csv"]))
 
 
-# The formats of a table, each written by pandas. Heads may stand twice.
+# A table in four formats, each written by pandas. Heads may stand twice.
 
 
 @dataclass(frozen=True)
@@ -184,17 +187,23 @@ def as_latex(frame: pandas.DataFrame, caption: str, bold: np.ndarray) -> str:
     return told.replace("\\begin{tabular}", fit).replace("\\end{tabular}", "\\end{tabular}}")
 
 
-# Figures and pictures, each drawn for a wide and for a narrow page.
+# Figures.
 
 
 def figure(draw: Callable[..., Figure | None], *data: Any, output: Path | str, name: str, caption: str) -> Markup:
-    """The figure `draw(*data, inches)`; nothing where it is None. Kept as <output>/figures/<name>.svg and .pdf."""
+    """The figure `draw(*data, inches)` for a wide and for a narrow page, where it scrolls if it is wider.
+
+    Nothing where it is None. The wide one is kept as <output>/figures/<name>.svg and .pdf.
+    """
     wide, narrow = (draw(*data, inches) for inches in (WIDE_INCHES, NARROW_INCHES))
     if wide is None or narrow is None:
         return Markup()
     save_figure(wide, output, name)
-    images = [Markup('"{}"').format(_data_url("image/svg+xml", drawn(each, "svg"))) for each in (wide, narrow)]
-    return _figure(_picture(images[0], images[1], caption), caption, _links(f"figures/{name}", ("svg", "pdf")))
+    small, large = (base64.b64encode(drawn(each, "svg")).decode() for each in (narrow, wide))
+    picture = PICTURE.format(NARROW_PAGE_PX, small, caption, large)
+    picture = SCROLLING.format(caption, picture) if narrow.get_figwidth() > NARROW_INCHES else picture
+    links = _links(f"figures/{name}", ("svg", "pdf"))
+    return Markup("<figure>{}<figcaption>{} {}</figcaption></figure>").format(picture, caption, links)
 
 
 def save_figure(figure: Figure, output: Path | str, name: str) -> None:
@@ -211,44 +220,6 @@ def drawn(figure: Figure, kind: str) -> bytes:
     return file.getvalue()
 
 
-def pictures(
-    draw: Callable[..., Image.Image | None], *data: Any, output: Path | str, name: str, caption: str
-) -> Markup:
-    """The grid of images `draw(*data, look)`; nothing where it is None. Kept as <output>/figures/<name>.png.
-
-    It scrolls where the page is narrower.
-    """
-    grids = [draw(*data, look) for look in (WIDE, NARROW)]
-    images = []
-    for grid in grids:
-        if grid is None:
-            return Markup()
-        file = io.BytesIO()
-        grid.save(file, format="png")  # optimize=True saves 4 % of the bytes and takes four times as long
-        if grid is grids[0]:
-            write_atomically(Path(output) / "figures" / f"{name}.png", file.getvalue())
-        width, height = (side // WIDE.density for side in grid.size)  # in pixels of the page
-        url = _data_url("image/png", file.getvalue())
-        images.append(Markup('"{}" width="{}" height="{}"').format(url, width, height))
-    picture = SCROLLING.format(caption, _picture(images[0], images[1], caption))
-    return _figure(picture, caption, _links(f"figures/{name}", ("png",)))
-
-
-def _figure(picture: Markup, caption: str, links: Markup) -> Markup:
-    return Markup("<figure>{}<figcaption>{} {}</figcaption></figure>").format(picture, caption, links)
-
-
-def _picture(wide: Markup, narrow: Markup, alternative: str) -> Markup:
-    """One image of two; `wide` and `narrow` are quoted addresses, and the attributes that follow them."""
-    return Markup('<picture><source media="(max-width: {}px)" srcset={}><img alt="{}" src={}></picture>').format(
-        NARROW_PAGE_PX, narrow, alternative, wide
-    )
-
-
 def _links(stem: str, endings: Iterable[str]) -> Markup:
     every = (Markup('<a href="{}.{}">{}</a>').format(stem, ending, FILES[ending]) for ending in endings)
     return Markup('<span class="links">{}</span>').format(join(every, " "))
-
-
-def _data_url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -34,16 +34,16 @@ from xinggan.metrics import catalogue
 INK, GREY = "#1a1a1a", "#8a8a8a"
 PANEL_INCHES = 2.8
 POINTS_TO_SMOOTH = 60  # curves with more points are drawn faintly, with their running median on top
-VERDICTS: Looks = {  # as looks of runs: colour and marker say the same, so that nothing depends on seeing colour
-    "palette": {"better": "#0072B2", "worse": "#D55E00", "not shown": "#7a7a7a", "not tested": "#7a7a7a"},
-    "markers": {"better": "o", "worse": "s", "not shown": "D", "not tested": "x"},
-    "dashes": dict.fromkeys(("better", "worse", "not shown", "not tested"), ""),
+VERDICTS = {  # colour and marker say the same, so that nothing depends on seeing colour
+    "better": (f"better (p < {LEVEL}, Holm)", "#0072B2", "o"),
+    "worse": (f"worse (p < {LEVEL}, Holm)", "#D55E00", "s"),
+    "not shown": ("no difference shown", "#7a7a7a", "D"),
+    "not tested": ("not tested: one seed", "#7a7a7a", "x"),
 }
-VERDICT_WORDS = {
-    "better": f"better (p < {LEVEL}, Holm)",
-    "worse": f"worse (p < {LEVEL}, Holm)",
-    "not shown": "no difference shown",
-    "not tested": "not tested: one seed",
+VERDICT_LOOKS: Looks = {
+    "palette": {words: colour for words, colour, _ in VERDICTS.values()},
+    "markers": {words: marker for words, _, marker in VERDICTS.values()},
+    "dashes": {words: "" for words, _, _ in VERDICTS.values()},
 }
 
 
@@ -150,6 +150,7 @@ def violins(pairs: pandas.DataFrame, style: Looks, inches: float) -> Figure | No
 @styled
 def forest(effects: pandas.DataFrame, inches: float) -> Figure:
     """One panel a metric, one line a contrast with its 95 % interval beside zero (`reports.effects.effects`)."""
+    effects = effects.assign(verdict=[VERDICTS[verdict][0] for verdict in effects["verdict"]])
     labels = list(effects["title"].unique())
     by_metric = effects.groupby("metric", sort=False)
     wrapped = [wrap(label, inches, wide=30, narrow=19) for label in labels]
@@ -157,15 +158,16 @@ def forest(effects: pandas.DataFrame, inches: float) -> Figure:
     for (metric, part), axes in zip(by_metric, every, strict=True):
         axes.axvline(0, color=INK, linewidth=1, zorder=1)
         for effect in part.itertuples():
-            _dot_with_interval(axes, effect.difference, labels.index(effect.title), effect, VERDICTS, effect.verdict)
+            _dot_with_interval(
+                axes, effect.difference, labels.index(effect.title), effect, VERDICT_LOOKS, effect.verdict
+            )
         low, high = axes.get_xlim()
         reach = max(abs(low), abs(high))
         axes.set_xlim(min(low, -0.12 * reach), max(high, 0.12 * reach))  # zero with some room on either side
         grows = catalogue.higher_is_better(metric) is not False
         axes.set_title(metric_title(metric))
         axes.set_xlabel("difference, better →" if grows else "← better, difference", loc="right" if grows else "left")
-    words = {key: {VERDICT_WORDS[verdict]: look[verdict] for verdict in look} for key, look in VERDICTS.items()}
-    return with_legend(figure, words, inches, effects["verdict"].map(VERDICT_WORDS))
+    return with_legend(figure, VERDICT_LOOKS, inches, effects["verdict"])
 
 
 @styled

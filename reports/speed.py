@@ -109,30 +109,31 @@ def front_table(records: Records) -> pandas.DataFrame:
 
 
 def with_settings(records: Records) -> pandas.DataFrame:
-    """`Records.timings` with preset, data set, own sampler and steps of each run, and `hours`.
+    """`Records.timings` with preset, data set, own sampler and steps of each run, and the schedule of its training.
 
-    hours: of the published schedule at the speed of a training scenario; NaN but for steps of paper size.
+    schedule_hours, schedule_steps: hours at the speed of a training scenario, and `87,500 steps of 32`; NaN and None
+    but for steps of paper size.
     """
     timings, facts = records.timings, {record.run: record.facts for record in records}
     for key in ("dataset", "preset", "method.sampler", "method.steps"):
         timings[key] = [facts[run].get(key) for run in timings["run"]]
-    schedules = zip(timings["schedule"], timings["preset"], strict=True)
-    return timings.assign(hours=[_hours(schedule, preset) for schedule, preset in schedules])
+    rows = timings[["preset", "schedule"]].itertuples(index=False)
+    found = [_schedule(row.schedule if row.preset == CLAIMS_ARE_OF["preset"] else None) for row in rows]
+    return timings.assign(schedule_hours=[hours for hours, _ in found], schedule_steps=[steps for _, steps in found])
 
 
-def _hours(schedule: Any, preset: Any) -> float:
-    hours = schedule.get("hours") if isinstance(schedule, dict) and preset == CLAIMS_ARE_OF["preset"] else None
-    return hours if is_number(hours) and hours > 0 else math.nan
+def _schedule(schedule: Any) -> tuple[float, str | None]:
+    """Hours and steps of what timing.json has of a published schedule, or of a method's own where none is published."""
+    if not isinstance(schedule, dict) or not is_number(hours := schedule.get("hours")) or hours <= 0:
+        return math.nan, None
+    own = "" if schedule.get("published", True) else " (its own, none is published for this data)"
+    return hours, f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}{own}"
 
 
 def schedule_table(records: Records) -> pandas.DataFrame:
     """What a training step costs, and for steps of paper size the hours of the published schedule, as text."""
     rows = timed(with_settings(records), "training")
     rows = rows[rows["schedule"].map(lambda schedule: isinstance(schedule, dict)).astype(bool)]
-    published = [
-        f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}" if is_number(hours) else None
-        for schedule, hours in zip(rows["schedule"], rows["hours"], strict=True)
-    ]
     columns: Columns = {
         "run": ("title", str),
         "preset": ("preset", or_dash),
@@ -141,10 +142,10 @@ def schedule_table(records: Records) -> pandas.DataFrame:
         "step [ms] ↓": ("median_ms", number),
         "images/s ↑": ("images_per_second", number),
         "peak memory [MB] ↓": ("peak_memory_mb", number),
-        "published schedule": ("published", or_dash),
-        "training [h] ↓": ("hours", number),
+        "published schedule": ("schedule_steps", or_dash),
+        "training [h] ↓": ("schedule_hours", number),
     }
-    return text_table(rows.assign(published=published), columns, on_some=list(columns)[-2:])
+    return text_table(rows, columns, on_some=list(columns)[-2:])
 
 
 def ratios(records: Records) -> pandas.DataFrame:
@@ -157,20 +158,22 @@ def ratios(records: Records) -> pandas.DataFrame:
     steps; NaN where training was not timed.
     """
     timings, same = with_settings(records), ["preset", "device", "precision", "mode"]
-    sampling = timed(timings, "inference").drop(columns="hours")
+    sampling = timed(timings, "inference").drop(columns="schedule_hours")
     sampling = sampling[sampling["batch"] == 1].drop_duplicates(["run", *same, "sampler", "sampling_steps"])
     training = timed(timings, "training").drop_duplicates(["run", *same])
-    rows = sampling.merge(training[["run", *same, "hours"]], on=["run", *same], how="left")
+    rows = sampling.merge(training[["run", *same, "schedule_hours"]], on=["run", *same], how="left")
     reference = rows[(rows["method"] == REFERENCE) & rows["sampling_steps"].isna()]
     reference = reference.sort_values("name", key=lambda names: names != REFERENCE, kind="stable").drop_duplicates(same)
-    rows = rows.merge(reference[[*same, "name", "hours", "median_ms"]], on=same, suffixes=("", "_of_reference"))
+    rows = rows.merge(
+        reference[[*same, "name", "schedule_hours", "median_ms"]], on=same, suffixes=("", "_of_reference")
+    )
     claimed = (rows["name"] == CLAIMANT) & (rows["name_of_reference"] == REFERENCE) & rows["sampling_steps"].isna()
     for key, value in CLAIMS_ARE_OF.items():
         claimed &= rows[key] == value
     paper = read_literature().query("method == 'XingGAN++'").set_index("metric")["value"]
     return rows.assign(
         work=[_work(row) for row in rows.to_dict("records")],
-        to_train=rows["hours_of_reference"] / rows["hours"],
+        to_train=rows["schedule_hours_of_reference"] / rows["schedule_hours"],
         to_sample=rows["median_ms_of_reference"] / rows["median_ms"],
         claim_to_train=claimed.map({True: paper["training_speedup_over_pidm"]}),
         claim_to_sample=claimed.map({True: paper["inference_speedup_over_pidm"]}),
@@ -196,7 +199,7 @@ def ratio_table(records: Records) -> pandas.DataFrame:
         "network evaluations": ("work", str),
         "precision": ("precision", or_dash),
         "mode": ("mode", or_dash),
-        "training [h] ↓": ("hours", number),
+        "training [h] ↓": ("schedule_hours", number),
         "times faster to train ↑": ("to_train", number),
         "the paper's claim to train": ("claim_to_train", or_dash),
         "latency [ms] ↓": ("median_ms", number),

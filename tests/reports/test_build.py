@@ -163,8 +163,8 @@ def test_pictures_are_whole_and_drawn_for_wide_and_narrow_pages(built):
             kind, content = uri.removeprefix("data:").split(";base64,")
             assert base64.b64decode(content).startswith({"image/png": b"\x89PNG", "image/svg+xml": b"<?xml"}[kind])
     kept = {path.name for path in (built.folder / "figures").iterdir()}
-    drawn = {"metrics-1", "learning-curves", "evaluations", "timing", "throughput"}
-    assert {f"{name}.{kind}" for name in drawn for kind in ("svg", "pdf")} | {"samples-1.png"} <= kept
+    drawn = {"metrics-1", "learning-curves", "evaluations", "timing", "throughput", "samples-1"}
+    assert {f"{name}.{kind}" for name in drawn for kind in ("svg", "pdf")} <= kept
     assert all((built.folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in drawn)
     assert not list(built.folder.rglob("*.part"))
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reports.literature import LITERATURE, LiteratureError, beside, read_literature
+from reports.literature import LITERATURE, beside, read_literature
 from reports.records import load_records
 
 HEAD = "method,dataset,resolution,metric,value,protocol,status,source\n"
@@ -23,7 +23,7 @@ def test_all_mistakes_are_named_at_once_with_their_rows(tmp_path):
     path = tmp_path / "literature.csv"
     bad = GOOD.replace("0.311", "much").replace("quoted", "believed")
     path.write_text(HEAD + GOOD + bad + GOOD + "PATN,market1501\n" + GOOD.replace("128x64", "small") + ",," + GOOD)
-    with pytest.raises(LiteratureError) as refused:
+    with pytest.raises(ValueError) as refused:
         read_literature(path)
     told = str(refused.value)
     for mistake in (
@@ -37,9 +37,9 @@ def test_all_mistakes_are_named_at_once_with_their_rows(tmp_path):
 def test_file_of_another_kind_is_refused(tmp_path, content):
     path = tmp_path / "literature.csv"
     path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(LiteratureError):
+    with pytest.raises(ValueError, match="not readable|the columns are"):
         read_literature(path)
-    with pytest.raises(LiteratureError, match="not readable"):
+    with pytest.raises(ValueError, match="not readable"):
         read_literature(tmp_path / "absent.csv")
 
 

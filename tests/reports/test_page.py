@@ -10,7 +10,7 @@ from table_readers import read_csv, read_latex, read_markdown
 from reports import page
 
 signs = st.text(alphabet="ab1 &%$#_{}\\~^<>|[]*↑↓–−×\u00a0'`.", max_size=10).map(str.strip)
-grids = st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(signs, min_size=width, max_size=width), min_size=1))
+tables = st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(signs, min_size=width, max_size=width), min_size=1))
 PLAIN = np.zeros((9, 9), bool)
 
 
@@ -24,7 +24,7 @@ def in_all_formats(frame, bold=None):
 
 
 @settings(deadline=None)
-@given(grids)
+@given(tables)
 def test_all_formats_hold_the_same_cells(rows):
     rows = [[cell.replace("--", "-") for cell in row] for row in rows]  # which LaTeX takes for a dash
     heads = [f"{cell}{place}" for place, cell in enumerate(rows[0])]
