@@ -37,7 +37,7 @@ def test_all_mistakes_are_named_at_once_with_their_rows(tmp_path):
 def test_file_of_another_kind_is_refused(tmp_path, content):
     path = tmp_path / "literature.csv"
     path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ValueError, match="not readable|the columns are"):
+    with pytest.raises(ValueError, match=r"not readable|the columns are"):
         read_literature(path)
     with pytest.raises(ValueError, match="not readable"):
         read_literature(tmp_path / "absent.csv")
