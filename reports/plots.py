@@ -158,9 +158,8 @@ def forest(effects: pandas.DataFrame, inches: float) -> Figure:
     for (metric, part), axes in zip(by_metric, every, strict=True):
         axes.axvline(0, color=INK, linewidth=1, zorder=1)
         for effect in part.itertuples():
-            _dot_with_interval(
-                axes, effect.difference, labels.index(effect.title), effect, VERDICT_LOOKS, effect.verdict
-            )
+            place = labels.index(effect.title)
+            _dot_with_interval(axes, effect.difference, place, effect, VERDICT_LOOKS, effect.verdict)
         low, high = axes.get_xlim()
         reach = max(abs(low), abs(high))
         axes.set_xlim(min(low, -0.12 * reach), max(high, 0.12 * reach))  # zero with some room on either side
