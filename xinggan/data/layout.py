@@ -177,6 +177,10 @@ class Layout:
     def folder(self) -> Path:
         return self.files.root / self.split
 
+    def file(self, row: int) -> Path:
+        """The file of an image."""
+        return file_named(self.folder, self.names[row])
+
 
 def read_layout(settings: DatasetSettings, split: str, problems: list[Problem]) -> Layout:
     """Read one split, "train" or "test". Problems are appended to `problems`. Raises ValueError without a layout."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xinggan.command import LayoutProblems, Problem
-from xinggan.data.image_files import RESIZED_BY, UnusableImage, file_named, open_image, resized
+from xinggan.data.image_files import RESIZED_BY, UnusableImage, open_image, resized
 from xinggan.data.layout import Layout, read_layout, shared_by_splits
 from xinggan.data.packed import SPLITS
 from xinggan.data.packing import Chunk, SplitContent
@@ -70,6 +70,7 @@ def photograph_splits(
     layouts = {split: read_layout(settings, split, problems) for split in SPLITS}
     shared = shared_by_splits(layouts["train"], layouts["test"], settings, problems)
     reader = _Reader(settings, layouts, problems, progress)
+    reader.check_some_joints()
     if problems:  # of the tables: they are refused, with the problems of the pictures, before anything is written
         list(reader.chunks("train"))
     people = dict.fromkeys(identity for layout in layouts.values() for identity in layout.identities)
@@ -86,7 +87,7 @@ def choose_framing(settings: DatasetSettings, layouts: Sequence[Layout], problem
 
     What has to be asked for is appended to `problems`.
     """
-    files = [path for layout in layouts for path in _some_files(layout)]
+    files = [layout.file(row) for layout in layouts for row in _some_rows(layout)]
     sizes: Counter[tuple[int, int]] = Counter()
     for path in files:
         with suppress(UnusableImage), open_image(path) as image:
@@ -117,10 +118,10 @@ def choose_framing(settings: DatasetSettings, layouts: Sequence[Layout], problem
     return Framing(file_size, height, width, settings.resize, crop, joints_in, square_joints_from)
 
 
-def _some_files(layout: Layout) -> list[Path]:
-    """LOOKED_AT files of a split, or all where it has fewer."""
-    rows = np.unique(np.linspace(0, max(len(layout.names) - 1, 0), LOOKED_AT).astype(int)) if layout.names else ()
-    return [file_named(layout.folder, layout.names[row]) for row in rows]
+def _some_rows(layout: Layout) -> list[int]:
+    """LOOKED_AT images of a split, or all where it has fewer."""
+    count = len(layout.names)
+    return np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int)).tolist() if count else []
 
 
 def _in_columns(layouts: Sequence[Layout]) -> bool:
@@ -228,7 +229,7 @@ class _Reader:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, display:
             for first in range(0, count, IMAGES_AT_ONCE):
                 rows = range(first, min(first + IMAGES_AT_ONCE, count))
-                paths = [file_named(layout.folder, layout.names[row]) for row in rows]
+                paths = map(layout.file, rows)
                 images = np.zeros((len(rows), framing.height, framing.width, 3), dtype=np.uint8)
                 poses = layout.poses[rows.start : rows.stop]
                 pictures = pool.map(read_picture, paths, poses, repeat(framing))
@@ -243,13 +244,29 @@ class _Reader:
                 yield images, packed[rows.start : rows.stop]
                 display.update(len(rows))
         self.notes += [f"{split}/: {number:,} images: {what}" for what, number in did.items()]
-        if count and (trouble := implausible(layout.poses, packed, framing, self.settings)):
-            if self.settings.force:
-                self.notes.append(f"{split}/: {trouble}; taken so by force")
-            else:
-                what = "say of which with --annotation-size HEIGHTxWIDTH, or --force to take them as they are"
-                what += " (dataset.annotation_size=..., dataset.force=true for runs)"
-                self.problems.append(Problem(layout.files.annotations(split), None, f"{trouble}; {what}"))
+        if count:
+            self.check_joints(layout, layout.poses, packed)
+
+    def check_some_joints(self) -> None:
+        """Check the joints of some images of each split, before all are read."""
+        for layout in self.layouts.values():
+            rows = _some_rows(layout)
+            pictures = [read_picture(layout.file(row), layout.poses[row], self.framing) for row in rows]
+            poses = [picture.pose for picture in pictures if isinstance(picture, Picture)]
+            if poses and not self.settings.force:
+                self.check_joints(layout, layout.poses[rows], np.stack(poses))
+
+    def check_joints(self, layout: Layout, annotated: np.ndarray, packed: np.ndarray) -> None:
+        """Report joints that cannot be those of the images, see `implausible`; by force they are only noted."""
+        where = layout.files.annotations(layout.split)
+        trouble = implausible(annotated, packed, self.framing, self.settings)
+        if trouble and self.settings.force:
+            self.notes.append(f"{layout.split}/: {trouble}; taken so by force")
+        elif trouble and (where, None) not in self.reported:
+            self.reported.add((where, None))
+            what = "--annotation-size HEIGHTxWIDTH says what they are counted in (1x1: fractions)"
+            what += ", --force takes them as they are (dataset.annotation_size=..., dataset.force=true for runs)"
+            self.problems.append(Problem(where, None, f"{trouble}; {what}"))
 
     def _shared(self, split: str, row: int, image: np.ndarray) -> str:
         """The reason why a test image cannot be used that is a training image too, or ""."""
@@ -270,7 +287,7 @@ def implausible(annotated: np.ndarray, packed: np.ndarray, framing: Framing, set
     if not present.any():
         return ""
     if not settings.annotation_size and are_fractions(annotated):
-        return "joints lie between 0 and 1, as fractions of the image (--annotation-size 1x1)"
+        return "joints lie between 0 and 1, as fractions of the image"
     several = present.sum(axis=1) > 1
     low = np.where(present[..., None], packed[..., :2], np.inf).min(axis=1)
     high = np.where(present[..., None], packed[..., :2], -np.inf).max(axis=1)  # [n, 2]
