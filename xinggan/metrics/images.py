@@ -86,7 +86,7 @@ def computed_once(
     """
     digest = sha256(f"{network} {images.shape[1:]}".encode())
     for row in rows:
-        digest.update(np.ascontiguousarray(images[row]))
+        digest.update(np.ascontiguousarray(images[row]).data)
     if (key := digest.hexdigest()) not in _outputs:
         _outputs[key] = compute()
         for oldest in list(_outputs)[:-OUTPUTS_KEPT]:
