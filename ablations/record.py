@@ -35,6 +35,7 @@ from xinggan.model.switches import Attention, Discriminators, Fusion, Perceptual
 SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
 EMBEDDED = SUITE / "xinggan" / "metrics" / "embedded" / "weights"
 SAME_RESULT = ("log_every", "sample_every", "checkpoint_every", "checkpoint_activations")  # keys of a training
+FILES = ("vae", "unet", "swin", "dino_pose", "dino_image")  # keys of a method that may name files: content counts
 UNNAMED = (*CLASSES, "seed", "path", "sha256", "code_size")  # keys of a method that do not make its name
 
 
@@ -93,13 +94,14 @@ def _acting(method: dict[str, Any]) -> dict[str, Any]:
     acting = {key: value for key, value in method.items() if key not in idle}
     if losses:
         acting["losses"] = losses
-    if method.get("vae", "trained") != "trained":
-        acting["vae"] = _content(Path(method["vae"]).expanduser())
+    for key in FILES:
+        if isinstance(file := method.get(key), str) and file != "trained":
+            acting[key] = _content(Path(file).expanduser()) or file
     return acting
 
 
 def _content(path: Path) -> dict[str, str]:
-    """Name -> SHA-256 of a file or of a folder's files; empty where there is neither, which the method refuses."""
+    """Name -> SHA-256 of a file or of a folder's files; empty where there is neither."""
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path] * path.is_file()
     return {file.name: sha256_of(file) for file in files}
 

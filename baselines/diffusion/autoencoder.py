@@ -39,7 +39,7 @@ def make_autoencoder(settings: VAESettings) -> tuple[AutoencoderKL, str]:
     """
     s = settings
     if s.vae != TRAINED:
-        return load_model(Path(s.vae), "AutoencoderKL", "vae")
+        return load_model(Path(s.vae).expanduser(), "AutoencoderKL", "vae")
     levels = s.vae_factor.bit_length()
     with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
         torch.manual_seed(s.seed)

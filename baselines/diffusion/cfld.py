@@ -303,13 +303,13 @@ class CFLD(LatentDiffusion):
         s = self.settings
         unet = None
         if s.unet != TRAINED:
-            unet, self.networks["unet"] = load_model(Path(s.unet), "UNet2DConditionModel", "unet")
+            unet, self.networks["unet"] = load_model(Path(s.unet).expanduser(), "UNet2DConditionModel", "unet")
             for name, weights in unet.named_parameters():
                 weights.requires_grad_(TRAINED_PARTS.search(name) is not None)
         denoiser = CFLDDenoiser(s, channels, unet)
         if s.swin != TRAINED:
-            denoiser.source_encoder.load(Path(s.swin))
-            self.networks["swin"] = sha256_of(Path(s.swin))
+            denoiser.source_encoder.load(Path(s.swin).expanduser())
+            self.networks["swin"] = sha256_of(Path(s.swin).expanduser())
         return denoiser
 
     def make_optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:

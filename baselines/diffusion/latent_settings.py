@@ -56,7 +56,7 @@ class VAESettings(Settings):
 def _trained_or_file(value: str, model: str) -> tuple[bool, str]:
     """Whether the value is TRAINED or a path that exists, and what is accepted."""
     folder = f"the path of {model}, a folder with config.json and {WEIGHTS_FILES[0]}"
-    return value == TRAINED or Path(value).exists(), f"are {TRAINED} and {folder}; nothing is there"
+    return value == TRAINED or Path(value).expanduser().exists(), f"are {TRAINED} and {folder}; nothing is there"
 
 
 @dataclass(kw_only=True)
@@ -188,7 +188,7 @@ class CFLDSettings(LatentUNetSettings):
         counts = ("prompt_queries", "prompt_blocks", "fine_blocks", "swin_window")
         stages = len(self.swin_blocks) == len(self.multipliers) and min(self.swin_blocks) >= 1
         widths = ("prompt_channels", "swin_width")
-        swin = self.swin == TRAINED or Path(self.swin).is_file()
+        swin = _is_trained_or_file(self.swin)
         return super().reasons() + self.misfits(
             **{key: (getattr(self, key) >= 1, "is 1 or more") for key in counts},
             **{key: (getattr(self, key) >= 4 and getattr(self, key) % 4 == 0, "are multiples of 4") for key in widths},
@@ -246,4 +246,4 @@ class XMDPTSettings(LatentSettings):
 
 
 def _is_trained_or_file(value: str) -> bool:
-    return value == TRAINED or Path(value).is_file()
+    return value == TRAINED or Path(value).expanduser().is_file()

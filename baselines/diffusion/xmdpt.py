@@ -57,7 +57,7 @@ class XMDPTDenoiser(nn.Module):
     def _encoder(settings: XMDPTSettings, name: str, networks: dict[str, str]) -> VisionTransformer:
         width, file = settings.encoder_width, getattr(settings, name)
         if file != TRAINED:
-            encoder, networks[name] = load_dinov2(Path(file), name)
+            encoder, networks[name] = load_dinov2(Path(file).expanduser(), name)
             return encoder
         patch, heads = settings.size // ENCODER_GRID, gcd(max(1, width // 64), width)
         return VisionTransformer(width, settings.encoder_depth, heads, patch=patch, grid=ENCODER_GRID)
