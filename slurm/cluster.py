@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 CONF = Path(__file__).parent / "conf"
 SHORT = {"cpus": "cpus_per_task", "signal_s": "signal_delay_s", "sbatch": "additional_parameters"}
 SHARED = ("nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "timeout_min")  # by all executors
-POSITIVE = (*SHARED[:3], *SHARED[4:], "signal_delay_s", "array_parallelism", "cpus_per_gpu", "gpus_per_task")
-WHOLE = ("gpus", "gpus_per_node", "max_num_timeout")
+LEAST = dict.fromkeys((*SHARED, "signal_delay_s", "array_parallelism", "cpus_per_gpu", "gpus_per_task"), 1)
+LEAST |= {"gpus": 0, "gpus_per_node": 0, "max_num_timeout": 0}  # the whole numbers, with what each is at least
 ONE_LINE = (
     *("partition", "qos", "account", "constraint", "exclude", "nodelist", "gres", "exclusive", "mem_per_cpu"),
     *("mem_per_gpu", "comment", "mail_type", "mail_user", "wckey", "python"),
 )
 LINES = ("setup", "teardown")
-NAMES = {*POSITIVE, *WHOLE, *ONE_LINE, *LINES, "additional_parameters"}
+NAMES = {*LEAST, *ONE_LINE, *LINES, "additional_parameters"}
 # An option of sbatch that the sweep does not set itself.
 OPTION = r"(?!(array|chdir|dependency|error|job-name|(no-)?requeue|open-mode|output|signal)$)[a-z][a-z0-9-]*"
 FOREVER = 1_000_000  # time-outs that submitit may count: three without progress end a run here, not their number
@@ -121,6 +121,7 @@ def read_cluster(words: list[str], known: Cluster | None = None) -> tuple[Cluste
 
 
 def read_file(name: str) -> Cluster:
+    """The cluster of conf/<name>.yaml, or of a file of this name. Raises ValueError."""
     file = CONF / f"{name}.yaml" if (CONF / f"{name}.yaml").exists() else Path(name).expanduser()
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in CONF.glob("*.yaml")))
@@ -141,8 +142,7 @@ def checked(given: dict[str, Any], where: str) -> dict[str, Any]:
     told = [f"{key}={value!r}: accepted is {what}" for key, value in values.items() if (what := accepted(key, value))]
     if told:
         raise ValueError(f"{where}: {'; '.join(told)}")
-    whole = (*POSITIVE, *WHOLE)
-    return {key: int(value) if key in whole and value is not None else value for key, value in values.items()}
+    return {key: int(value) if key in LEAST and value is not None else value for key, value in values.items()}
 
 
 def accepted(key: str, value: Any) -> str:
@@ -150,10 +150,8 @@ def accepted(key: str, value: Any) -> str:
     if key not in NAMES:
         return "one of these: " + ", ".join(sorted({*NAMES, *SHORT, "report"} - {*SHORT.values()}))
     fits: object
-    if key in POSITIVE:
-        fits, what = re.fullmatch(r"0*[1-9]\d*", str(value)), "a whole number from 1"
-    elif key in WHOLE:
-        fits, what = re.fullmatch(r"\d+", str(value)), "a whole number from 0"
+    if key in LEAST:
+        fits, what = re.fullmatch(r"\d+", str(value)) and int(value) >= LEAST[key], f"a whole number from {LEAST[key]}"
     elif key in LINES:
         fits, what = type(value) is list and all(type(line) is str for line in value), "a list of lines of shell"
     elif key in ONE_LINE:

@@ -124,7 +124,7 @@ def submit_to_slurm(submission: Submission, report: bool, after: set[str]) -> No
             submission.write()
             try:
                 indices = [rows.index(row) for row in array]
-                jobs = taken(cluster.jobs(folder, name), job.RunJob(str(folder)), indices) if array else []
+                jobs = submitted_jobs(cluster.jobs(folder, name), job.RunJob(str(folder)), indices) if array else []
             except ClusterError as error:
                 if FULL not in str(error) or len(array) == 1:
                     raise
@@ -141,11 +141,11 @@ def submit_to_slurm(submission: Submission, report: bool, after: set[str]) -> No
             waits = ":".join(sorted({row["job"].split("_")[0] for row in submission.rows} | after))
             cluster = submission.cluster.alone(gpus_per_node=0, **submission.cluster.report)
             executor = cluster.jobs(folder, submission.report_name, dependency=f"afterany:{waits}")
-            (submission.report,) = taken(executor, job.report, [str(folder)])
+            (submission.report,) = submitted_jobs(executor, job.report, [str(folder)])
             submission.write()
 
 
-def taken(executor: AutoExecutor, function: Any, arguments: list) -> list[str]:
+def submitted_jobs(executor: AutoExecutor, function: Any, arguments: list) -> list[str]:
     """Numbers of the jobs that submitit makes of these calls. Raises ClusterError, if there are none."""
     try:
         with redirect_stderr(StringIO()):  # what sbatch says is in the error, too
