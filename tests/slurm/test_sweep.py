@@ -72,13 +72,17 @@ def test_further_runs_wait_for_nobody_but_their_report_waits_for_all(slurm, word
     assert "#SBATCH --dependency=afterany:2:3:5\n" in slurm.scripts()[-1]
 
 
-def test_an_array_that_is_too_large_is_halved_and_the_same_command_later_gets_further(slurm, words, runs, capsys):
+def test_what_is_refused_leaves_nothing_and_the_same_command_later_gets_further(slurm, words, runs, capsys):
+    (slurm.folder / "room").write_text("0")
+    assert sweep.main(words) == 1
+    assert status.main(["--runs", str(runs)]) == 2
+    assert "no sweep was submitted" in capsys.readouterr().err
     (slurm.folder / "room").write_text("3")
     assert sweep.main(words) == 1
     said = capsys.readouterr()
     assert "queue takes no more jobs now" in said.err
     assert re.findall(r"job array \d: (\d) runs", said.out) == ["2", "1"]
-    assert len(names(runs)) == 3  # what was refused is no row of anything
+    assert len(names(runs)) == 3
     slurm.put_into_queue(runs)
     (slurm.folder / "room").write_text("1000")
     assert sweep.main(words) == 0
@@ -86,32 +90,21 @@ def test_an_array_that_is_too_large_is_halved_and_the_same_command_later_gets_fu
     assert len(set(names(runs))) == len(names(runs)) == 8
 
 
-def test_a_submission_that_was_refused_leaves_nothing(slurm, words, runs, capsys):
-    (slurm.folder / "room").write_text("0")
-    assert sweep.main(words) == 1
-    assert status.main(["--runs", str(runs)]) == 2
-    assert "no sweep was submitted" in capsys.readouterr().err
-
-
-def test_a_submission_that_died_before_it_knew_its_job_is_recognised_by_its_name(slurm, words, runs, capsys):
+def test_a_submission_that_died_before_it_knew_its_job_is_recognised_by_its_name_and_an_older_versions_passed_over(
+    slurm, words, runs, capsys
+):
+    (runs / "slurm" / "20250101").mkdir(parents=True)
+    older = {"name": "20250101", "cluster": {}, "rows": [], "arrays": []}
+    (runs / "slurm" / "20250101" / "sweep.json").write_text(json.dumps(older))
     assert sweep.main(words) == 0
-    for path in runs.glob("slurm/*/sweep.json"):
-        content = json.loads(path.read_text())
-        for row in content["rows"]:
-            del row["job"]
-        path.write_text(json.dumps(content))
     slurm.put_into_queue(runs)
+    path = max(runs.glob("slurm/*/sweep.json"))
+    content = json.loads(path.read_text())
+    for row in content["rows"]:
+        del row["job"]
+    path.write_text(json.dumps(content))
     assert sweep.main(words) == 0
     assert "nothing to submit" in capsys.readouterr().out
-
-
-def test_a_sweep_that_an_older_version_described_is_passed_over(slurm, words, runs, capsys):
-    (runs / "slurm" / "20250101").mkdir(parents=True)
-    (runs / "slurm" / "20250101" / "sweep.json").write_text(
-        '{"name": "20250101", "cluster": {}, "rows": [], "arrays": []}'
-    )
-    assert sweep.main(words) == 0
-    assert "start 8 new" in capsys.readouterr().out
 
 
 def test_an_unreachable_controller_stops_the_sweep_before_anything_is_submitted(slurm, words, runs, capsys):
