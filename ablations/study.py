@@ -109,12 +109,12 @@ def run_study(options: argparse.Namespace) -> int:
     configs += [reference(configs[0], name) for name in REFERENCES]
     folders = prepare_folders(configs)
     code = run_grid(rows)
-    titled = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
-    done = [(title, folder) for title, folder in titled if RunRecord(folder).finished]
+    listed = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
+    done = [(title, folder) for title, folder in listed if RunRecord(folder).finished]
     if done:
         print_table(done)
         runs = folders[0].parent
-        list_rows(runs, options.study, [(title, folder.name) for title, folder in titled])
+        list_rows(runs, options.study, [(title, folder.name) for title, folder in listed])
         if not options.no_report:
             build([folder for _, folder in done], runs.parent / "report" / options.study)
     return code
