@@ -415,6 +415,17 @@ def test_two_forms_of_one_name_in_a_table_are_one_person(dotted):
     assert "1 names are decomposed Unicode (NFD), José_1.png for one" in dataset.card["notes"][0]
 
 
+def test_results_and_poses_are_found_under_either_form_of_a_name(dotted, tmp_path):
+    root, decomposed = dotted(name="é{person}_{view}.png"), unicodedata.normalize("NFD", "é")
+    split = packed(root).test
+    for row, (_, target) in enumerate(split.pairs):
+        name = split.pair_id(row).replace("é", decomposed)
+        save(Image.fromarray(split.images[target]), tmp_path / f"{name}.png")
+    assert len(read_results(tmp_path, split, progress=False).images) == len(split)
+    (pose,) = PoseReader().read(f"{root}/people-annotation-test.csv:{decomposed}emil_0.png")
+    assert pose.size == (128, 64)
+
+
 def test_names_that_differ_only_in_case_are_noted(dotted):
     root = dotted()
     table = root / "people-annotation-train.csv"
