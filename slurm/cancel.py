@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
         for _, submission, row in taken:
             row["cancelled"] = True
             submission.report = submission.report if "run" in row else ""
-            submission.write()
+        for submission in {one.folder: one for _, one, _ in taken}.values():
+            submission.write()  # first: a job that ends must not be carried on
         numbers = [job.identifier for job, submission, _ in taken if submission.cluster.executor == "slurm"]
         for start in range(0, len(numbers), 200):
             ask("scancel", *numbers[start : start + 200])
