@@ -5,10 +5,10 @@ adversarial with R1) and the training of the published code for 256x176, which t
 are its 20 channels (`limb_maps`).
 
 Departures. Without VGG19's file perceptual, style and face loss look through the suite's embedded network; such a run
-is titled "embedded losses". R1 has a step of its own, every 16th. The attention reconstruction compares places that
-the extraction's resolution has, of images padded to it. Images whose sides are no multiples of 16 are padded by
-repeating their last row and column. Chosen here: networks with fewer levels for smaller images, and the face's least
-side in proportion to the image's height (published: 32 pixels of 256).
+is titled "embedded losses". Pairs are taken in the direction that the list has, as many images as the authors' training
+in both. R1 has a step of its own, every 16th. Images whose sides are no multiples of 16 are padded by repeating their
+last row and column. Chosen here: networks with fewer levels for smaller images, and the face's least side in proportion
+to the image's height (published: 32 pixels of 256).
 """
 
 from pathlib import Path
