@@ -96,9 +96,10 @@ class Run:
 
     def generated(self) -> np.ndarray:
         """The image of every test pair, uint8 [n, H, W, 3]. Raises Preempted where the run is stopped."""
-        config, test = self.config, self.data.test
-        kept = {"seed": config.seed, "device": self.device, "batch": config.evaluation.batch}
-        return generate_pairs(self.method, test, np.arange(len(test)), **kept, stop=self.stop)
+        pairs, batch = np.arange(len(self.data.test)), self.config.evaluation.batch
+        return generate_pairs(
+            self.method, self.data.test, pairs, seed=self.config.seed, device=self.device, batch=batch, stop=self.stop
+        )
 
     def scored(self, generated: np.ndarray) -> Scores:
         """All metrics of these images of all test pairs."""

@@ -25,7 +25,7 @@ def learning_curves(records: Records) -> pandas.DataFrame:
     """A row a run, main metric and evaluated step: COLUMNS. `diffusion`: whether the method is a diffusion model."""
     metrics, rows = records.main_metrics(), []
     for record in records.methods:
-        about = {"run": record.run, "title": record.title, "method": record.method}
+        about: dict[str, Any] = {"run": record.run, "title": record.title, "method": record.method}
         about["diffusion"] = ".diffusion." in str(record.facts.get("method._target_"))
         rows += [about | row for row in record.learning if row["metric"] in metrics]
     frame = pandas.DataFrame(rows, columns=COLUMNS)
@@ -69,9 +69,9 @@ def crossing(own: pandas.DataFrame, rival: pandas.DataFrame, cost: str, sign: in
     """The least cost from which on `own` stays better than `rival`; 0 if it always is, NaN if it is not at the end."""
     first, last = (choose(own[cost].iloc[end], rival[cost].iloc[end]) for end, choose in ((0, max), (-1, min)))
     both = np.union1d(own[cost], rival[cost])
-    grid = np.unique(np.concatenate([[first], both[(both > first) & (both < last)], [last]])) if first <= last else []
-    if not len(grid):
+    if first > last:
         return np.nan
+    grid = np.unique(np.concatenate([[first], both[(both > first) & (both < last)], [last]]))
     ours, theirs = (np.interp(np.log(grid), np.log(run[cost]), run["value"]) for run in (own, rival))
     gain = sign * (ours - theirs)
     behind = np.flatnonzero(gain <= 0)
