@@ -45,7 +45,7 @@ def test_loaded_weights_are_the_averaged_ones_of_the_last_checkpoint(trained_run
 def test_the_rebuilt_method_has_the_types_of_the_experiments_own(trained_run):
     """What is read back from YAML is words; what the method is made of are the choices they stand for."""
     method = load_trained(read_run(trained_run), "cpu").method
-    same = build_method(compose(["preset=smoke", "scale=single"]), "cpu")
+    same = build_method(compose(["preset=smoke", "scale=single", "dataset.height=32", "dataset.width=16"]), "cpu")
     mine, theirs = method.generator.settings, same.generator.settings
     assert mine == theirs
     assert [type(getattr(mine, key)) for key in vars(mine)] == [type(getattr(theirs, key)) for key in vars(theirs)]
