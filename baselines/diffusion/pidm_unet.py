@@ -77,7 +77,7 @@ class TextureBlock(nn.Module):
     ):
         super().__init__()
         self.residual = residual_block(settings, inputs, outputs, down=down)
-        self.attention = source_attention(outputs) if attends else None
+        self.attention = source_attention(settings, outputs) if attends else None
         self.enlarging = residual_block(settings, outputs, outputs, up=True) if up else None
 
     def forward(self, x: Tensor, time: Tensor, source: Tensor | None) -> Tensor:
@@ -160,7 +160,7 @@ def residual_block(
     """diffusers' residual block as PIDM has it: called with x and the timestep's embedding, None where not `timed`.
 
     Norm, SiLU, (halving or doubling,) convolution; norm, times 1 + scale plus shift from the timestep, SiLU, dropout,
-    convolution that begins at zero; plus x, through a 1x1 convolution where the channels differ.
+    convolution; plus x, through a 1x1 convolution where the channels differ.
     """
     block = import_diffusers("models.resnet").ResnetBlock2D(
         in_channels=inputs,
@@ -174,11 +174,12 @@ def residual_block(
         up=up,
     )
     block.dropout = Dropout(settings.dropout)  # the same masks in one process and in several
-    zeroed(block.conv2)
+    if settings.zero_initialised:
+        zeroed(block.conv2)
     return block
 
 
-def source_attention(channels: int) -> nn.Module:
+def source_attention(settings: PIDMNetworkSettings, channels: int) -> nn.Module:
     """diffusers' attention with one head from positions [B, C, h, w] to a source's [B, S, C], added to its input."""
     attention = import_diffusers("models.attention_processor").Attention(
         query_dim=channels,
@@ -190,7 +191,8 @@ def source_attention(channels: int) -> nn.Module:
         eps=1e-5,
         residual_connection=True,
     )
-    zeroed(attention.to_out[0])
+    if settings.zero_initialised:
+        zeroed(attention.to_out[0])
     return attention
 
 

@@ -52,79 +52,37 @@ class PIDMPoseMap(StrEnum):
 
 
 @dataclass(kw_only=True)
-class DiffusionSettings(MethodSettings):
-    """Settings of all diffusion methods: the U-Net's size, sampling steps and guidance."""
+class PIDMNetworkSettings(MethodSettings):
+    """Settings of PIDM and of its versions in a few steps: networks, guidance and training."""
 
     most_steps: ClassVar[int] = TIMESTEPS
-    dropout: ClassVar[float] = 0.0  # in residual blocks
+    learn_variance: ClassVar[bool] = False  # of a sampling step, as `ddpm` uses it
+    prediction: ClassVar[str]
+    sampler: ClassVar[str]
 
     width: int = 128  # channels of the first level
-    multipliers: tuple[int, ...] = (1, 2, 4, 4)  # channels of each level, in widths
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)  # channels of each level, in widths
     level_blocks: int = 2  # residual blocks a level
+    attention_levels: int = 3  # so many of the smallest levels attend to the source
+    time_multiplier: int = 4  # channels of the timestep's embedding, in widths
+    dropout: float = 0.1  # in residual blocks
+    zero_initialised: bool = True  # residual blocks and attentions begin as nothing; short trainings learn slower so
+    pose_map: PIDMPoseMap = PIDMPoseMap.limbs  # type: ignore[assignment]
+    size: tuple[int, ...] | None = None  # height and width that images are stretched to; None: their own, if it halves
     steps: int = 50  # of sampling
+    guidance: Guidance = Guidance.released
     guidance_source: float = 2.0  # scales of 1: no guidance, one branch instead of two or three
-    guidance_pose: float = 2.0
-    condition_dropout: float = 0.1  # of source and of pose, each on its own
+    guidance_pose: float | None = None  # of guidance=paper alone, where None is 2
+    condition_dropout: float = 0.1  # of the source, and with guidance=paper of the pose, each on its own
+    flip: float = 0.5  # probability that a training pair is mirrored
+    zoom: float = 0.05  # each training image is enlarged by up to this share and cropped to its size
+    learning_rate: float = 2e-5
+    warmup_steps: int = 5000  # over which the learning rate rises from 0.04 of itself
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each level of the U-Net."""
         return tuple(self.width * multiplier for multiplier in self.multipliers)
-
-    @property
-    def scales(self) -> tuple[float, ...]:
-        """The scales of guidance; all of 1 are none."""
-        return (self.guidance_source, self.guidance_pose)
-
-    def attends(self, level: int) -> bool:
-        """True for the levels of the U-Net that attend to the source: all."""
-        return True
-
-    def reasons(self) -> list[str]:
-        """Extended by ranges, and by guidance whose branches are not trained."""
-        levels = 1 <= len(self.multipliers) <= 8 and min(self.multipliers) >= 1
-        guided = any(scale != 1 for scale in self.scales)
-        scale = "is 0 or more; scales of 1 are no guidance"
-        pose = self.guidance_pose is None or 0 <= self.guidance_pose < inf
-        found = super().reasons() + self.misfits(
-            width=(self.width >= 4 and self.width % 4 == 0, "are multiples of 4"),
-            multipliers=(levels, "are 1 to 8 numbers from 1"),
-            level_blocks=(1 <= self.level_blocks <= 8, "are 1 to 8"),
-            steps=(1 <= self.steps <= self.most_steps, f"are 1 to {self.most_steps} sampling steps"),
-            guidance_source=(0 <= self.guidance_source < inf, scale),
-            guidance_pose=(pose, scale),
-            condition_dropout=(0 <= self.condition_dropout < 1, "is 0 up to, not including, 1"),
-        )
-        if self.condition_dropout == 0 and guided:
-            keys = ("guidance_source", "guidance_pose")
-            scales = " ".join(f"{key}={value}" for key, value in zip(keys, self.scales, strict=False))
-            found.append(
-                f"{scales}: guidance needs predictions without a condition, which are not trained with "
-                "condition_dropout=0; set it to 0.1, or every scale to 1"
-            )
-        return found
-
-
-@dataclass(kw_only=True)
-class PIDMNetworkSettings(DiffusionSettings):
-    """Settings of PIDM and of its versions in a few steps."""
-
-    learn_variance: ClassVar[bool] = False  # of a sampling step, as `ddpm` uses it
-    prediction: ClassVar[str]
-    sampler: ClassVar[str]
-
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    attention_levels: int = 3  # so many of the smallest levels attend to the source
-    time_multiplier: int = 4  # channels of the timestep's embedding, in widths
-    dropout: float = 0.1  # type: ignore[misc]  # in residual blocks
-    pose_map: PIDMPoseMap = PIDMPoseMap.limbs  # type: ignore[assignment]
-    size: tuple[int, ...] | None = None  # height and width that images are stretched to; None: their own, if it halves
-    guidance: Guidance = Guidance.released
-    guidance_pose: float | None = None  # type: ignore[assignment]  # of guidance=paper alone, where None is 2
-    flip: float = 0.5  # probability that a training pair is mirrored
-    zoom: float = 0.05  # each training image is enlarged by up to this share and cropped to its size
-    learning_rate: float = 2e-5
-    warmup_steps: int = 5000  # over which the learning rate rises from 0.04 of itself
 
     @property
     def time_channels(self) -> int:
@@ -133,7 +91,7 @@ class PIDMNetworkSettings(DiffusionSettings):
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """The scales of guidance: of the source, and in the paper's formula of the pose."""
+        """The scales of guidance: of the source, and in the paper's formula of the pose. All of 1 are none."""
         if self.guidance == Guidance.released:
             return (self.guidance_source,)
         return (self.guidance_source, 2.0 if self.guidance_pose is None else self.guidance_pose)
@@ -143,14 +101,22 @@ class PIDMNetworkSettings(DiffusionSettings):
         return level >= len(self.multipliers) - self.attention_levels
 
     def reasons(self) -> list[str]:
-        """Extended by ranges, and by a scale that the guidance does not have."""
+        """Extended by ranges, and by guidance that has another scale or whose branches are not trained."""
         levels, factor = len(self.multipliers), 2 ** (len(self.multipliers) - 1)
         sized = self.size is None or (len(self.size) == 2 and all(x > 0 and x % factor == 0 for x in self.size))
+        scale = "is 0 or more; scales of 1 are no guidance"
         found = super().reasons() + self.misfits(
+            width=(self.width >= 4 and self.width % 4 == 0, "are multiples of 4"),
+            multipliers=(1 <= levels <= 8 and min(self.multipliers) >= 1, "are 1 to 8 numbers from 1"),
+            level_blocks=(1 <= self.level_blocks <= 8, "are 1 to 8"),
             attention_levels=(1 <= self.attention_levels <= levels, f"are 1 to {levels}, the levels"),
             time_multiplier=(self.time_multiplier >= 1, "is 1 or more"),
             dropout=(0 <= self.dropout < 1, "is 0 up to, not including, 1"),
             size=(sized, f"are null and [height,width], multiples of {factor}"),
+            steps=(1 <= self.steps <= self.most_steps, f"are 1 to {self.most_steps} sampling steps"),
+            guidance_source=(0 <= self.guidance_source < inf, scale),
+            guidance_pose=(self.guidance_pose is None or 0 <= self.guidance_pose < inf, scale),
+            condition_dropout=(0 <= self.condition_dropout < 1, "is 0 up to, not including, 1"),
             flip=(0 <= self.flip <= 1, "is 0 to 1"),
             zoom=(0 <= self.zoom <= 1, "is 0 to 1"),
             warmup_steps=(self.warmup_steps >= 0, "is 0 or more"),
@@ -159,6 +125,13 @@ class PIDMNetworkSettings(DiffusionSettings):
             found.append(
                 f"guidance_pose={self.guidance_pose} has nothing to act on with guidance=released, which never leaves "
                 "the pose out: leave guidance_pose out, or choose guidance=paper"
+            )
+        if self.condition_dropout == 0 and any(scale != 1 for scale in self.scales):
+            keys = ("guidance_source", "guidance_pose")
+            scales = " ".join(f"{key}={value}" for key, value in zip(keys, self.scales, strict=False))
+            found.append(
+                f"{scales}: guidance needs predictions without a condition, which are not trained with "
+                "condition_dropout=0; set it to 0.1, or every scale to 1"
             )
         return found
 
