@@ -10,8 +10,9 @@ import re
 import pytest
 from make_miniature import MACHINE_PATH, RUNS, TABLES
 from table_readers import read_csv, read_latex, read_markdown, without_bold
+from test_build import SHOWN
 
-from reports.build import PAGES, build_report, file_of
+from reports.build import build_report, file_of
 from reports.records import load_records
 
 RENEW = "if that is meant: python tests/reports/make_miniature.py --tables, and look at what git shows as changed"
@@ -74,7 +75,7 @@ def test_records_are_of_all_states_and_name_no_machine():
 
 
 def test_sweep_that_was_interrupted_is_told(site):
-    texts = {name: (site.parent / file_of(name)).read_text(encoding="utf-8") for name in PAGES}
+    texts = {name: (site.parent / file_of(name)).read_text(encoding="utf-8") for name in SHOWN}
     assert "Deformable GAN failed" in texts["overview"] and "Divergence" in texts["provenance"]
     assert re.search(r"CFLD: .*never ran", texts["ablation"])
 
@@ -91,7 +92,7 @@ def test_every_page_is_reached_by_clicking_whole_and_fits_the_window(browser, si
         lambda request: None if request.url.startswith(("file:", "data:")) else complaints.append(request.url),
     )
     page.goto(site.as_uri())
-    for name in PAGES:
+    for name in SHOWN:
         page.click(f"nav >> text={name.capitalize()}")
         page.wait_for_load_state()
         assert page.url == (site.parent / file_of(name)).as_uri()
