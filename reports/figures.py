@@ -25,6 +25,7 @@ WIDE_INCHES, NARROW_INCHES = 10.4, 3.7  # at 96 pixels an inch: the page's colum
 METHOD_COLOURS = {
     **{"xinggan": "#0072B2", "pidm": "#D55E00", "gfla": "#009E73", "patn": "#CC79A7", "cfld": "#E69F00"},
     **{"bigraph": "#56B4E9", "pocold": "#882255", "deform": "#44AA99", "pg2": "#999933", "pix2pix": "#332288"},
+    **{"dptn": "#88CCEE", "nted": "#B8860B", "xmdpt": "#6A3D9A"},
     **{"copy_source": "#7a7a7a", "mean_image": "#a8a8a8", "vae_roundtrip": "#525252", "ground_truth": "#1a1a1a"},
 }
 FURTHER_COLOURS = ("#117733", "#AA4499", "#CC6677", "#6699CC", "#661100", "#DDAA33", "#004488", "#BB5566")
