@@ -28,7 +28,7 @@ from filelock import Timeout
 from ablations.config import Budget, Experiment, compose, flat, plain_values
 from ablations.environment import SUITE, environment, other_rounding
 from ablations.words import as_word
-from xinggan.files import locked, sha256_of, write_atomically
+from xinggan.files import locked, sha256_of, user_path, write_atomically
 from xinggan.model.from_settings import CLASSES, read_settings, settings_class
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
 
@@ -96,7 +96,7 @@ def _acting(method: dict[str, Any]) -> dict[str, Any]:
         acting["losses"] = losses
     for key in FILES:
         if isinstance(file := method.get(key), str) and file != "trained":
-            acting[key] = _content(Path(file).expanduser()) or file
+            acting[key] = _content(user_path(file)) or file
     return acting
 
 

@@ -15,7 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-PATHS = ("runs", "cache", "dataset.root", "published", "vae")  # keys of paths, whatever characters these have
+# Keys of paths, whatever characters these have.
+PATHS = ("runs", "cache", "dataset.root", "published", "vae", "unet", "swin", "dino_pose", "dino_image")
 # Keys that are not set by themselves, and what they follow from.
 FOLLOWING = {"method_name": "method", "method.seed": "seed", "code_size": "dataset.height"}
 

@@ -23,7 +23,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None or Path(os.fsdecode(error.filename)) == temporary:
+        says_no_path = error.filename is None or Path(os.fsdecode(error.filename)) == temporary
+        if error.errno is not None and says_no_path:
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -35,6 +36,11 @@ def write_atomically(path: Path | str, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) so that a reader sees the old file or the new one, never a part."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def user_path(name: str) -> Path:
+    """The path of a name as a user gives it: `~/` is the home; a `~` before anything else is part of the name."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises where there is no such home)
 
 
 def sha256_of(path: Path | str) -> str:

@@ -21,7 +21,7 @@ from baselines.diffusion import import_diffusers
 from baselines.diffusion.latent_settings import TRAINED, WEIGHTS_FILES, VAESettings
 from baselines.diffusion.process import draw_noise
 from xinggan.data.batch import images_to_float
-from xinggan.files import sha256_of
+from xinggan.files import sha256_of, user_path
 from xinggan.model.blocks import pad_to_multiple
 from xinggan.model.method import Method
 from xinggan.training.schedule import learning_rate_factor
@@ -39,7 +39,7 @@ def make_autoencoder(settings: VAESettings) -> tuple[AutoencoderKL, str]:
     """
     s = settings
     if s.vae != TRAINED:
-        return load_model(Path(s.vae).expanduser(), "AutoencoderKL", "vae")
+        return load_model(user_path(s.vae), "AutoencoderKL", "vae")
     levels = s.vae_factor.bit_length()
     with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
         torch.manual_seed(s.seed)

@@ -37,7 +37,7 @@ from baselines.limb_maps import limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.distributed import Processes
-from xinggan.files import sha256_of
+from xinggan.files import sha256_of, user_path
 from xinggan.torchvision_operators import import_torchvision
 
 SKELETON = 3  # channels of the drawn skeleton beside the joint maps
@@ -303,13 +303,13 @@ class CFLD(LatentDiffusion):
         s = self.settings
         unet = None
         if s.unet != TRAINED:
-            unet, self.networks["unet"] = load_model(Path(s.unet).expanduser(), "UNet2DConditionModel", "unet")
+            unet, self.networks["unet"] = load_model(user_path(s.unet), "UNet2DConditionModel", "unet")
             for name, weights in unet.named_parameters():
                 weights.requires_grad_(TRAINED_PARTS.search(name) is not None)
         denoiser = CFLDDenoiser(s, channels, unet)
         if s.swin != TRAINED:
-            denoiser.source_encoder.load(Path(s.swin).expanduser())
-            self.networks["swin"] = sha256_of(Path(s.swin).expanduser())
+            denoiser.source_encoder.load(user_path(s.swin))
+            self.networks["swin"] = sha256_of(user_path(s.swin))
         return denoiser
 
     def make_optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -6,10 +6,10 @@ Making settings that do not fit raises a ValueError that names all of them.
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
-from pathlib import Path
 from typing import ClassVar
 
 from baselines.diffusion.settings import TIMESTEPS, Prediction, Sampler
+from xinggan.files import user_path
 from xinggan.model.switches import MethodSettings, Settings
 
 TRAINED = "trained"  # in place of a file: the network is new, and trained in the same run
@@ -56,7 +56,7 @@ class VAESettings(Settings):
 def _trained_or_file(value: str, model: str) -> tuple[bool, str]:
     """Whether the value is TRAINED or a path that exists, and what is accepted."""
     folder = f"the path of {model}, a folder with config.json and {WEIGHTS_FILES[0]}"
-    return value == TRAINED or Path(value).expanduser().exists(), f"are {TRAINED} and {folder}; nothing is there"
+    return value == TRAINED or user_path(value).exists(), f"are {TRAINED} and {folder}; nothing is there"
 
 
 @dataclass(kw_only=True)
@@ -246,4 +246,4 @@ class XMDPTSettings(LatentSettings):
 
 
 def _is_trained_or_file(value: str) -> bool:
-    return value == TRAINED or Path(value).expanduser().is_file()
+    return value == TRAINED or user_path(value).is_file()

@@ -17,7 +17,6 @@ multiply-accumulates). The published results decode with an autoencoder fine-tun
 import re
 from dataclasses import replace
 from math import gcd, pi
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +32,7 @@ from baselines.limb_maps import limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.settings import PUBLISHED_SIZES
 from xinggan.distributed import Processes
+from xinggan.files import user_path
 from xinggan.model.method import Method
 from xinggan.model.published import checked_file, load_named, read_published
 from xinggan.model.switches import PublishedSettings
@@ -57,7 +57,7 @@ class XMDPTDenoiser(nn.Module):
     def _encoder(settings: XMDPTSettings, name: str, networks: dict[str, str]) -> VisionTransformer:
         width, file = settings.encoder_width, getattr(settings, name)
         if file != TRAINED:
-            encoder, networks[name] = load_dinov2(Path(file).expanduser(), name)
+            encoder, networks[name] = load_dinov2(user_path(file), name)
             return encoder
         patch, heads = settings.size // ENCODER_GRID, gcd(max(1, width // 64), width)
         return VisionTransformer(width, settings.encoder_depth, heads, patch=patch, grid=ENCODER_GRID)

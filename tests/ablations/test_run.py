@@ -391,7 +391,7 @@ def test_real_photographs_train_from_their_folder(shared, tmp_path):
 def test_components_study_is_the_table_of_the_papers():
     titles = [title for title, _ in STUDIES["components"]]
     assert titles[3] == "+ co-attention fusion (= XingGAN)"
-    assert titles[-1] == "+ dense fusion (= XingGAN++)"
+    assert titles[-2:] == ["+ dense fusion (= XingGAN++)", "XingGAN++ with AiATrack's attention"]
     previous, changes = None, []
     for _, overrides in study_rows("components", []):
         method = compose(overrides).method
@@ -399,7 +399,7 @@ def test_components_study_is_the_table_of_the_papers():
         if previous:
             changes.append({key for key in switches if switches[key] != previous[key]})
         previous = switches
-    assert changes == [{"branches"}, {"branches"}, {"fusion"}, {"scale"}, {"attention"}, {"fusion"}]
+    assert changes == [{"branches"}, {"branches"}, {"fusion"}, {"scale"}, {"attention"}, {"fusion"}, {"attention"}]
 
 
 def test_every_row_of_every_study_is_a_valid_experiment_of_its_own():

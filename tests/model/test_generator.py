@@ -44,7 +44,7 @@ COMBINATIONS = list(itertools.product(Scale, Attention, Fusion, Branches))
 @pytest.mark.parametrize(("scale", "attention", "fusion", "branches"), COMBINATIONS)
 def test_every_combination_of_switches_trains_or_is_refused_with_a_reason(scale, attention, fusion, branches):
     switches = {"scale": scale, "attention": attention, "fusion": fusion, "branches": branches}
-    small = {"blocks": 2, "width": 4, "candidates": 2, "pyramid": (1, 3)}
+    small = {"blocks": 2, "width": 4, "candidates": 2, "pyramid": (1, 3), "code_size": (8, 4)}
     if attention == Attention.none and (scale == Scale.single or branches == Branches.appearance):
         with pytest.raises(ValueError, match=r"nothing to act on|never reach the image"):
             XingGANSettings(**switches, **small)

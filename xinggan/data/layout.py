@@ -22,6 +22,7 @@ from xinggan.data.packed import SPLITS
 from xinggan.data.poses import TORSO_JOINTS
 from xinggan.data.settings import DatasetSettings
 from xinggan.data.tables import Annotations, ListedPair, image_name, name_trouble, read_annotations, read_pairs
+from xinggan.files import user_path
 
 KNOWN_SETS = ("market", "fasion-resize", "fasion", "fashion", "pku")  # in order of preference
 SETS_OF = {"market1501": ("market",), "deepfashion": ("fasion-resize", "fasion", "fashion")}  # looked for first
@@ -57,7 +58,7 @@ def find_files(settings: DatasetSettings) -> LayoutFiles:
     """
     if not settings.root:
         raise ValueError(f"data set {settings.name!r} needs root: the folder with train/, test/ and annotation files")
-    root = Path(os.path.expanduser(settings.root))  # noqa: PTH111 (Path.expanduser raises where there is no such home)
+    root = user_path(settings.root)
     if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK)):
         what = "is a file" if root.is_file() else "cannot be read" if root.exists() else "does not exist"
         raise ValueError(f"root {root} {what}; expected a folder with train/, test/ and <set>{ENDING}")
