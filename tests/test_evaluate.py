@@ -56,6 +56,15 @@ def without_downloaded_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))
 
 
+def test_the_filter_that_resized_images_is_part_of_every_value_s_protocol(run, targets, capsys):
+    for file in targets.glob("*.png"):
+        Image.open(file).resize((64, 128), Image.Resampling.NEAREST).save(file)
+    assert run("--fit", "resize", "--json", "-", "--protocol", "clean") == 0
+    told = json.loads(capsys.readouterr().out)["metrics"]["clean"]
+    assert {value["protocol"]["resized_by"] for value in told} == {"area where neither side grows, else bicubic"}
+    assert next(value["value"] for value in told if value["metric"] == "ssim") == 1  # the pixels that were doubled
+
+
 def test_strips_of_the_golden_pairs_give_the_published_evaluations_numbers(shared, tmp_path, capsys):
     golden = json.loads((shared / "golden" / "pose_transfer_metrics.json").read_text())["pairs"]
     root = tmp_path / "people"

@@ -99,14 +99,21 @@ def score_folder(options: argparse.Namespace) -> "tuple[PackedDataset, Results, 
 def as_json(
     options: argparse.Namespace, dataset: "PackedDataset", results: "Results", scores: "dict[str, Scores]"
 ) -> str:
-    """The evaluation as JSON, each value with the whole of its protocol."""
+    """The evaluation as JSON, each value with the whole of its protocol, how images of another size were fitted too."""
+    from xinggan.data.image_files import RESIZED_BY
+
+    fitted = {} if options.fit == Fit.none else {"fit": str(options.fit)}
+    fitted |= {"resized_by": RESIZED_BY} if options.fit == Fit.resize else {}
     return json.dumps(
         {
             "images": str(options.images),
             "read": results.notes,
             "dataset": {"name": options.name, "digest": dataset.digest, "test_pairs": len(dataset.test)},
             "protocols": {name: plain(scored.protocol) for name, scored in scores.items()},
-            "metrics": {name: [asdict(value) for value in scored.values] for name, scored in scores.items()},
+            "metrics": {
+                name: [asdict(value) | {"protocol": value.protocol | fitted} for value in scored.values]
+                for name, scored in scores.items()
+            },
         },
         indent=1,
         allow_nan=False,

@@ -20,7 +20,8 @@ import numpy as np
 if TYPE_CHECKING:
     from xinggan.data.batch import PosePair
 
-PACK_FORMAT = 1  # part of every digest: counted up when the files below change their meaning
+# Part of every digest: counted up when the files below change their meaning, or what is accepted into them.
+PACK_FORMAT = 2
 SPLITS = ("train", "test")
 
 
