@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 CONF = Path(__file__).parent / "conf"
 SHORT = {"cpus": "cpus_per_task", "signal_s": "signal_delay_s", "sbatch": "additional_parameters"}
-SHARED = ("nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "timeout_min")  # by all executors
-LEAST = dict.fromkeys((*SHARED, "signal_delay_s", "array_parallelism", "cpus_per_gpu", "gpus_per_task"), 1)
-LEAST |= {"gpus": 0, "gpus_per_node": 0, "max_num_timeout": 0}  # the whole numbers, with what each is at least
-ONE_LINE = (
-    *("partition", "qos", "account", "constraint", "exclude", "nodelist", "gres", "exclusive", "mem_per_cpu"),
-    *("mem_per_gpu", "comment", "mail_type", "mail_user", "wckey", "python"),
-)
-LINES = ("setup", "teardown")
-NAMES = {*LEAST, *ONE_LINE, *LINES, "additional_parameters"}
+# Parameters that all of submitit's executors take; the others are SLURM's and begin with `slurm_` there.
+SHARED = ("nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "timeout_min")
+# What a setting holds: a whole number of at least this, one value on one line, lines of shell, or options of sbatch.
+KINDS: dict[str, int | type] = {
+    **dict.fromkeys((*SHARED, "signal_delay_s", "array_parallelism", "cpus_per_gpu", "gpus_per_task"), 1),
+    **dict.fromkeys(("gpus", "gpus_per_node", "max_num_timeout"), 0),
+    **dict.fromkeys(("partition", "qos", "account", "constraint", "exclude", "nodelist", "gres", "exclusive"), str),
+    **dict.fromkeys(("mem_per_cpu", "mem_per_gpu", "comment", "mail_type", "mail_user", "wckey", "python"), str),
+    **{"setup": list, "teardown": list, "additional_parameters": dict},
+}
 # An option of sbatch that the sweep does not set itself.
 OPTION = r"(?!(array|chdir|dependency|error|job-name|(no-)?requeue|open-mode|output|signal)$)[a-z][a-z0-9-]*"
 FOREVER = 1_000_000  # time-outs that submitit may count: three without progress end a run here, not their number
@@ -44,39 +45,65 @@ class Cluster:
     report: dict[str, Any] = field(default_factory=dict)  # what differs for the job that builds the report
 
     @property
+    def nodes(self) -> int:
+        return self.values.get("nodes", 1)
+
+    @property
+    def gpus_per_node(self) -> int | None:
+        """GPUs of a run on each node; None where nothing is said of them."""
+        gpus = self.values.get("gpus")
+        return self.values.get("gpus_per_node", None if gpus is None else gpus // self.nodes)
+
+    @property
+    def tasks_per_node(self) -> int:
+        """Processes of a run on each node: where nothing is said of them, one for each GPU."""
+        return self.values.get("tasks_per_node", max(1, self.gpus_per_node or 0))
+
+    @property
     def processes(self) -> int:
         """Processes of a run on all its nodes."""
-        return self.values.get("nodes", 1) * self.values["tasks_per_node"]
+        return self.nodes * self.tasks_per_node
 
     @property
     def notes(self) -> set[str]:
         """What may surprise about the lines of setup."""
         lines = [] if "python" in self.values else self.values.get("setup", [])
-        told = "does not choose the Python of the runs; python=COMMAND does"
-        return {f"setup: {line} {told}" for line in lines if "activate" in line}
+        note = "does not choose the Python of the runs; python=COMMAND does"
+        return {f"setup: {line} {note}" for line in lines if "activate" in line}
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.values.items() if value not in ([], {}))
 
     def alone(self, **changes: Any) -> "Cluster":
         """The same for a run that is not trained, which gains nothing from several processes."""
-        one = {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": min(1, self.values.get("gpus_per_node", 0))}
-        return Cluster(self.executor, self.values | one | changes)
+        one = {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node or 0)}
+        values = self.values | one | changes | {"gpus": None}
+        return Cluster(self.executor, {key: value for key, value in values.items() if value is not None})
+
+    def for_report(self) -> "Cluster":
+        """The same for the job that builds the report."""
+        return self.alone(**{"gpus_per_node": 0} | self.report)
 
     def jobs(self, folder: Path, name: str, **options: str) -> "AutoExecutor":
         """submitit's executor for jobs called `name`, with their files in `folder` and further options of sbatch."""
         from submitit import AutoExecutor
 
-        values = {key: value for key, value in self.values.items() if key != "gpus" and value != 0}
-        made = {f"{kind}_max_num_timeout": values.pop("max_num_timeout", FOREVER) for kind in ("slurm", "local")}
-        executor = AutoExecutor(folder, self.executor, slurm_python=values.pop("python", None), **made)
+        values = {key: value for key, value in self.values.items() if key not in ("gpus", "gpus_per_node")}
+        values |= {"tasks_per_node": self.tasks_per_node}
+        values |= {"gpus_per_node": self.gpus_per_node} if self.gpus_per_node else {}
+        timeouts = values.pop("max_num_timeout", FOREVER)
+        counted = {f"{kind}_max_num_timeout": timeouts for kind in ("slurm", "local")}
+        executor = AutoExecutor(folder, self.executor, slurm_python=values.pop("python", None), **counted)
         if self.executor == "slurm":
             values["additional_parameters"] = {"requeue": True} | values.get("additional_parameters", {}) | options
-            told = [(line, shlex.quote(f"setup failed: {line.strip()}")) for line in values.get("setup", [])]
+            lines = [(line, shlex.quote(f"setup failed: {line.strip()}")) for line in values.get("setup", [])]
             paths = f"export PYTHONPATH={shlex.quote(str(SUITE))}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"
-            values["setup"] = [f"{{ {line}\n}} || {{ echo {said} >&2; exit 1; }}" for line, said in told] + [paths]
+            values["setup"] = [f"{{ {line}\n}} || {{ echo {failed} >&2; exit 1; }}" for line, failed in lines] + [paths]
             # srun passes on neither what setup exported (after sbatch --export=NONE) nor, since 22.05, the cpus.
             cpus = [f"--cpus-per-task={values['cpus_per_task']}"] if "cpus_per_task" in values else []
             values["srun_args"] = ["--export=ALL", "--kill-on-bad-exit=1", *cpus]
-        given = {key if key in SHARED else f"slurm_{key}": value for key, value in values.items()}
-        executor.update_parameters(name=name, **given)
+        parameters = {key if key in SHARED else f"slurm_{key}": value for key, value in values.items()}
+        executor.update_parameters(name=name, **parameters)
         if self.executor == "local":
             executor.parameters["signal_delay_s"] = values.get("signal_delay_s", 30)
         return executor
@@ -87,37 +114,41 @@ def read_cluster(words: list[str], known: Cluster | None = None) -> tuple[Cluste
 
     Raises ValueError for a file, key or value that is not accepted.
     """
-    name, changes, others = "slurm" if shutil.which("sbatch") else "local", dict[str, Any](), []
+    name, changes, others = "", dict[str, Any](), []
     for word in words:
         key, _, text = word.partition("=")
         value = {"null": None, "true": True, "false": False}.get(text, text)
         if key == "cluster":
             name = text
         elif key.startswith("sbatch."):
-            changes["sbatch"] = changes.get("sbatch", {}) | {key.removeprefix("sbatch."): value}
-        elif submitits_name(key) in NAMES:
+            changes["sbatch"] = (changes.get("sbatch") or {}) | {key.removeprefix("sbatch."): value}
+        elif submitits_name(key) in KINDS:
             changes[key] = value
         else:
             others.append(word)
-    cluster, changes = known or read_file(name), checked(changes, "the command's words")
-    if options := changes.get("additional_parameters"):
-        changes["additional_parameters"] = cluster.values.get("additional_parameters", {}) | options
-    values = {key: value for key, value in (cluster.values | changes).items() if value is not None}
+    if name or known is None:
+        known = read_file(name or ("slurm" if shutil.which("sbatch") else "local"))
+    before, changes = known.values, checked(changes, "the command's words")
+    options = (before.get("additional_parameters") or {}) | (changes.get("additional_parameters") or {})
+    replaced = {"gpus", "gpus_per_node", "tasks_per_node"} if {"gpus", "gpus_per_node"} & changes.keys() else set()
+    values = {key: value for key, value in before.items() if key not in replaced} | changes
+    values["additional_parameters"] = {key: text for key, text in options.items() if text is not None}
+    values = {key: value for key, value in values.items() if value is not None}
     if "SBATCH_ACCOUNT" in os.environ:  # the one default that people keep in their shell
         values.setdefault("account", os.environ["SBATCH_ACCOUNT"])
-    gpus, nodes = values.get("gpus"), values.get("nodes", 1)
-    if gpus is not None and {"gpus", "nodes"} & {*changes, *([] if known else values)}:
-        if max(1, gpus) % nodes:
-            raise ValueError(f"gpus={gpus} do not divide among nodes={nodes}; one process a GPU")
-        values |= {"tasks_per_node": max(1, gpus) // nodes, "gpus_per_node": gpus // nodes}
-    values.setdefault("tasks_per_node", max(1, values.get("gpus_per_node", 0)))
+    cluster = Cluster(known.executor, values, known.report)
+    nodes, gpus, tasks, place = cluster.nodes, cluster.gpus_per_node or 0, cluster.tasks_per_node, cluster.executor
+    if values.get("gpus", gpus * nodes) != gpus * nodes:
+        raise ValueError(f"gpus={values['gpus']} do not divide among nodes={nodes} with gpus_per_node={gpus}")
+    if tasks > gpus > 0:
+        raise ValueError(f"tasks_per_node={tasks} for gpus_per_node={gpus}: one process a GPU, or with gpus=0 on CPUs")
     if values.get("signal_delay_s", 0) >= 60 * values.get("timeout_min", 60):
         raise ValueError(f"signal_s={values['signal_delay_s']} must be less than timeout_min={values['timeout_min']}")
-    if cluster.executor != "slurm" and nodes > 1:
-        raise ValueError(f"nodes={nodes}: cluster={cluster.executor} is one machine")
-    if cluster.executor != "slurm" and values.get("setup"):
-        raise ValueError(f"setup: cluster={cluster.executor} has the environment of the command; set it up before")
-    return Cluster(cluster.executor, values, cluster.report), others
+    if place != "slurm" and nodes > 1:
+        raise ValueError(f"nodes={nodes}: cluster={place} is one machine")
+    if place != "slurm" and values.get("setup"):
+        raise ValueError(f"setup: cluster={place} has the environment of the command; set it up before")
+    return cluster, others
 
 
 def read_file(name: str) -> Cluster:
@@ -139,27 +170,28 @@ def read_file(name: str) -> Cluster:
 def checked(given: dict[str, Any], where: str) -> dict[str, Any]:
     """The settings by submitit's names. ValueError names each one that is not accepted: a shell will read them."""
     values = {submitits_name(str(key)): value for key, value in given.items()}
-    told = [f"{key}={value!r}: accepted is {what}" for key, value in values.items() if (what := accepted(key, value))]
-    if told:
-        raise ValueError(f"{where}: {'; '.join(told)}")
-    return {key: int(value) if key in LEAST and value is not None else value for key, value in values.items()}
+    wrong = [f"{key}={value!r}: accepted is {what}" for key, value in values.items() if (what := accepted(key, value))]
+    if wrong:
+        raise ValueError(f"{where}: {'; '.join(wrong)}")
+    return {key: int(value) if isinstance(KINDS[key], int) and value else value for key, value in values.items()}
 
 
 def accepted(key: str, value: Any) -> str:
     """What is accepted instead of the setting; "" where it is accepted itself."""
-    if key not in NAMES:
-        return "one of these: " + ", ".join(sorted({*NAMES, *SHORT, "report"} - {*SHORT.values()}))
-    fits: object
-    if key in LEAST:
-        fits, what = re.fullmatch(r"\d+", str(value)) and int(value) >= LEAST[key], f"a whole number from {LEAST[key]}"
-    elif key in LINES:
-        fits, what = type(value) is list and all(type(line) is str for line in value), "a list of lines of shell"
-    elif key in ONE_LINE:
-        fits, what = not isinstance(value, dict | list) and str(value).isprintable(), "one value, on one line"
+    kind = KINDS.get(key)
+    if kind is None:
+        return "one of these: " + ", ".join(sorted({*KINDS, *SHORT, "report"} - {*SHORT.values()}))
+    if isinstance(kind, int):
+        what, fits = f"a whole number from {kind}", str(value).isdecimal() and int(value) >= kind
+    elif kind is str:
+        what, fits = "one value, on one line", not isinstance(value, dict | list) and str(value).isprintable()
+    elif kind is list:
+        what = "a list of lines of shell"
+        fits = type(value) is list and all(type(line) is str for line in value)
     else:
+        what = "what the sweep does not set itself, by its long name and on one line: mail-type=END"
         options = value if isinstance(value, dict) else {"": ""}
         fits = all(re.fullmatch(OPTION, f"{key}") and f"{text}".isprintable() for key, text in options.items())
-        what = "what the sweep does not set itself, by its long name and on one line: mail-type=END"
     return "" if fits or value is None else what
 
 

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     if len(names) > 1:
         raise ValueError(f"{options.name}: fits {len(names)} runs: {', '.join(names[:6])}. Say more of it")
     (run,) = observe(names, known, [])
-    job = run.row.get("job") or (run.attempts[-1]["job"] if run.attempts else "")
+    job = run.row.job or (run.attempts[-1]["job"] if run.attempts else "")
     log, errors = run.folder / "slurm.log", run.submission.folder / f"{job}_0_log.err"
     texts = [file.read_text(errors="replace") for file in (log, errors) if file.exists() and file.stat().st_size]
     for text in texts:
@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     position, asked, follow = log.stat().st_size if log.exists() else 0, 0.0, options.follow
     while follow:
         if time.monotonic() - asked > ASKED_EVERY_S:
-            (run,), asked = observe(names, known, jobs_of(known)), time.monotonic()
+            jobs, problem = jobs_of([run.submission])
+            if problem:
+                raise problem
+            (run,), asked = observe(names, known, jobs), time.monotonic()
             follow = run.job is not None
         added = log.read_bytes()[position:] if log.exists() else b""
         print(added.decode(errors="replace"), end="", flush=True)

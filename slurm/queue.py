@@ -14,9 +14,12 @@ from dataclasses import dataclass
 LIMIT_S, ACCOUNTING_LIMIT_S = 40.0, 15.0  # for one answer; SLURM's own commands may try for minutes
 FOREIGN = re.compile(r"(?!SLURM_(CONF|CLUSTERS|JWT)$)(SLURM|SLURMD|SBATCH|SQUEUE|SACCT|SCANCEL|SRUN|SALLOC|SUBMITIT)_")
 FULL = "the queue takes no more jobs now (a limit of the cluster, QOS or account). The same command later goes on"
+LATE = "gave no answer within"
+LIMIT = "a run asks for more time, processors, memory or GPUs than QOS or account allow; `sacctmgr show qos` lists it"
 DOWN = "the controller (slurmctld) does not answer. Is this a machine of the cluster? `scontrol ping` tells more"
 HINTS = {  # what a command printed -> what that means
     r"^$|[Cc]onnection refused|slurm controller|controller not responding|configuration source": DOWN,
+    r"(QOS|Assoc)\w*(Wall|Time|Cpu|CPU|Mem|Node|Gres|GRES|TRES)": LIMIT,
     r"SubmitJob|MaxJobCount|(QOS|Assoc).*Limit|policy|unable to accept|esource temporarily|nvalid job array": FULL,
     r"nvalid partition": "there is no such partition; `sinfo` lists what there is",
     r"nvalid (account|qos)": "account, partition or qos is not open to you; `sacctmgr show assoc` lists what is",
@@ -43,7 +46,7 @@ class Job:
     state: str  # PENDING, RUNNING, COMPLETING, ...
     node: str = ""
     reason: str = ""  # why it waits
-    left: str = ""  # of its time: [days-][hours:]minutes:seconds, or UNLIMITED
+    left: str = ""  # of its time: [days-][hours:]minutes:seconds, or UNLIMITED; a preemption leaves it as it is
 
     @property
     def word(self) -> str:
@@ -66,20 +69,19 @@ def ask(*command: str, limit_s: float = LIMIT_S) -> str:
         limited, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, errors="replace", env=clean_environment()
     )
     if done.returncode:
-        late = done.returncode == 124
-        how = f"gave no answer within {limit_s:g} s" if late else f"ended with exit status {done.returncode}"
-        raise refusal(command[0], how, done.stderr)
+        late, status = f"{LATE} {limit_s:g} s", f"ended with exit status {done.returncode}"
+        raise refusal(command[0], late if done.returncode == 124 else status, done.stderr)
     return done.stdout
 
 
 def refusal(program: str, problem: str, said: str) -> ClusterError:
     """One sentence of what a command said and what that means."""
     lines = [re.sub(rf"^{program}: (error|fatal): ", "", line.strip()) for line in said.splitlines() if line.strip()]
-    told = ": ".join(filter(None, [f"{program} {problem}", "; ".join(dict.fromkeys(lines))]))
+    answer = ": ".join(filter(None, [f"{program} {problem}", "; ".join(dict.fromkeys(lines))]))
     if program == "sacct":
-        return NoAccounting(f"{told}. {NO_ACCOUNTING}")
+        return NoAccounting(f"{answer}. {NO_ACCOUNTING}")
     hint = next((hint for pattern, hint in HINTS.items() if re.search(pattern, "\n".join(lines))), "")
-    return ClusterError(told + (f". That is: {hint}" if hint else ""))
+    return ClusterError(answer + (f". That is: {hint}" if hint else ""))
 
 
 def slurm_queue(*further: str) -> list[Job]:

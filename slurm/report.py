@@ -9,8 +9,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from slurm.queue import ClusterError, NoAccounting, endings
-from slurm.run import Run, jobs_of, observe
+from slurm.queue import ClusterError
+from slurm.run import jobs_of, observe
 from slurm.submission import Submission, read_submission, submissions
 from slurm.submit import decide_and_submit
 from xinggan.command import run_command
@@ -44,19 +44,17 @@ def carry_on(submission: Submission) -> bool:
 
     Without accounting nothing is: a run that somebody cancelled could not be told from one that died.
     """
-    alive = {(job.name, job.task) for job in jobs_of([submission])}
-    gone = [Run(submission, row) for row in submission.rows if (row.get("name"), row.get("task")) not in alive]
-    try:
-        ended = endings(run.row["job"] for run in gone)
-    except NoAccounting:
-        ended = {}
-    for run in gone:
-        if not run.worked_on:
-            end, _ = ended.get(run.row["job"], ("", ""))
-            run.settle(ENDS.get(end, "lost") if end else "", run.row["job"])
     known = submissions(submission.runs_folder)
-    runs = observe([row["run"] for row in submission.rows], known, jobs_of(known))
-    rows = [run.row for run in runs if run.action("rescue") != "skip" and not run.note]
+    given = {row.run for one in known for row in one.rows}
+    names = [name for name in submission.everything if name in given]  # the others never were in a job
+    jobs, problem = jobs_of(known, slurm=True)
+    if problem:
+        raise problem
+    for run in observe(names, known, jobs):
+        if run.row.job and not run.job and not run.worked_on:
+            run.close_attempt(ENDS.get(run.end[0], "lost") if run.end[0] else "", run.row.job)
+            run.verdict()
+    rows = [run.row for run in observe(names, known, jobs) if run.action("rescue") != "skip" and not run.note]
     return bool(rows) and decide_and_submit(replace(submission, rows=rows), "rescue")
 
 

@@ -2,6 +2,7 @@
 
 python -m slurm.retry --failed mem_gb=128
 python -m slurm.retry 'xinggan-single*' timeout_min=1440
+python -m slurm.retry --failed cluster=local
 """
 
 from dataclasses import replace
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("name the runs to try again, or say --failed")
     names = [word for word in options.words if "=" not in word]
     known, runs = submitted(options.runs, names)
-    wanted = [run for run in observe(runs, known, jobs_of(known)) if run.action("retry") != "skip"]
+    wanted = [run for run in observe(runs, known, jobs_of(known)[0]) if run.action("retry") != "skip"]
     wanted = [run for run in wanted if names or "failed" in run.state]
     for submission in known:
         cluster, others = read_cluster([word for word in options.words if "=" in word], submission.cluster)

@@ -3,6 +3,7 @@
 attempts.json in the run's folder lists the attempts; the last is open (`how` is null) while a job works on it.
 """
 
+import fcntl
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.environment import SUITE
-from ablations.record import RunBusy, RunRecord, now
-from slurm.queue import Job, NoAccounting, endings, slurm_queue
-from slurm.submission import Submission
+from ablations.record import RunRecord, now
+from slurm.queue import ClusterError, Job, NoAccounting, endings, slurm_queue
+from slurm.submission import Row, Submission
 
 TRIES = 3  # as many attempts may end at one step without a new checkpoint
 COUNTED = ("failed", "killed", "lost", "timed out")  # ends that count as a try; a preemption does not
@@ -27,11 +28,10 @@ RULES = {
     "held":        ("skip",   "skip",   "skip",    "skip"),    # in the queue until a person releases it
     "running":     ("skip",   "skip",   "skip",    "skip"),
     "elsewhere":   ("skip",   "skip",   "skip",    "skip"),    # worked on by a process outside the queue
-    "interrupted": ("resume", "resume", "replace", "resume"),  # begun, and no job is left
+    "interrupted": ("resume", "resume", "replace", "resume"),  # begun, and no job is left; or its metrics.json is gone
     "cancelled":   ("resume", "resume", "replace", "skip"),    # by slurm.cancel or scancel
     "failed":      ("skip",   "retry",  "replace", "skip"),
     "failed, code changed": ("retry", "retry", "replace", "skip"),  # since then: worth another try
-    "unscored":    ("resume", "resume", "replace", "resume"),  # trained, but its metrics.json was deleted
     "finished":    ("skip",   "skip",   "replace", "skip"),
 }  # fmt: skip
 
@@ -41,14 +41,14 @@ class Run:
     """A row of a submission, and what is known of its run."""
 
     submission: Submission  # the latest one that it is in
-    row: dict[str, Any]
+    row: Row
     state: str = "new"  # a key of RULES
     job: Job | None = None  # in the queue
-    ended: str = ""  # how its last job ended, where the record does not tell
-    note: str = ""
+    end: tuple[str, str] = ("", "")  # of a job that left the run undone: SLURM's word and the node, where known
+    note: str = ""  # why that is not known
 
     def __post_init__(self) -> None:
-        self.name: str = self.row["run"]
+        self.name = self.row.run
         self.folder = self.submission.runs_folder / self.name
         self.record = RunRecord(self.folder)
 
@@ -70,49 +70,54 @@ class Run:
 
     @property
     def worked_on(self) -> bool:
-        """Whether a living process holds the run's lock."""
+        """Whether a living process holds the run's lock, which is left as it is."""
         try:
-            if self.folder.is_dir():
-                with self.record:
-                    pass
-        except RunBusy:
+            with (self.folder / ".lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
-        except OSError:  # a file system without locks: `ablations.run` refuses it with the reason
+        except OSError:  # no run yet, or a file system without locks: `ablations.run` refuses it with the reason
             pass
         return False
 
     def begin_attempt(self, job: str, node: str = "") -> None:
         """Add an open attempt."""
         series, code = self.submission.series, code_version(self.submission.methods)
-        begun = {"began": now(), "from_step": self.saved_step, "job": job, "node": node, "series": series, "code": code}
-        self.record.write("attempts.json", [*self.attempts, begun | {"how": None}])
+        facts = {"began": now(), "from_step": self.saved_step, "job": job, "node": node, "series": series, "code": code}
+        self.record.write("attempts.json", [*self.attempts, facts | {"how": None}])
 
     def end_attempt(self, how: str, **facts: Any) -> None:
-        """Close the last attempt as finished, failed, refused, killed, lost, timed out, preempted or cancelled."""
+        """Close the last attempt: finished, failed, refused, busy, killed, lost, timed out, preempted or cancelled."""
         *earlier, last = self.attempts
         ended = last | {"ended": now(), "how": how, "step": self.saved_step, **facts}
         self.record.write("attempts.json", [*earlier, ended])
 
-    def settle(self, how: str = "", job: str = "") -> str | None:
-        """Close the attempt that the last job has left open: as `how`, or as the record tells where that is not known.
+    def close_attempt(self, how: str = "", job: str = "") -> None:
+        """Close an attempt that its job has left open: as `how`, or where that is not known as the record tells.
 
-        Returns "finished", "cancelled", or why the run has failed; None for a run that needs a further attempt. `job`
-        has ended: without an attempt it died before it could begin one, which is a try, too.
+        `job` has ended: if it has begun no attempt, it died before it could, which is added: it is a try, too.
         """
-        record, cancelled = self.record, self.row.get("cancelled")
-        if job and not record.finished and not any(attempt["job"] == job for attempt in self.attempts):
+        if job and not self.record.finished and not any(attempt["job"] == job for attempt in self.attempts):
             self.begin_attempt(job)
         if self.open:
-            saved = record.status.get("state") == "preempted"
+            saved = self.record.status.get("state") == "preempted"
             how = how or ("preempted" if saved else "lost")
-            how = "finished" if record.finished else "cancelled" if cancelled else how
+            how = "finished" if self.record.finished else "cancelled" if self.row.cancelled else how
             self.end_attempt(how, unwarned=how == "preempted" and not saved)
-        if record.finished or cancelled:
-            return "finished" if record.finished else "cancelled"
+
+    def verdict(self) -> str | None:
+        """None for a run that needs a further attempt; else "finished", "cancelled", or why it has failed.
+
+        A failure is written into the record.
+        """
+        if self.record.finished:
+            return "finished"
+        if self.row.cancelled:
+            return "cancelled"
         reason = given_up([one for one in self.attempts if one["series"] == self.submission.series])
-        error = record.status.get("error") or ""
+        error = self.record.status.get("error") or ""
         if reason and not error.startswith(reason):
-            record.note(state="failed", run_id=self.name, error="\n".join(filter(None, [reason, error])))
+            self.record.note(state="failed", run_id=self.name, error="\n".join(filter(None, [reason, error])))
         return reason
 
     def action(self, mode: str) -> str:
@@ -132,7 +137,18 @@ class Run:
         if last.get("unwarned"):
             return "preempted without a warning in which to save: SLURM needs preempt_send_user_signal and a GraceTime"
         how = last.get("how") or "finished"
-        return self.ended or (f"{how} at step {last['step']}" if how != "finished" else "")
+        return self.job_end or (f"{how} at step {last['step']}" if how != "finished" else "")
+
+    @property
+    def job_end(self) -> str:
+        """How its last job ended, and the last line that it printed as an error, where the record does not tell."""
+        if self.job or self.state not in ("new", "interrupted"):
+            return ""
+        (end, node), line = self.end, self.submission.last_line(self.row.job)
+        if end in ("", "COMPLETED") and (self.attempts or not line):
+            return ""
+        job = f"job {self.row.job}" if self.row.job else "the process on this machine"
+        return f"{job} ended{end and f' as {end}'}{node and f' on {node}'}{line and f': {line}'}"
 
 
 def given_up(attempts: list[dict[str, Any]]) -> str | None:
@@ -161,25 +177,31 @@ def code_version(methods: str | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def jobs_of(known: list[Submission], slurm: bool = False) -> list[Job]:
-    """Jobs that wait and run: SLURM is asked once, if anything went there, or if `slurm`. Raises ClusterError."""
-    jobs = slurm_queue() if slurm or any(one.cluster.executor == "slurm" for one in known) else []
+def jobs_of(known: list[Submission], slurm: bool = False) -> tuple[list[Job], ClusterError | None]:
+    """Jobs that wait and run here and in SLURM, which is asked once, if anything went there or if `slurm`; and why
+    those of SLURM are not known."""
+    jobs: list[Job] = []
     for submission in known:
         if submission.cluster.executor == "local" and submission.alive:
-            own = [job for row in submission.rows if (job := job_here(Run(submission, row)))]
-            last = Job(submission.report_name, 0, "", "PENDING" if own else "RUNNING", reason="its turn")
-            jobs += [*own, last] if submission.report else own
-    return jobs
+            queue = [job for row in submission.rows if (job := job_here(Run(submission, row)))]
+            report = Job(submission.report_name, 0, "", "PENDING" if queue else "RUNNING", reason="its turn")
+            jobs += [*queue, report] if submission.report else queue
+    try:
+        if slurm or any(submission.cluster.executor == "slurm" for submission in known):
+            jobs += slurm_queue()
+    except ClusterError as error:
+        return jobs, error
+    return jobs, None
 
 
 def job_here(run: Run) -> Job | None:
     """The job of a run in a queue of this machine."""
     row, last = run.row, (run.attempts or [{}])[-1]
-    if run.open:
-        return Job(row["name"], row["task"], last["job"], "RUNNING", last["node"])
-    failed = run.record.status.get("state") == "failed" and last.get("series") == run.submission.series
-    settled = failed or run.record.finished or row.get("cancelled")
-    return None if settled else Job(row["name"], row["task"], "", "PENDING", reason="its turn")
+    own = last.get("series") == run.submission.series  # else of an earlier submission, whose process is gone
+    if own and run.open:
+        return Job(row.name, row.task, last["job"], "RUNNING", last["node"])
+    settled = run.record.finished or row.cancelled or (own and run.record.status.get("state") == "failed")
+    return None if settled else Job(row.name, row.task, "", "PENDING", reason="its turn")
 
 
 def observe(names: list[str], known: list[Submission], jobs: list[Job], new: Submission | None = None) -> list[Run]:
@@ -187,42 +209,37 @@ def observe(names: list[str], known: list[Submission], jobs: list[Job], new: Sub
 
     A run that is in none of the submissions belongs to `new`. Accounting is asked once, if something is unclear.
     """
-    latest = {row["run"]: (submission, row) for submission in known for row in submission.rows}
-    waiting: dict[Any, Job] = {(job.name, job.task): job for job in jobs}
+    latest = {row.run: (submission, row) for submission in known for row in submission.rows}
+    waiting = {(job.name, job.task): job for job in jobs}
     version = cache(code_version)
-    runs = [Run(*latest.get(name, (new or known[-1], {"run": name}))) for name in names]
+    runs = [Run(*latest.get(name, (new or known[-1], Row(name)))) for name in names]
     for run in runs:
-        run.job = waiting.get((run.row.get("name"), run.row.get("task")))
+        run.job = waiting.get((run.row.name, run.row.task))
         recorded, last = run.record.status.get("state"), (run.attempts or [{}])[-1]
         if run.job is not None:
             run.state = run.job.word
-        elif recorded == "finished":
-            run.state = "finished" if run.record.finished else "unscored"
+        elif run.record.finished:
+            run.state = "finished"
         elif recorded == "failed":
             same = last.get("code") == version(run.submission.methods)
             run.state = "failed" if same else "failed, code changed"
         elif recorded and run.worked_on:
             run.state = "elsewhere"
-        elif run.row.get("cancelled") or last.get("how") == "cancelled":
+        elif run.row.cancelled or last.get("how") == "cancelled":
             run.state = "cancelled"
         elif recorded or run.attempts:
             run.state = "interrupted"
-    ask_accounting([run for run in runs if run.state in ("new", "interrupted") and run.row.get("job")])
+    ask_accounting([run for run in runs if run.state in ("new", "interrupted") and run.row.job])
     return runs
 
 
 def ask_accounting(runs: list[Run]) -> None:
-    """Add how the last job of each of these runs ended, and which of them were cancelled."""
-    ended, note = dict[str, tuple[str, str]](), ""
+    """Add how the last job of each of these runs ended, or why that is not known; cancelled ones are told by it."""
+    ends, note = dict[str, tuple[str, str]](), ""
     try:
-        ended = endings(run.row["job"] for run in runs) if runs else {}
+        ends = endings(run.row.job for run in runs) if runs else {}
     except NoAccounting as error:
         note = str(error)
     for run in runs:
-        run.note, job = note, run.row["job"]
-        end, node = ended.get(job, ("", ""))
-        said = run.submission.last_line(job)
-        if end == "CANCELLED":
-            run.state = "cancelled"
-        elif end not in ("", "COMPLETED") or (said and not run.attempts):
-            run.ended = f"job {job} ended{end and f' as {end}'}{node and f' on {node}'}{said and f': {said}'}"
+        run.note, run.end = note, ends.get(run.row.job, ("", ""))
+        run.state = "cancelled" if run.end[0] == "CANCELLED" else run.state

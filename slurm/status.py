@@ -11,9 +11,9 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from slurm.queue import ClusterError
+from slurm.queue import ClusterError, Job
 from slurm.run import RULES, Run, jobs_of, observe
-from slurm.submission import submitted
+from slurm.submission import Submission, latest_with, submitted
 from xinggan.command import exit_status, run_command
 
 HEADS = ("run", "state", "progress", "images/s", "left", "node", "tries", "")
@@ -28,8 +28,8 @@ def parser_of(name: str, description: str | None, epilog: str | None = None) -> 
     parser = argparse.ArgumentParser(f"python -m slurm.{name}", None, description, epilog, formatter_class=raw)
     parser.allow_abbrev = False
     if name != "sweep":
-        told, place = "folder of run records (default: runs)", Path("runs").absolute()
-        parser.add_argument("--runs", type=lambda text: Path(text).absolute(), default=place, help=told)
+        where, place = "folder of run records (default: runs)", Path("runs").absolute()
+        parser.add_argument("--runs", type=lambda text: Path(text).absolute(), default=place, help=where)
     return parser
 
 
@@ -48,8 +48,7 @@ def command(name: str) -> Callable[[Callable[..., int | None]], Callable[..., in
 
 @command("status")
 def main(arguments: list[str] | None = None) -> None:
-    """Exit status 0, 1 where SLURM did not answer (the table is made from the records then), 2 for what is not
-    accepted."""
+    """Exit status 0; 1: SLURM did not answer, and the table is made without it; 2: a word is not accepted."""
     parser = parser_of("status", __doc__)
     parser.add_argument("names", nargs="*", metavar="RUN", help="only these: names, patterns, beginnings of hashes")
     watch = "refresh until nothing is left to wait for"
@@ -71,24 +70,31 @@ def main(arguments: list[str] | None = None) -> None:
 def table(runs_folder: Path, names: list[str]) -> tuple[list[str], bool, ClusterError | None]:
     """Lines of the table, whether anything in it moves, and why it was made from the records alone."""
     known, chosen = submitted(runs_folder, names)
-    jobs, problem = [], None
-    try:
-        jobs = jobs_of(known)
-    except ClusterError as error:
-        problem = ClusterError(f"{error}. The table is made from the run records alone")
+    jobs, problem = jobs_of(known)
     runs = observe(chosen, known, jobs)
-    reports = [] if names else [submission.report_state(jobs) for submission in known]
-    reports = [*(one for one in reports[:-1] if one[0] in MOVING), *(one for one in reports[-1:] if one[0])]
+    reports = [] if names else shown_reports(known, jobs)
     rows = [HEADS, *map(cells, runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
     room = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
     counted = Counter(run.state for run in runs)
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip()[:room] for row in rows]
     lines += ["", ", ".join(f"{counted[state]} {state}" for state in RULES if counted[state])]
-    lines += [f"report: {report}, {told}" for report, told in reports]
+    lines += [f"report: {report}, {place}" for report, place in reports]
     notes = known[-1].cluster.notes | {run.note for run in runs if run.note}
     lines += [f"note: {note}" for note in sorted(notes)]
-    return lines, any(word in MOVING for word in [*counted, *(report for report, _ in reports)]), problem
+    moving = any(word in MOVING for word in [*counted, *(report for report, _ in reports)])
+    return lines, moving, problem and ClusterError(f"{problem}. The table is made from the run records alone")
+
+
+def shown_reports(known: list[Submission], jobs: list[Job]) -> list[tuple[str, str]]:
+    """State and place of the newest report, of those to come, and of those that failed and no newer one replaces."""
+    shown = []
+    for submission in known:
+        state, place = submission.report_state(jobs)
+        newest = latest_with(known, submission.everything) is submission
+        if state in MOVING or (state and (submission is known[-1] or (state == "failed" and newest))):
+            shown.append((state, place))
+    return shown
 
 
 def cells(run: Run) -> tuple[str, ...]:
@@ -96,8 +102,8 @@ def cells(run: Run) -> tuple[str, ...]:
     status, attempts, job = run.record.status, run.attempts, run.job
     steps, queued, running = int(status.get("steps") or 0), run.state == "queued", run.state == "running"
     done, speed, left_s, silent_s = progress(run.folder, steps)
-    told = [f"waits: {job.reason}"] if job and queued else []
-    told += [f"no sign of life for {timedelta(seconds=round(silent_s))}"] if running and silent_s else []
+    remarks = [f"waits: {job.reason}"] if job and queued else []
+    remarks += [f"no sign of life for {timedelta(seconds=round(silent_s))}"] if running and silent_s else []
     return (
         run.name if len(run.name) <= SHOWN_RUN else f"{run.name[: SHOWN_RUN - 15]}..{run.name[-13:]}",
         "requeued" if queued and attempts else run.state,
@@ -106,7 +112,7 @@ def cells(run: Run) -> tuple[str, ...]:
         str(timedelta(seconds=round(left_s))) if running and left_s is not None else "",
         (job.node if job else "") or (attempts or [{}])[-1].get("node", ""),
         str(len(attempts) or status.get("attempts") or ""),
-        "; ".join([*told, *filter(None, [run.error])]),
+        "; ".join([*remarks, *filter(None, [run.error])]),
     )
 
 

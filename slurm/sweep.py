@@ -20,7 +20,7 @@ from ablations.words import expand, key_of
 from baselines import REFERENCES
 from slurm.cluster import read_cluster
 from slurm.status import command, parser_of
-from slurm.submission import Submission
+from slurm.submission import Row, Submission
 from slurm.submit import decide_and_submit
 from xinggan.command import run_command
 from xinggan.model.from_settings import use_methods
@@ -43,9 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.retry and options.replace:
         parser.error("--retry goes on where a run failed, --replace starts anew: choose one")
     cluster, words = read_cluster(options.words)
-    places = [word for word in [*words, f"folder={Path.cwd()}"] if word.startswith(("runs=", "folder="))]
-    if bad := [word for word in places if "%" in word or "\\" in word]:
-        raise ValueError(f"{bad[0]}: SLURM and submitit replace % and \\ in paths; name a folder without them")
+    for place in [str(Path.cwd()), *(word for word in words if word.startswith("runs="))]:
+        if "%" in place or "\\" in place:
+            raise ValueError(f"{place}: SLURM and submitit replace % and \\ in paths; name a folder without them")
     if options.methods:
         use_methods(options.methods)
     studies = [word.partition("=")[2] for word in words if word.startswith("study=")]
@@ -56,15 +56,15 @@ def main(arguments: list[str] | None = None) -> None:
     if study and not options.dry_run:
         list_study(runs_folder, study, rows)
     methods = str(options.methods.absolute()) if options.methods else None
-    folder, everything = runs_folder / "slurm" / "new", [row["run"] for row in rows]
-    wanted = Submission(folder, cluster, study, methods, str(Path.cwd()), everything, rows)
+    everything = [row.run for row in rows]
+    wanted = Submission(runs_folder, cluster, study, methods, str(Path.cwd()), everything, rows)
     mode = "replace" if options.replace else "retry" if options.retry else "sweep"
     decide_and_submit(wanted, mode, not options.no_report, options.dry_run)
 
 
-def plan(study: str | None, words: list[str], processes: int) -> tuple[Path, list[dict]]:
-    """The folder of run records, and {run, title, words, trained} of every run and of the trivial references that every
-    table needs: runs of their own, so that no two jobs compute them. `processes`: how many work on a run.
+def plan(study: str | None, words: list[str], processes: int) -> tuple[Path, list[Row]]:
+    """The folder of run records, and every run with the trivial references that every table needs: runs of their own,
+    so that no two jobs compute them. `processes`: how many work on a run.
 
     Raises ValueError or OSError for words, data or a place that cannot be used. Packs data sets that are not.
     """
@@ -73,12 +73,10 @@ def plan(study: str | None, words: list[str], processes: int) -> tuple[Path, lis
     experiments = composed([row for _, row in rows])
     for experiment in experiments:  # what `ablations.run` would refuse in each job
         check_processes(experiment.training, experiment.method.get("norm") == "batch", processes)
-    runs: dict[str, dict] = {}
-    for (title, row), experiment, folder in zip(
-        rows, experiments, folders := prepare_folders(experiments), strict=True
-    ):
-        facts = {"title": titled(title, experiment), "words": row, "trained": experiment.training is not None}
-        runs.setdefault(folder.name, {"run": folder.name, **facts})
+    folders, runs = prepare_folders(experiments), dict[str, Row]()
+    for (title, row), experiment, folder in zip(rows, experiments, folders, strict=True):
+        trained = experiment.training is not None
+        runs.setdefault(folder.name, Row(folder.name, titled(title, experiment), row, trained))
     return folders[0].parent.absolute(), list(runs.values())
 
 
@@ -114,14 +112,14 @@ def composed(rows: list[list[str]]) -> list[Experiment]:
     return found
 
 
-def list_study(runs_folder: Path, study: str, rows: list[dict]) -> None:
+def list_study(runs_folder: Path, study: str, rows: list[Row]) -> None:
     """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
-    of_data = [[word for word in row["words"] if overlap(key_of(word), "dataset")] for row in rows]
+    of_data = [[word for word in row.words if overlap(key_of(word), "dataset")] for row in rows]
     shared = set.intersection(*map(set, of_data))
     tables: dict[str, list[tuple[str, str]]] = {}
     for row, words in zip(rows, of_data, strict=True):
         data = [Path(word.partition("=")[2]).name for word in words if word not in shared]
-        tables.setdefault("-".join([study, *data]), []).append((row["title"], row["run"]))
+        tables.setdefault("-".join([study, *data]), []).append((row.title, row.run))
     for name, listed in tables.items():
         list_rows(runs_folder, name, listed)
 

@@ -72,6 +72,7 @@ PROGRAMS = {
     ">&2; exit 1; }}\n"
     "if [ $taken -gt $(cat {folder}/room) ]; then\n"
     "  echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy' >&2; exit 1\nfi\n"
+    "[ ! -e {folder}/interrupt ] || kill -INT $(cat {folder}/interrupt)\n"
     "env > {folder}/environment; cp $1 {folder}/script-$number.sh\n"
     "echo $number > {folder}/number; echo $taken > {folder}/taken\n"
     "echo 'Welcome! Your last job 7 has ended'; echo \"Submitted batch job $number\"",
@@ -98,10 +99,13 @@ class Slurm:
     def put_into_queue(self, runs, state="PENDING", reason="Priority"):
         """All that the submissions below `runs` hold, as if every job of theirs were waiting."""
         lines = []
-        for rows in sweeps(runs):
-            for row in rows:
-                number = row.get("job", "99_0").split("_")[0]
+        for path in sorted(runs.glob("slurm/*/sweep.json")):
+            content = json.loads(path.read_text())
+            for row in content["rows"]:
+                number = (row["job"] or "99_0").split("_")[0]
                 lines.append(f"{row['name']}|{number}|{row['task']}|{state}|n1|{reason}|N/A")
+            if content.get("report"):
+                lines.append(f"xg-{path.parent.name}-report|{content['report']}|N/A|PENDING||{reason}|N/A")
         (self.folder / "queue").write_text("Maintenance on Sunday\n" + "\n".join(lines) + "\n")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from submitit import AutoExecutor
 from submitit.slurm.slurm import SlurmExecutor
 
-from slurm.cluster import CONF, NAMES, Cluster, checked, read_cluster
+from slurm.cluster import CONF, KINDS, Cluster, checked, read_cluster
 from slurm.submit import DRY_RUN, own_sbatch
 
 
@@ -32,7 +32,7 @@ def test_all_that_submitit_takes_is_accepted_but_for_what_the_sweep_sets_itself(
     ours = {"name", "job_name", "dependency", "srun_args", "use_srun", "stderr_to_stdout"}
     otherwise = {"num_gpus", "time", "mem", "ntasks_per_node"}  # the same by another name
     theirs = AutoExecutor._valid_parameters() | SlurmExecutor._valid_parameters()
-    assert theirs - ours - otherwise <= NAMES
+    assert theirs - ours - otherwise <= KINDS.keys()
 
 
 def test_without_sbatch_sweeps_stay_on_this_machine(monkeypatch, tmp_path):
@@ -65,6 +65,36 @@ def test_words_are_submitits_parameters_or_options_of_sbatch(tmp_path):
     assert "#SBATCH --gpus-per-node=1" in alone
 
 
+@pytest.mark.parametrize(
+    ("words", "processes", "gpus"),
+    [
+        ([], 1, 1),
+        (["gpus_per_node=4"], 4, 4),
+        (["gpus=4", "nodes=2"], 4, 2),
+        (["gpus_per_node=2", "nodes=2"], 4, 2),
+        (["gpus=0", "tasks_per_node=2"], 2, 0),
+        (["gpus=0", "tasks_per_node=2", "nodes=2"], 4, 0),
+    ],
+)
+def test_what_the_command_says_of_gpus_and_processes_replaces_what_the_file_does(tmp_path, words, processes, gpus):
+    """The example has gpus: 1. The same words change a known cluster, as slurm.retry does."""
+    for known in (None, read_cluster(["cluster=slurm", "gpus=2"])[0]):
+        if known is None or words:
+            cluster, _ = read_cluster([*([] if known else ["cluster=slurm"]), *words], known)
+            assert cluster.processes == processes
+            lines = script(tmp_path / f"{known is None}", cluster)
+            assert f"ntasks-per-node={processes // cluster.nodes}\n" in lines
+            assert (f"gpus-per-node={gpus}\n" in lines) if gpus else ("gpus-per-node" not in lines)
+
+
+def test_null_takes_an_option_of_sbatch_out_again(tmp_path):
+    (tmp_path / "mine.yaml").write_text("sbatch: {mail-type: END, reservation: mine}\n")
+    cluster, _ = read_cluster([f"cluster={tmp_path / 'mine.yaml'}", "sbatch.mail-type=null"])
+    lines = script(tmp_path / "script", cluster)
+    assert "mail-type" not in lines
+    assert "#SBATCH --reservation=mine\n" in lines
+
+
 def test_a_file_of_ones_own_is_taken_and_a_known_cluster_changed(tmp_path):
     (tmp_path / "mine.yaml").write_text("slurm_partition: long\ngpus: 2\nreport: {partition: short}\n")
     cluster, _ = read_cluster([f"cluster={tmp_path / 'mine.yaml'}", "constraint=a100"])
@@ -81,6 +111,8 @@ def test_a_file_of_ones_own_is_taken_and_a_known_cluster_changed(tmp_path):
         (["gpus=many"], "whole number from 0"),
         (["timeout_min=0"], "whole number from 1"),
         (["cluster=slurm", "gpus=3", "nodes=2"], "do not divide"),
+        (["cluster=slurm", "gpus=4", "gpus_per_node=2"], "do not divide"),
+        (["cluster=slurm", "tasks_per_node=2"], "one process a GPU"),
         (["qos=x\n#SBATCH --uid=0"], "one value, on one line"),
         (["sbatch.wrap=x\ny"], "one line"),
         (["sbatch.array=0-9"], "the sweep does not set itself"),

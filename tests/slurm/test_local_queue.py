@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from small_sweeps import Sweep, attempts, hows, metrics, run, sweeps, wait_until
+from small_sweeps import METHOD, ROOT, SETTINGS, Sweep, attempts, hows, metrics, run, sweeps, wait_until
 
 from slurm.submission import submissions
 
@@ -99,9 +101,12 @@ def test_cancelled_runs_save_and_the_same_command_carries_on(methods, cache, tmp
     sweep = Sweep(tmp_path, methods, "local", f"cache={cache}", "array_parallelism=1", "seed=20")
     sweep.submit("--no-report")
     wait_until(lambda: sweep.began(20), "the run saves for the first time")
-    assert "cancelled 3 queued and 1 running" in run("-m", "slurm.cancel", "--all", "--runs", str(sweep.runs)).stdout
-    wait_until(lambda: not submissions(sweep.runs)[0].alive, "the queue is empty")
-    assert "4 cancelled" in sweep.status()
+    Sweep(tmp_path, methods, "local", f"cache={cache}", "seed=21").submit("--no-report")
+    time.sleep(5)
+    assert re.search(r"-s21-\w+ +queued .*its turn$", sweep.status(), re.MULTILINE)  # one sweep of a folder at a time
+    assert "cancelled 4 queued and 1 running" in run("-m", "slurm.cancel", "--all", "--runs", str(sweep.runs)).stdout
+    wait_until(lambda: not any(one.alive for one in submissions(sweep.runs)), "the queues are empty")
+    assert "5 cancelled" in sweep.status()
     assert hows(sweep.folder(20)) == ["cancelled"]
     (methods / "slow-20").unlink()
     assert "resume 4 cancelled" in sweep.submit("--no-report")
@@ -109,3 +114,35 @@ def test_cancelled_runs_save_and_the_same_command_carries_on(methods, cache, tmp
     first, second = attempts(sweep.folder(20))
     assert second["from_step"] == first["step"] >= 10
     run("-m", "slurm.cancel", "--all", "--runs", str(sweep.runs))
+
+
+def own_method(folder, crash):
+    """The method `steady` in a folder of its own, of which seed 0 does this at step 14."""
+    (folder / "steady.py").write_text(METHOD.replace("CRASH", crash))
+    (folder / "steady.yaml").write_text(SETTINGS)
+    return folder
+
+
+def test_two_processes_here_begin_again_after_one_of_them_has_died_and_what_is_not_trained_has_one(cache, tmp_path):
+    once = 'if os.environ["RANK"] == "1" and (HERE / "kill-0").exists(): '
+    methods = own_method(tmp_path, f"{once}(HERE / 'kill-0').unlink(); os.kill(os.getpid(), signal.SIGKILL)")
+    (tmp_path / "kill-0").touch()
+    sweep = Sweep(tmp_path, methods, "local", f"cache={cache}", "gpus=2", "device=cpu", "seed=0")
+    sweep.submit()
+    wait_until(lambda: not submissions(sweep.runs)[0].alive, "everything has ended")
+    assert hows(sweep.folder(0))[-1] == "finished", (sweep.folder(0) / "slurm.log").read_text()
+    assert {*hows(sweep.folder(0))[:-1]} <= {"killed", "failed"}
+    assert len(hows(sweep.folder(0))) == 2
+    (folder,) = (submission.folder for submission in submissions(sweep.runs))
+    second = {path.name.split("_")[0] for path in folder.glob("*_1_log.out")}
+    assert second == {attempt["job"] for attempt in attempts(sweep.folder(0))}  # neither references nor report
+    assert len(list((tmp_path / "report").glob("*/index.html"))) == 1
+
+
+def test_with_cluster_debug_the_commands_own_process_runs_and_may_ask_at_the_terminal(cache, tmp_path):
+    methods = own_method(tmp_path, 'print("answer", input(), os.getppid(), flush=True)')
+    sweep = Sweep(tmp_path, methods, "debug", f"cache={cache}", "seed=0")
+    command = [sys.executable, "-m", "slurm.sweep", "--no-report", "--methods", str(methods), *sweep.words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input="from the terminal\n")
+    assert f"answer from the terminal {os.getpid()}" in done.stdout, done.stderr
+    assert "4 finished" in sweep.status()

@@ -13,6 +13,8 @@ REFUSALS = [
     ("sbatch", "sbatch: error: Batch job submission failed: Invalid partition name specified", "no such partition"),
     ("sbatch", "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
      "accounting/QOS policy (job submit limit, user's size and/or time limits)", "takes no more jobs now"),
+    ("sbatch", "sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
+     "accounting/QOS policy (job submit limit, user's size and/or time limits)", "asks for more time"),
     ("sbatch", "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", "takes no more"),
     ("sbatch", "sbatch: error: Batch job submission failed: Requested node configuration is not available",
      "no node offers"),

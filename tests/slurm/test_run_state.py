@@ -1,16 +1,19 @@
 """What becomes of a run: the resubmission rules, when attempts are enough, and how the end of an attempt is named."""
 
 import itertools
+import os
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_sweeps import TINY
 
 from slurm.cluster import Cluster
-from slurm.job import RunJob, how_ended
+from slurm.job import RunJob, how_ended, visible_gpus
 from slurm.run import COUNTED, MODES, RULES, Run, code_version, given_up
-from slurm.submission import Submission
+from slurm.submission import Row, Submission
+from slurm.sweep import plan
 
 HOWS = ["failed", "killed", "lost", "timed out", "preempted", "cancelled"]
 
@@ -25,10 +28,9 @@ def expected(state, mode):
         return "replace"
     if state == "finished":
         return "skip"
-    begun = state in ("interrupted", "unscored")
     if mode == "rescue":  # nobody asked for it: neither what a person ended nor what has failed
-        return "resume" if begun else "skip"
-    if begun or state == "cancelled":
+        return "resume" if state == "interrupted" else "skip"
+    if state in ("interrupted", "cancelled"):
         return "resume"
     return "retry" if mode == "retry" or state == "failed, code changed" else "skip"
 
@@ -62,8 +64,8 @@ def test_the_reason_says_what_to_do():
 
 @pytest.fixture
 def run(tmp_path):
-    row = {"run": "run", "job": "17_3"}
-    return Run(Submission(tmp_path / "slurm" / "first", Cluster("slurm"), None, None, "/", [], [row], "first"), row)
+    row = Row("run", job="17_3")
+    return Run(Submission(tmp_path, Cluster("slurm"), None, None, "/", [], [row], "first", "first"), row)
 
 
 def test_attempts_are_kept_with_the_step_of_the_trainers_newest_checkpoint(run):
@@ -111,32 +113,96 @@ def test_how_an_attempt_ended(state, code, how):
     assert how_ended(state, code) == how
 
 
-def test_who_comes_back_into_the_same_job_was_preempted_and_without_a_warning_if_nothing_was_saved(monkeypatch, run):
+@pytest.mark.parametrize(
+    ("cluster", "restart", "saved", "how"),
+    [
+        ("slurm", "1", True, "preempted"),
+        ("slurm", "2", False, "preempted"),
+        ("slurm", "", False, "lost"),
+        ("local", "1", False, "lost"),  # this machine's queue within a job of SLURM that was started again
+    ],
+)
+def test_who_comes_back_into_the_same_job_was_preempted_and_without_a_warning_if_nothing_was_saved(
+    monkeypatch, run, cluster, restart, saved, how
+):
     job = RunJob(str(run.submission.folder))
-    job.run, job.place = run, SimpleNamespace(cluster="slurm")
-    for restart, saved, how in (("1", True, "preempted"), ("2", False, "preempted"), ("", False, "lost")):
-        monkeypatch.setenv("SLURM_RESTART_COUNT", restart) if restart else monkeypatch.delenv("SLURM_RESTART_COUNT")
-        run.record.note(state="preempted" if saved else "running")
-        run.begin_attempt("17_3")
-        assert job.settled() is None
-        assert job.settled() is None
-        assert (run.attempts[-1]["how"], run.attempts[-1]["unwarned"]) == (how, how == "preempted" and not saved)
+    job.run, job.place = run, SimpleNamespace(cluster=cluster)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restart) if restart else monkeypatch.delenv("SLURM_RESTART_COUNT", False)
+    run.record.note(state="preempted" if saved else "running")
+    run.begin_attempt("17_3")
+    assert job.settled() is None
+    assert job.settled() is None
+    assert (run.attempts[-1]["how"], run.attempts[-1]["unwarned"]) == (how, how == "preempted" and not saved)
 
 
 def test_three_failures_leave_the_run_as_failed_with_what_its_record_said_and_a_new_sweep_has_three_again(run):
     run.record.note(state="running", error="RuntimeError: no memory")
     for _ in range(3):
-        assert run.settle() is None
+        assert run.verdict() is None
         run.begin_attempt("17_3")
         run.end_attempt("killed")
-    assert "3 attempts ended at step 0" in run.settle()
+    assert "3 attempts ended at step 0" in run.verdict()
     assert run.record.status["state"] == "failed"
     assert run.record.status["error"].splitlines()[-1] == "RuntimeError: no memory"
     run.submission.series = "second"
-    assert run.settle() is None
+    assert run.verdict() is None
 
 
 def test_a_job_that_died_before_it_could_begin_is_a_try(run):
-    reasons = [run.settle(job=f"{number}_3") for number in range(3)]
-    assert reasons[:2] == [None, None]
-    assert "lost, lost, lost" in reasons[2]
+    for number in range(3):
+        assert run.verdict() is None
+        run.close_attempt(job=f"{number}_3")
+    assert "lost, lost, lost" in run.verdict()
+
+
+@pytest.fixture
+def reference_job(cache, tmp_path):
+    """A job that works on a run of ground_truth here, by `ablations.run` in a process of its own."""
+    words = ["method=ground_truth", *[word for word in TINY if not word.startswith("training.")]]
+    runs, rows = plan(None, [*words, f"runs={tmp_path / 'runs'}", f"cache={cache}"], 1)
+    row = next(row for row in rows if row.run.startswith("ground_truth"))
+    submission = Submission(runs, Cluster("local"), None, None, str(tmp_path), [row.run], [row], "first", "first")
+    submission.write()
+    job = RunJob(str(submission.folder))
+    job.run, job.place = Run(submission, row), SimpleNamespace(cluster="local", job_id="1", num_tasks=1, global_rank=0)
+    job.run.folder.mkdir(parents=True)
+    return job
+
+
+def test_a_run_that_found_its_lock_taken_for_a_moment_begins_again(reference_job):
+    with reference_job.run.record:
+        reference_job.attempt()
+    assert reference_job.settled() is None
+    reference_job.attempt()
+    assert [attempt["how"] for attempt in reference_job.run.attempts] == ["busy", "finished"]
+    assert reference_job.settled() == "finished"
+
+
+def test_looking_at_a_runs_lock_leaves_what_it_says_of_its_holder(reference_job):
+    with reference_job.run.record:
+        assert reference_job.run.worked_on
+        assert f"{os.getpid()} on" in (reference_job.run.folder / ".lock").read_text()
+    assert not reference_job.run.worked_on
+
+
+def test_words_that_make_another_run_since_the_data_changed_are_refused_with_the_cause(reference_job):
+    run = reference_job.run
+    run.row.run = run.row.run[:-12] + "0" * 12  # the name when it was submitted
+    reference_job.run = Run(run.submission, run.row)
+    reference_job.run.folder.mkdir()
+    reference_job.attempt()
+    verdict = reference_job.settled()
+    assert "data or suite have changed" in verdict
+    assert str(run.folder) in verdict  # where it went
+    assert reference_job.run.record.status["state"] == "failed"
+
+
+def test_gpus_are_those_that_the_shell_allows_or_that_the_machine_has_counted_from_zero(monkeypatch, tmp_path):
+    for shell, gpus in (("", []), ("3", ["3"]), ("1,GPU-5a", ["1", "GPU-5a"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shell)
+        assert visible_gpus() == gpus
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for name in ("nvidia3", "nvidiactl", "nvidia-uvm"):  # what a container sees that has one of four
+        (tmp_path / name).touch()
+    monkeypatch.setattr("slurm.job.DEVICES", tmp_path)
+    assert visible_gpus() == ["0"]

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import pytest
 from small_sweeps import TINY, hows, sweeps
 
 from ablations.record import RunRecord
-from slurm import cancel, logs, report, retry, status, sweep
+from slurm import cancel, logs, report, retry, status, submit, sweep
+from slurm.cluster import Cluster
 from slurm.run import Run
-from slurm.submission import read_submission
+from slurm.submission import Row, Submission, read_submission, submitting
 from slurm.sweep import reference_rows, titled_rows
+from xinggan.files import locked
 
 CLUSTER = Path(__file__).parent / "four_nodes.yaml"
 
@@ -44,6 +48,7 @@ def test_every_run_and_reference_is_submitted_once_in_arrays_and_then_the_report
     said = capsys.readouterr().out
     assert "8 runs: start 8 new" in said
     assert re.findall(r"job array (\d): (\d) runs", said) == [("1", "2"), ("2", "3"), ("3", "3")]
+    assert [" gpus_per_node=0" in line for line in said.splitlines() if "job array" in line] == [False, False, True]
     assert f"{runs.parent}/report/" in said
     *arrays, last = slurm.scripts()
     wanted = ["#SBATCH --array=0-1%2", "#SBATCH --array=0-2%3", "#SBATCH --array=0-2%3"]  # four is the most
@@ -90,6 +95,89 @@ def test_what_is_refused_leaves_nothing_and_the_same_command_later_gets_further(
     assert len(set(names(runs))) == len(names(runs)) == 8
 
 
+def rewrite(runs, change):
+    """Change the newest sweep.json."""
+    path = max(runs.glob("slurm/*/sweep.json"))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path.parent
+
+
+def test_a_report_that_was_refused_or_failed_is_submitted_by_the_same_command(slurm, words, runs, capsys):
+    (slurm.folder / "room").write_text("8")  # all runs, and nothing more
+    assert sweep.main(words) == 1
+    assert "The report's job: " in capsys.readouterr().err
+    slurm.put_into_queue(runs)
+    (slurm.folder / "room").write_text("1000")
+    assert sweep.main(words) == 0
+    assert f"{runs.parent}/report/" in capsys.readouterr().out
+    assert "#SBATCH --dependency=afterany:1:2:3\n" in slurm.scripts()[-1]
+    slurm.put_into_queue(runs)
+    assert sweep.main(words) == 0  # on its way
+    assert "nothing to submit" in capsys.readouterr().out
+    (slurm.folder / "queue").write_text("")
+    for name in names(runs):
+        finish(runs / name)
+    assert status.main(["--runs", str(runs)]) == 0
+    assert len(re.findall("^report: failed", capsys.readouterr().out, re.MULTILINE)) == 1
+    assert sweep.main(["--no-report", *words]) == 0
+    assert "nothing to submit" in capsys.readouterr().out
+    assert sweep.main(words) == 0
+    assert "dependency" not in slurm.scripts()[-1]
+    assert len(slurm.scripts()) == 5
+    page = read_submission(max(runs.glob("slurm/*/sweep.json")).parent).page
+    page.parent.mkdir(parents=True)
+    page.touch()
+    assert sweep.main(words) == 0
+    assert "nothing to submit" in capsys.readouterr().out
+
+
+def finish(folder):
+    RunRecord(folder).note(state="finished")
+    (folder / "metrics.json").write_text("[]")
+
+
+def test_reports_that_failed_are_shown_until_a_newer_one_takes_their_place(slurm, words, runs, capsys):
+    for seeds in ("0", "1", "1,2"):
+        assert sweep.main([word.replace("0,1,2,3,4", seeds) for word in words]) == 0
+    capsys.readouterr()
+    for folder in sorted(runs.glob("slurm/2*")):
+        content = json.loads((folder / "sweep.json").read_text())
+        (folder / f"{content['report']}_0_log.err").write_text(f"no room for {len(content['everything'])} runs\n")
+    assert status.main(["--runs", str(runs)]) == 0
+    assert re.findall(r"^report: failed, no room for (\d)", capsys.readouterr().out, re.MULTILINE) == ["4", "5"]
+
+
+def test_ctrl_c_while_sbatch_is_asked_loses_nothing_that_slurm_takes(slurm, words, runs):
+    (slurm.folder / "interrupt").write_text(str(os.getpid()))
+    assert sweep.main(words) == 0
+    assert [row["job"] for rows in sweeps(runs) for row in rows] == [
+        "1_0", "1_1", "2_0", "2_1", "2_2", "3_0", "3_1", "3_2",
+    ]  # fmt: skip
+
+
+def test_jobs_that_slurm_may_have_taken_without_an_answer_are_kept_and_known_by_their_name(
+    slurm, words, runs, capsys, monkeypatch
+):
+    monkeypatch.setattr(submit, "LIMIT_S", 1)
+    sbatch = (slurm.folder / "sbatch").read_text()
+    (slurm.folder / "sbatch").write_text("#!/bin/sh\nsleep 600\n")
+    (slurm.folder / "scancel").write_text("#!/bin/sh\nexit 1\n")
+    assert sweep.main(words) == 1
+    assert "no answer within 1 s" in capsys.readouterr().err
+    assert [row["job"] for row in sweeps(runs)[0]] == 5 * [""]
+    slurm.put_into_queue(runs, state="RUNNING")
+    monkeypatch.setattr(submit, "LIMIT_S", 90)
+    (slurm.folder / "sbatch").write_text(sbatch)
+    assert sweep.main(words) == 0
+    assert "start 3 new" in capsys.readouterr().out
+    (slurm.folder / "queue").write_text("")
+    (slurm.folder / "accounting").write_text("JobID|State|NodeList\n")
+    assert report.main([str(max(runs.glob("slurm/2*")))]) == 0  # carries on also what has no number
+    assert len(sweeps(runs)[2]) == 8
+
+
 def test_a_submission_that_died_before_it_knew_its_job_is_recognised_by_its_name_and_an_older_versions_passed_over(
     slurm, words, runs, capsys
 ):
@@ -98,11 +186,7 @@ def test_a_submission_that_died_before_it_knew_its_job_is_recognised_by_its_name
     (runs / "slurm" / "20250101" / "sweep.json").write_text(json.dumps(older))
     assert sweep.main(words) == 0
     slurm.put_into_queue(runs)
-    path = max(runs.glob("slurm/*/sweep.json"))
-    content = json.loads(path.read_text())
-    for row in content["rows"]:
-        del row["job"]
-    path.write_text(json.dumps(content))
+    rewrite(runs, lambda content: [row.pop("job") for row in content["rows"]])
     assert sweep.main(words) == 0
     assert "nothing to submit" in capsys.readouterr().out
 
@@ -146,18 +230,108 @@ def test_a_setup_that_activates_an_environment_is_told_that_it_does_not_choose_t
 
 
 @pytest.fixture
+def sleeping():
+    """A process that has nothing to do with any sweep."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def here(runs, words):
+    """A sweep that a process of this machine works off."""
+    _, rows = sweep.plan(None, words[1:], 1)
+    everything = [row.run for row in rows]
+    for task, row in enumerate(rows):
+        row.name, row.task = "xg-first", task
+    submission = Submission(runs, Cluster("local"), None, None, "/", everything, rows, "20260101-000000-0", "first")
+    submission.write()
+    with locked(submission.folder / "local.lock"):
+        yield submission
+
+
+def test_why_the_process_of_this_machine_ended_is_told(here, runs, capsys, monkeypatch):
+    monkeypatch.setattr(Submission, "alive", False)
+    (here.folder / "local.log").write_text("Traceback\nOSError: No space left on device\n")
+    assert status.main(["--runs", str(runs)]) == 0
+    told = "new .* the process on this machine ended: OSError: No space left on device$"
+    assert len(re.findall(told, capsys.readouterr().out, re.MULTILINE)) == 8
+
+
+def test_jobs_of_this_machine_are_not_among_those_that_slurm_waits_for(slurm, here, words, runs, sleeping, capsys):
+    Run(here, here.rows[4]).begin_attempt(str(sleeping.pid), socket.gethostname())
+    further = [word.replace("0,1,2,3,4", "4,5") for word in words]
+    assert sweep.main(further) == 0
+    assert "skip 1 running, start 1 new, skip 3 queued" in capsys.readouterr().out
+    assert "#SBATCH --dependency=afterany:1\n" in slurm.scripts()[-1]
+
+
+@pytest.mark.parametrize(
+    ("node", "series", "killed"),
+    [("here", "first", True), ("another machine", "first", False), ("here", "an earlier sweep", False)],
+)
+def test_cancel_ends_a_process_of_this_machine_that_works_on_the_run_and_no_other(
+    here, runs, sleeping, capsys, node, series, killed
+):
+    run = Run(here, here.rows[0])
+    here.series = series
+    run.begin_attempt(str(sleeping.pid), socket.gethostname() if node == "here" else node)
+    assert cancel.main(["--all", "--runs", str(runs)]) == (1 if node != "here" else 0)
+    said = capsys.readouterr()
+    assert ("worked on by another machine: give the same command there" in said.err) == (node != "here")
+    assert f"and {int(killed)} running" in said.out
+    if killed:
+        assert sleeping.wait(timeout=60) != 0
+    assert (sleeping.poll() is None) != killed
+    assert [row["cancelled"] for row in sweeps(runs)[0]] == [node == "here", *(7 * [True])]
+
+
+def test_cancel_keeps_what_was_written_down_while_it_waited_for_another_command(slurm, words, runs):
+    assert sweep.main(words) == 0
+    slurm.put_into_queue(runs)
+    with submitting(runs):
+        command = threading.Thread(target=cancel.main, args=(["*-s1-*", "--runs", str(runs)],))
+        command.start()
+        time.sleep(1)
+        rewrite(runs, lambda content: [row.update(job=f"9{row['job']}") for row in content["rows"]])
+    command.join()
+    assert {row["job"][:1] for row in sweeps(runs)[0]} == {"9"}
+    assert sum(row["cancelled"] for row in sweeps(runs)[0]) == 1
+
+
+def test_what_was_given_to_slurm_elsewhere_does_not_stop_a_sweep_on_a_machine_without_it(
+    slurm, words, runs, capsys, monkeypatch, tmp_path
+):
+    assert sweep.main(words) == 0
+    for name in names(runs):
+        finish(runs / name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sweep.main(["--no-report", "cluster=local", *words[1:]]) == 0
+    said = capsys.readouterr().out
+    assert "squeue is not installed here" in said
+    assert "nothing to submit" in said
+
+
+def test_a_process_of_this_machine_that_ends_at_once_is_told_and_leaves_nothing(words, runs, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert sweep.main(["cluster=local", *words[1:]]) == 1
+    assert "ended with exit status 1" in capsys.readouterr().err
+    assert not sweeps(runs)
+
+
+@pytest.fixture
 def ended(slurm, words, runs, capsys):
     """A sweep without jobs: seed 0 finished, 1 failed, 2 was interrupted, 3 killed with its job, 4 never began."""
     assert sweep.main(words) == 0
     for seed, state in ((0, "finished"), (1, "failed"), (2, "preempted"), (3, "running")):
         (folder,) = (path.parent for path in runs.glob("slurm/*/sweep.json"))
-        run = Run(read_submission(folder), {"run": of_seed(runs, seed)})
+        run = Run(read_submission(folder), Row(of_seed(runs, seed)))
         run.begin_attempt(["1_0", "1_1", "2_0", "2_1", "2_2"][seed], "n1")
         if seed != 3:
             run.end_attempt(state, unwarned=seed == 2)
         run.record.note(state=state, steps=30, error="Traceback\nRuntimeError: no memory" if seed == 1 else None)
         if seed == 0:
-            (run.folder / "metrics.json").write_text("[]")
+            finish(run.folder)
     (slurm.folder / "accounting").write_text("JobID|State|NodeList\n2_1|NODE_FAIL|n2\n2_2|CANCELLED by 0|\n")
     capsys.readouterr()
     return names(runs)
@@ -222,6 +396,9 @@ def test_retry_failed_submits_the_failed_run_with_other_limits(ended, slurm, run
     assert "#SBATCH --mem=7GB" in slurm.scripts()[-2]
     assert retry.main(["--failed", "seed=7", "--runs", str(runs)]) == 2
     assert "seed=7: no setting" in capsys.readouterr().err
+    assert retry.main(["*-s1-*", "cluster=slurm", "mem_gb=9", "--no-report", "--runs", str(runs)]) == 0
+    assert "#SBATCH --cpus-per-task=8" in slurm.scripts()[-1]  # the example's, not four_nodes'
+    assert "#SBATCH --mem=9GB" in slurm.scripts()[-1]
 
 
 def test_replace_puts_the_record_aside_and_a_refusal_puts_it_back(ended, slurm, words, runs, capsys):
@@ -309,7 +486,7 @@ def test_cancel_writes_down_what_it_takes_and_takes_it_from_every_submission(slu
     assert "resume 1 cancelled" in capsys.readouterr().out
     slurm.put_into_queue(runs)  # the newest submission has one of eight runs
     assert cancel.main(["--all", "--runs", str(runs)]) == 0
-    assert set(slurm.cancelled()) == {"1_0", "1_1", "2_0", "2_1", "2_2", "3_0", "3_1", "3_2", "5_0"}
+    assert set(slurm.cancelled()) == {"1_0", "1_1", "2_0", "2_1", "2_2", "3_0", "3_1", "3_2", "5_0", "4", "6"}
 
 
 def test_logs_are_the_runs_own_and_those_of_its_job(slurm, words, runs, capsys):
