@@ -116,7 +116,7 @@ def test_the_published_sampler_visits_the_timesteps_of_stable_diffusions_schedul
     assert CFLD(CFLDSettings(**SMALL)).sampling_timesteps()[0] == 999
 
 
-def test_as_many_weights_are_trained_beside_a_unet_from_a_file_as_published():
+def test_the_published_number_of_weights_is_trained_beside_a_unet_from_a_file():
     """The paper's table 1: 248.2 M."""
     with torch.device("meta"):
         denoiser = CFLDDenoiser(CFLDSettings(), 4)

@@ -102,7 +102,7 @@ def golden_vgg19(monkeypatch):
     monkeypatch.setattr(feature_losses, "vgg19", lambda: (vgg19_layers(), "golden"))
 
 
-def test_losses_look_through_vgg19_as_published(shared, golden_vgg19):
+def test_losses_look_through_vgg19_like_the_published_ones(shared, golden_vgg19):
     """Each term alone: the weights of the others are 0."""
     golden = np.load(shared / "golden" / "gfla_losses.npz")
     generated, target, source = (
