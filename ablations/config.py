@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from ablations.words import as_word, read_words, suggestion
-from xinggan.data.settings import DATASETS, PUBLISHED_SIZES, DatasetSettings
+from xinggan.data.settings import DATASETS, PUBLISHED_SIZES, DatasetSettings, Split
 from xinggan.files import sha256_of
 from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.model.from_settings import CLASSES, build, method_folders, settings_class
@@ -51,6 +51,7 @@ class Budget(StrEnum):
 class Evaluation:
     """Settings for generating and scoring the test pairs."""
 
+    split: Split = Split.test  # or validation: a tenth of the training people, who are not trained on then
     batch: int = 16
     lpips_net: str = "alex"  # alex | vgg | squeeze
     halvings: int = 0  # also score after 1/2, 1/4, ... of the training, so many times: a learning curve

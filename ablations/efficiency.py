@@ -30,7 +30,8 @@ from xinggan.timing.scenario import Scenario, Task, circumstances, noise_verdict
 from xinggan.timing.turns import measure_together
 from xinggan.training.stop import Preempted, StopRequest
 
-TAKEN = ("method", "precision", "compile", "budget", "amount", "published")  # the study's own, or of no effect
+# Keys that are the study's own, or of no effect.
+TAKEN = ("method", "precision", "compile", "budget", "amount", "published", "evaluation.split")
 
 
 @dataclass

@@ -170,7 +170,7 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
         config.training, any(isinstance(m, torch.nn.BatchNorm2d) for m in method.modules()), processes.count
     )
     with processes.first_goes_first():
-        data = prepare(config.dataset, config.cache, progress=processes.first)
+        data = prepare(config.dataset, config.cache, progress=processes.first, split=config.evaluation.split)
     folder, title = Path(config.runs) / run_id(config, data.digest), name(config)
     if RunRecord(folder).finished:
         return Outcome(title, "skipped", folder)

@@ -89,6 +89,8 @@ def _acting(method: dict[str, Any]) -> dict[str, Any]:
     if losses and (not losses["adversarial"] or method.get("discriminators") == Discriminators.none):
         del losses["adversarial"], losses["adversarial_kind"]
         idle |= {"discriminators", "history"}
+    if method.get("weighting") == "uniform":  # a key that came later: the ids of earlier runs stay
+        idle.add("weighting")
     if "sha256" in method:
         idle.add("path")
     acting = {key: value for key, value in method.items() if key not in idle}
@@ -134,7 +136,7 @@ def label(experiment: Experiment) -> str:
 
 
 def _changes(experiment: Experiment) -> dict[str, Any]:
-    """Key -> value of the method's settings and the budget where they differ from the preset's on this data set."""
+    """Key -> value of the method's settings, the budget and the scored split where they differ from the preset's."""
     usual = _unchanged(experiment.preset, experiment.dataset.name, experiment.method_name)
     changed = {"published": Path(experiment.published).stem} if experiment.published else {}
     before = dict(flat(usual.method))
@@ -144,6 +146,8 @@ def _changes(experiment: Experiment) -> dict[str, Any]:
     if experiment.training is not None:
         budget: dict[str, Any] = {"budget": experiment.budget, "amount": experiment.amount}
         changed |= {key: value for key, value in budget.items() if value != getattr(usual, key)}
+    if experiment.evaluation.split != usual.evaluation.split:
+        changed["evaluation.split"] = str(experiment.evaluation.split)
     return changed
 
 

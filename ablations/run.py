@@ -108,10 +108,10 @@ def resolved(overrides: list[str]) -> str:
     experiment, sources = resolve(overrides)
     rows = [(key, as_word(value), sources[key]) for key, value in flat(plain_values(experiment))]
     keys, values = (max(len(row[column]) for row in rows) for column in (0, 1))
-    generating = from_settings.without_training_weights(experiment.method)
+    generating, split = from_settings.without_training_weights(experiment.method), experiment.evaluation.split
     for key, fact in (
         ("parameters", lambda: f"{parameters(from_settings.build(generating)):,}"),
-        ("run id", lambda: run_id(experiment, digest(experiment.dataset, experiment.cache))),
+        ("run id", lambda: run_id(experiment, digest(experiment.dataset, experiment.cache, split))),
     ):
         try:
             rows.append((key, fact(), ""))
@@ -128,9 +128,10 @@ def prepare_folders(experiments: list[Experiment]) -> list[Path]:
     digests: dict[tuple, str] = {}
     folders = []
     for experiment in experiments:
-        data_set = (experiment.cache, *astuple(experiment.dataset))
+        split = experiment.evaluation.split
+        data_set = (experiment.cache, split, *astuple(experiment.dataset))
         if data_set not in digests:
-            digests[data_set] = prepare(experiment.dataset, experiment.cache).digest
+            digests[data_set] = prepare(experiment.dataset, experiment.cache, split=split).digest
         folders.append(Path(experiment.runs) / run_id(experiment, digests[data_set]))
     for runs in {folder.parent for folder in folders}:
         runs.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ import yaml
 from reports.comparison import MetricValues
 from reports.formats import is_number
 from reports.settings import DERIVED, NO_RIVALS, arrange, differing, flatten, read_studies, resolve_key, same
+from xinggan.data.settings import Split
 from xinggan.metrics import catalogue
 from xinggan.metrics.values import MetricValue
 
@@ -65,7 +66,8 @@ class Record:
         state, dataset = self.status.get("state"), self.config.get("dataset") or {"name": "unknown data set"}
         self.state: str = state if state in STATES else "unknown"
         size = f" {dataset['height']}x{dataset['width']}" if dataset.get("height") and dataset.get("width") else ""
-        self.dataset = f"{dataset['name']}{size}"  # as `synthetic 128x64`
+        is_validation = (self.config.get("evaluation") or {}).get("split") == Split.validation
+        self.dataset = f"{dataset['name']}{size}{', validation' * is_validation}"  # as `synthetic 128x64`
         self.dataset_digest: str | None = self.status.get("dataset_digest")
         self.is_reference = self.method in NO_RIVALS
         self.is_timing_only = self.status.get("measures") == "timing"  # of the study `efficiency`, which scores nothing

@@ -377,7 +377,8 @@ class CFLD(LatentDiffusion):
         predicted = self.denoiser(
             torch.cat(noised), torch.cat(timesteps), conditions, Seen(everything, everything), prompted
         ).float()
-        errors = [F.mse_loss(a, b) for a, b in zip(predicted.chunk(len(latents)), wanted, strict=True)]
+        parts = zip(predicted.chunk(len(latents)), wanted, timesteps, strict=True)
+        errors = [self.process.error(*part) for part in parts]
         terms = {"denoising": errors[0] / (1 + weight)}  # of weight 1 the mean of both halves, as published
         if weight:
             terms["reconstruction"] = weight * errors[1] / (1 + weight)

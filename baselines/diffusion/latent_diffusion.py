@@ -77,7 +77,7 @@ class LatentDiffusion(Method):
 
     def make_process(self) -> NoiseProcess:
         """The diffusion process: Stable Diffusion's."""
-        return NoiseProcess(self.settings.prediction, scaled_linear_betas())
+        return NoiseProcess(self.settings.prediction, scaled_linear_betas(), weighting=self.settings.weighting)
 
     def make_denoiser(self, channels: int) -> nn.Module:
         """The denoiser, for latents of so many channels."""

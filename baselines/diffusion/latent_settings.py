@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import inf
 from typing import ClassVar
 
-from baselines.diffusion.settings import TIMESTEPS, Prediction, Sampler
+from baselines.diffusion.settings import TIMESTEPS, Prediction, Sampler, Weighting
 from xinggan.files import user_path
 from xinggan.model.switches import MethodSettings, Settings
 
@@ -69,6 +69,7 @@ class LatentSettings(VAESettings, MethodSettings):
     """Settings of every latent method: sampling, and what training leaves out."""
 
     prediction: str = Prediction.epsilon
+    weighting: Weighting = Weighting.uniform
     sampler: str = Sampler.ddim
     steps: int = 50  # of sampling
     condition_dropout: float = 0.1  # probability of a missing condition

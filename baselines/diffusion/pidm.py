@@ -58,7 +58,7 @@ class PIDM(Method):
         super().__init__()
         self.settings = s = settings or PIDMSettings()
         self.branches = (source_branches if s.guidance == Guidance.released else disentangled_branches)(*s.scales)
-        self.process = NoiseProcess(s.prediction, learnt_variance=s.learn_variance)
+        self.process = NoiseProcess(s.prediction, learnt_variance=s.learn_variance, weighting=s.weighting)
         self.maps = CHANNELS if s.pose_map == PIDMPoseMap.limbs else len(JOINTS)
         with torch.random.fork_rng(devices=[]):  # the library's initialisation, but from our seed
             torch.manual_seed(s.seed)

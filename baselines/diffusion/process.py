@@ -17,7 +17,7 @@ from math import log, pi
 import torch
 from torch import Tensor, nn
 
-from baselines.diffusion.settings import TIMESTEPS, Prediction
+from baselines.diffusion.settings import TIMESTEPS, Prediction, Weighting
 from xinggan.distributed import Processes
 
 Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, C, ...], timesteps int64 [B] -> prediction [B, C or 2C, ...]
@@ -26,6 +26,9 @@ Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, C, ...], timesteps in
 def linear_betas() -> Tensor:
     """Evenly spaced betas, float64 [T]: the schedule of DDPM and PIDM."""
     return torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float64)
+
+
+MIN_SNR = 5.0  # gamma of Weighting.min_snr, the value that its authors recommend
 
 
 def scaled_linear_betas() -> Tensor:
@@ -42,13 +45,19 @@ class NoiseProcess(nn.Module):
     noised_part: Tensor  # of x_t
     log_beta: Tensor  # upper bound of a step's log variance
     log_posterior: Tensor  # lower bound: that of x_{t-1} given x_t and x_0
+    loss_weight: Tensor  # of a timestep's squared error
 
     def __init__(
-        self, prediction: str = Prediction.epsilon, betas: Tensor | None = None, *, learnt_variance: bool = False
+        self,
+        prediction: str = Prediction.epsilon,
+        betas: Tensor | None = None,
+        *,
+        learnt_variance: bool = False,
+        weighting: str = Weighting.uniform,
     ):
         """betas: float64 [T]; None: `linear_betas()`."""
         super().__init__()
-        self.prediction, self.learnt_variance = prediction, learnt_variance
+        self.prediction, self.learnt_variance, self.weighting = prediction, learnt_variance, weighting
         self.betas = linear_betas() if betas is None else betas
         kept = torch.cumprod(1 - self.betas, 0)  # [T], abar
         before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])  # [T], abar of t - 1
@@ -61,6 +70,7 @@ class NoiseProcess(nn.Module):
             "noised_part": (1 - before) * (1 - self.betas).sqrt() / (1 - kept),
             "log_beta": self.betas.log(),
             "log_posterior": posterior.log(),
+            "loss_weight": loss_weights(kept, prediction, weighting),
         }
         for name, rate in rates.items():
             self.register_buffer(name, rate.float(), persistent=False)  # [T]
@@ -105,8 +115,8 @@ class NoiseProcess(nn.Module):
         return share * upper + (1 - share) * lower
 
     def terms(self, network: Network, clean: Tensor, timesteps: Tensor | None = None) -> dict[str, Tensor]:
-        """The loss's terms for one draw an item of clean [B, ...], [] each: `denoising`, the mean squared error of the
-        network's predictions, and where the variance is learnt `variational`, the bound in bits a number.
+        """The loss's terms for one draw an item of clean [B, ...], [] each: `denoising`, the weighted squared error of
+        the network's predictions, and where the variance is learnt `variational`, the bound in bits a number.
 
         timesteps: int64 [B]; None: drawn, all equally likely.
         """
@@ -114,10 +124,16 @@ class NoiseProcess(nn.Module):
         noise = draw_noise(clean)
         noised = self.noised(clean, noise, timesteps)
         prediction, v = self.split(network(noised, timesteps).float())
-        terms = {"denoising": nn.functional.mse_loss(prediction, self.target(clean, noise, timesteps))}
+        terms = {"denoising": self.error(prediction, self.target(clean, noise, timesteps), timesteps)}
         if v is not None:
             terms["variational"] = self.variational_bound(clean, noised, timesteps, prediction, v).mean()
         return terms
+
+    def error(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+        """The mean squared error of predictions of the target, [B, ...] each, weighted by timestep: []."""
+        if self.weighting == Weighting.uniform:
+            return nn.functional.mse_loss(prediction, target)
+        return (self.loss_weight[timesteps] * (prediction - target).square().flatten(1).mean(1)).mean()
 
     def loss(self, network: Network, clean: Tensor) -> Tensor:
         """The sum of the `terms`, []."""
@@ -146,6 +162,19 @@ class NoiseProcess(nn.Module):
         """The rates [T] at the timesteps [B], shaped [B, 1, ...] to multiply `like` [B, ...]."""
         shape = (-1, *[1] * (like.dim() - 1))
         return tuple(rate[timesteps].view(shape) for rate in rates)
+
+
+def loss_weights(kept: Tensor, prediction: str, weighting: str) -> Tensor:
+    """The weight of each timestep's squared error, float64 [T], where abar is `kept`, float64 [T].
+
+    Min-SNR (Hang et al., ICCV 2023, section 3.4): errors of the clean data count min(SNR, MIN_SNR), with the
+    signal-to-noise ratio SNR = abar / (1 - abar). An error of the noise is sqrt(SNR) times that of the clean data, one
+    of v sqrt(SNR + 1) times, so theirs count min(SNR, MIN_SNR) / SNR and min(SNR, MIN_SNR) / (SNR + 1).
+    """
+    if weighting == Weighting.uniform:
+        return torch.ones_like(kept)
+    ratio = kept / (1 - kept)
+    return ratio.clamp(max=MIN_SNR) / (ratio if prediction == Prediction.epsilon else ratio + 1)
 
 
 def level_log_likelihood(levels: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:

@@ -29,6 +29,13 @@ class Prediction(StrEnum):
     v = "v"  # sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans and Ho, 2022)
 
 
+class Weighting(StrEnum):
+    """What the squared errors of a timestep's predictions count in the loss."""
+
+    uniform = "uniform"  # 1
+    min_snr = "min_snr"  # less where there is little noise: Hang et al. (ICCV 2023), see `process.loss_weights`
+
+
 class Guidance(StrEnum):
     """What PIDM's predictions are guided by, and what its training leaves out now and then."""
 
@@ -60,6 +67,7 @@ class PIDMNetworkSettings(MethodSettings):
     prediction: ClassVar[str]
     sampler: ClassVar[str]
 
+    weighting: Weighting = Weighting.uniform
     width: int = 128  # channels of the first level
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)  # channels of each level, in widths
     level_blocks: int = 2  # residual blocks a level

@@ -98,7 +98,7 @@ class XMDPT(LatentDiffusion):
 
     def make_process(self) -> NoiseProcess:
         """See `LatentDiffusion`: PIDM's process."""
-        return NoiseProcess(self.settings.prediction, learnt_variance=True)
+        return NoiseProcess(self.settings.prediction, learnt_variance=True, weighting=self.settings.weighting)
 
     def make_denoiser(self, channels: int) -> nn.Module:
         """See `LatentDiffusion`."""

@@ -24,6 +24,7 @@ from xinggan.data.settings import (
     PHOTOGRAPHS_ONLY,
     SYNTHETIC_ONLY,
     DatasetSettings,
+    Split,
     add_dataset_options,
     check_settings,
     dataset_settings,
@@ -39,9 +40,12 @@ MEMORY = ".digests"  # folder inside the cache
 SETTLED_AFTER_S = 2.0  # a file changed later than this before it was read may change again with the same time stamp
 
 
-def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool = True) -> "PackedDataset":
+def prepare(
+    settings: DatasetSettings, cache: Path | str = CACHE, progress: bool = True, split: Split = Split.test
+) -> "PackedDataset":
     """The packed data set of these settings, from the cache when the same content was packed before.
 
+    `Split.validation` is a data set of its own, in which `test` holds people who left the training (see `validation`).
     Raises ValueError for settings that cannot be met and LayoutProblems, a ValueError with every problem of the files;
     nothing is left in the cache then. Several processes may prepare the same data set at once: one packs, the others
     wait for it.
@@ -49,6 +53,10 @@ def prepare(settings: DatasetSettings, cache: Path | str = CACHE, progress: bool
     from xinggan.data.packed import open_packed, packed_directory
     from xinggan.data.packing import write_packed
 
+    if split == Split.validation:
+        from xinggan.data.validation import packed_validation
+
+        return packed_validation(prepare(settings, cache, progress), cache, settings.mask_radius)
     check_settings(settings)
     trouble = _trouble_of_cache(Path(cache))
     if trouble and not any(Path(cache).glob(f"{settings.name}-*")):
@@ -94,7 +102,7 @@ def _trouble_of_cache(cache: Path) -> str:
     return f"cache {cache}: {there} {what}; name a folder for packed data sets"
 
 
-def digest(settings: DatasetSettings, cache: Path | str | None = None) -> str:
+def digest(settings: DatasetSettings, cache: Path | str | None = None, split: Split = Split.test) -> str:
     """SHA-256 (hex) of all that decides what is packed.
 
     That is the settings that matter for this kind of data set (never its root), and the generator's version or the
@@ -103,7 +111,12 @@ def digest(settings: DatasetSettings, cache: Path | str | None = None) -> str:
     """
     check_settings(settings)
     files = None if settings.name == "synthetic" else find_data_files(settings)
-    return _whole_digest(settings, content_digest(files, cache))
+    whole = _whole_digest(settings, content_digest(files, cache))
+    if split == Split.validation:
+        from xinggan.data.validation import validation_digest
+
+        return validation_digest(whole)
+    return whole
 
 
 def _whole_digest(settings: DatasetSettings, content: str) -> str:

@@ -22,6 +22,13 @@ class PoseMap(StrEnum):
     onehot = "onehot"  # one pixel a joint, as the published DeepFashion maps ended up
 
 
+class Split(StrEnum):
+    """The people whose pairs are scored (see `validation`)."""
+
+    test = "test"
+    validation = "validation"  # a tenth of the training people, who are not trained on then
+
+
 class Fit(StrEnum):
     """The treatment of generated images of another size than the data set's."""
 

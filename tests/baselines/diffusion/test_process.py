@@ -15,7 +15,7 @@ from baselines.diffusion.process import (
     linear_betas,
     scaled_linear_betas,
 )
-from baselines.diffusion.settings import TIMESTEPS, Prediction
+from baselines.diffusion.settings import TIMESTEPS, Prediction, Weighting
 from xinggan.distributed import Processes
 
 SCHEDULES = [
@@ -63,6 +63,40 @@ def test_loss_of_the_best_network_is_the_variance_that_is_left(prediction):
     assert loss(best) == pytest.approx(left, rel=0.01)
     for worse in (lambda x, t: 0.8 * best(x, t), lambda x, t: best(x, t) + 0.2, lambda x, t: best(x, t.flip(0))):
         assert loss(worse) > 1.01 * loss(best)
+
+
+@pytest.mark.parametrize("betas", [linear_betas(), scaled_linear_betas()], ids=["linear", "scaled_linear"])
+def test_min_snr_counts_an_error_of_the_clean_data_alike_whatever_is_predicted_and_at_most_gamma(betas):
+    kept = torch.cumprod(1 - betas, 0)
+    ratio = kept / (1 - kept)
+    closed = {
+        "epsilon": torch.minimum(torch.ones(1), 5 / ratio),
+        "v": torch.minimum(ratio, torch.tensor(5)) / (ratio + 1),
+    }
+    clean, noise = torch.randn(TIMESTEPS, 3, dtype=torch.float64), torch.randn(TIMESTEPS, 3, dtype=torch.float64)
+    wrong, timesteps = clean + 0.1, torch.arange(TIMESTEPS)
+    for prediction in Prediction:
+        process = NoiseProcess(prediction, betas, weighting=Weighting.min_snr).double()
+        process.signal_rate, process.noise_rate = kept.sqrt(), (1 - kept).sqrt()
+        torch.testing.assert_close(process.loss_weight, closed[prediction].double(), rtol=1e-6, atol=0)
+        target = process.target(clean, noise, timesteps)
+        noised = process.noised(clean, noise, timesteps)
+        for t in (0, 200, 500, 999):  # the prediction that stands for the wrong clean data
+            at = torch.tensor([t])
+            found = process.target(wrong[at], process.noise(wrong[at], noised[at], at), at)
+            expected = min(ratio[t].item(), 5.0) * 0.1**2
+            assert process.error(found, target[at], at).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weighting_is_part_of_the_loss_and_uniform_weights_are_ones():
+    def loss(weighting):
+        torch.manual_seed(0)
+        return NoiseProcess("v", weighting=weighting).loss(lambda x, t: 0 * x, torch.ones(4000, 2)).item()
+
+    weights = NoiseProcess("v", weighting="min_snr").loss_weight
+    assert (NoiseProcess("v").loss_weight == 1).all()
+    assert loss("uniform") == pytest.approx(1, rel=0.05)  # of a prediction of 0 for data of 1: E v^2 = abar + 1 - abar
+    assert loss("min_snr") == pytest.approx(weights.mean().item(), rel=0.05)
 
 
 def test_several_processes_draw_what_one_would():
