@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 
 from reports.formats import DASH, Columns, is_number, number, or_dash, text_table
-from reports.literature import read_literature
+from reports.literature import claim
 from reports.records import Records
 from reports.timing import own_sampler, timed
 from xinggan.metrics import catalogue
@@ -173,13 +173,12 @@ def ratios(records: Records) -> pandas.DataFrame:
     )  # its own weights or the authors'
     for key, value in CLAIMS_ARE_OF.items():
         claimed &= rows[key] == value
-    paper = read_literature().query("method == 'XingGAN++'").set_index("metric")["value"]
     return rows.assign(
         work=[_work(row) for row in rows.to_dict("records")],
         to_train=rows["schedule_hours_of_reference"] / rows["schedule_hours"],
         to_sample=rows["median_ms_of_reference"] / rows["median_ms"],
-        claim_to_train=claimed.map({True: paper["training_speedup_over_pidm"]}),
-        claim_to_sample=claimed.map({True: paper["inference_speedup_over_pidm"]}),
+        claim_to_train=claimed.map({True: claim("XingGAN++", "training_speedup_over_pidm").value}),
+        claim_to_sample=claimed.map({True: claim("XingGAN++", "inference_speedup_over_pidm").value}),
     )
 
 
