@@ -10,8 +10,10 @@ import pytest
 
 from reports.literature import (
     COSTS,
+    ESTIMATOR_REASON,
     LITERATURE,
     NUMBER,
+    WINDOW_REASON,
     beside,
     claim,
     conflict_table,
@@ -245,5 +247,16 @@ def test_another_protocol_is_never_ranked(measured):
     rankings, apart = beside(load_records(path), numbers(read_literature()))
     assert rankings == []
     assert "published under the protocol pose-transfer, measured under clean" in set(apart.apart_because)
-    of_pckh = apart[apart["metric"] == "pckh"]
-    assert of_pckh["apart_because"].str.contains("no pose estimator").all() and len(of_pckh)
+
+
+def test_number_of_an_unknown_estimator_or_window_is_never_ranked(measured):
+    for path in measured[0].directory.parent.glob("*/metrics.json"):
+        rows = [
+            {"metric": metric, "value": 0.5, "n": 48, "protocol": {"name": protocol}}
+            for metric, protocol in (("pckh", "pose-transfer"), ("ssim_window51", "gfla"), ("lpips", "gfla"))
+        ]
+        path.write_text(json.dumps(rows))
+    rankings, apart = beside(load_records(measured[0].directory.parent), numbers(read_literature()))
+    assert [ranking.attrs["metric"] for ranking in rankings] == ["lpips"]
+    here = apart[apart["dataset"] == "market1501"].set_index("metric")["apart_because"]
+    assert set(here["pckh"]) == {ESTIMATOR_REASON} and set(here["ssim_window51"]) == {WINDOW_REASON}
