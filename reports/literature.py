@@ -343,8 +343,8 @@ def cost_table(published: pandas.DataFrame) -> pandas.DataFrame:
     rows = rows.sort_values(["order", "value"], kind="stable")
     rows = rows.assign(source=list(map(_source_and_note, rows.itertuples())))
     columns: Columns = {"cost": ("metric", _heading), "method": ("method", str), "value": ("printed", str)}
-    columns |= {"status": ("status", str), "data set": ("place", str), "source": ("source", str)}
-    return text_table(rows, columns)
+    others: Columns = {"status": ("status", str), "data set": ("place", str), "source": ("source", str)}
+    return text_table(rows, {**columns, **others})
 
 
 def conflict_table(published: pandas.DataFrame) -> pandas.DataFrame:
