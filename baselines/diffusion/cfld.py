@@ -38,6 +38,7 @@ from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.distributed import Processes
 from xinggan.files import sha256_of, user_path
+from xinggan.model.blocks import use_exact_norms
 from xinggan.torchvision_operators import import_torchvision
 
 SKELETON = 3  # channels of the drawn skeleton beside the joint maps
@@ -155,6 +156,7 @@ class PoseAdapter(nn.Module):
             resnet.ResnetBlock2D(in_channels=before, out_channels=after, **options)
             for before, after in zip(befores, channels, strict=False)
         )
+        use_exact_norms(self)
 
     def forward(self, maps: Tensor) -> list[Tensor]:
         """maps: [B, 21, H, W], in `factor` times the latents' size. Returns [B, C, h, w] for each level."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.settings import PIDMNetworkSettings
-from xinggan.model.blocks import Dropout
+from xinggan.model.blocks import Dropout, use_exact_norms
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class SourceEncoder(nn.Module):
         self.stem = nn.Conv2d(3, settings.channels[0], 3, padding=1)
         steps = way_down(settings)
         self.blocks = nn.ModuleList(residual_block(settings, *channels_of(s), timed=False, down=s.down) for s in steps)
+        use_exact_norms(self)
 
     def forward(self, source: Tensor) -> list[Tensor]:
         """source: [B, 3, H, W] in [-1, 1]; a missing one is zeros, mid-grey. Returns [B, C, h, w] for each place."""

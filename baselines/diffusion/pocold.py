@@ -28,6 +28,7 @@ from baselines.diffusion.samplers import cascaded_branches
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.data.settings import PUBLISHED_SIZES, PoseMap
+from xinggan.model.blocks import use_exact_norms
 from xinggan.model.method import Method
 from xinggan.model.published import checked_file, load_named, read_published
 from xinggan.model.switches import PublishedSettings
@@ -123,6 +124,7 @@ class SourceEncoder(nn.Module):
             block(widths[max(level - 1, 0)], width, add_downsample=level > 0, **options)
             for level, width in enumerate(widths)
         )
+        use_exact_norms(self)
 
     def forward(self, source: Tensor) -> list[Tensor]:
         """source: [B, channels, h, w]. Returns [B, S, C] for each level."""

@@ -33,6 +33,31 @@ class InstanceNorm(nn.InstanceNorm2d):
         return torch.cat(normed) if len(normed) > 1 else normed[0]
 
 
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm in contiguous memory, as PyTorch has it on CUDA; of channels-last features it returns such.
+
+    On a CPU, PyTorch's own kernel for channels-last memory takes E[x^2] - E[x]^2 for the variance, of plain float32
+    sums: of features whose mean is ten times their deviation it loses three digits, of a nearly constant image's all.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [B, C, h, w], or [B, C, ...] in contiguous memory."""
+        if features.is_contiguous():
+            return super().forward(features)
+        return super().forward(features.contiguous()).contiguous(memory_format=torch.channels_last)
+
+
+def use_exact_norms(encoder: nn.Module) -> None:
+    """Make the group norms of a library's blocks `GroupNorm`.
+
+    Every method does so with what encodes its conditions, which runs once a sample, and whose source is missing, hence
+    constant, in guidance. In denoisers and autoencoders it would take a fifth to a half of the time.
+    """
+    for module in encoder.modules():
+        if type(module) is nn.GroupNorm:
+            module.__class__ = GroupNorm
+
+
 class Dropout(nn.Module):
     """Dropout whose mask is drawn for the global batch, of which each process takes its rows.
 
