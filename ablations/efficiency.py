@@ -1,7 +1,7 @@
 """The study `efficiency`: what generating and training cost, every method under the same circumstances.
 
     python -m ablations.study efficiency preset=smoke timing.batches=1,2
-    python -m ablations.study efficiency timing.plan=quick timing.methods=xinggan:blocks=3,pidm --no-report
+    python -m ablations.study efficiency timing.plan=quick only=xinggan:blocks=3,pidm --no-report
 
 Each method has a run record of its own, with timing.json and no scores; weights are fresh, since they do not change the
 cost. What a record holds already is not measured again. `timing.*` are the keys of `xinggan.timing.plan.Plan`;
@@ -103,23 +103,9 @@ def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[P
         raise ValueError(f"{', '.join(taken)}: not a setting of this study; see the keys timing.*")
     preset = next((word.split("=", 1)[1] for word in shared if key_of(word) == "preset"), "small")
     plan = plan_of(preset, own, samplers=tuple(Sampler))
-    chosen = choose(rows, plan.methods)
-    configs = [compose([*overrides, *shared]) for _, overrides in chosen]  # every mistake is found before any work
-    found = [prepare_row(*row, config, plan) for row, config in zip(chosen, configs, strict=True)]
+    configs = [compose([*overrides, *shared]) for _, overrides in rows]  # every mistake is found before any work
+    found = [prepare_row(*row, config, plan) for row, config in zip(rows, configs, strict=True)]
     return plan, list({row.record.folder: row for row in found}.values())  # each once, however it was asked for
-
-
-def choose(rows: list[tuple[str, list[str]]], methods: tuple[str, ...]) -> list[tuple[str, list[str]]]:
-    """The rows that `timing.methods` asks for: a method's name stands for its rows of the study.
-
-    `xinggan:scale=single:blocks=3` is a row of its own, as is a method that the study has not. None: all rows.
-    """
-    chosen: list[tuple[str, list[str]]] = []
-    for words in methods:
-        method, *settings = words.split(":")
-        known = [row for row in rows if f"method={method}" in row[1] and not settings]
-        chosen += known or [(" ".join([method, *settings]), [f"method={method}", *settings])]
-    return chosen or rows
 
 
 def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan) -> Row:

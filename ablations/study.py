@@ -2,10 +2,16 @@
 
     python -m ablations.study components
     python -m ablations.study blocks seed=0,1,2 preset=small
+    python -m ablations.study comparison only=pidm,xmdpt
+    python -m ablations.study tuning
+    python -m ablations.study comparison tuned=runs
     python -m ablations.study efficiency preset=smoke timing.batches=1,2
 
-Further words are those of `ablations.run` and hold for every row. Finished rows are not computed again. The study
-`efficiency` times the methods of `comparison` and scores nothing; timing.* say what (see `xinggan.timing.plan`).
+Further words are those of `ablations.run` and hold for every row. Finished rows are not computed again. Of every study
+`only=` runs some rows: titles, or methods of its rows. The study `tuning` trains the methods of `comparison` a little
+with several learning rates, and chooses one on a validation split; `tuned=FOLDER` takes what its records there say.
+The study `efficiency` times the methods of `comparison` and scores nothing; timing.* say what (see
+`xinggan.timing.plan`).
 """
 
 import argparse
@@ -15,7 +21,8 @@ from ablations.config import compose, reference
 from ablations.efficiency import run_efficiency
 from ablations.record import RunRecord, list_rows, titled
 from ablations.run import build, prepare_folders, print_table, run_grid
-from ablations.words import expand, key_of
+from ablations.tuning import Rows, grid_rows, tuned_rows, write_choice
+from ablations.words import chosen_rows, expand, key_of
 from baselines import REFERENCES
 from xinggan.command import exit_status, run_command
 from xinggan.model.from_settings import use_methods
@@ -23,7 +30,7 @@ from xinggan.model.from_settings import use_methods
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
 
 # study -> rows of (title, overrides); XingGAN ECCV 2020 tables 3 and 4, XingGAN++ TPAMI 2025 ablation.
-STUDIES: dict[str, list[tuple[str, list[str]]]] = {
+STUDIES: dict[str, Rows] = {
     "components": [
         ("appearance branch only", ["scale=single", "attention=plain", "fusion=concat", "branches=appearance"]),
         ("shape branch only", ["scale=single", "attention=plain", "fusion=concat", "branches=shape"]),
@@ -69,7 +76,9 @@ STUDIES: dict[str, list[tuple[str, list[str]]]] = {
     ],
     "projections": [("tied", ["tie_projections=true"]), ("untied", ["tie_projections=false"])],
 }
+STUDIES["tuning"] = STUDIES["comparison"][:-1]  # each of them a grid (see `tuning`); the autoencoder has no choice
 STUDIES["efficiency"] = STUDIES["comparison"]  # timed only, under every precision, mode and batch: `efficiency`
+STUDY_WORDS = ("only", "tuned")  # keys that are no settings of a run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,7 +111,8 @@ def run_study(options: argparse.Namespace) -> int:
     if options.methods:
         use_methods(options.methods)
     if options.study == "efficiency":
-        return run_efficiency(STUDIES["efficiency"], options.overrides, report=not options.no_report)
+        rows, words, _ = selection("efficiency", options.overrides)
+        return run_efficiency(rows, words, report=not options.no_report)
     rows = study_rows(options.study, options.overrides)
     configs = [compose(overrides) for _, overrides in rows]
     rows = [(titled(title, config), words) for (title, words), config in zip(rows, configs, strict=True)]
@@ -112,35 +122,75 @@ def run_study(options: argparse.Namespace) -> int:
     listed = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
     done = [(title, folder) for title, folder in listed if RunRecord(folder).finished]
     if done:
-        print_table(done)
         runs = folders[0].parent
-        list_rows(runs, options.study, [(title, folder.name) for title, folder in listed])
+        list_rows(runs, options.study, merged(runs, options.study, [(title, folder.name) for title, folder in listed]))
+        told, chosen = write_choice(runs) if options.study == "tuning" else ({}, set())
+        print_table([(f"{title} *" if folder.name in chosen else title, folder) for title, folder in done])
+        if told:
+            print("\n* chosen:\n" + "\n".join(f"  {row}: {choice}" for row, choice in told.items()))
         if not options.no_report:
             build([folder for _, folder in done], runs.parent / "report" / options.study)
     return code
 
 
-def study_rows(study: str, overrides: list[str]) -> list[tuple[str, list[str]]]:
-    """Title and overrides of each row of the study, once a combination of the comma lists in `overrides`.
+def selection(study: str, words: list[str]) -> tuple[Rows, list[str], str | None]:
+    """The rows of a study that `only=` chooses, the words that are settings of runs, and the folder of `tuned=`.
 
-    Raises ValueError for an override of what the study itself varies, and for a list of data sets.
+    Raises ValueError for a row that the study has not.
     """
-    varied = {key_of(word) for _, own in STUDIES[study] for word in own}
+    own = {key: text for key, _, text in (word.partition("=") for word in words) if key in STUDY_WORDS}
+    rows = chosen_rows(STUDIES[study], own["only"]) if "only" in own else STUDIES[study]
+    return rows, [word for word in words if key_of(word) not in STUDY_WORDS], own.get("tuned")
+
+
+def study_rows(study: str, words: list[str]) -> Rows:
+    """Title and overrides of each row of the study, once a combination of the comma lists in `words`.
+
+    Raises ValueError for an override of what the study itself varies, for a list of data sets, and as `selection`,
+    `grid_rows` and `tuned_rows`.
+    """
+    chosen, overrides, tuned = selection(study, words)
+    combinations = expand(overrides)
+    if study == "tuning":
+        if len(combinations) > 1 or tuned:
+            raise ValueError("the study tuning accepts neither tuned= nor a list of values beside only=")
+        chosen = grid_rows(chosen, overrides)
+    elif tuned:
+        chosen = tuned_rows(chosen, tuned, combinations[0])
+    varied = {key_of(word) for _, own in chosen for word in own}
     if taken := sorted({key_of(word) for word in overrides if any(overlap(key_of(word), key) for key in varied)}):
         raise ValueError(
             f"{', '.join(taken)}: the study {study} sets {', '.join(sorted(varied))} itself, row by row. Leave it out, "
             "or use python -m ablations.run for a run of your own"
         )
     rows = []
-    for combination in expand(overrides):
+    for combination in combinations:
         sweep = [word for word in combination if word not in overrides]
         if listed := [key_of(word) for word in sweep if overlap(key_of(word), "dataset")]:
             raise ValueError(
                 f"{listed[0]}: a list is not accepted here, because the rows of one table are scored on one test set. "
                 "Run the study once for each data set"
             )
-        rows += [(" ".join([title, *sweep]), [*own, *combination]) for title, own in STUDIES[study]]
+        rows += [(" ".join([title, *sweep]), [*own, *combination]) for title, own in chosen]
     return rows
+
+
+def merged(runs: Path, study: str, rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The rows (title, run) of a study with those of its last table on the same data, in the order of the study.
+
+    So a long study can be run some rows at a time, with `only=`.
+    """
+    before = [(row["title"], row["run"]) for row in RunRecord(runs).read(f"studies/{study}.json", [])]
+    if {row for row in before if row[0] in REFERENCES} != {row for row in rows if row[0] in REFERENCES}:
+        return rows
+    titles = [title for title, _ in STUDIES[study]]
+
+    def place(row: tuple[str, str]) -> int:
+        fitting = [title for title in titles if row[0].startswith(title)]
+        return titles.index(max(fitting, key=len)) if fitting else len(titles) + (row[0] in REFERENCES)
+
+    new = {title for title, _ in rows}
+    return sorted([*(row for row in before if row[0] not in new), *rows], key=place)
 
 
 def overlap(key: str, other: str) -> bool:

@@ -90,6 +90,24 @@ def key_of(word: str) -> str:
     return word.lstrip("+~").split("=")[0].strip().removeprefix("method.")
 
 
+def chosen_rows(rows: list[tuple[str, list[str]]], only: str) -> list[tuple[str, list[str]]]:
+    """The rows (title, overrides) of a study that `only` lists: titles, and methods, which stand for all their rows.
+
+    `xinggan:scale=single:blocks=3` is a row of its own, as is a method that the study has not. A title with a comma is
+    quoted. Raises ValueError for what is neither, where the study's rows are no methods.
+    """
+    chosen: list[tuple[str, list[str]]] = []
+    for name in next(csv.reader([only]), []):
+        method, *settings = name.split(":")
+        known = [row for row in rows if row[0] == name or (f"method={method}" in row[1] and not settings)]
+        if not known and not any(key_of(word) == "method" for _, own in rows for word in own):
+            titles = [title for title, _ in rows]
+            raise ValueError(f"only={name}: accepted are {'; '.join(titles)}{suggestion(name, titles)}")
+        known = known or [(" ".join([method, *settings]), [f"method={method}", *settings])]
+        chosen += [row for row in known if row not in chosen]
+    return chosen
+
+
 def as_word(value: Any) -> str:
     """A value as it would be written on the command line."""
     if value is None or isinstance(value, (bool, list)):

@@ -4,13 +4,12 @@ import json
 
 import pytest
 
-from ablations.efficiency import choose
-from ablations.study import STUDIES, main
+from ablations.study import STUDIES, main, selection
 from reports.records import load_records
 
 QUICK = [
     "preset=smoke", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1", "device=cpu",
-    "timing.methods=pix2pix,xinggan:scale=single:blocks=1", "timing.kinds=inference",
+    "only=pix2pix,xinggan:scale=single:blocks=1", "timing.kinds=inference",
     "timing.precisions=fp32", "timing.modes=eager,cudagraph", "timing.batches=1",
     "timing.samplers=", "timing.rounds=2", "timing.seconds=0.01", "timing.calls=2",
 ]  # fmt: skip
@@ -47,16 +46,18 @@ def test_the_same_command_again_measures_only_what_is_new(measured):
 
 
 @pytest.mark.parametrize(
-    ("methods", "titles"),
+    ("words", "titles"),
     [
-        ((), [title for title, _ in STUDIES["efficiency"]]),
-        (("xinggan", "pidm"), ["XingGAN++", "XingGAN", "PIDM"]),
-        (("xinggan:blocks=3", "copy_source"), ["xinggan blocks=3", "copy_source"]),
+        ([], [title for title, _ in STUDIES["efficiency"]]),
+        (["only=xinggan,pidm"], ["XingGAN++", "XingGAN", "PIDM"]),
+        (["only=pidm,X-MDPT,pidm"], ["PIDM", "X-MDPT"]),
+        (['only="PIDM in a few steps, adversarial",PATN'], ["PIDM in a few steps, adversarial", "PATN"]),
+        (["only=xinggan:blocks=3,copy_source"], ["xinggan blocks=3", "copy_source"]),
     ],
 )
-def test_methods_are_rows_of_the_study_or_have_settings_of_their_own(methods, titles):
-    chosen = choose(STUDIES["efficiency"], methods)
-    assert [title for title, _ in chosen] == titles
+def test_only_lists_titles_and_methods_of_the_study_or_rows_with_settings_of_their_own(words, titles):
+    chosen, left, _ = selection("efficiency", [*words, "preset=smoke"])
+    assert ([title for title, _ in chosen], left) == (titles, ["preset=smoke"])
     assert dict(chosen).get("xinggan blocks=3") in (None, ["method=xinggan", "blocks=3"])
 
 
@@ -64,7 +65,7 @@ def test_methods_are_rows_of_the_study_or_have_settings_of_their_own(methods, ti
     ("words", "said"),
     [
         (["timing.colour=red"], "timing.colour=red: accepted are"),
-        (["timing.methods=pixel"], "pixel"),
+        (["only=pixel"], "pixel"),
         (["precision=bf16"], "precision: not a setting of this study"),
         (["colour=red"], "colour"),
     ],

@@ -50,6 +50,19 @@ def test_a_setting_with_nothing_to_act_on_does_not_make_another_run(active, idle
     assert hashed(idle) != hashed()
 
 
+def test_keys_that_came_later_leave_the_ids_of_earlier_runs_as_they_were():
+    assert "weighting" not in identity(compose(["method=pidm"]), "x")["method"]
+    assert (
+        hashed("method=pidm", "weighting=min_snr")
+        != hashed("method=pidm")
+        == hashed("method=pidm", "weighting=uniform")
+    )
+    held_out = compose(["evaluation.split=validation"])
+    assert identity(held_out, "x") == identity(compose([]), "x")  # the data set's digest is another one
+    assert label(held_out) == "xinggan-split_validation-synthetic-small-s0"
+    assert name(held_out) == "xinggan evaluation.split=validation"
+
+
 def test_the_networks_that_train_and_score_are_part_of_what_is_computed(tmp_path, monkeypatch):
     before = identity(compose([]), "x")
     assert set(before["networks"]) == {"attributes", "perceptual", "pose"}

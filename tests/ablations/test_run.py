@@ -403,7 +403,7 @@ def test_components_study_is_the_table_of_the_papers():
 
 
 def test_every_row_of_every_study_is_a_valid_experiment_of_its_own():
-    for study in STUDIES:
+    for study in STUDIES.keys() - {"tuning"}:  # whose rows are grids
         rows = study_rows(study, ["preset=smoke", "seed=0,1"])
         ids = [run_id(compose(overrides), "x") for _, overrides in rows]
         assert len(set(ids)) == len(ids) == 2 * len(STUDIES[study]), study
@@ -431,6 +431,7 @@ def test_a_study_runs_its_rows_once_and_ends_with_one_table(tmp_path, place, cap
         ("scales", "+pyramid=[1]", "the study scales sets"),
         ("projections", "dataset=synthetic,market1501", "once for each data set"),
         ("projections", "dataset.seed=0,1", "once for each data set"),
+        ("components", "only=XingGAN+", "accepted are appearance branch only; "),
         ("everything", "seed=1", "components"),
     ],
 )

@@ -30,7 +30,7 @@ TRAINING += ["training.sample_every=20", "training.checkpoint_every=20"]
 COMPARED = ("XingGAN++", "XingGAN", "PATN", "pix2pix", "PIDM")
 DIVERGED = ("Deformable GAN", ["method=deform", "learning_rate=1e30"])
 NEVER_RAN = "CFLD"
-TIMING = ["timing.methods=xinggan,pix2pix,pidm", "timing.modes=eager", "timing.training_modes=eager"]
+TIMING = ["only=xinggan,pix2pix,pidm", "timing.modes=eager", "timing.training_modes=eager"]
 TIMING += ["timing.precisions=fp32", "timing.batches=1,4", "timing.samplers=ddim", "timing.steps=1,4"]
 MACHINE_PATH = re.compile(r"(?<![\w./:<])/(home|root|tmp|work|Users|usr|opt|mnt|var|srv)/")
 

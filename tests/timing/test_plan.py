@@ -85,7 +85,7 @@ def test_words_change_the_preset_s_plan_or_that_of_timing_plan():
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("timing.colour=red", "timing.colour=red: accepted are timing.plan=, timing.methods="),
+        ("timing.colour=red", "timing.colour=red: accepted are timing.plan=, timing.kinds="),
         ("timing.plan=fast", "accepted are quick, smoke, small, paper"),
         ("timing.samplers=euler", "timing.samplers=euler: accepted are ddim, unipc"),
         ("timing.modes=fast", "accepted are eager, compiled, cudagraph"),

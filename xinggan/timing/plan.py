@@ -15,7 +15,6 @@ from xinggan.timing.turns import Pace
 class Plan:
     """The grid of an efficiency study. Set as `timing.<key>=value`, or a comma list of values."""
 
-    methods: tuple[str, ...] = ()  # none: all of the study; of its own: xinggan:scale=single:blocks=3
     kinds: tuple[str, ...] = KINDS
     precisions: tuple[str, ...] = PRECISIONS
     modes: tuple[str, ...] = MODES  # of inference
