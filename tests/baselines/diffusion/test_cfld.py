@@ -6,14 +6,8 @@ from method_promises import calls_of, steps_of
 
 from baselines.diffusion import import_diffusers
 from baselines.diffusion.autoencoder import make_autoencoder
-from baselines.diffusion.cfld import (
-    CFLD,
-    TRAINED_PARTS,
-    BiasedQueries,
-    CFLDDenoiser,
-    PerceptionRefinedDecoder,
-    cubic_timesteps,
-)
+from baselines.diffusion.cfld import CFLD, TRAINED_PARTS, cubic_timesteps
+from baselines.diffusion.cfld_network import BiasedQueries, CFLDDenoiser, PerceptionRefinedDecoder
 from baselines.diffusion.latent_settings import CFLDSettings, VAESettings
 from xinggan.torchvision_operators import import_torchvision
 
