@@ -118,12 +118,13 @@ def run_study(options: argparse.Namespace) -> int:
     rows = [(titled(title, config), words) for (title, words), config in zip(rows, configs, strict=True)]
     configs += [reference(configs[0], name) for name in REFERENCES]
     folders = prepare_folders(configs)
-    code = run_grid(rows)
     listed = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
+    runs = folders[0].parent
+    listing = merged(runs, options.study, [(title, folder.name) for title, folder in listed])
+    list_rows(runs, options.study, listing)  # before any of them is there, so that a report can say which are missing
+    code = run_grid(rows)
     done = [(title, folder) for title, folder in listed if RunRecord(folder).finished]
     if done:
-        runs = folders[0].parent
-        list_rows(runs, options.study, merged(runs, options.study, [(title, folder.name) for title, folder in listed]))
         told, chosen = write_choice(runs) if options.study == "tuning" else ({}, set())
         print_table([(f"{title} *" if folder.name in chosen else title, folder) for title, folder in done])
         if told:

@@ -172,7 +172,13 @@ class MetricValues:
 
     def _rows(self, runs: Iterable[str]) -> pandas.DataFrame:
         """The values of these runs."""
-        return self.scored[self.scored["run"].isin(list(runs))]
+        places = [self._places[run] for run in set(runs) if run in self._places]
+        return self.scored.iloc[np.sort(np.concatenate([*places, np.zeros(0, int)]))]
+
+    @cached_property
+    def _places(self) -> Mapping[Any, np.ndarray]:
+        """Run -> the rows of `scored` that are its own."""
+        return self.scored.groupby("run").indices
 
     def _pairs_of_all(self, runs: Iterable[str]) -> pandas.DataFrame:
         """`by_pair` of these runs, of the pairs that all have a value of; empty where one keeps no values by pair."""

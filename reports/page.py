@@ -168,12 +168,13 @@ def as_csv(frame: pandas.DataFrame) -> str:
 
 
 def as_markdown(frame: pandas.DataFrame, caption: str, bold: np.ndarray, notes: Sequence[str] = ()) -> str:
-    """A table as GitHub reads it, under its caption, with its notes below."""
+    """A table as GitHub reads it, under its caption if there is one, with its notes below."""
     sides = ("left", *["right"] * (frame.shape[1] - 1))
     cells = MARKDOWN.cells(frame, bold).set_axis(MARKDOWN.heads(frame), axis=1)
     told = cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
     listed = [f"[{place}] {escape(note)}" for place, note in enumerate(notes, start=1)]
-    return "\n".join([f"**{escape(caption)}**", "", told, *([""] if notes else []), *listed]) + "\n"
+    above = [f"**{escape(caption)}**", ""] if caption else []
+    return "\n".join([*above, told, *([""] if notes else []), *listed]) + "\n"
 
 
 def as_latex(frame: pandas.DataFrame, caption: str, bold: np.ndarray) -> str:
@@ -198,18 +199,19 @@ def figure(draw: Callable[..., Figure | None], *data: Any, output: Path | str, n
     wide, narrow = (draw(*data, inches) for inches in (WIDE_INCHES, NARROW_INCHES))
     if wide is None or narrow is None:
         return Markup()
-    save_figure(wide, output, name)
-    small, large = (base64.b64encode(drawn(each, "svg")).decode() for each in (narrow, wide))
+    small, large = (base64.b64encode(svg).decode() for svg in (drawn(narrow, "svg"), save_figure(wide, output, name)))
     picture = PICTURE.format(NARROW_PAGE_PX, small, caption, large)
     picture = SCROLLING.format(caption, picture) if narrow.get_figwidth() > NARROW_INCHES else picture
     links = _links(f"figures/{name}", ("svg", "pdf"))
     return Markup("<figure>{}<figcaption>{} {}</figcaption></figure>").format(picture, caption, links)
 
 
-def save_figure(figure: Figure, output: Path | str, name: str) -> None:
-    """Write <output>/figures/<name>.svg for a page and .pdf for a paper."""
-    for ending in ("svg", "pdf"):
-        write_atomically(Path(output) / "figures" / f"{name}.{ending}", drawn(figure, ending))
+def save_figure(figure: Figure, output: Path | str, name: str) -> bytes:
+    """Write <output>/figures/<name>.svg for a page and .pdf for a paper; returns the SVG."""
+    files = {ending: drawn(figure, ending) for ending in ("svg", "pdf")}
+    for ending, content in files.items():
+        write_atomically(Path(output) / "figures" / f"{name}.{ending}", content)
+    return files["svg"]
 
 
 @styled

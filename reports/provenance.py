@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas
 
-from reports.formats import DASH, as_text, duration
+from reports.formats import DASH, as_text, duration, joined, plural
 from reports.records import Records
 from reports.settings import NO_DIFFERENCE, differing, flatten
 
@@ -18,6 +18,21 @@ def missing(records: Records) -> dict[str, list[str]]:
     """For each run (by title) that is not finished or not complete: what is wrong, a sentence each."""
     found = {r.title: [r.state_sentence] * (r.state != "finished") + r.problems for r in records}
     return {title: sentences for title, sentences in found.items() if sentences}
+
+
+def pictures_left_out(records: Records) -> str:
+    """How many of the scored runs come without all or any of their generated images; "" where every image is there."""
+    runs = [record for record in records.methods if record.is_scored]
+    parts = [record for record in runs if not (record.directory / "generated" / "manifest.json").is_file()]
+    none = sum(not record.examples for record in parts)
+    if not parts:
+        return ""
+    counts = {"only example panels of": len(parts) - none, "no pictures of": none}
+    told = joined([f"{what} {many}" for what, many in counts.items() if many])
+    return (
+        f"The records of {plural(len(runs), 'scored run')} hold {told}. Numbers are of all test pairs; the same "
+        "command in an empty folder makes the images again."
+    )
 
 
 def configuration_table(records: Records) -> pandas.DataFrame:

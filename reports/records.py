@@ -25,6 +25,7 @@ from xinggan.data.settings import Split
 from xinggan.metrics import catalogue
 from xinggan.metrics.values import MetricValue
 
+ROOM = 16  # runs in a figure that has a line or a shape for each
 STATES = ("running", "finished", "failed", "preempted", "unknown")
 # Of each question (structure, perception, distribution, pose) the first metric that the runs have answers it.
 QUESTIONS = (("ssim",), ("lpips", "perceptual_embedded"), ("fid", "fd_embedded"), ("pckh", "pckh_embedded"))
@@ -175,9 +176,12 @@ class Record:
 
     @property
     def problems(self) -> list[str]:
-        """What is missing or unreadable, a sentence each; empty for a finished run with all its files."""
+        """What is missing or unreadable, a sentence each; empty for a finished run with all its files.
+
+        Pictures and checkpoints are no part of that: records are kept and handed on without them.
+        """
         expected = ["config.yaml", "status.json", "environment.json"]
-        expected += [] if self.is_timing_only else ["metrics.json", "generated"]
+        expected += [] if self.is_timing_only else ["metrics.json"]
         expected += [] if self.is_reference else ["timing.json"]
         expected += ["history.jsonl"] if self.config.get("training") else []
         missing = [f"{name}: not there" for name in expected if not (self.directory / name).exists()]
@@ -209,6 +213,18 @@ class Records(UserList[Record]):
     @property
     def references(self) -> "Records":
         return Records(record for record in self if record.is_reference)
+
+    @property
+    def drawn(self) -> "Records":
+        """Those that a figure with a line or shape a run has room for: all of up to ROOM, else each variant's first."""
+        if len(self) <= ROOM:
+            return self
+        return Records({record.variant: record for record in reversed(self)}.values())[::-1]
+
+    @property
+    def told_of_drawn(self) -> str:
+        """A sentence for a figure's caption where `drawn` leaves out seeds."""
+        return " Of models with several training seeds, the first is drawn." if len(self.drawn) < len(self) else ""
 
     def where(self, **conditions: Any) -> "Records":
         """Records whose fact equals the value, or is one of a list of values.

@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas
 
 from reports.formats import DASH, Columns, as_text, count, duration, is_number, number, or_dash, share, text_table
@@ -133,6 +134,7 @@ def cost_table(records: Records) -> pandas.DataFrame:
                 "training time": duration(training_seconds(record)) if trained else "not trained",
                 "steps": f"{count(record.step)} of {count(record.status.get('steps'))}" if trained else DASH,
                 "images/s while training ↑": number(training_speed(record)),
+                "slowest tenth": share(slowest_tenth(record)),
                 "peak memory of training [MB] ↓": number(training_memory_mb(record)) if trained else DASH,
             }
         )
@@ -148,6 +150,13 @@ def training_speed(record: Record) -> float | None:
     """Images a second while training, the median of what the history tells."""
     speeds = sorted(row["images_per_second"] for row in record.history if is_number(row.get("images_per_second")))
     return speeds[len(speeds) // 2] if speeds else None
+
+
+def slowest_tenth(record: Record) -> float | None:
+    """The 10th percentile of the speeds that the history tells over their median: 1 where nothing else was running."""
+    speeds = [row["images_per_second"] for row in record.history if is_number(row.get("images_per_second"))]
+    low, middle = np.percentile(speeds, [10, 50]) if speeds else (0.0, 0.0)
+    return float(low / middle) if middle else None
 
 
 def training_memory_mb(record: Record) -> float | None:

@@ -409,7 +409,7 @@ def test_every_row_of_every_study_is_a_valid_experiment_of_its_own():
         assert len(set(ids)) == len(ids) == 2 * len(STUDIES[study]), study
 
 
-def test_a_study_runs_its_rows_once_and_ends_with_one_table(tmp_path, place, capfd):
+def test_a_study_runs_its_rows_once_also_where_records_lost_their_pictures_and_weights(tmp_path, place, capfd):
     words = ["projections", *TINY, f"runs={tmp_path}", place[1], "--no-report"]
     assert study_main(words) == 0
     first = capfd.readouterr().out
@@ -418,8 +418,11 @@ def test_a_study_runs_its_rows_once_and_ends_with_one_table(tmp_path, place, cap
     listing = json.loads((tmp_path / "studies" / "projections.json").read_text())
     assert [entry["title"] for entry in listing[:2]] == ["tied", "untied"]
     assert all((tmp_path / entry["run"] / "metrics.json").exists() for entry in listing)
+    for folder in [*tmp_path.glob("*/generated"), *tmp_path.glob("*/checkpoint"), *tmp_path.glob("*/samples")]:
+        shutil.rmtree(folder)
     assert study_main(words) == 0
     assert capfd.readouterr().out.count("was finished before") == 2
+    assert not list(tmp_path.rglob("*.png"))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_missing_files_are_named(fabricate):
     directory = fabricate.run(state="running")
     (directory / "history.jsonl").unlink()
     problems = " ".join(Record(directory).problems)
-    assert all(name in problems for name in ("history.jsonl", "timing.json", "metrics.json", "generated"))
+    assert all(name in problems for name in ("history.jsonl", "timing.json", "metrics.json"))
 
 
 def test_history_cut_short_by_a_crash_keeps_the_whole_lines_and_a_step_done_again_replaces_the_first(fabricate):

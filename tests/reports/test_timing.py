@@ -56,7 +56,7 @@ def test_cost_is_a_row_for_each_method(fabricate):
     fabricate.run()
     fabricate.references()
     (row,) = timing.cost_table(load_records(fabricate.folder)).to_numpy().tolist()
-    assert row == ["xinggan scale=single", "1,234,567", "9.88", "1 min 20 s", "400 of 400", "80.0", "512"]
+    assert row == ["xinggan scale=single", "1,234,567", "9.88", "1 min 20 s", "400 of 400", "80.0", "100.0%", "512"]
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,14 @@ def test_durations_read_as_people_say_them(seconds, text):
 )
 def test_numbers_have_three_significant_digits(value, text):
     assert number(value) == text
+
+
+def test_noise_of_a_training_is_its_slowest_tenth_over_its_median(fabricate):
+    run = fabricate.run()
+    speeds = [100.0] * 17 + [50.0] * 3  # a tenth of them, and one more for the interpolation, are slow
+    lines = [{"step": step, "images_per_second": speed, "losses": {}} for step, speed in enumerate(speeds)]
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (record,) = load_records(fabricate.folder)
+    assert timing.slowest_tenth(record) == 0.5
+    (run / "history.jsonl").unlink()
+    assert timing.slowest_tenth(load_records(fabricate.folder)[0]) is None
