@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from small_sweeps import ALONE, METHOD, PROGRAMS, SETTINGS, TINY, Slurm, run
+from small_sweeps import ALONE, CLUSTER, METHOD, PROGRAMS, SETTINGS, TINY, Slurm, run
 
 
 @pytest.fixture
@@ -21,6 +21,16 @@ def slurm(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("packed")
+
+
+@pytest.fixture
+def words(tmp_path, cache):
+    return [f"cluster={CLUSTER}", *TINY, "seed=0,1,2,3,4", f"runs={tmp_path / 'runs'}", f"cache={cache}"]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from ablations.record import RunRecord
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = int(os.environ.get("SLURM_TEST_LIMIT_S", "600"))  # for anything that is waited for
-
+CLUSTER = Path(__file__).parent / "four_nodes.yaml"
 TINY = [
     "preset=smoke", "dataset.height=32", "dataset.width=16", "dataset.mask_radius=1", "dataset.people_train=4",
     "dataset.people_test=2", "dataset.test_pairs=4", "training.sample_every=0", "training.steps=30",
@@ -112,6 +114,28 @@ class Slurm:
 def sweeps(runs):
     """The rows of each submission, oldest first."""
     return [json.loads(path.read_text())["rows"] for path in sorted(runs.glob("slurm/*/sweep.json"))]
+
+
+def names(runs):
+    return [row["run"] for rows in sweeps(runs) for row in rows]
+
+
+def of_seed(runs, seed):
+    return next(name for name in names(runs) if f"-s{seed}-" in name)
+
+
+def rewrite(runs, change):
+    """Change the newest sweep.json."""
+    path = max(runs.glob("slurm/*/sweep.json"))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path.parent
+
+
+def finish(folder):
+    RunRecord(folder).note(state="finished")
+    (folder / "metrics.json").write_text("[]")
 
 
 def run(*command, check=True, **further):
