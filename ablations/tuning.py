@@ -137,23 +137,17 @@ def choose(points: list[Point]) -> Point:
 
     Raises ValueError for a grid that is not complete, and for one without a finished run.
     """
-    lacking = [f"{name} x{factor}".strip() for name, factor in _expected(points) if not _settled(points, name, factor)]
-    if lacking:
-        raise ValueError(f"{len(lacking)} of {len(_expected(points))} runs have no result ({', '.join(lacking)})")
+    expected = list(product(dict.fromkeys(point.parametrisation for point in points), FACTORS))
+    settled = {(point.parametrisation, point.factor) for point in points if point.settled}
+    if not settled:
+        raise ValueError(f"none of {len(expected)} runs has a result")
+    if lacking := [f"{name} x{factor}".strip() for name, factor in expected if (name, factor) not in settled]:
+        raise ValueError(f"{len(lacking)} of {len(expected)} runs have no result ({', '.join(lacking)})")
     metric = deciding_metric(points)
     if metric is None:
         raise ValueError("no run is finished with a perceptual distance")
     finished = [point for point in points if point.state == "finished"]
     return min(finished, key=lambda point: (point.scores[metric], FACTORS[point.factor]))
-
-
-def _expected(points: list[Point]) -> list[tuple[str, str]]:
-    """Parametrisation and factor of every point that the grid of a row has."""
-    return list(product(dict.fromkeys(point.parametrisation for point in points), FACTORS))
-
-
-def _settled(points: list[Point], parametrisation: str, factor: str) -> bool:
-    return any(point.settled for point in points if (point.parametrisation, point.factor) == (parametrisation, factor))
 
 
 def write_choice(runs: Path) -> tuple[dict[str, str], set[str]]:

@@ -1,8 +1,9 @@
-"""How fast methods learn: what their averaged weights score after ever more training, and who overtakes whom.
+"""How fast methods learn: what their averaged weights score after ever more training, who overtakes whom, and tuning.
 
 From runs with `evaluation.halvings`, which are scored on all test pairs after 1/2, 1/4, ... of their training, too.
 What training costs is counted in training pairs, in seconds of training on the run's machine (evaluations are not
-training), and in floating-point operations, forward and backward.
+training), and in floating-point operations, forward and backward. What was tuned before is the grid of the study
+`tuning`.
 """
 
 from typing import Any
@@ -12,8 +13,9 @@ import pandas
 import seaborn
 from matplotlib.figure import Figure
 
+from ablations.tuning import FACTORS, Point, choose, deciding_metric, read_grid
 from reports.figures import Looks, metric_title, panels, styled, with_legend
-from reports.formats import number
+from reports.formats import DASH, number
 from reports.records import Records
 from xinggan.metrics import catalogue
 
@@ -110,4 +112,64 @@ def sentences(found: pandas.DataFrame) -> list[str]:
         ahead = [f"{row.diffusion} than {row.other}" for row in part.dropna(subset=["images"]).itertuples()]
         who = f"better at the end: {'; '.join(ahead)}" if ahead else "no diffusion model ends better than the others"
         told.append(f"{catalogue.title(str(metric))}, after as many training pairs: {who}.")
+    return told
+
+
+# Tuning.
+
+
+def tuning_grid(records: Records) -> dict[str, list[Point]]:
+    """Row of the comparison -> the points of its grid, of rows with a run among the records and those that never ran.
+
+    Empty where no record is of the grid.
+    """
+    there = {record.run for record in records}
+    try:
+        grid = read_grid(records[0].directory.parent)
+    except ValueError:
+        return {}
+    selected = [row for row, points in grid.items() if there & {point.run for point in points}]
+    never_ran = [row for row, points in grid.items() if all(point.state == "missing" for point in points)]
+    return {row: points for row, points in grid.items() if selected and row in (*selected, *never_ran)}
+
+
+def tuning_table(grid: dict[str, list[Point]]) -> pandas.DataFrame:
+    """What each learning rate scored, as text: a row a method and parametrisation, a column a rate; * is chosen."""
+    rows = []
+    for row, points in grid.items():
+        metric, chosen = deciding_metric(points), _chosen(points)
+        for name in dict.fromkeys(point.parametrisation for point in points):
+            own = {point.factor: point for point in points if point.parametrisation == name}
+            cells = {f"rate ×{factor}": _cell(own.get(factor), metric, chosen) for factor in FACTORS}
+            heading = catalogue.heading(metric) if metric else DASH
+            rows.append({"method": f"{row}\n{name}", **cells, "metric": heading})
+    return pandas.DataFrame(rows)
+
+
+def _chosen(points: list[Point]) -> Point | None:
+    try:
+        return choose(points)
+    except ValueError:
+        return None
+
+
+def _cell(point: Point | None, metric: str | None, chosen: Point | None) -> str:
+    """The distance with its mark and, in small print, the rate; the state of a run without a result."""
+    if point is None or not point.config:
+        return "missing"
+    told = f"{point.scores[metric]:.4f}" if metric and metric in point.scores else point.state
+    return f"{told}{' *' if point is chosen else ''}\nat {point.config['method']['learning_rate']:g}"
+
+
+def tuning_sentences(grid: dict[str, list[Point]]) -> list[str]:
+    """Methods whose choice lies at the grid's edge, and those without one, each with the reason."""
+    edges, told = [], []
+    for row, points in grid.items():
+        try:
+            if (point := choose(points)).at_edge:
+                edges.append(f"{row} (×{point.factor})")
+        except ValueError as error:
+            told.append(f"{row}: nothing is chosen; {error}.")
+    if edges:
+        told.insert(0, f"At the edge of the grid, so that a rate outside may be better: {'; '.join(edges)}.")
     return told

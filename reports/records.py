@@ -67,8 +67,9 @@ class Record:
         state, dataset = self.status.get("state"), self.config.get("dataset") or {"name": "unknown data set"}
         self.state: str = state if state in STATES else "unknown"
         size = f" {dataset['height']}x{dataset['width']}" if dataset.get("height") and dataset.get("width") else ""
-        is_validation = (self.config.get("evaluation") or {}).get("split") == Split.validation
-        self.dataset = f"{dataset['name']}{size}{', validation' * is_validation}"  # as `synthetic 128x64`
+        # Scored on people who left the training, to choose settings by (see `xinggan.data.validation`).
+        self.is_validation = (self.config.get("evaluation") or {}).get("split") == Split.validation
+        self.dataset = f"{dataset['name']}{size}{', validation' * self.is_validation}"  # as `synthetic 128x64`
         self.dataset_digest: str | None = self.status.get("dataset_digest")
         self.is_reference = self.method in NO_RIVALS
         self.is_timing_only = self.status.get("measures") == "timing"  # of the study `efficiency`, which scores nothing
@@ -281,9 +282,12 @@ class Records(UserList[Record]):
         return {record.run: record.title for record in self}
 
     def by_dataset(self) -> dict[str, "Records"]:
-        """Records that were scored on the same test set, by a heading such as `synthetic 128x64 (digest 1a2b3c4d)`."""
+        """Records that were scored on the same test set, by a heading such as `synthetic 128x64 (digest 1a2b3c4d)`.
+
+        Those of validation splits come last.
+        """
         groups: dict[str, Records] = {}
-        for record in self:
+        for record in sorted(self, key=lambda record: record.is_validation):
             digest = f"digest {record.dataset_digest[:8]}" if record.dataset_digest else "no digest recorded"
             groups.setdefault(f"{record.dataset} ({digest})", Records()).append(record)
         return groups

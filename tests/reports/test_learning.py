@@ -1,13 +1,24 @@
-"""Learning curves: read from records, compared after equal training, and a page of their own."""
+"""Learning curves: read from records, compared after equal training, with what was tuned before, and a page."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas
 import pytest
 
 from reports.build import build_report
-from reports.learning import COLUMNS, crossing, learning_curves, overtaking, overtaking_table, sentences
+from reports.learning import (
+    COLUMNS,
+    crossing,
+    learning_curves,
+    overtaking,
+    overtaking_table,
+    sentences,
+    tuning_grid,
+    tuning_sentences,
+    tuning_table,
+)
 from reports.records import load_records
 
 TARGETS = {"xinggan": "xinggan.model.generator.XingGAN", "pidm": "baselines.diffusion.pidm.PIDM"}
@@ -62,13 +73,59 @@ def test_the_last_crossing_counts(ours, place):
     assert crossing(own, rival, "images", 1) == pytest.approx(place, nan_ok=True)
 
 
-def test_curves_have_a_page_and_a_damaged_one_is_named(runs, tmp_path):
-    build_report(runs, tmp_path / "report")
+@pytest.fixture
+def tuned(runs, fabricate):
+    """Runs of the study `tuning` beside the others: those of one row have a curve, and one of them failed."""
+    listing = []
+    for factor, distance in {"1/4": 0.5, "1/2": 0.4, "1": 0.3, "2": None}.items():
+        about = {"method": {"_target_": TARGETS["pidm"], "learning_rate": 4e-4}, "digest": "d2" * 32}
+        about["state"] = "finished" if distance else "failed"
+        run = fabricate.run("pidm-tuned", "pidm tuned", evaluation={"split": "validation"}, **about)
+        if distance:
+            entry = {"metric": "perceptual_embedded", "value": distance, "protocol": PROTOCOL, "n": 48}
+            (run / "metrics.json").write_text(json.dumps([entry | {"unavailable_because": None}]))
+            write_curve(run, (0.9, 0.9, 0.9), seconds_a_step=0.3)
+        listing.append({"title": f"PIDM, v and min-SNR, rate x{factor}", "run": run.name})
+    listing += [{"title": f"PATN, rate x{factor}", "run": "never-ran"} for factor in ("1", "2")]
+    (runs / "studies").mkdir()
+    (runs / "studies" / "tuning.json").write_text(json.dumps(listing))
+    return runs
+
+
+def test_the_grid_of_tuning_is_a_table_with_the_choice_and_what_is_missing(tuned):
+    grid = tuning_grid(load_records(tuned))
+    row, never_ran = tuning_table(grid).to_dict("records")
+    assert row == {
+        "method": "PIDM\nv and min-SNR",
+        "rate ×1/4": "0.5000\nat 0.0004", "rate ×1/2": "0.4000\nat 0.0004", "rate ×1": "0.3000 *\nat 0.0004",
+        "rate ×2": "failed\nat 0.0004", "metric": "Perceptual distance (embedded) ↓",
+    }  # fmt: skip
+    assert never_ran["method"] == "PATN\n" and never_ran["rate ×1/4"] == never_ran["rate ×1"] == "missing"
+    assert tuning_sentences(grid) == ["PATN: nothing is chosen; none of 4 runs has a result."]
+    incomplete = {"PIDM": grid["PIDM"][:3]}
+    assert tuning_sentences(incomplete) == ["PIDM: nothing is chosen; 1 of 4 runs have no result (v and min-SNR x2)."]
+    assert tuning_table(incomplete).iloc[0, -2] == "missing"
+    at_edge = {"PIDM": [replace(point, scores={"lpips": 0.1 * number}) for number, point in enumerate(grid["PIDM"])]}
+    assert tuning_sentences(at_edge) == ["At the edge of the grid, so that a rate outside may be better: PIDM (×1/4)."]
+    assert tuning_grid(load_records(tuned, ["xinggan*"])) == {}
+
+
+def test_values_of_validation_and_test_people_are_in_different_groups(tuned):
+    groups = load_records(tuned).by_dataset()
+    assert [heading.partition(" (")[0] for heading in groups] == ["synthetic 64x32", "synthetic 64x32, validation"]
+    assert [{record.is_validation for record in group} for group in groups.values()] == [{False}, {True}]
+
+
+def test_curves_have_a_page_and_a_damaged_one_is_named(tuned, tmp_path):
+    build_report(tuned, tmp_path / "report")
     text = (tmp_path / "report" / "learning.html").read_text()
     assert "Who overtakes whom" in text
     assert "from 1,878" in text
-    damaged = next(runs.glob("pidm*"))
+    assert "from the first point" not in text  # what the runs on validation people would say
+    assert "0.3000 *" in text and "validation split" in text
+    assert not (tmp_path / "report" / "ablation.html").exists()  # learning rates that were tried are no ablation
+    (damaged,) = (record.directory for record in load_records(tuned) if record.name == "pidm")
     (damaged / "learning.json").write_text('{"points": [{"step": 3}]}')
-    record = next(record for record in load_records(runs) if record.method == "pidm")
+    (record,) = (record for record in load_records(tuned) if record.name == "pidm")
     assert record.learning == []
     assert any("learning.json" in problem for problem in record.problems)
