@@ -212,7 +212,7 @@ def beside(records: Records, published: pandas.DataFrame) -> tuple[list[pandas.D
     published = published.assign(apart_because=reasons)
     ranked = published[published["apart_because"].isna()].drop(columns=["low", "high", "n"])
     place = {metric: place for place, metric in enumerate(catalogue.in_order(ranked["metric"]))}
-    ranges = [f"{row.printed} ({row.statuses})" if row.differs else "" for row in ranked.itertuples()]
+    ranges = [f"{row.printed}\n{row.statuses}" if row.differs else "" for row in ranked.itertuples()]
     ranked = ranked.assign(dataset=ranked["dataset"] + " " + ranked["resolution"], place=ranked["metric"].map(place))
     ranked = ranked.assign(range=ranges).rename(columns={"method": "name"})
     rankings = []

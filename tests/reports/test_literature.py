@@ -223,7 +223,7 @@ def test_only_numbers_of_the_same_data_size_metric_and_protocol_are_ranked_toget
     assert own.value == pytest.approx(0.31) and own.n == 2 and own.low < own.value < own.high
     assert own.status == "measured here" and own.range == ""
     assert pandas.isna(patn.low) and pandas.isna(patn.n)
-    assert patn.range == "0.27–0.33 (2 quoted, 2 rerun, 1 retrained)"
+    assert patn.range == "0.27–0.33\n2 quoted, 2 rerun, 1 retrained"
     reasons = apart.set_index(["method", "metric"])["apart_because"]
     assert reasons["PIDM", "fid_imagenet"] == "no run on market1501 128x64 has a value of FID (ImageNet Inception)"
     assert "all that a cost depends on" in reasons["PIDM", "inference_seconds"] and len(reasons) == 3
