@@ -41,6 +41,11 @@ STUDIES: dict[str, Rows] = {
         ("+ dense fusion (= XingGAN++)", ["scale=multi", "attention=enhanced", "fusion=dense"]),
         ("XingGAN++ with AiATrack's attention", ["scale=multi", "attention=aiatrack", "fusion=dense"]),
     ],
+    "milestones": [
+        ("XingGAN", XINGGAN),
+        ("+ multi-scale", ["scale=multi", "attention=plain", "fusion=coattention"]),
+        ("+ enhanced attention and dense fusion (= XingGAN++)", ["scale=multi", "attention=enhanced", "fusion=dense"]),
+    ],
     "losses": [
         ("L1", ["losses.adversarial=0", "losses.perceptual=0"]),
         ("+ appearance discriminator", ["discriminators=appearance", "losses.perceptual=0"]),

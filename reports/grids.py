@@ -69,7 +69,9 @@ def picture_grid(
     width = pitch - GAP_INCHES
     height = width * first.shape[0] / first.shape[1]
     row_inches = height + (note_inches or GAP_INCHES)
-    text: dict[str, Any] = {"ha": "center", "fontsize": min(9, 11 * width)}
+    longest = max(len(word) for heads, _ in sections for head in heads for word in head.replace("=", "= ").split())
+    fitting = max(7, width * 72 / (0.57 * longest))  # the longest word is not broken unless it is very long
+    text: dict[str, Any] = {"ha": "center", "fontsize": min(9, 11 * width, fitting)}
     characters = max(4, int(width / (0.57 * text["fontsize"] / 72)))
     labels = [[wrapped(head, characters) for head in heads] for heads, _ in sections]
     head_inches = 0.1 + 1.3 / 72 * text["fontsize"] * max(label.count("\n") + 1 for some in labels for label in some)
@@ -114,7 +116,8 @@ def sample_grid(records: Records, inches: float, rows: int = 8) -> Figure | None
         images = [next((image for image in of_kind if image is not None), None) for of_kind in given]
         images += [open_image(example_path(run, number, "generated")) for run in runs]
         cells.append([Cell(image) for image in images])
-    heads = [*GIVEN.values(), *(run.title for run in runs)]
+    one_seed = len({run.variant for run in runs}) == len(runs)
+    heads = [*GIVEN.values(), *(run.variant if one_seed else run.title for run in runs)]
     return picture_grid([(heads, cells)], inches, len(GIVEN), most=rows)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from ablation_runs import list_study
 
-from reports.results import DOCUMENTS, RESULTS, ROOT, TABLES, computed, update
+from reports.result_tables import TABLES
+from reports.results import DOCUMENTS, RESULTS, ROOT, computed, update
 
 SYNTHETIC = "xinggan-single-synthetic-small"
 DATA = ("config.yaml", "environment.json", "status.json", "history.jsonl", "metrics.json", "per_image.parquet")
@@ -39,9 +40,9 @@ def committed(repository: Path, *files: str) -> set[str]:
 def test_a_record_is_committed_without_what_is_large_or_no_data(tmp_path):
     run = f"components/{SYNTHETIC}-s1-0123456789ab"
     files = [f"{run}/{name}" for name in (*DATA, *LARGE, *PANELS)]
-    listing, report = "components/studies/components.json", "report/components/index.html"
-    found = committed(tmp_path, *files, listing, report)
-    assert found == {".gitignore", listing, *(f"{run}/{name}" for name in DATA)}
+    listings = ("components/studies/components.json", "tuning/tuning.json")
+    found = committed(tmp_path, *files, *listings, "report/components/index.html")
+    assert found == {".gitignore", *listings, *(f"{run}/{name}" for name in DATA)}
 
 
 def test_panels_of_synthetic_people_are_committed_of_seed_0_alone(tmp_path):
@@ -94,7 +95,7 @@ def test_every_table_holds_the_rows_that_have_it_and_says_what_is_missing():
     assert all(text.startswith("*So far") for text in told.values())
     assert "Deformable GAN: failed" in told["means"] and "CFLD" not in told["means"]
     assert "probability that a run is better" in told["steps"]
-    assert "72,628" in told["costs"] and "of a run's median speed" in told["costs"]
+    assert "72,628" in told["costs"] and "of the run's median" in told["costs"]
     assert re.search(r"18\.04.*PIDM.*69\.33", told["ratios"]) and "1.00" in told["ratios"]
     assert re.search(r"\| \d+ min \d\d s \|", table("compute", study="all"))
 
@@ -123,5 +124,5 @@ def test_what_differs_from_the_records_is_told_and_written_when_asked_to(tmp_pat
 
 
 def test_table_that_is_none_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="components mean: no such table; there are means, steps"):
+    with pytest.raises(ValueError, match="components mean: no such table; there are means, brief"):
         computed("<!-- results: components mean -->\n<!-- end -->", tmp_path)

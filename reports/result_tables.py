@@ -1,0 +1,312 @@
+"""Tables of results as Markdown: what the committed records of one study say, for README.md and docs/results.md.
+
+`reports.results` puts them into the documents.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from ablations.tuning import FACTORS, Point, choose, deciding_metric, read_grid
+from reports import effects, learning, page, speed, timing
+from reports.formats import DASH, count, decimals_for, duration, is_number, joined, number, plural
+from reports.literature import claim
+from reports.records import NothingFound, Records, load_records
+from reports.settings import Rows, read_studies
+from xinggan.metrics import catalogue
+
+
+@dataclass(frozen=True)
+class Study:
+    """The committed records of one folder of reports/results, and the rows that it is to have."""
+
+    folder: Path
+
+    @cached_property
+    def records(self) -> Records:
+        """Empty where there are none yet."""
+        try:
+            return load_records(self.folder)
+        except NothingFound:
+            return Records()
+
+    @cached_property
+    def rows(self) -> Rows:
+        """All rows of the folder's studies with their runs, those that never ran included."""
+        return [row for rows in read_studies(self.folder).values() for row in rows]
+
+    @cached_property
+    def scored(self) -> Records:
+        return Records(record for record in self.records if record.is_scored)
+
+    @property
+    def state(self) -> str:
+        """What is not there of the study, in a sentence or two; "" where every run of it is finished."""
+        asked = f"`reports/results/{self.folder.name}`"
+        if not self.records:
+            return f"Not measured yet: there is no record in {asked}."
+        finished = {record.run for record in self.records if record.state == "finished"}
+        rows = [run for _, run in self.rows] or [record.run for record in self.records]
+        lacking = len(set(rows) - finished)
+        if not lacking:
+            return ""
+        seeds: dict[str, list[bool]] = {}
+        for title, run in self.rows:
+            if seed := re.search(r" seed=(\S+)", title):
+                seeds.setdefault(seed[1], []).append(run in finished)
+        whole = sum(map(all, seeds.values()))
+        told = f"So far {len(rows) - lacking} of {len(rows)} runs"
+        told += f", {whole} of {len(seeds)} seeds" if len(seeds) > 1 else ""
+        stopped = [f"{r.title}: {r.state_sentence}" for r in self.records if r.state in ("failed", "preempted")]
+        return f"{told}. " + (f"{'; '.join(stopped)}. " if stopped else "")
+
+
+def markdown(frame: pandas.DataFrame, bold: np.ndarray | None = None, notes: str = "") -> str:
+    """A table as a document shows it, with a note below."""
+    if frame.empty:
+        return notes
+    told = page.as_markdown(frame, "", np.zeros(frame.shape, bool) if bold is None else bold)
+    told = re.sub("-{3,}", "---", re.sub(" {2,}", " ", told))  # without the padding that makes columns of text
+    told = told.replace("&#39;", "'")
+    return f"{told}\n{notes}" if notes else told.rstrip("\n")
+
+
+# The tables. Each is Markdown of one study.
+
+
+def means(study: Study) -> str:
+    """A row a method, a column a main metric: the mean over seeds, with half of its 95 % interval where there are."""
+    table, told = _means(study.scored)
+    return markdown(table, notes=told)
+
+
+def brief(study: Study) -> str:
+    """`means`, with what generating and training cost."""
+    table, told = _means(study.scored)
+    cost = _costs(study.records.methods).set_index("")
+    for head in ("latency [ms] ↓", "training [images/s] ↑"):
+        if head in cost:
+            table[head] = [cost[head].get(title, DASH) for title in table[""]]
+    return markdown(table, notes=f"{told} {_where(study.records)}")
+
+
+def _means(records: Records) -> tuple[pandas.DataFrame, str]:
+    trivial = {record.variant: record.is_reference for record in records}
+    table, seeds = pandas.DataFrame({"": list(trivial)}), set[int]()
+    for metric in records.main_metrics():
+        found = records.metric(metric).under_usual_protocol().by("variant", over="seeds")
+        decimals = decimals_for(found["value"].abs().max())
+        cells = {
+            str(title): f"{row['value']:.{decimals}f}"
+            + (f" ± {(row['high'] - row['low']) / 2:.{decimals}f}" if is_number(row["high"]) else "")
+            for title, row in found.iterrows()
+        }
+        seeds |= {int(n) for title, n in found["n"].items() if not trivial[str(title)]}
+        table[catalogue.heading(metric)] = [cells.get(title, DASH) for title in trivial]
+    several = " to ".join(map(str, sorted({min(seeds, default=1), max(seeds, default=1)})))
+    told = f"Means over {several} training seeds, ± half of the 95 % interval over these."
+    return table, "One training seed each." if several == "1" else told
+
+
+def steps(study: Study) -> str:
+    """For each main metric what every row adds to the one before it, with interval, seeds and test."""
+    found = _effects(study)
+    parts = []
+    for metric in found["metric"].unique() if len(found) else ():
+        table, bold = effects.evidence_table(found, metric)
+        parts.append(f"{catalogue.heading(metric)}\n\n{markdown(table, bold.to_numpy())}")
+    return "\n\n".join(parts)
+
+
+def sentences(study: Study) -> str:
+    """What helps, what does not and what is not shown, from the tests of `steps`."""
+    found = _effects(study)
+    told = effects.sentences(found) if len(found) else []
+    return "\n".join(re.sub(r"^- \+", r"- \\+", f"- {sentence}") for sentence in told)  # a plus there is a list
+
+
+def _effects(study: Study) -> pandas.DataFrame:
+    contrasts = effects.cumulative_contrasts(study.rows, study.scored)
+    return effects.effects(contrasts) if contrasts else pandas.DataFrame()
+
+
+def costs(study: Study) -> str:
+    """What a row costs: medians over its seeds."""
+    records = study.records.methods
+    return markdown(_costs(records), notes=f"Medians over seeds. {_where(records)} {noise(records)}".rstrip())
+
+
+def _costs(records: Records) -> pandas.DataFrame:
+    frame = effects.costs(records).assign(
+        macs=[record.timing.get("macs_per_image") for record in records],
+        memory=[timing.training_memory_mb(record) for record in records],
+        variant=[record.variant for record in records],
+    )
+    middle = frame.astype({"macs": float, "memory": float}).groupby("variant", sort=False).median()
+    table = pandas.DataFrame(
+        {
+            "": middle.index,
+            "parameters": middle["parameters"].map(count),
+            "GMACs an image": (middle["macs"] / 1e9).map(number),
+            "latency [ms] ↓": middle["latency [ms]"].map(number),
+            "training [images/s] ↑": middle["training images/s"].map(number),
+            "memory of training [MB] ↓": middle["memory"].map(number),
+        }
+    )
+    return table.loc[:, [bool((table[head] != DASH).any()) for head in table]]
+
+
+def _where(records: Records) -> str:
+    """On what the latencies and speeds of `_costs` were taken."""
+    same = speed.common_circumstances(records.timings)
+    if same is None:
+        return ""
+    device = str(same["device"])
+    if device == "cpu":
+        cpus = sorted({str(record.environment.get("cpu")) for record in records.methods})
+        threads = sorted({str(record.environment.get("threads")) for record in records.methods})
+        device = f"{joined(cpus)}, {joined(threads)} {'thread' if threads == ['1'] else 'threads'}"
+    return f"Latency at batch {same['batch']:g}, {same['precision']}, {same['mode']}, on {device}."
+
+
+def noise(records: Records) -> str:
+    """How even the runs' speed was while they trained."""
+    shares = [found for record in records if (found := timing.slowest_tenth(record)) is not None]
+    if not shares:
+        return ""
+    usual, worst = float(np.median(shares)), min(shares)
+    return (
+        f"While training, a tenth of the logged speeds lay below {usual:.0%} of the run's median (median over runs; "
+        f"{worst:.0%} in the noisiest): the lower that is, the more the machine had to do besides."
+    )
+
+
+def last(study: Study) -> str:
+    """For each run with a learning curve what its training cost, and the main metrics at its end."""
+    curves = learning.learning_curves(study.records)
+    if curves.empty:
+        return ""
+    ends = curves.sort_values("step", kind="stable").groupby(["title", "metric"], sort=False).tail(1)
+    table = ends.drop_duplicates("title").set_index("title")[list(learning.COSTS)]
+    values = ends.pivot_table(index="title", columns="metric", values="value", sort=False)
+    order = [title for title in study.records.titles().values() if title in table.index]
+    told = pandas.DataFrame(
+        {
+            "": order,
+            "training pairs": [count(table["images"][title]) for title in order],
+            "training time": [duration(table["seconds"][title]) for title in order],
+            "PFLOPs": [number(table["flops"][title] / 1e15) for title in order],
+        }
+    )
+    for metric in curves["metric"].unique():
+        decimals = decimals_for(values[metric].abs().max())
+        cells = [values[metric].get(title, np.nan) for title in order]
+        told[catalogue.heading(metric)] = [f"{cell:.{decimals}f}" if is_number(cell) else DASH for cell in cells]
+    return markdown(told, notes=noise(study.records.methods))
+
+
+def curves(study: Study) -> str:
+    """The figure of the learning curves, which `reports.results` draws."""
+    if learning.learning_curves(study.records).empty:
+        return ""
+    return (
+        "![Quality after ever more training: by training pairs, seconds and operations](reports/gallery/learning.png)"
+    )
+
+
+def overtaking(study: Study) -> str:
+    """From how much training on a diffusion model is better than another method, for each main metric."""
+    found = learning.overtaking(learning.learning_curves(study.records))
+    told = "\n".join(f"- {sentence}" for sentence in learning.sentences(found))
+    return f"{markdown(learning.overtaking_table(found))}\n\n{told}" if len(found) else ""
+
+
+def grid(study: Study) -> str:
+    """The learning rates and parametrisations that every method was tuned over, the chosen one in bold."""
+    try:
+        points = read_grid(study.folder)
+    except ValueError:
+        return ""
+    rows, bold = [], []
+    for row, own in points.items():
+        try:
+            chosen = choose(own).run
+        except ValueError:
+            chosen = ""
+        metric = deciding_metric(own)
+        for name in dict.fromkeys(point.parametrisation for point in own):
+            cells = {point.factor: point for point in own if point.parametrisation == name}
+            texts = [_score(cells[factor], metric) if factor in cells else DASH for factor in FACTORS]
+            usual = cells.get("1")
+            rate = usual.config.get("method", {}).get("learning_rate") if usual else None
+            rows.append([row, name or DASH, number(rate) if rate is None else f"{rate:g}", *texts])
+            bold.append([False] * 3 + [factor in cells and cells[factor].run == chosen for factor in FACTORS])
+    heads = ["", "parametrisation", "rate of the preset", *(f"× {factor}" for factor in FACTORS)]
+    metrics = {metric for own in points.values() if (metric := deciding_metric(own))}
+    told = joined([catalogue.heading(metric) for metric in sorted(metrics)]) or "no metric yet"
+    notes = f"{told} on the validation split; bold is chosen."
+    return markdown(pandas.DataFrame(rows, columns=heads), np.array(bold), notes)
+
+
+def _score(point: Point, metric: str | None) -> str:
+    value = point.scores.get(str(metric))
+    return point.state if value is None else f"{value:.4f}"
+
+
+def ratios(study: Study) -> str:
+    """Size, work, time and memory of each method at batch 1, and ratios to PIDM beside what the paper claims."""
+    records = study.records
+    found = speed.ratios(records) if len(records.timings) else pandas.DataFrame()
+    if found.empty:
+        return ""
+    counts = {record.run: record.timing for record in records}
+    macs = [counts[run].get("macs_per_image") for run in found["run"]]
+    table = pandas.DataFrame(
+        {
+            "": found["title"],
+            "precision": found["precision"],
+            "mode": found["mode"],
+            "parameters": [count(counts[run].get("parameters")) for run in found["run"]],
+            "GMACs an image": [number(each / 1e9) if is_number(each) else DASH for each in macs],
+            "network evaluations": found["work"],
+            "latency [ms] ↓": found["median_ms"].map(number),
+            "memory [MB] ↓": found["peak_memory_mb"].map(number),
+            "times as fast as PIDM": found["to_sample"].map(number),
+            "times as fast to train": found["to_train"].map(number),
+        }
+    )
+    table = table.loc[:, [bool((table[head] != DASH).any()) for head in table]]
+    claimed = {work: claim("XingGAN++", f"{work}_speedup_over_pidm").value for work in ("inference", "training")}
+    told = (
+        f"The paper of XingGAN++ claims to be {claimed['inference']:g} times as fast as PIDM in sampling and "
+        f"{claimed['training']:g} times in training."
+    )
+    return markdown(table, notes=" ".join([told, *(f"{says}." for says in timing.noise(records))]))
+
+
+TABLES: dict[str, Callable[[Study], str]] = {
+    "means": means, "brief": brief, "steps": steps, "sentences": sentences, "costs": costs, "grid": grid,
+    "last": last, "curves": curves, "overtaking": overtaking, "ratios": ratios,
+}  # fmt: skip
+
+
+def compute(results: Path) -> str:
+    """How long all committed runs took: a row a study."""
+    rows, total, runs = [], 0.0, 0
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        records = Study(folder).records
+        seconds = sum(record.status.get("seconds") or 0.0 for record in records)
+        trained = sum(timing.training_seconds(record) or 0.0 for record in records)
+        machines = {f"{record.environment.get('cpu') or record.environment.get('device')}" for record in records}
+        if records:
+            rows.append(
+                (folder.name, str(len(records)), duration(trained), duration(seconds), joined(sorted(machines)))
+            )
+            total, runs = total + seconds, runs + len(records)
+    table = pandas.DataFrame(rows, columns=["study", "records", "training", "in all", "on"])
+    return markdown(table, notes=f"{plural(runs, 'record')}, {duration(total)} in all.") if rows else ""
