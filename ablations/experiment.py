@@ -3,7 +3,7 @@
 import json
 import sys
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from xinggan.command import reason
 from xinggan.data.packed import PackedDataset, PackedSplit
 from xinggan.data.prepare import prepare
 from xinggan.distributed import Processes, resolve_device
-from xinggan.files import sha256_of, write_atomically
+from xinggan.files import sha256_of, without_places, write_atomically
 from xinggan.metrics.score import score
 from xinggan.metrics.values import Scores
 from xinggan.model.attention_maps import FILE_NAME, attention_maps, write_attention
@@ -78,7 +78,8 @@ class Run:
             record.note(steps=steps)
             if halvings and not record.read("learning.json", {}):
                 cost = flops_a_step(self.config, settings, self.data, self.device)
-                record.write("learning.json", {"batch": settings.batch, "flops_a_step": cost, "points": []})
+                about = {"batch": settings.batch, "flops_a_step": cost, "protocols": {}, "points": []}
+                record.write("learning.json", about)
         return train(
             self.method, self.data, settings, self.folder,
             seed=self.config.seed, device=self.device, processes=self.processes, stop=self.stop,
@@ -87,12 +88,17 @@ class Run:
         )  # fmt: skip
 
     def learn(self, step: int, seconds: float, scores: Scores) -> None:
-        """Add to learning.json what the averaged weights score after a step, in place of that step and later ones."""
+        """Add to learning.json what the averaged weights score after a step, in place of that step and later ones.
+
+        Each metric's protocol stands there once: all steps are scored on the same pairs in the same way.
+        """
         record = RunRecord(self.folder)
         learning = record.read("learning.json", {})
+        scored = [value for value in scores.values if value.value is not None]
         points = [point for point in learning["points"] if point["step"] < step]
-        points.append({"step": step, "seconds": seconds, "metrics": [asdict(value) for value in scores.values]})
-        record.write("learning.json", learning | {"points": points})
+        points.append({"step": step, "seconds": seconds, "values": {value.metric: value.value for value in scored}})
+        protocols = {value.metric: value.protocol for value in scored}
+        record.write("learning.json", learning | {"protocols": protocols, "points": points})
 
     def generated(self) -> np.ndarray:
         """The image of every test pair, uint8 [n, H, W, 3]. Raises Preempted where the run is stopped."""
@@ -195,7 +201,7 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
             record.end("preempted")
             return Outcome(title, "preempted", folder, f"stopped by {stop.signal_name}")
         except Exception as error:  # the record keeps the traceback; a grid goes on with its next run
-            record.end("failed", error="".join(traceback.format_exception(error)))
+            record.end("failed", error=without_places("".join(traceback.format_exception(error))))
             return Outcome(title, "failed", folder, f"{type(error).__name__}: {reason(error)}")
         record.end("finished")
     return Outcome(title, "finished", folder)

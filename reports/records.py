@@ -134,22 +134,19 @@ class Record:
 
     @cached_property
     def learning(self) -> list[dict[str, Any]]:
-        """A row an evaluated step and metric of learning.json: step, images, seconds, flops, metric, protocol, value.
-
-        Without what is unavailable.
-        """
+        """A row an evaluated step and metric: step, images, seconds, flops, metric, protocol (as text), value."""
         content, rows = self._read("learning.json", dict), []
         try:
             for point in content.get("points", []):
                 step, seconds = int(point["step"]), float(point["seconds"])
                 costs = {"images": step * content["batch"], "seconds": seconds, "flops": step * content["flops_a_step"]}
-                for value in point["metrics"]:
-                    named = {"metric": value["metric"], "protocol": json.dumps(value["protocol"], sort_keys=True)}
-                    rows.append({"step": step, **costs, **named, "value": value["value"]})
-        except (TypeError, KeyError, ValueError) as error:
+                for metric, value in point["values"].items():
+                    protocol = json.dumps(content["protocols"][metric], sort_keys=True)
+                    rows.append({"step": step, **costs, "metric": metric, "protocol": protocol, "value": float(value)})
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
             self._unreadable["learning.json"] = f"holds no learning curve ({error!r})"
             return []
-        return [row for row in rows if row["value"] is not None]
+        return rows
 
     @cached_property
     def pairs(self) -> dict[str, pandas.DataFrame]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from ablations.tuning import FACTORS, Point, choose, deciding_metric, read_grid
 from reports import effects, learning, page, speed, timing
 from reports.formats import DASH, count, decimals_for, duration, is_number, joined, number, plural
 from reports.literature import claim
@@ -227,35 +226,10 @@ def overtaking(study: Study) -> str:
 
 
 def grid(study: Study) -> str:
-    """The learning rates and parametrisations that every method was tuned over, the chosen one in bold."""
-    try:
-        points = read_grid(study.folder)
-    except ValueError:
-        return ""
-    rows, bold = [], []
-    for row, own in points.items():
-        try:
-            chosen = choose(own).run
-        except ValueError:
-            chosen = ""
-        metric = deciding_metric(own)
-        for name in dict.fromkeys(point.parametrisation for point in own):
-            cells = {point.factor: point for point in own if point.parametrisation == name}
-            texts = [_score(cells[factor], metric) if factor in cells else DASH for factor in FACTORS]
-            usual = cells.get("1")
-            rate = usual.config.get("method", {}).get("learning_rate") if usual else None
-            rows.append([row, name or DASH, number(rate) if rate is None else f"{rate:g}", *texts])
-            bold.append([False] * 3 + [factor in cells and cells[factor].run == chosen for factor in FACTORS])
-    heads = ["", "parametrisation", "rate of the preset", *(f"× {factor}" for factor in FACTORS)]
-    metrics = {metric for own in points.values() if (metric := deciding_metric(own))}
-    told = joined([catalogue.heading(metric) for metric in sorted(metrics)]) or "no metric yet"
-    notes = f"{told} on the validation split; bold is chosen."
-    return markdown(pandas.DataFrame(rows, columns=heads), np.array(bold), notes)
-
-
-def _score(point: Point, metric: str | None) -> str:
-    value = point.scores.get(str(metric))
-    return point.state if value is None else f"{value:.4f}"
+    """The learning rates and parametrisations that every method was tuned over; * is chosen."""
+    points = learning.tuning_grid(study.records)
+    sentences = ["Each rate's score on the validation split; * is chosen.", *learning.tuning_sentences(points)]
+    return markdown(learning.tuning_table(points), notes=" ".join(sentences)) if points else ""
 
 
 def ratios(study: Study) -> str:

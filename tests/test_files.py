@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xinggan.command import reason
-from xinggan.files import atomic_path, locked, write_atomically
+from xinggan.files import SUITE, atomic_path, locked, without_places, write_atomically
 
 FLOCK = {"x86_64": 73, "aarch64": 32}.get(os.uname().machine)  # number of the system call
 
@@ -75,3 +75,10 @@ def test_a_lock_is_one_processs_and_free_again_afterwards(tmp_path):
     for _ in range(2):
         with locked(tmp_path / "lock"), pytest.raises(TimeoutError), locked(tmp_path / "lock", wait_s=0):
             pass
+
+
+def test_places_of_this_machine_are_left_out_of_a_text():
+    code, library, home = SUITE / "xinggan" / "files.py", Path(sys.prefix, "lib", "torch.py"), Path.home() / ".cache"
+    text = f'File "{code}", line 3; File "{library}"; put it into {home}; not /mnt{home}'
+    told = f'File "xinggan/files.py", line 3; File "lib/torch.py"; put it into ~/.cache; not /mnt{home}'
+    assert without_places(text) == told

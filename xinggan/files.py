@@ -2,10 +2,14 @@
 
 import hashlib
 import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
+
+SUITE = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
@@ -41,6 +45,14 @@ def write_atomically(path: Path | str, content: bytes | str) -> None:
 def user_path(name: str) -> Path:
     """The path of a name as a user gives it: `~/` is the home; a `~` before anything else is part of the name."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises where there is no such home)
+
+
+def without_places(text: str) -> str:
+    """`text` with the suite's folder and Python's left out of paths, and the home as `~`: a record names no machine."""
+    for place, short in ((SUITE, ""), (Path(sys.prefix), ""), (Path.home(), "~/")):
+        if place != place.parent:  # a home may be the root of the file system
+            text = re.sub(rf"(?<![\w./:~-]){re.escape(f'{place}{os.sep}')}", short, text)
+    return text
 
 
 def sha256_of(path: Path | str) -> str:

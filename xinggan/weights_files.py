@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from xinggan.command import run_command
-from xinggan.files import atomic_path, sha256_of
+from xinggan.files import atomic_path, sha256_of, without_places
 
 NETWORKS = {
     "alex": "AlexNet, the backbone of LPIPS (default)",
@@ -29,8 +29,9 @@ def find_weights(network: str) -> Path:
     url = source_of(network)
     path = place_of(url)
     if not path.is_file():
+        folder = without_places(str(path.parent))
         raise MetricUnavailable(
-            f"weights of {NETWORKS[network]} are missing: put {path.name} (from {url}) into {path.parent}, "
+            f"weights of {NETWORKS[network]} are missing: put {path.name} (from {url}) into {folder}, "
             f"or run `python -m xinggan.weights_files {network}` where there is a network"
         )
     return path

@@ -79,9 +79,12 @@ def test_a_learning_curve_scores_all_pairs_on_the_way_and_changes_nothing_of_the
     assert learning["batch"] == 4
     assert learning["flops_a_step"] > 1e6
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert learning["points"][-1]["metrics"] == metrics == json.loads((curve / "metrics.json").read_text())
-    assert len(learning["points"][0]["metrics"]) == len(metrics)
-    ssim = [next(row["value"] for row in point["metrics"] if row["metric"] == "ssim") for point in learning["points"]]
+    assert metrics == json.loads((curve / "metrics.json").read_text())
+    scored = {row["metric"]: row for row in metrics if row["value"] is not None}
+    assert learning["points"][-1]["values"] == {metric: row["value"] for metric, row in scored.items()}
+    assert learning["protocols"] == {metric: row["protocol"] for metric, row in scored.items()}
+    assert all(point["values"].keys() == scored.keys() for point in learning["points"])
+    ssim = [point["values"]["ssim"] for point in learning["points"]]
     assert ssim[0] != ssim[-1]
 
 

@@ -14,13 +14,13 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
+from xinggan.files import without_places
+
 MINIATURE = Path(__file__).parent / "miniature"
 RUNS, TABLES = MINIATURE / "runs", MINIATURE / "tables"
-ROOT = Path(__file__).parents[2]
 PICTURES = 3  # test pairs whose pictures are kept
 FILES = ("config.yaml", "status.json", "environment.json", "history.jsonl", "metrics.json", "timing.json")
 
@@ -78,8 +78,7 @@ def thin(directory: Path, kept: Path) -> None:
     kept.mkdir(parents=True)
     for name in FILES:
         if (directory / name).is_file():
-            text = (directory / name).read_text().replace(f"{ROOT}/", "").replace(f"{sys.prefix}/", "")
-            (kept / name).write_text(text.replace(str(Path.home()), "~"))
+            (kept / name).write_text(without_places((directory / name).read_text()))
     if (directory / "per_image.parquet").is_file():
         shutil.copy(directory / "per_image.parquet", kept)
     manifest = directory / "generated" / "manifest.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ablation_runs import list_study
+from make_miniature import MACHINE_PATH
 
 from reports.result_tables import TABLES
 from reports.results import DOCUMENTS, RESULTS, ROOT, computed, update
@@ -59,12 +60,14 @@ def test_no_picture_of_photographs_is_committed(tmp_path, data_set):
     assert found == {".gitignore", *(f"{run}/{name}" for run in runs for name in DATA)}
 
 
-def test_what_is_committed_holds_no_picture_of_photographs_and_stays_small():
+def test_what_is_committed_is_small_and_holds_no_picture_of_photographs_and_no_path_of_a_machine():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=RESULTS, capture_output=True, text=True).stdout
     paths = [RESULTS / name for name in listed.split("\0") if name]
     assert sum(path.stat().st_size for path in paths) < 15e6
     pictures = {path.parents[2].name for path in paths if path.suffix in (".png", ".jpg", ".npz")}
     assert all("-synthetic-" in run and "-s0-" in run for run in pictures)
+    texts = [path for path in paths if path.suffix in (".json", ".jsonl", ".yaml")]
+    assert [path for path in texts if MACHINE_PATH.search(path.read_text(encoding="utf-8"))] == []
 
 
 # The tables.

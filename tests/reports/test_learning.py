@@ -28,11 +28,11 @@ PROTOCOL = {"name": "clean"}
 
 def write_curve(run, ssim, seconds_a_step):
     points = [
-        {"step": step, "seconds": seconds_a_step * step,
-         "metrics": [{"metric": "ssim", "value": value, "protocol": PROTOCOL, "n": 48, "unavailable_because": None}]}
+        {"step": step, "seconds": seconds_a_step * step, "values": {"ssim": value}}
         for step, value in zip((100, 200, 400), ssim, strict=True)
-    ]  # fmt: skip
-    (run / "learning.json").write_text(json.dumps({"batch": 8, "flops_a_step": 1e9, "points": points}))
+    ]
+    about = {"batch": 8, "flops_a_step": 1e9, "protocols": {"ssim": PROTOCOL}}
+    (run / "learning.json").write_text(json.dumps(about | {"points": points}))
 
 
 @pytest.fixture
