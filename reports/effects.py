@@ -104,7 +104,20 @@ def unfinished(rows: Rows, records: Records) -> list[str]:
         else:
             continue
         found.setdefault(state, []).append(title)
-    return [f"{'; '.join(titles)}: {state}" for state, titles in found.items()]
+    return [f"{'; '.join(_with_seeds(titles))}: {state}" for state, titles in found.items()]
+
+
+def _with_seeds(titles: Iterable[str]) -> list[str]:
+    """Rows that differ in their seed alone as one: `+ multi-scale seed=1,2`."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for title in titles:
+        before, found, after = title.partition(" seed=")
+        seed, space, rest = after.partition(" ")
+        seeds.setdefault((before, space + rest), []).append(found + seed)
+    return [
+        before + of_all[0] + "".join(f",{seed.removeprefix(' seed=')}" for seed in of_all[1:]) + rest
+        for (before, rest), of_all in seeds.items()
+    ]
 
 
 # Contrasts of one setting.

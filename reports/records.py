@@ -25,7 +25,7 @@ from xinggan.data.settings import Split
 from xinggan.metrics import catalogue
 from xinggan.metrics.values import MetricValue
 
-ROOM = 16  # runs in a figure that has a line or a shape for each
+ROOM = 12  # runs in a figure that has a line or a shape for each
 STATES = ("running", "finished", "failed", "preempted", "unknown")
 # Of each question (structure, perception, distribution, pose) the first metric that the runs have answers it.
 QUESTIONS = (("ssim",), ("lpips", "perceptual_embedded"), ("fid", "fd_embedded"), ("pckh", "pckh_embedded"))

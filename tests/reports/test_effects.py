@@ -331,3 +331,10 @@ def test_rows_that_are_not_done_are_named_with_their_state(fabricate, study):
     ]
     selected = load_records(fabricate.folder, [run for _, run in study[:2]])
     assert unfinished(study, selected) == ["+ multi-scale: finished, but not among the runs selected for this report"]
+
+
+def test_rows_without_a_run_are_named_once_with_their_seeds(fabricate):
+    run = fabricate.run()
+    rows = [(f"{title} seed={seed} losses.l1=1", f"x-{seed}") for seed in (1, 2) for title in ("a", "b")]
+    told = unfinished([("a seed=0 losses.l1=1", run.name), *rows, ("c", "c-0")], load_records(fabricate.folder))
+    assert told == ["a seed=1,2 losses.l1=1; b seed=1,2 losses.l1=1; c: never ran"]
