@@ -53,8 +53,8 @@ def computed(text: str, results: Path = RESULTS) -> str:
 
 
 def draw(results: Path, gallery: Path) -> list[Path]:
-    """Write README.md's figures into `gallery`, pictures of two studies and learning curves; returns those drawn."""
-    components, comparison = (Study(results / name).records for name in ("components", "comparison"))
+    """Write README.md's figures into `gallery`: pictures of two studies and learning curves, of seed 0; those drawn."""
+    components, comparison = (Study(results / name).records.where(seed=0) for name in ("components", "comparison"))
     some = Records(record for record in comparison if record.method in PICTURED)
     curves = learning.learning_curves(comparison)
     figures = {
