@@ -17,6 +17,8 @@ from xinggan.timing.measurement import measure_here, training_calls
 from xinggan.timing.scenario import Task
 from xinggan.training.settings import TrainingSettings
 
+PARTS = 20  # of a training whose operations are counted: stages of training take multiples of 5 % of the steps
+
 
 def plan_training(config: Experiment, data: PackedDataset, folder: Path, device: str) -> TrainingSettings:
     """The training that the configured budget allows, decay in proportion. Reads or writes `folder`/plan.json."""
@@ -47,10 +49,26 @@ def plan_training(config: Experiment, data: PackedDataset, folder: Path, device:
 
 
 def flops_a_step(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> float:
-    """Floating-point operations of a training step, forward and backward, the mean over the stages of training."""
+    """Floating-point operations of a training step, forward and backward, the mean over the training."""
+    return statistics.fmean(flops_of_parts(config, settings, data, device))
+
+
+def flops_of_parts(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> list[float]:
+    """Floating-point operations of a training step, forward and backward, in each of PARTS equal parts of training."""
     method = build_method(config, device)
-    steps = training_calls(method, data.train, device, settings.batch, settings.steps, settings.decay_steps)
-    return statistics.fmean(operations(method, step) for step in steps)
+    where = (settings.batch, settings.steps, settings.decay_steps, PARTS)
+    return [operations(method, step) for step in training_calls(method, data.train, device, *where)]
+
+
+def flops_until(step: int, steps: int, added: int, parts: list[float]) -> float:
+    """Floating-point operations of a training up to `step`, of `steps` planned ones after `added` that a method adds.
+
+    parts: those of a step in each of equal parts of the planned ones. Of the added ones each counts as the mean.
+    """
+    place = max(0, step - added) / steps * len(parts)
+    whole = int(place)
+    planned = sum(parts[:whole]) + (parts[whole] * (place - whole) if whole < len(parts) else 0.0)
+    return planned * steps / len(parts) + min(step, added) * statistics.fmean(parts)
 
 
 def seconds_a_step(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> float:

@@ -5,12 +5,14 @@ import sys
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 
-from ablations.budget import flops_a_step, plan_training
+from ablations.budget import flops_of_parts, flops_until, plan_training
 from ablations.config import Experiment, build_method, check_processes, plain_values
 from ablations.record import RunRecord, name, run_id
 from xinggan.command import reason
@@ -76,10 +78,12 @@ class Run:
         record = RunRecord(self.folder)
         if self.processes.first:
             record.note(steps=steps)
-            if halvings and not record.read("learning.json", {}):
-                cost = flops_a_step(self.config, settings, self.data, self.device)
-                about = {"batch": settings.batch, "flops_a_step": cost, "protocols": {}, "points": []}
-                record.write("learning.json", about)
+            learning = record.read("learning.json", {"protocols": {}, "points": []})
+            if halvings and "flops_of_parts" not in learning:
+                parts = flops_of_parts(self.config, settings, self.data, self.device)
+                about: dict[str, Any] = {"batch": settings.batch, "steps": settings.steps}
+                about |= {"added_steps": self.method.added_steps, "flops_a_step": fmean(parts), "flops_of_parts": parts}
+                record.write("learning.json", about | {key: learning[key] for key in ("protocols", "points")})
         return train(
             self.method, self.data, settings, self.folder,
             seed=self.config.seed, device=self.device, processes=self.processes, stop=self.stop,
@@ -96,7 +100,9 @@ class Run:
         learning = record.read("learning.json", {})
         scored = [value for value in scores.values if value.value is not None]
         points = [point for point in learning["points"] if point["step"] < step]
-        points.append({"step": step, "seconds": seconds, "values": {value.metric: value.value for value in scored}})
+        flops = flops_until(step, *(learning[key] for key in ("steps", "added_steps", "flops_of_parts")))
+        values = {value.metric: value.value for value in scored}
+        points.append({"step": step, "seconds": seconds, "flops": flops, "values": values})
         protocols = {value.metric: value.protocol for value in scored}
         record.write("learning.json", learning | {"protocols": protocols, "points": points})
 

@@ -2,7 +2,9 @@
 
 import json
 
-from ablations.budget import flops_a_step, plan_training
+import pytest
+
+from ablations.budget import flops_a_step, flops_of_parts, flops_until, plan_training
 from ablations.config import compose
 from ablations.run import main
 
@@ -35,6 +37,19 @@ def test_flops_are_what_xinggan_plus_plus_takes_and_a_cheaper_method_gets_more_s
     assert more.steps > usual.steps
     assert plan["cost_of_a_step"] == flops_a_step(config, more, people, "cpu")
     assert abs(more.steps * plan["cost_of_a_step"] - plan["amount"]) <= plan["cost_of_a_step"] / 2
+
+
+def test_operations_of_a_training_in_stages_are_those_of_the_stages_it_has_gone_through(people):
+    config = compose([*SMOKE, "method=gfla", "training.steps=40", "training.decay_steps=0"])
+    parts = flops_of_parts(config, config.training, people, "cpu")
+    assert parts == pytest.approx([parts[0]] * 5 + [parts[-1]] * 15, rel=1e-2)  # a quarter trains the flow alone
+    assert parts[0] < 0.9 * parts[-1]
+    parts = [1.0] * 5 + [3.0] * 15
+    assert flops_until(4, 40, 0, parts) == pytest.approx(4)
+    assert flops_until(13, 40, 0, parts) == pytest.approx(10 + 3 * 3)
+    assert flops_until(40, 40, 0, parts) == pytest.approx(10 + 30 * 3)
+    assert flops_until(13, 40, 20, parts) == pytest.approx(13 * 2.5)  # within the added steps, which count as the mean
+    assert flops_until(24, 40, 20, parts) == pytest.approx(20 * 2.5 + 4)
 
 
 def test_a_continued_run_follows_the_plan_that_it_began_with(people, tmp_path):

@@ -77,7 +77,9 @@ def test_a_learning_curve_scores_all_pairs_on_the_way_and_changes_nothing_of_the
     seconds = [point["seconds"] for point in learning["points"]]
     assert 0 < seconds[0] < seconds[1] < seconds[2]
     assert learning["batch"] == 4
-    assert learning["flops_a_step"] > 1e6
+    flops = [point["flops"] / point["step"] for point in learning["points"]]
+    assert flops == pytest.approx([learning["flops_of_parts"][0]] * 3, rel=1e-3)  # all steps of XingGAN cost the same
+    assert flops[0] > 1e6
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics == json.loads((curve / "metrics.json").read_text())
     scored = {row["metric"]: row for row in metrics if row["value"] is not None}

@@ -49,9 +49,9 @@ def inference_call(method: Method, split: PackedSplit, device: str, batch: int) 
 
 
 def training_calls(
-    method: Method, split: PackedSplit, device: str, batch: int, steps: int, decay_steps: int
+    method: Method, split: PackedSplit, device: str, batch: int, steps: int, decay_steps: int, stages: int = STAGES
 ) -> list[Callable[[], object]]:
-    """A training step in the middle of each of STAGES parts of a training of so many steps, as the trainer takes it.
+    """A training step in the middle of each of `stages` parts of a training of so many steps, as the trainer takes it.
 
     Steps that a method adds come first, and are left out. From the packed data to the updated weights: batch to the
     device, heatmaps, losses, optimisers. Evaluation points, checkpoints and the moving average are not in it.
@@ -68,7 +68,7 @@ def training_calls(
         method.training_step(pairs, step)
 
     added = method.added_steps
-    return [partial(call, added + (2 * stage + 1) * steps // (2 * STAGES)) for stage in range(STAGES)]
+    return [partial(call, added + (2 * stage + 1) * steps // (2 * stages)) for stage in range(stages)]
 
 
 def control_call(device: str) -> Callable[[], object]:
