@@ -78,12 +78,12 @@ class Run:
         record = RunRecord(self.folder)
         if self.processes.first:
             record.note(steps=steps)
-            learning = record.read("learning.json", {"protocols": {}, "points": []})
+            learning = record.read("learning.json", {"points": []})
             if halvings and "flops_of_parts" not in learning:
                 parts = flops_of_parts(self.config, settings, self.data, self.device)
                 about: dict[str, Any] = {"batch": settings.batch, "steps": settings.steps}
                 about |= {"added_steps": self.method.added_steps, "flops_a_step": fmean(parts), "flops_of_parts": parts}
-                record.write("learning.json", about | {key: learning[key] for key in ("protocols", "points")})
+                record.write("learning.json", about | {"protocols": {}} | learning)
         return train(
             self.method, self.data, settings, self.folder,
             seed=self.config.seed, device=self.device, processes=self.processes, stop=self.stop,
