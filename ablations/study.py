@@ -83,7 +83,7 @@ STUDIES: dict[str, Rows] = {
 }
 STUDIES["tuning"] = STUDIES["comparison"][:-1]  # each of them a grid (see `tuning`); the autoencoder has no choice
 STUDIES["efficiency"] = STUDIES["comparison"]  # timed only, under every precision, mode and batch: `efficiency`
-STUDY_WORDS = ("only", "tuned")  # keys that are no settings of a run
+STUDY_WORDS = ("only", "tuned", "timing.methods")  # keys that are no settings of a run; the last is only=, as before
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,7 +145,8 @@ def selection(study: str, words: list[str]) -> tuple[Rows, list[str], str | None
     Raises ValueError for a row that the study has not.
     """
     own = {key: text for key, _, text in (word.partition("=") for word in words) if key in STUDY_WORDS}
-    rows = chosen_rows(STUDIES[study], own["only"]) if "only" in own else STUDIES[study]
+    only = own.get("only", own.get("timing.methods"))
+    rows = STUDIES[study] if only is None else chosen_rows(STUDIES[study], only)
     return rows, [word for word in words if key_of(word) not in STUDY_WORDS], own.get("tuned")
 
 

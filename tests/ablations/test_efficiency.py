@@ -50,6 +50,7 @@ def test_the_same_command_again_measures_only_what_is_new(measured):
     [
         ([], [title for title, _ in STUDIES["efficiency"]]),
         (["only=xinggan,pidm"], ["XingGAN++", "XingGAN", "PIDM"]),
+        (["timing.methods=xinggan,pidm"], ["XingGAN++", "XingGAN", "PIDM"]),  # the word of earlier versions
         (["only=pidm,X-MDPT,pidm"], ["PIDM", "X-MDPT"]),
         (['only="PIDM in a few steps, adversarial",PATN'], ["PIDM in a few steps, adversarial", "PATN"]),
         (["only=xinggan:blocks=3,copy_source"], ["xinggan blocks=3", "copy_source"]),
