@@ -52,6 +52,12 @@ def test_panels_of_synthetic_people_are_committed_of_seed_0_alone(tmp_path):
     assert found == {".gitignore", *(f"{runs[0]}/{name}" for name in PANELS)}
 
 
+def test_of_the_many_runs_of_tuning_no_values_of_single_images_and_no_panels_are_committed(tmp_path):
+    run = f"tuning/{SYNTHETIC}-s0-0123456789ab"
+    found = committed(tmp_path, *(f"{run}/{name}" for name in (*DATA, *LARGE, *PANELS)))
+    assert found == {".gitignore", *(f"{run}/{name}" for name in DATA if name != "per_image.parquet")}
+
+
 @pytest.mark.parametrize("data_set", ["folder", "market1501", "deepfashion"])
 def test_no_picture_of_photographs_is_committed(tmp_path, data_set):
     runs = [f"photographs/{name}-{data_set}-small-s0-0123456789ab" for name in ("pidm", "x-synthetic-y-s0-z")]
