@@ -59,6 +59,7 @@ def compare() -> None:
     """A comparison of COMPARED, stopped before its last row began; the row DIVERGED is meant to fail."""
     from ablations import study
     from ablations.config import compose, reference
+    from ablations.record import list_rows
     from ablations.run import prepare_folders, run_grid
     from baselines import REFERENCES
 
@@ -70,7 +71,8 @@ def compare() -> None:
     folders = prepare_folders(configs)
     run_grid(rows)
     titles = [title for title, _ in [*rows, *last]]
-    study.finish("comparison", list(zip([*titles, *REFERENCES], folders, strict=True)), report=False)
+    listed = zip([*titles, *REFERENCES], folders, strict=True)
+    list_rows(folders[0].parent, "comparison", [(title, folder.name) for title, folder in listed])
 
 
 def thin(directory: Path, kept: Path) -> None:
