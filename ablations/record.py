@@ -89,8 +89,11 @@ def _acting(method: dict[str, Any]) -> dict[str, Any]:
     if losses and (not losses["adversarial"] or method.get("discriminators") == Discriminators.none):
         del losses["adversarial"], losses["adversarial_kind"]
         idle |= {"discriminators", "history"}
-    if method.get("weighting") == "uniform":  # a key that came later: the ids of earlier runs stay
+    # Keys that came later: the ids of earlier runs stay.
+    if method.get("weighting") == "uniform":
         idle.add("weighting")
+    if method.get("flip") == 0.5 and "vae" in method:
+        idle.add("flip")
     if "sha256" in method:
         idle.add("path")
     acting = {key: value for key, value in method.items() if key not in idle}

@@ -99,7 +99,7 @@ class CFLD(LatentDiffusion):
     def denoising_terms(self, batch: PosePair) -> dict[str, Tensor]:
         """The errors of the noise predicted in the target's and in the source's latents, in one evaluation.
 
-        The source encoder is given the source image mirrored with probability 0.5, as published; latents are not.
+        The source encoder is given the source image mirrored with probability `flip`, as published; latents are not.
         """
         source, target = self.training_latents(batch.pair, self.draw_flips(batch))
         image = self.sized(images_to_float(batch.source_image))
@@ -109,7 +109,7 @@ class CFLD(LatentDiffusion):
             poses.append(batch.source_pose)
         sized, sigma = self.sized_pose(torch.cat(poses), batch.source_image)
         pose_maps = self.adapter_input(image, sized, sigma)
-        seen_image = mirrored(self.encoder_input(image), draw_true(batch.pair, 0.5))
+        seen_image = mirrored(self.encoder_input(image), draw_true(batch.pair, self.settings.flip))
         conditions = self.denoiser.conditions(seen_image, pose_maps)
         count = 1 + len(self.denoiser.fine)
         conditions[:count] = [torch.cat([condition] * len(latents)) for condition in conditions[:count]]

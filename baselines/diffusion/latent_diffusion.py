@@ -42,8 +42,8 @@ class LatentDiffusion(Method):
     """A method around a `denoiser`, a network that predicts the noise in latents from conditions.
 
     A subclass makes the denoiser (`make_denoiser`) and its conditions (`conditions`), which run once a sample, and says
-    what is minimised (`denoising_terms`). `flipping` says which training images are mirrored, each with probability
-    0.5: "none" of them, source and target "together", or "each" by itself.
+    what is minimised (`denoising_terms`). `flipping` says which training latents are mirrored, with the probability
+    `settings.flip`: "none" of them, source and target "together", or "each" by itself.
     """
 
     averaged = ("autoencoder", "denoiser")
@@ -120,13 +120,18 @@ class LatentDiffusion(Method):
         """The terms of the second stage's loss, [] each."""
         raise NotImplementedError
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether training mirrors latents."""
+        return self.flipping != "none" and self.settings.flip > 0
+
     def draw_flips(self, batch: PosePair) -> tuple[Tensor, Tensor]:
         """The rows whose source and whose target are mirrored in this step: bool [B] each."""
-        if self.flipping == "none":
+        if not self.mirrors:
             nobody = torch.zeros(len(batch), dtype=torch.bool, device=batch.pair.device)
             return nobody, nobody
-        source = draw_true(batch.pair, 0.5)
-        return source, source if self.flipping == "together" else draw_true(batch.pair, 0.5)
+        source = draw_true(batch.pair, self.settings.flip)
+        return source, source if self.flipping == "together" else draw_true(batch.pair, self.settings.flip)
 
     def training_latents(self, pairs: Tensor, flips: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Latents of source and target, [B, C, h, w] each, of the training pairs int64 [B], mirrored where asked."""
@@ -156,7 +161,7 @@ class LatentDiffusion(Method):
             for start in range(0, len(used), BATCH):
                 images = torch.from_numpy(split.images[used[start : start + BATCH]]).permute(0, 3, 1, 2).to(device)
                 image = self.sized(images_to_float(images))
-                both = (image,) if self.flipping == "none" else (image, image.flip(-1))
+                both = (image, image.flip(-1)) if self.mirrors else (image,)
                 parts.append(torch.stack([torch.stack(encode(self.autoencoder, one), 1) for one in both], 1))
                 progress.update(len(images))
             moments = torch.cat(parts)  # [n, 1 or 2, 2, C, h, w]

@@ -73,6 +73,7 @@ class LatentSettings(VAESettings, MethodSettings):
     sampler: str = Sampler.ddim
     steps: int = 50  # of sampling
     condition_dropout: float = 0.1  # probability of a missing condition
+    flip: float = 0.5  # probability that a training image is mirrored, of those that the method's authors mirror
     warmup_steps: int = 0  # in which the learning rate rises
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
@@ -84,6 +85,7 @@ class LatentSettings(VAESettings, MethodSettings):
         return super().reasons() + self.misfits(
             steps=(1 <= self.steps <= TIMESTEPS, f"are 1 to {TIMESTEPS} sampling steps"),
             condition_dropout=(0 <= self.condition_dropout < 1, "is 0 up to, not including, 1"),
+            flip=(0 <= self.flip <= 1, "is 0 to 1"),
             warmup_steps=(self.warmup_steps >= 0, "is 0 or more"),
         )
 

@@ -52,6 +52,7 @@ def test_a_setting_with_nothing_to_act_on_does_not_make_another_run(active, idle
 
 def test_keys_that_came_later_leave_the_ids_of_earlier_runs_as_they_were():
     assert "weighting" not in identity(compose(["method=pidm"]), "x")["method"]
+    assert "flip" not in identity(compose(["method=cfld"]), "x")["method"]  # 0.5, as it always was
     assert (
         hashed("method=pidm", "weighting=min_snr")
         != hashed("method=pidm")

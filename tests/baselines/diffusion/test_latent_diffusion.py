@@ -86,8 +86,9 @@ def test_latents_of_a_trained_autoencoder_have_mean_0_and_deviation_1(people):
 
 
 @every
-def test_the_autoencoder_is_trained_first_and_never_run_by_a_later_step(people, make):
-    method = make(vae_share=0.5).train()
+@pytest.mark.parametrize("flip", [0.0, 0.5])
+def test_the_autoencoder_is_trained_first_and_never_run_by_a_later_step(people, make, flip):
+    method = make(vae_share=0.5, flip=flip).train()
     method.planned_steps = 6
     method.begin(people.train)
     with calls_of(method.autoencoder.encoder) as encoded:
@@ -95,8 +96,9 @@ def test_the_autoencoder_is_trained_first_and_never_run_by_a_later_step(people, 
             method.training_step(people.train.batch([step, step + 1]), step)
     images = len(set(people.train.pairs.flatten()))
     once = [*[32] * (images // 32), *([images % 32] if images % 32 else [])]
-    packed = [count for count in once for _ in range(1 if method.flipping == "none" else 2)]
+    packed = [count for count in once for _ in range(1 if make == cfld or not flip else 2)]  # mirrored, too
     assert encoded == [2, 2, 2, *packed]
+    assert any(rows.any() for rows in method.draw_flips(people.train.batch(range(8)))) == (len(packed) > len(once))
 
 
 def test_steps_of_an_autoencoder_of_its_own_come_on_top_of_the_published_ones(people, tmp_path):
