@@ -49,7 +49,8 @@ def user_path(name: str) -> Path:
 
 def without_places(text: str) -> str:
     """`text` with the suite's folder and Python's left out of paths, and the home as `~`: a record names no machine."""
-    for place, short in ((SUITE, ""), (Path(sys.prefix), ""), (Path.home(), "~/")):
+    places = {SUITE: "", Path(sys.prefix): "", Path.home(): "~/"}
+    for place, short in sorted(places.items(), key=lambda item: -len(str(item[0]))):  # the inner one of two first
         if place != place.parent:  # a home may be the root of the file system
             text = re.sub(rf"(?<![\w./:~-]){re.escape(f'{place}{os.sep}')}", short, text)
     return text
