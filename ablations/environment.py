@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import xinggan
+from xinggan.files import SUITE
 
-SUITE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "lpips", "torch-fidelity", "hydra-core", "accelerate")
 REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 

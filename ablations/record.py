@@ -26,9 +26,9 @@ from typing import Any
 from filelock import Timeout
 
 from ablations.config import Budget, Experiment, compose, flat, plain_values
-from ablations.environment import SUITE, environment, other_rounding
+from ablations.environment import environment, other_rounding
 from ablations.words import as_word
-from xinggan.files import locked, sha256_of, user_path, write_atomically
+from xinggan.files import SUITE, locked, sha256_of, user_path, write_atomically
 from xinggan.model.from_settings import CLASSES, read_settings, settings_class
 from xinggan.model.switches import Attention, Discriminators, Fusion, PerceptualNetwork, PoseMap, Scale
 

@@ -196,8 +196,8 @@ def merged(runs: Path, study: str, rows: list[tuple[str, str]]) -> list[tuple[st
         fitting = [title for title in titles if row[0].startswith(title)]
         return titles.index(max(fitting, key=len)) if fitting else len(titles) + (row[0] in REFERENCES)
 
-    new = {title for title, _ in rows}
-    return sorted([*(row for row in before if row[0] not in new), *rows], key=place)
+    new = {word for row in rows for word in row}  # titles and runs: a run stands once, whatever it was called
+    return sorted([*(row for row in before if not new.intersection(row)), *rows], key=place)
 
 
 def overlap(key: str, other: str) -> bool:

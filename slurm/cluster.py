@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ablations.environment import SUITE
+from xinggan.files import SUITE
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor

@@ -33,11 +33,10 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 from submitit.helpers import TorchDistributedEnvironment
 
-from ablations.environment import SUITE
 from slurm.queue import ClusterError, seconds, slurm_queue
 from slurm.run import Run
 from slurm.submission import Submission, read_submission
-from xinggan.files import locked, write_atomically
+from xinggan.files import SUITE, locked, write_atomically
 
 DEVICES = Path("/dev")
 LOG = "slurm.log"  # in the run's folder: what all its attempts printed

@@ -11,10 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ablations.environment import SUITE
 from ablations.record import RunRecord, now
 from slurm.queue import ClusterError, Job, NoAccounting, endings, slurm_queue
 from slurm.submission import Row, Submission
+from xinggan.files import SUITE
 
 TRIES = 3  # as many attempts may end at one step without a new checkpoint
 COUNTED = ("failed", "killed", "lost", "timed out")  # ends that count as a try; a preemption does not
