@@ -62,6 +62,29 @@ def test_a_training_sample_is_a_step_in_each_stage_of_the_training(measurement):
     assert steps[-STAGES:] == [(2, 5), (2, 15), (2, 25), (2, 35)]
 
 
+@pytest.mark.parametrize("kind", ["inference", "counts"])
+def test_generating_is_measured_without_a_file_that_training_alone_needs(people, kind):
+    """A GAN of the published settings is timed where VGG19 can be neither found nor downloaded."""
+    settings = {
+        "_target_": "xinggan.model.generator.XingGAN", "_settings_": "xinggan.model.switches.XingGANSettings",
+        "width": 8, "blocks": 1, "losses": {"perceptual_network": "vgg19"},
+    }  # fmt: skip
+    made = Measurement(Task(kind, "xinggan", settings, str(people.directory), "cpu"))
+    made.build()
+    assert list(made.method.networks) == ["embedded"]
+
+
+def test_a_long_call_needs_no_other_before_a_round(measurement, monkeypatch):
+    made = measurement()
+    made.scenario.first_call_ms = 6000.0
+    calls = []
+    made.calls = [lambda: calls.append("made")]
+    made.round(seconds=0.0, calls=1)
+    assert len(calls) == 1
+    made.round(seconds=0.0, calls=1)  # the first sample was short
+    assert len(calls) == 3
+
+
 def test_counts_are_counted_without_timing(measurement):
     made = measurement("counts")
     made.first()

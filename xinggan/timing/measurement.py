@@ -30,6 +30,7 @@ from xinggan.training.schedule import batch_indices, learning_rate_factor, step_
 STAGES = 4  # a method may train in stages of different cost: a step is looked at in the middle of each quarter
 WARM_UP_CALLS = 3
 WARM_UP_SECONDS = 10.0  # warming up ends after this long
+LONG_CALL_MS = 5000.0  # a call of this length fills the caches in a small part of it: none is made before a round
 
 
 def inference_call(method: Method, split: PackedSplit, device: str, batch: int) -> Callable[[], object]:
@@ -117,7 +118,10 @@ class Measurement:
             return
         self.data = open_packed(task.data) if data is None else data
         if method is None:
-            method = from_settings.build(task.method_settings).to(task.device)  # with fresh weights
+            settings = task.method_settings
+            if task.kind != "training":
+                settings = from_settings.without_training_weights(settings)  # VGG19 is not asked for what needs none
+            method = from_settings.build(settings).to(task.device)  # with fresh weights
             method.precision = task.precision
         self.method = method
         if task.kind == "training":
@@ -137,8 +141,10 @@ class Measurement:
         if task.mode != "eager":
             self._compile()
         clock.reset_peak_memory(device)
-        (scenario.first_call_ms, *_), _ = self._sample()
         began = time.perf_counter()
+        (scenario.first_call_ms, *_), _ = self._sample()
+        if task.mode != "eager":
+            began = time.perf_counter()  # compiling warms nothing up
         for _ in range(WARM_UP_CALLS):
             if time.perf_counter() - began < WARM_UP_SECONDS:
                 self._sample()
@@ -152,15 +158,21 @@ class Measurement:
         elif self.alone:
             scenario.peak_memory_mb, scenario.memory_of = clock.process_peak_memory_mb(), "process"
         if task.kind == "inference":
-            scenario.evaluations = counts.evaluations(self.method, self.calls[0], task.batch)
+
+            def count() -> None:
+                scenario.evaluations = counts.evaluations(self.method, self.calls[0], task.batch)
+
             if self.alone:
-                scenario.attention_kernels = counts.attention_kernels(self.method, self.calls[0])
+                scenario.attention_kernels = counts.attention_kernels(self.method, count)  # one call for both
+            else:
+                count()
         torch.cuda.empty_cache()  # a waiting process leaves the memory to the others
 
     def round(self, seconds: float, calls: int, least: int = 1) -> None:
-        """Samples for so long, from `least` to `calls`, after a call that is none: the caches were others'."""
+        """Samples for so long, from `least` to `calls`, after a short call that is none: the caches were others'."""
         scenario, task = self.scenario, self.task
-        self._sample()
+        if (scenario.samples_ms or [scenario.first_call_ms or 0])[-1] < LONG_CALL_MS:
+            self._sample()
         done, joules, began = 0, self._energy.joules(), time.perf_counter()
         while done < calls and (done < least or time.perf_counter() - began < seconds):
             walls_ms, devices_ms = self._sample()
