@@ -65,3 +65,13 @@ def test_the_table_has_every_scenario_with_its_numbers_or_the_reason_and_what_wa
     assert "ours: 12,345 parameters, 2.5 GMACs an image" in out
     assert "unavailable: ours, inference ddim 20 fp32 eager batch 4: out of memory" in out
     assert "noise: not judged" in out
+
+
+def test_ratios_are_those_of_medians_under_the_same_circumstances(capsys):
+    def timing(ms, evaluations, precision="fp32"):
+        one = scenario([ms, ms, ms], [3], evaluations=evaluations).record() | {"precision": precision}
+        return {"scenarios": [one, scenario([1.0], [1], sampler="ddim", sampling_steps=1).record()]}
+
+    print_timing({"ours": timing(200.0, 1), "pidm": timing(9000.0, 100), "other": timing(10.0, 1, precision="bf16")})
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("times as fast")]
+    assert line == "times as fast as pidm (100 evaluations an image), fp32 eager, batch 4: ours 45 (1 evaluation)"

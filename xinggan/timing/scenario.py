@@ -183,6 +183,7 @@ def print_timing(timings: dict[str, dict[str, Any]]) -> None:
             macs = timing["macs_per_image"]
             counted = "no operations counted" if macs is None else f"{macs / 1e9:.3g} GMACs an image"
             print(f"{title}: {timing.get('parameters') or 0:,} parameters, {counted}")
+    print("".join(f"{line}\n" for line in ratio_lines(timed)), end="")
     reasons: dict[str, list[str]] = {}
     for one in scenarios:
         if one["unavailable_because"]:
@@ -192,6 +193,30 @@ def print_timing(timings: dict[str, dict[str, Any]]) -> None:
     for reason, titles in reasons.items():
         print(f"unavailable: {', '.join(titles)}, {reason}")
     print(f"noise: {noise_verdict(scenarios)['says']}")
+
+
+def ratio_lines(timed: Sequence[dict[str, Any]], reference: str = "pidm") -> list[str]:
+    """How many times as fast as `reference` each method generates, a line for each precision, mode and batch.
+
+    timed: scenarios of several methods, as timing.json has them; sweeps over samplers are left out. Evaluations of the
+    network for an image are in brackets.
+    """
+    own = [one for one in timed if one["kind"] == "inference" and one.get("sampling_steps") is None]
+    lines = []
+    for slow in (one for one in own if one["method"] == reference):
+        same = [all(one[key] == slow[key] for key in ("precision", "mode", "batch")) for one in own]
+        others = [one for one, alike in zip(own, same, strict=True) if alike and one is not slow]
+        told = [f"{o['method']} {brief(slow['median_ms'] / o['median_ms'])} ({_evaluated(o)})" for o in others]
+        if told:
+            where = f"{slow['precision']} {slow['mode']}, batch {slow['batch']}"
+            lines.append(f"times as fast as {reference} ({_evaluated(slow)} an image), {where}: {', '.join(told)}")
+    return lines
+
+
+def _evaluated(scenario: dict[str, Any]) -> str:
+    """`100 evaluations`, `1 evaluation`."""
+    number = scenario.get("evaluations")
+    return "evaluations not counted" if number is None else f"{number:g} evaluation{'s' * (number != 1)}"
 
 
 def brief(value: float) -> str:
