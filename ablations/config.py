@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from ablations.words import as_word, read_words, suggestion
-from xinggan.data.settings import DATASETS, PUBLISHED_SIZES, DatasetSettings, Split
+from xinggan.data.settings import DATASETS, ESTIMATORS, PUBLISHED_SIZES, DatasetSettings, Split, proportions_of
 from xinggan.files import sha256_of
 from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.model.from_settings import CLASSES, build, method_folders, settings_class
@@ -54,6 +54,12 @@ class Evaluation:
     split: Split = Split.test  # or validation: a tenth of the training people, who are not trained on then
     batch: int = 16
     lpips_net: str = "alex"  # alex | vgg | squeeze
+    protocols: str = "clean"  # or all: those of published tables beside it
+    estimator: str | None = None  # of PCKh on photographs: movenet | keypointrcnn
+    estimator_weights: str | None = None  # movenet's file
+    proportions: str | None = (
+        None  # movenet: width:height of the photographs before they were stretched, such as 48:128
+    )
     halvings: int = 0  # also score after 1/2, 1/4, ... of the training, so many times: a learning curve
 
 
@@ -91,6 +97,19 @@ class Experiment:
             f"evaluation.lpips_net={evaluation.lpips_net}: accepted are {', '.join(LPIPS_NETWORKS)}": (
                 evaluation.lpips_net not in LPIPS_NETWORKS
             ),
+            f"evaluation.protocols={evaluation.protocols}: accepted are clean, all": (
+                evaluation.protocols not in ("clean", "all")
+            ),
+            f"evaluation.estimator={evaluation.estimator}: accepted are {', '.join(ESTIMATORS)}": (
+                evaluation.estimator not in (None, *ESTIMATORS)
+            ),
+            "evaluation.estimator_weights, evaluation.proportions: accepted with evaluation.estimator=movenet": (
+                evaluation.estimator != "movenet"
+                and (evaluation.estimator_weights or evaluation.proportions) is not None
+            ),
+            "evaluation.estimator=movenet needs evaluation.estimator_weights=FILE": (
+                evaluation.estimator == "movenet" and not evaluation.estimator_weights
+            ),
             f"amount={self.amount}: accepted is more than 0": self.amount is not None and not 0 < self.amount < inf,
             "budget=seconds needs amount=SECONDS, such as amount=240": (
                 self.budget == Budget.seconds and self.amount is None
@@ -105,6 +124,13 @@ class Experiment:
                 data.name != "synthetic" and not data.root
             ),
         }
+        if evaluation.estimator_weights and not Path(evaluation.estimator_weights).is_file():
+            refused[f"evaluation.estimator_weights={evaluation.estimator_weights}: there is no such file"] = True
+        if evaluation.proportions:
+            try:
+                proportions_of(evaluation.proportions)
+            except ValueError as error:
+                refused[f"evaluation.proportions={error}"] = True
         for side, pixels in (("height", data.height), ("width", data.width)):
             reason = f"dataset.{side}={pixels}: accepted are multiples of 4 from 16"
             refused[reason] = pixels is not None and (pixels % 4 != 0 or pixels < 16)

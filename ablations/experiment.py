@@ -16,12 +16,15 @@ from ablations.budget import flops_of_parts, flops_until, plan_training
 from ablations.config import Experiment, build_method, check_processes, plain_values
 from ablations.record import RunRecord, name, run_id
 from xinggan.command import reason
+from xinggan.data.estimators import Estimator, open_estimator
 from xinggan.data.packed import PackedDataset, PackedSplit
 from xinggan.data.prepare import prepare
+from xinggan.data.settings import proportions_of
 from xinggan.distributed import Processes, resolve_device
 from xinggan.files import sha256_of, without_places, write_atomically
+from xinggan.metrics.protocol import CLEAN, protocols_for
 from xinggan.metrics.score import score
-from xinggan.metrics.values import Scores
+from xinggan.metrics.values import Scores, write_scores
 from xinggan.model.attention_maps import FILE_NAME, attention_maps, write_attention
 from xinggan.model.method import Method
 from xinggan.pictures import contact_sheet, panels, save_png
@@ -66,6 +69,7 @@ class Run:
     device: str
     stop: StopRequest
     processes: Processes
+    estimator: Estimator | None = None  # of PCKh
 
     def train(self) -> TrainingResult | None:
         """Train as the configuration and its budget say; None for a method that is not trained."""
@@ -87,7 +91,7 @@ class Run:
         return train(
             self.method, self.data, settings, self.folder,
             seed=self.config.seed, device=self.device, processes=self.processes, stop=self.stop,
-            evaluate=lambda step, seconds: self.learn(step, seconds, self.scored(self.generated())),
+            evaluate=lambda step, seconds: self.learn(step, seconds, self.scored(self.generated())[0]),
             evaluate_at={max(1, round(steps / 2**halving)) for halving in range(1, halvings + 1)},
         )  # fmt: skip
 
@@ -113,13 +117,16 @@ class Run:
             self.method, self.data.test, pairs, seed=self.config.seed, device=self.device, batch=batch, stop=self.stop
         )
 
-    def scored(self, generated: np.ndarray) -> Scores:
-        """All metrics of these images of all test pairs."""
-        test, lpips_net = self.data.test, self.config.evaluation.lpips_net
-        return score(
-            generated, test, np.arange(len(test)), train_split=self.data.train, lpips_net=lpips_net,
-            device=self.device, synthetic=self.config.dataset.name == "synthetic",
-        )["clean"]  # fmt: skip
+    def scored(self, generated: np.ndarray, every_protocol: bool = False) -> list[Scores]:
+        """All metrics of these images of all test pairs, under `clean` and then under the protocols asked for."""
+        test, evaluation, data = self.data.test, self.config.evaluation, self.config.dataset.name
+        known = protocols_for(data)
+        names = known if every_protocol and evaluation.protocols == "all" else [CLEAN.name]
+        return list(score(
+            generated, test, np.arange(len(test)), train_split=self.data.train, lpips_net=evaluation.lpips_net,
+            protocols=[known[name] for name in names], estimator=self.estimator,
+            device=self.device, synthetic=data == "synthetic",
+        ).values())  # fmt: skip
 
     def compute(self, record: RunRecord) -> None:
         """Train, time, generate and score; raises Preempted where the run is stopped in between."""
@@ -140,10 +147,10 @@ class Run:
             write_attention(self.folder / "generated" / "examples" / FILE_NAME, maps)
         write_generated(self.folder / "generated", generated, test, pairs)
         self.stop.check()
-        scores = self.scored(generated)
+        scores = self.scored(generated, every_protocol=True)
         if trained and config.evaluation.halvings:
-            self.learn(trained.step, record.logged_losses()[-1]["seconds"], scores)
-        scores.write(self.folder, test, pairs)
+            self.learn(trained.step, record.logged_losses()[-1]["seconds"], scores[0])
+        write_scores(self.folder, scores, test, pairs)
 
     def time(self, training_peak_mb: float) -> dict:
         """Latency at batch 1 and at the evaluation batch; the training's speed at every line of history.jsonl."""
@@ -181,12 +188,13 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
     check_processes(
         config.training, any(isinstance(m, torch.nn.BatchNorm2d) for m in method.modules()), processes.count
     )
+    estimator = _estimator(config) if processes.first else None
     with processes.first_goes_first():
         data = prepare(config.dataset, config.cache, progress=processes.first, split=config.evaluation.split)
     folder, title = Path(config.runs) / run_id(config, data.digest), name(config)
     if RunRecord(folder).finished:
         return Outcome(title, "skipped", folder)
-    run = Run(config, title, method, data, folder, device, stop, processes)
+    run = Run(config, title, method, data, folder, device, stop, processes, estimator)
     if not processes.first:
         trained = run.train()
         return Outcome(title, "finished" if trained and trained.finished else "preempted", folder)
@@ -211,6 +219,16 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
             return Outcome(title, "failed", folder, f"{type(error).__name__}: {reason(error)}")
         record.end("finished")
     return Outcome(title, "finished", folder)
+
+
+def _estimator(config: Experiment) -> Estimator | None:
+    """The pose estimator of the evaluation, if there is one. Raises ValueError where it cannot be used."""
+    chosen = config.evaluation
+    if chosen.estimator is None:
+        return None
+    weights = Path(chosen.estimator_weights) if chosen.estimator_weights else None
+    proportions = proportions_of(chosen.proportions) if chosen.proportions else None
+    return open_estimator(chosen.estimator, weights, proportions=proportions)
 
 
 def write_generated(folder: Path, generated: np.ndarray, test: PackedSplit, pairs: np.ndarray) -> None:

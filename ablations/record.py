@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from ablations.config import Budget, Experiment, compose, flat, plain_values
+from ablations.config import Budget, Evaluation, Experiment, compose, flat, plain_values
 from ablations.environment import environment, other_rounding
 from ablations.words import as_word
 from xinggan.files import SUITE, locked, sha256_of, user_path, write_atomically
@@ -35,6 +35,7 @@ from xinggan.model.switches import Attention, Discriminators, Fusion, Perceptual
 SCHEMA = 2  # raised when what a configuration means changes, so that old runs are not taken for new ones
 EMBEDDED = SUITE / "xinggan" / "metrics" / "embedded" / "weights"
 SAME_RESULT = ("log_every", "sample_every", "checkpoint_every", "checkpoint_activations")  # keys of a training
+MORE_SCORES = ("protocols", "estimator", "proportions")  # of the evaluation; records without them have the defaults
 FILES = ("vae", "unet", "swin", "dino_pose", "dino_image")  # keys of a method that may name files: content counts
 UNNAMED = (*CLASSES, "seed", "path", "sha256", "code_size")  # keys of a method that do not make its name
 
@@ -56,6 +57,10 @@ def identity(experiment: Experiment, dataset_digest: str) -> dict:
     method, training = _acting(plain["method"]), plain["training"]
     computed: dict[str, Any] = {"schema": SCHEMA, "data": dataset_digest, "method": method}
     computed["lpips_net"] = plain["evaluation"]["lpips_net"]
+    more = {key: plain["evaluation"][key] for key in MORE_SCORES}
+    computed |= {key: value for key, value in more.items() if value != getattr(Evaluation, key)}
+    if weights := plain["evaluation"]["estimator_weights"]:
+        computed["estimator_weights"] = sha256_of(user_path(weights))
     networks = ["attributes", "pose"] if plain["dataset"]["name"] == "synthetic" else []
     if training is not None or plain["published"] is not None:
         computed |= {key: plain[key] for key in ("precision", "compile")}
@@ -238,6 +243,10 @@ class RunRecord:
     def end(self, state: str, **facts: Any) -> None:
         """Close the attempt as "finished", "preempted" or "failed"."""
         self.note(state=state, ended=now(), seconds=round(time.monotonic() - self._began, 1), **facts)
+
+    def scores(self) -> dict[str, float | None]:
+        """Metric -> its value, under the first protocol that stands in metrics.json, which is `clean`."""
+        return {entry["metric"]: entry["value"] for entry in reversed(self.read("metrics.json", []))}
 
     def logged_losses(self) -> list[dict[str, Any]]:
         """The lines of history.jsonl that have losses."""

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 PREEMPTED = 75  # exit status: the same command continues the run ("temporary failure" of sysexits.h)
 PATIENCE_S = 60  # how long a run waits for a reference that another process is working on
-SHOWN = ("ssim", "perceptual_embedded", "lpips", "pckh_embedded", "fd_embedded")  # metrics of the printed table
+SHOWN = (
+    "ssim",
+    "perceptual_embedded",
+    "lpips",
+    "pckh",
+    "pckh_embedded",
+    "fid",
+    "fd_embedded",
+)  # metrics of the printed table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -272,8 +280,7 @@ def print_table(rows: list[tuple[str, Path]]) -> None:
     """One line for each (title, run folder), one column for each metric that any has; arrows point to better."""
     import pandas
 
-    found = [RunRecord(folder).read("metrics.json", []) for _, folder in rows]
-    values = [{entry["metric"]: entry["value"] for entry in metrics} for metrics in found]
+    values = [RunRecord(folder).scores() for _, folder in rows]
     table = pandas.DataFrame(values, index=[title for title, _ in rows], dtype=float).dropna(axis="columns", how="all")
     columns = [metric for metric in SHOWN if metric in table]
     if "lpips" not in table or table["lpips"].isna().any():

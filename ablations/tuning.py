@@ -115,9 +115,8 @@ def read_grid(runs: Path) -> dict[str, list[Point]]:
         if not (match := TITLE.fullmatch(entry["title"])):
             continue  # a reference
         record = RunRecord(runs / entry["run"])
-        state, metrics = record.status.get("state", "missing"), record.read("metrics.json", [])
-        scores = {each["metric"]: each["value"] for each in metrics if each["metric"] in PERCEPTUAL}
-        scores = {metric: value for metric, value in scores.items() if value is not None}
+        state, found = record.status.get("state", "missing"), record.scores()
+        scores = {metric: value for metric in PERCEPTUAL if (value := found.get(metric)) is not None}
         try:
             config = yaml.safe_load((record.folder / "config.yaml").read_bytes())
         except OSError:

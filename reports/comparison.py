@@ -58,11 +58,14 @@ class MetricValues:
     @cached_property
     def by_pair(self) -> pandas.DataFrame:
         """A column a run, a row a test pair, indexed by pair and identity."""
-        return self.pairs.pivot(index=["pair", "identity"], columns="run", values="value")
+        return self.per_image().pivot(index=["pair", "identity"], columns="run", values="value")
 
     def per_image(self) -> pandas.DataFrame:
-        """A row for each run and test pair: run, title, pair, pair_id, identity, value."""
-        return self.pairs[self.pairs["run"].isin(self.scored["run"])].drop(columns="metric")
+        """A row for each run, protocol and test pair: run, title, protocol, pair, pair_id, identity, value."""
+        names = {protocol: json.loads(protocol).get("name") for protocol in self.scored["protocol"].unique()}
+        scored = set(zip(self.scored["run"], self.scored["protocol"].map(names), strict=True))
+        kept = [of in scored for of in zip(self.pairs["run"], self.pairs["protocol"], strict=True)]
+        return self.pairs[np.array(kept, dtype=bool)].drop(columns="metric")
 
     def by(self, *keys: str, over: str | None = None) -> pandas.DataFrame:
         """A row for each combination of the keys: COLUMNS. Without keys, one row.
@@ -235,7 +238,7 @@ def rankings(values: MetricValues) -> list[Ranking]:
     Of variants whose runs differ in more than their seed, load_records makes variants of their own.
     """
     higher, ranked = catalogue.higher_is_better(values.name), []
-    for protocol, own in values.scored.groupby("protocol"):
+    for protocol, own in values.scored.groupby("protocol", sort=False):
         rivals = [run for run in own["run"] if not values.facts[run]["is_reference"]]
         methods = replace(values, values=own, facts={run: values.facts[run] for run in rivals})
         by_variant, best, behind = methods.by("variant"), None, None
@@ -256,7 +259,7 @@ def with_intervals(metrics: Sequence[MetricValues]) -> pandas.DataFrame:
     """
     frames = [pandas.DataFrame(columns=["title", "metric", "value", "protocol", "method", "low", "high"])]
     for metric in metrics:
-        for _, own in metric.values.groupby("protocol"):
+        for _, own in metric.values.groupby("protocol", sort=False):
             ends = replace(metric, values=own).by("run", over="identities")[["low", "high"]]
             methods = [metric.facts[run]["method"] for run in own["run"]]
             frames.append(own.assign(method=methods).join(ends, on="run"))

@@ -23,13 +23,14 @@ from reports.formats import is_number
 from reports.settings import DERIVED, NO_RIVALS, arrange, differing, flatten, read_studies, resolve_key, same
 from xinggan.data.settings import Split
 from xinggan.metrics import catalogue
+from xinggan.metrics.protocol import CLEAN
 from xinggan.metrics.values import MetricValue
 
 ROOM = 12  # runs in a figure that has a line or a shape for each
 STATES = ("running", "finished", "failed", "preempted", "unknown")
 # Of each question (structure, perception, distribution, pose) the first metric that the runs have answers it.
 QUESTIONS = (("ssim",), ("lpips", "perceptual_embedded"), ("fid", "fd_embedded"), ("pckh", "pckh_embedded"))
-PAIR_COLUMNS = ["run", "title", "metric", "pair", "pair_id", "identity", "value"]
+PAIR_COLUMNS = ["run", "title", "protocol", "metric", "pair", "pair_id", "identity", "value"]
 VALUE_COLUMNS = [
     *("run", "title", "state", "seed", "dataset", "dataset_digest", "metric", "value", "unit", "better", "n"),
     *("protocol", "unavailable_because"),
@@ -154,7 +155,8 @@ class Record:
         """Metric -> its value of every test pair; empty when the run kept none."""
         columns = PAIR_COLUMNS[2:]
         try:
-            frame = pandas.read_parquet(self.directory / "per_image.parquet", columns=columns)
+            frame = pandas.read_parquet(self.directory / "per_image.parquet")
+            frame = frame.assign(protocol=frame.get("protocol", CLEAN.name))[columns]  # earlier records have no other
         except FileNotFoundError:
             return {}
         except Exception as error:  # pyarrow raises types of its own for a damaged file
@@ -163,9 +165,10 @@ class Record:
         frame = frame.assign(run=self.run, title=self.title)[PAIR_COLUMNS].sort_values("pair", kind="stable")
         return {str(metric): rows.reset_index(drop=True) for metric, rows in frame.groupby("metric")}
 
-    def per_image(self, metric: str) -> pandas.DataFrame:
+    def per_image(self, metric: str, protocol: str = CLEAN.name) -> pandas.DataFrame:
         """One metric of every test pair (PAIR_COLUMNS) by pair; empty when the run kept none."""
-        return self.pairs.get(metric, pandas.DataFrame(columns=PAIR_COLUMNS))
+        found = self.pairs.get(metric, pandas.DataFrame(columns=PAIR_COLUMNS))
+        return found[found["protocol"] == protocol]
 
     @cached_property
     def examples(self) -> list[str]:
@@ -259,7 +262,7 @@ class Records(UserList[Record]):
             names = ", ".join(dict.fromkeys(str(of.get("name")) for of in there.values()))
             raise ValueError(f"no run has {name} under the protocol {protocol!r}; there are: {names}")
         facts = {record.run: record.facts for record in self}
-        return MetricValues(name, facts, values[values["protocol"].isin(fitting)], self.per_image(name))
+        return MetricValues(name, facts, values[values["protocol"].isin(fitting)], self.per_image(name, protocol=None))
 
     def metrics(self) -> dict[str, int]:
         """Metric -> number of runs that have a value of it, in the order of the suite's catalogue."""
@@ -309,10 +312,11 @@ class Records(UserList[Record]):
         directions = [better[catalogue.higher_is_better(metric)] for metric in frame["metric"]]
         return frame.assign(unit=frame["metric"].map(catalogue.unit), better=directions)
 
-    def per_image(self, *metrics: str) -> pandas.DataFrame:
-        """A row a run, metric and test pair: PAIR_COLUMNS."""
+    def per_image(self, *metrics: str, protocol: str | None = CLEAN.name) -> pandas.DataFrame:
+        """A row a run, metric and test pair: PAIR_COLUMNS. `protocol` is one's name; None: all of them."""
         frames = [record.pairs[name] for name in metrics for record in self if name in record.pairs]
-        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=PAIR_COLUMNS)
+        found = pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=PAIR_COLUMNS)
+        return found if protocol is None else found[found["protocol"] == protocol].reset_index(drop=True)
 
     @property
     def timings(self) -> pandas.DataFrame:

@@ -39,8 +39,6 @@ def evaluate(options: argparse.Namespace) -> None:
 
     Raises ValueError before anything is scored when options, data set, folder or device cannot be used.
     """
-    import pandas as pd
-
     from xinggan.metrics.values import per_image_table
 
     _check_options(options)
@@ -54,11 +52,9 @@ def evaluate(options: argparse.Namespace) -> None:
     report = as_json(options, dataset, results, scores)
     print(report if options.json == "-" else table(options, dataset, results, scores))
     if options.per_image:
-        tables = [per_image_table(scored.per_image, dataset.test) for scored in scores.values()]
-        for protocol, columns in zip(scores, tables, strict=True):
-            columns.insert(3, "protocol", protocol)
+        per_image = per_image_table(scores.values(), dataset.test)
         with atomic_path(options.per_image) as temporary:
-            pd.concat(tables).dropna(subset="value").to_parquet(temporary, index=False)
+            per_image.dropna(subset="value").to_parquet(temporary, index=False)
     if options.json not in (None, "-"):
         write_atomically(Path(options.json), report + "\n")
 

@@ -21,6 +21,7 @@ from ablations.config import choices_of
 from ablations.record import RunRecord
 from ablations.run import choices_table, main, print_table
 from ablations.study import main as study_main
+from reports.records import load_records
 from xinggan.files import sha256_of
 from xinggan.model.attention_maps import read_attention
 
@@ -101,6 +102,25 @@ def test_every_metric_has_a_value_with_its_protocol_or_a_reason(finished):
     means = table.groupby("metric")["value"].mean()
     ssim = next(entry for entry in metrics if entry["metric"] == "ssim")
     assert means["ssim"] == pytest.approx(ssim["value"])
+
+
+def test_scores_under_every_protocol_stand_in_one_record_and_one_report(finished, place):
+    assert main([*TINY, *place, "scale=single", "evaluation.protocols=all"]) == 0
+    folders = (run for run in runs_of(place).glob("xinggan-single-*") if run != finished)
+    (folder,) = (run for run in folders if "protocols: all" in (run / "config.yaml").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    under = {row["protocol"]["name"]: row["value"] for row in metrics if row["metric"] == "ssim"}
+    assert [*under] == ["clean", "pose-transfer", "gfla"] and len(set(under.values())) == 3
+    alone = json.loads((finished / "metrics.json").read_text())
+    assert [row for row in metrics if row["protocol"]["name"] == "clean"] == alone
+    records = load_records(folder).methods
+    assert set(records.metric("ssim").under_usual_protocol().scored["value"]) == {under["clean"]}
+    for name, value in under.items():
+        found = records.metric("ssim", protocol=name)
+        assert found.per_image()["value"].mean() == pytest.approx(value)
+        assert found.by("run", over="identities")["value"].item() == value
+    with pytest.raises(ValueError, match="3 different protocols"):
+        records.metric("ssim").by("run")
 
 
 def test_references_are_scored_on_the_same_test_set(finished, place):

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from xinggan.data.poses import JOINTS
+from xinggan.data.settings import ESTIMATORS
 from xinggan.files import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Resampling
     from torch import nn
 
-ESTIMATORS = {
-    "movenet": "MoveNet Lightning, one person, 17 COCO joints; a .tflite file (--weights), the extra [annotate]",
-    "keypointrcnn": "torchvision's keypoint R-CNN, 17 COCO joints; downloads its weights into TORCH_HOME",
-}
 DEFAULT_THRESHOLDS = {"movenet": 0.2, "keypointrcnn": 2.0}  # MoveNet: probability; keypoint R-CNN: heatmap logit
 
 COCO_JOINTS = (

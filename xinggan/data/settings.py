@@ -8,6 +8,10 @@ from typing import Any
 
 DATASETS = ("synthetic", "folder", "market1501", "deepfashion")
 PUBLISHED_SIZES = {"market1501": (128, 64), "deepfashion": (256, 176)}  # height and width of the images, pixels
+ESTIMATORS = {  # of poses in photographs, see `estimators`
+    "movenet": "MoveNet Lightning, one person, 17 COCO joints; a .tflite file (--weights), the extra [annotate]",
+    "keypointrcnn": "torchvision's keypoint R-CNN, 17 COCO joints; downloads its weights into TORCH_HOME",
+}
 CACHE = Path("data")
 SYNTHETIC_ONLY = ("people_train", "people_test", "views", "seed")
 PHOTOGRAPHS_ONLY = ("resize", "identity_pattern", "annotation_size", "layout", "force")
@@ -139,8 +143,16 @@ def add_proportions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _proportions(text: str) -> tuple[int, int]:
+def proportions_of(text: str) -> tuple[int, int]:
+    """`48:128` as (48, 128), width and height. Raises ValueError."""
     width, _, height = text.partition(":")
     if not (width.isdecimal() and height.isdecimal() and 0 < int(width) < 100_000 and 0 < int(height) < 100_000):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected WIDTH:HEIGHT, for example 48:128")
+        raise ValueError(f"{text!r}; expected WIDTH:HEIGHT, for example 48:128")
     return int(width), int(height)
+
+
+def _proportions(text: str) -> tuple[int, int]:
+    try:
+        return proportions_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,19 +103,22 @@ class Scores:
         for metric, value in zip(metrics, values if isinstance(values, tuple) else (values,), strict=True):
             self.add(metric, value, protocol, n)
 
-    def write(self, folder: Path, split: "PackedSplit", pairs: NDArray[np.integer]) -> None:
-        """Write metrics.json and per_image.parquet of a run's record. pairs: rows of the split's pairs."""
-        table = per_image_table(self.per_image, split, pairs)
-        write_atomically(folder / "per_image.parquet", table.to_parquet(index=False))
-        write_atomically(folder / "metrics.json", json.dumps([asdict(value) for value in self.values], indent=1) + "\n")
+
+def write_scores(folder: Path, scores: Sequence[Scores], split: "PackedSplit", pairs: NDArray[np.integer]) -> None:
+    """Write metrics.json and per_image.parquet of a run's record. pairs: rows of the split's pairs."""
+    values = [asdict(value) for under in scores for value in under.values]
+    table = per_image_table(scores, split, pairs)
+    write_atomically(folder / "per_image.parquet", table.to_parquet(index=False))
+    write_atomically(folder / "metrics.json", json.dumps(values, indent=1) + "\n")
 
 
 def per_image_table(
-    per_image: Mapping[str, NDArray[np.float64]], split: "PackedSplit", pairs: NDArray[np.integer] | None = None
+    scores: Iterable[Scores], split: "PackedSplit", pairs: NDArray[np.integer] | None = None
 ) -> "pd.DataFrame":
-    """The content of per_image.parquet: one row a metric and test pair, with pair, pair_id and the source's identity.
+    """The content of per_image.parquet: one row a protocol, metric and test pair.
 
-    per_image: metric -> values [n] of `pairs`, rows of the split's pairs (None: all).
+    Columns: pair, pair_id, the source's identity, protocol (its name), metric, value, NaN where a pair has none.
+    scores: of `pairs`, rows of the split's pairs (None: all).
     """
     import pandas as pd
 
@@ -125,5 +128,9 @@ def per_image_table(
         "pair_id": [split.pair_id(int(row)) for row in rows],
         "identity": split.identities[split.pairs[rows, 0]],
     }
-    tables = [pd.DataFrame({**about, "metric": metric, "value": values}) for metric, values in per_image.items()]
+    tables = [
+        pd.DataFrame({**about, "protocol": under.protocol.name, "metric": metric, "value": values})
+        for under in scores
+        for metric, values in under.per_image.items()
+    ]
     return pd.concat(tables) if tables else pd.DataFrame()
