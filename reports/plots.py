@@ -4,6 +4,7 @@ quality against time, and the answer to a question of one's own.
 Each takes a tidy table, the looks of the runs and a width in inches, and gives a figure, or None for no rows.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,8 @@ def metric_dots(values: pandas.DataFrame, style: Looks, inches: float) -> Figure
     rows = {title: row for row, title in enumerate(t for t in style["palette"] if t in set(values["title"]))}
     columns = values.groupby(["metric", "protocol"], sort=False)
     figure, every = row_panels([wrap(title, inches) for title in rows], columns.ngroups, inches)
-    for ((metric, _), part), axes in zip(columns, every, strict=True):
+    protocols = values.groupby("metric")["protocol"].nunique()
+    for ((metric, protocol), part), axes in zip(columns, every, strict=True):
         truth, others = part[part["method"] == "ground_truth"], part[part["method"] != "ground_truth"]
         if is_far(truth["value"], others["value"]):
             value, beyond = truth["value"].iloc[0], truth["value"].iloc[0] > others["value"].max()
@@ -104,6 +106,8 @@ def metric_dots(values: pandas.DataFrame, style: Looks, inches: float) -> Figure
                 dot.set_markerfacecolor("white")
         axes.margins(x=0.15)
         _name_metric(axes, metric)
+        if protocols[metric] > 1:
+            axes.set_title(f"{axes.get_title()}, {json.loads(protocol).get('name')}")
     return figure
 
 

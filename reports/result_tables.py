@@ -3,9 +3,10 @@
 `reports.results` puts them into the documents.
 """
 
+import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -42,6 +43,15 @@ class Study:
     @cached_property
     def scored(self) -> Records:
         return Records(record for record in self.records if record.is_scored)
+
+    @cached_property
+    def timed(self) -> Records:
+        """The records that say what the methods cost: those of the folder `<study>-cost`, else the study's own.
+
+        Runs are timed beside whatever else the machine does; that folder is of a study `efficiency` on a quiet one.
+        """
+        quiet = Study(self.folder.with_name(f"{self.folder.name}-cost")).records
+        return quiet or self.records.methods
 
     @property
     def state(self) -> str:
@@ -87,11 +97,11 @@ def means(study: Study) -> str:
 def brief(study: Study) -> str:
     """`means`, with what generating and training cost."""
     table, told = _means(study.scored)
-    cost = _costs(study.records.methods).set_index("")
+    cost = _costs(study).set_index("")
     for head in ("latency [ms] ↓", "training [images/s] ↑"):
         if head in cost:
             table[head] = [cost[head].get(title, DASH) for title in table[""]]
-    return markdown(table, notes=f"{told} {_where(study.records)}")
+    return markdown(table, notes=f"{told} {_where(study.timed)}")
 
 
 def _means(records: Records) -> tuple[pandas.DataFrame, str]:
@@ -110,6 +120,22 @@ def _means(records: Records) -> tuple[pandas.DataFrame, str]:
     several = " to ".join(map(str, sorted({min(seeds, default=1), max(seeds, default=1)})))
     told = f"Means over {several} training seeds, ± half of the 95 % interval over these."
     return table, "One training seed each." if several == "1" else told
+
+
+def protocols(study: Study) -> str:
+    """SSIM and Mask-SSIM of every method under each protocol: what different tables of the literature would print."""
+    records = study.scored
+    order = dict.fromkeys(record.variant for record in records)
+    table = pandas.DataFrame({"": list(order)})
+    for metric in ("ssim", "ssim_window51", "mask_ssim"):
+        if metric not in records.metrics():
+            continue
+        values = records.metric(metric)
+        for protocol, own in values.scored.groupby("protocol", sort=False):
+            found = replace(values, values=own).by("variant", over="seeds")["value"]
+            head = f"{catalogue.heading(metric)}, `{json.loads(str(protocol)).get('name')}`"
+            table[head] = [f"{found[title]:.4f}" if title in found else DASH for title in order]
+    return markdown(table)
 
 
 def steps(study: Study) -> str:
@@ -135,16 +161,19 @@ def _effects(study: Study) -> pandas.DataFrame:
 
 
 def costs(study: Study) -> str:
-    """What a row costs: medians over its seeds."""
-    records = study.records.methods
-    return markdown(_costs(records), notes=f"Medians over seeds. {_where(records)} {noise(records)}".rstrip())
+    """What a row costs: medians over its seeds, or of the study that timed it on a quiet machine."""
+    own = any(not record.is_timing_only for record in study.timed)
+    told = ["Medians over seeds."] * own + [_where(study.timed), noise(study.timed)]
+    told += [] if own else [f"{says[0].upper()}{says[1:]}." for says in timing.noise(study.timed)]
+    return markdown(_costs(study), notes=" ".join(filter(None, told)))
 
 
-def _costs(records: Records) -> pandas.DataFrame:
+def _costs(study: Study) -> pandas.DataFrame:
+    records, titles = study.timed, {record.name: record.variant for record in study.records.methods}
     frame = effects.costs(records).assign(
         macs=[record.timing.get("macs_per_image") for record in records],
         memory=[timing.training_memory_mb(record) for record in records],
-        variant=[record.variant for record in records],
+        variant=[titles.get(record.name, record.variant) for record in records],
     )
     middle = frame.astype({"macs": float, "memory": float}).groupby("variant", sort=False).median()
     table = pandas.DataFrame(
@@ -264,8 +293,8 @@ def ratios(study: Study) -> str:
 
 
 TABLES: dict[str, Callable[[Study], str]] = {
-    "means": means, "brief": brief, "steps": steps, "sentences": sentences, "costs": costs, "grid": grid,
-    "last": last, "curves": curves, "overtaking": overtaking, "ratios": ratios,
+    "means": means, "brief": brief, "protocols": protocols, "steps": steps, "sentences": sentences, "costs": costs,
+    "grid": grid, "last": last, "curves": curves, "overtaking": overtaking, "ratios": ratios,
 }  # fmt: skip
 
 
