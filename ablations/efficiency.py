@@ -120,6 +120,7 @@ def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan
     if trained is not None:
         task = replace(task, batch=trained.batch, training_steps=trained.steps, decay_steps=trained.decay_steps)
         words = [*overrides, "preset=paper", f"dataset={config.dataset.name}", "dataset.root=."]
+        words += [f"dataset.height={task.height}", f"dataset.width={task.width}"]  # for methods built for one size
         if published := compose(words).training:
             schedule = {"preset": "paper", "steps": published.steps, "batch": published.batch}
             schedule["published"] = config.dataset.name in published_for(config.method_name)

@@ -12,6 +12,7 @@ import xinggan
 from xinggan.files import SUITE
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "lpips", "torch-fidelity", "hydra-core", "accelerate")
+RESULTS = "reports/results"  # where records of studies are committed
 REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 
 
@@ -43,7 +44,8 @@ def other_rounding(before: dict[str, Any], here: dict[str, Any]) -> str:
 def suite_commit(folder: Path = SUITE) -> dict[str, Any]:
     """{commit, dirty, no_commit_because} of the suite in `folder`: its commit and whether tracked files have changed.
 
-    Only the suite's own repository counts, whose top is `folder` and which tracks its files. Without one, commit and
+    Records of studies, which stand beside the code, are no change of it. Only the suite's own repository counts, whose
+    top is `folder` and which tracks its files. Without one, commit and
     dirty are None and the reason is said, such as that the folder lies in another project's repository.
     """
     unknown: dict[str, Any] = {"commit": None, "dirty": None}
@@ -53,7 +55,7 @@ def suite_commit(folder: Path = SUITE) -> dict[str, Any]:
             return unknown | {"no_commit_because": f"the suite lies inside the repository of another project, {top}"}
         if not _git(folder, "ls-files", "xinggan/__init__.py"):
             return unknown | {"no_commit_because": f"the repository {top} does not hold the suite's files"}
-        changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}")
         return {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": bool(changes), "no_commit_because": None}
     except subprocess.CalledProcessError as error:
         said = os.fsdecode(error.stderr).strip().splitlines()

@@ -42,6 +42,11 @@ def test_the_commit_is_that_of_the_suites_own_repository_and_changed_files_are_s
     assert suite_commit(suite) == clean
     (suite / "untracked").write_text("")
     assert suite_commit(suite) == clean
+    listing = suite / "reports" / "results" / "components" / "studies" / "components.json"
+    listing.parent.mkdir(parents=True)
+    listing.write_text("[]")
+    git(suite, "add", "reports")
+    assert suite_commit(suite) == clean, "a record of a study is no change of the code"
     (suite / "xinggan" / "__init__.py").write_text("second\n")
     assert suite_commit(suite) == clean | {"dirty": True}
 
