@@ -19,6 +19,10 @@ from reports.formats import DASH, number
 from reports.records import Records
 from xinggan.metrics import catalogue
 
+STAGES_FIRST = (
+    "A method that trains in stages (GFLA's flow, a latent method's autoencoder, the teacher of a distilled one) "
+    "scores as what it is until its last stage begins."
+)
 COSTS = {"images": "training pairs", "seconds": "seconds of training", "flops": "floating-point operations"}
 COLUMNS = ["run", "title", "method", "diffusion", "metric", "protocol", "step", *COSTS, "value"]
 

@@ -242,9 +242,8 @@ def curves(study: Study) -> str:
     """The figure of the learning curves, which `reports.results` draws."""
     if learning.learning_curves(study.records).empty:
         return ""
-    return (
-        "![Quality after ever more training: by training pairs, seconds and operations](reports/gallery/learning.png)"
-    )
+    drawn = "Quality after ever more training: by training pairs, seconds and operations"
+    return f"![{drawn}](reports/gallery/learning.png)\n\n{learning.STAGES_FIRST}"
 
 
 def overtaking(study: Study) -> str:
