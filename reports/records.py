@@ -18,12 +18,13 @@ from typing import Any
 import pandas
 import yaml
 
+from ablations.config import Evaluation
 from reports.comparison import MetricValues
 from reports.formats import is_number
 from reports.settings import DERIVED, NO_RIVALS, arrange, differing, flatten, read_studies, resolve_key, same
 from xinggan.data.settings import Split
 from xinggan.metrics import catalogue
-from xinggan.metrics.protocol import CLEAN
+from xinggan.metrics.protocol import CLEAN, plain
 from xinggan.metrics.values import MetricValue
 
 ROOM = 12  # runs in a figure that has a line or a shape for each
@@ -41,6 +42,7 @@ SCENARIO = (
     *("images_per_second", "peak_memory_mb", "halves_differ_by", "device_median_ms", "joules_per_image"),
     *("samples_ms", "schedule", "unavailable_because"),
 )
+EVALUATION = {f"evaluation.{key}": value for key, value in json.loads(json.dumps(plain(Evaluation()))).items()}
 _load_yaml = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
@@ -76,7 +78,10 @@ class Record:
         self.is_timing_only = self.status.get("measures") == "timing"  # of the study `efficiency`, which scores nothing
         self.title = self.variant = self.name  # until `load_records` tells the runs of a report apart
         self.number, self.leads_its_method = 0, True  # among the runs of the report
-        self.facts = flatten(self.config) | {key: getattr(self, key) for key in DERIVED}  # what a query may ask about
+        self.facts = flatten(self.config)  # what a query may ask about
+        if "evaluation" in self.config:  # earlier records lack keys that came later, and have their defaults
+            self.facts |= {key: value for key, value in EVALUATION.items() if key not in self.facts}
+        self.facts |= {key: getattr(self, key) for key in DERIVED}
 
     def __repr__(self) -> str:
         return f"<{self.title}: {self.state}>"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from ablation_runs import list_study
 
 from reports.figures import looks
@@ -134,6 +135,15 @@ def test_runs_have_distinct_titles_that_say_what_differs(fabricate):
     timed.write_text(json.dumps(json.loads(timed.read_text()) | {"measures": "timing"}))
     titles = set(load_records(fabricate.folder).titles().values())
     assert len(titles) == 5 and {"xinggan scale=single seed=0", "pidm", "pidm (timed alone)"} <= titles
+
+
+def test_a_setting_that_an_earlier_record_lacks_has_its_default(fabricate):
+    for seed, evaluation in enumerate(({"batch": 16}, {"batch": 16, "split": "test", "protocols": "clean"})):
+        config = fabricate.run(seed=seed) / "config.yaml"
+        config.write_text(config.read_text() + yaml.safe_dump({"evaluation": evaluation}))
+    records = load_records(fabricate.folder)
+    assert records.differing() == ["seed"] and len({record.variant for record in records}) == 1
+    assert records.metric("ssim").by("variant", over="seeds")["n"].item() == 2
 
 
 def test_part_of_a_report_keeps_titles_and_looks(fabricate):
