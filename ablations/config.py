@@ -22,7 +22,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from ablations.words import as_word, read_words, suggestion
 from xinggan.data.settings import DATASETS, ESTIMATORS, PUBLISHED_SIZES, DatasetSettings, Split, proportions_of
-from xinggan.files import sha256_of
+from xinggan.files import sha256_of, user_path
 from xinggan.metrics.protocol import LPIPS_NETWORKS
 from xinggan.model.from_settings import CLASSES, build, method_folders, settings_class
 from xinggan.model.switches import PublishedSettings
@@ -54,12 +54,10 @@ class Evaluation:
     split: Split = Split.test  # or validation: a tenth of the training people, who are not trained on then
     batch: int = 16
     lpips_net: str = "alex"  # alex | vgg | squeeze
-    protocols: str = "clean"  # or all: those of published tables beside it
+    protocols: str = "clean"  # or all: also those of the published tables
     estimator: str | None = None  # of PCKh on photographs: movenet | keypointrcnn
-    estimator_weights: str | None = None  # movenet's file
-    proportions: str | None = (
-        None  # movenet: width:height of the photographs before they were stretched, such as 48:128
-    )
+    estimator_weights: str | None = None  # MoveNet's .tflite file
+    proportions: str | None = None  # for MoveNet: those of the photographs before they were stretched, such as 48:128
     halvings: int = 0  # also score after 1/2, 1/4, ... of the training, so many times: a learning curve
 
 
@@ -124,8 +122,9 @@ class Experiment:
                 data.name != "synthetic" and not data.root
             ),
         }
-        if evaluation.estimator_weights and not Path(evaluation.estimator_weights).is_file():
-            refused[f"evaluation.estimator_weights={evaluation.estimator_weights}: there is no such file"] = True
+        if evaluation.estimator_weights and not user_path(evaluation.estimator_weights).is_file():
+            expected = "accepted is MoveNet's .tflite file (docs/data.md says where to get it)"
+            refused[f"evaluation.estimator_weights={evaluation.estimator_weights}: no such file; {expected}"] = True
         if evaluation.proportions:
             try:
                 proportions_of(evaluation.proportions)

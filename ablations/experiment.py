@@ -21,7 +21,7 @@ from xinggan.data.packed import PackedDataset, PackedSplit
 from xinggan.data.prepare import prepare
 from xinggan.data.settings import proportions_of
 from xinggan.distributed import Processes, resolve_device
-from xinggan.files import sha256_of, without_places, write_atomically
+from xinggan.files import sha256_of, user_path, without_places, write_atomically
 from xinggan.metrics.protocol import CLEAN, protocols_for
 from xinggan.metrics.score import score
 from xinggan.metrics.values import Scores, write_scores
@@ -188,12 +188,12 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
     check_processes(
         config.training, any(isinstance(m, torch.nn.BatchNorm2d) for m in method.modules()), processes.count
     )
-    estimator = _estimator(config) if processes.first else None
     with processes.first_goes_first():
         data = prepare(config.dataset, config.cache, progress=processes.first, split=config.evaluation.split)
     folder, title = Path(config.runs) / run_id(config, data.digest), name(config)
     if RunRecord(folder).finished:
         return Outcome(title, "skipped", folder)
+    estimator = _estimator(config) if processes.first else None
     run = Run(config, title, method, data, folder, device, stop, processes, estimator)
     if not processes.first:
         trained = run.train()
@@ -226,7 +226,7 @@ def _estimator(config: Experiment) -> Estimator | None:
     chosen = config.evaluation
     if chosen.estimator is None:
         return None
-    weights = Path(chosen.estimator_weights) if chosen.estimator_weights else None
+    weights = user_path(chosen.estimator_weights) if chosen.estimator_weights else None
     proportions = proportions_of(chosen.proportions) if chosen.proportions else None
     return open_estimator(chosen.estimator, weights, proportions=proportions)
 

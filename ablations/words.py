@@ -16,7 +16,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 # Keys of paths, whatever characters these have.
-PATHS = ("runs", "cache", "dataset.root", "published", "vae", "unet", "swin", "dino_pose", "dino_image")
+PATHS = (
+    *("runs", "cache", "dataset.root", "evaluation.estimator_weights", "published"),
+    *("vae", "unet", "swin", "dino_pose", "dino_image"),
+)
 # Keys that are not set by themselves, and what they follow from.
 FOLLOWING = {"method_name": "method", "method.seed": "seed", "code_size": "dataset.height"}
 

@@ -20,7 +20,7 @@ from reports.speed import claim_sentence, common_circumstances, latencies
 from reports.timing import own_sampler
 from xinggan.metrics import catalogue
 
-HEADLINES = ("ssim", "perceptual_embedded", "pckh_embedded", "lpips", "l1")
+HEADLINES = ("ssim", "perceptual_embedded", "lpips", "pckh", "pckh_embedded", "l1")
 HEADLINES_SHOWN = 4
 TO_BEAT = [name for name in REFERENCES if name != "ground_truth"]
 COMPARE = "python -m ablations.study comparison"
@@ -65,7 +65,7 @@ def headlines(records: Records) -> Markup:
     card = Markup('<div><dt>{}</dt><dd>{}</dd><dd class="beside">{}</dd><dd class="protocol">{}</dd></div>')
     rivals = {record.run: record.method for record in records.references if record.method in TO_BEAT}
     for metric in HEADLINES:
-        values = {row.run: row for row in records.metric(metric).scored.itertuples()}
+        values = {row.run: row for row in records.metric(metric).under_usual_protocol().scored.itertuples()}
         own = values.get(scored.run)
         if own is None or len(cards) == HEADLINES_SHOWN:
             continue
@@ -146,7 +146,7 @@ def behind_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
     """How far each variant is behind the best of each metric, with interval and test, as text."""
     rows = [
         {
-            "metric": catalogue.heading(rank.metric),
+            "metric": _heading(rank, ranked),
             "best": rank.best,
             "run": variant,
             "behind by": f"{row['difference']:+.4f}",
@@ -162,12 +162,19 @@ def behind_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
+def _heading(rank: Ranking, ranked: Sequence[Ranking]) -> str:
+    """The metric, with its protocol's name where it stands under several."""
+    heading = catalogue.heading(rank.metric)
+    several = len({other.protocol for other in ranked if other.metric == rank.metric}) > 1
+    return f"{heading}, {json.loads(rank.protocol).get('name')}" if several else heading
+
+
 def seed_table(ranked: Sequence[Ranking]) -> pandas.DataFrame:
     """Mean, interval, deviation and interquartile mean over the seeds of each variant that has several, as text."""
     rows = [
         {
             "run": variant,
-            "metric": catalogue.heading(rank.metric),
+            "metric": _heading(rank, ranked),
             "mean": f"{row['value']:.4f}",
             "95 % interval over seeds": interval(row["low"], row["high"], ".4f") or DASH,
             "interquartile mean": f"{row['iqm']:.4f} {interval(row['iqm_low'], row['iqm_high'], '.4f')}".strip(),

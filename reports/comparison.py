@@ -22,6 +22,7 @@ from reports import statistics
 from reports.formats import DASH, as_text, decimals_for, interval
 from reports.settings import Facts, differing_beside_seed, protocol_text, resolve_key
 from xinggan.metrics import catalogue
+from xinggan.metrics.protocol import CLEAN
 
 COLUMNS = ["value", "low", "high", "n", "sd", "iqm", "iqm_low", "iqm_high", "missing", "over"]
 DIFFERENCE_COLUMNS = [
@@ -57,12 +58,12 @@ class MetricValues:
 
     @cached_property
     def by_pair(self) -> pandas.DataFrame:
-        """A column a run, a row a test pair, indexed by pair and identity."""
+        """A column a run, a row a test pair, indexed by pair and identity; of values under one protocol."""
         return self.per_image().pivot(index=["pair", "identity"], columns="run", values="value")
 
     def per_image(self) -> pandas.DataFrame:
         """A row for each run, protocol and test pair: run, title, protocol, pair, pair_id, identity, value."""
-        names = {protocol: json.loads(protocol).get("name") for protocol in self.scored["protocol"].unique()}
+        names = {text: json.loads(text).get("name", CLEAN.name) for text in self.scored["protocol"].unique()}
         scored = set(zip(self.scored["run"], self.scored["protocol"].map(names), strict=True))
         kept = [of in scored for of in zip(self.pairs["run"], self.pairs["protocol"], strict=True)]
         return self.pairs[np.array(kept, dtype=bool)].drop(columns="metric")

@@ -4,6 +4,7 @@ The pictures are the lossless images that every run keeps: the examples, and for
 the generated image of any test pair. Pixels are enlarged, never smoothed.
 """
 
+import json
 import math
 import textwrap
 from collections.abc import Sequence
@@ -160,7 +161,12 @@ def cases(records: Records, ranks: Sequence[Ranking]) -> dict[str, Cases]:
     best = next((record for record in runs if record.variant == ranking.best), None)
     if best is None:
         return {}
-    values = best.per_image(metric).set_index("pair")["value"].dropna().sort_values()
+    values = (
+        best.per_image(metric, json.loads(ranking.protocol).get("name"))
+        .set_index("pair")["value"]
+        .dropna()
+        .sort_values()
+    )
     best_first = values.index[::-1] if catalogue.higher_is_better(metric) is not False else values.index
     heads = ["source", "target pose", "target", *(record.title for record in runs)]
     found = {}

@@ -20,8 +20,8 @@ from reports.records import Records
 from xinggan.metrics import catalogue
 
 STAGES_FIRST = (
-    "A method that trains in stages (GFLA's flow, a latent method's autoencoder, the teacher of a distilled one) "
-    "scores as what it is until its last stage begins."
+    "Some methods train in stages (GFLA's flow first, a latent method's autoencoder, the teacher of a distilled one): "
+    "until the last stage begins, their values are those of an unfinished method."
 )
 COSTS = {"images": "training pairs", "seconds": "seconds of training", "flops": "floating-point operations"}
 COLUMNS = ["run", "title", "method", "diffusion", "metric", "protocol", "step", *COSTS, "value"]

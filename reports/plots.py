@@ -107,7 +107,7 @@ def metric_dots(values: pandas.DataFrame, style: Looks, inches: float) -> Figure
         axes.margins(x=0.15)
         _name_metric(axes, metric)
         if protocols[metric] > 1:
-            axes.set_title(f"{axes.get_title()}, {json.loads(protocol).get('name')}")
+            axes.set_title(f"{metric_title(metric)}\n{json.loads(protocol).get('name')}")
     return figure
 
 

@@ -157,7 +157,7 @@ class Record:
 
     @cached_property
     def pairs(self) -> dict[str, pandas.DataFrame]:
-        """Metric -> its value of every test pair; empty when the run kept none."""
+        """Metric -> its value of every test pair under each protocol; empty when the run kept none."""
         columns = PAIR_COLUMNS[2:]
         try:
             frame = pandas.read_parquet(self.directory / "per_image.parquet")
@@ -247,7 +247,7 @@ class Records(UserList[Record]):
         return Records(kept)
 
     def metric(self, name: str, protocol: str | dict[str, Any] | None = None) -> MetricValues:
-        """Values of one metric, one a run. `protocol` is a protocol's name, or settings that it must have.
+        """Values of one metric, one a run and protocol. `protocol` is a protocol's name, or settings that it must have.
 
         A metric that no run has yet is refused only when the suite does not know it either; so is a protocol under
         which no run has the metric. The ValueError says which there are.
@@ -306,7 +306,7 @@ class Records(UserList[Record]):
 
     @cached_property
     def values(self) -> pandas.DataFrame:
-        """A row a run and metric, with unit, direction, sample count, protocol, and why a value is unavailable."""
+        """A row a run, metric and protocol, with unit, direction, sample count, and why a value is unavailable."""
         rows = [
             {key: record.facts.get(key) for key in VALUE_COLUMNS[:6]} | vars(row) | {"protocol": row.protocol_key}
             for record in self
@@ -318,7 +318,7 @@ class Records(UserList[Record]):
         return frame.assign(unit=frame["metric"].map(catalogue.unit), better=directions)
 
     def per_image(self, *metrics: str, protocol: str | None = CLEAN.name) -> pandas.DataFrame:
-        """A row a run, metric and test pair: PAIR_COLUMNS. `protocol` is one's name; None: all of them."""
+        """A row a run, metric, protocol and test pair: PAIR_COLUMNS. `protocol` is one's name; None: all of them."""
         frames = [record.pairs[name] for name in metrics for record in self if name in record.pairs]
         found = pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=PAIR_COLUMNS)
         return found if protocol is None else found[found["protocol"] == protocol].reset_index(drop=True)

@@ -6,9 +6,10 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -16,7 +17,7 @@ import pandas
 from reports import effects, learning, page, speed, timing
 from reports.formats import DASH, count, decimals_for, duration, is_number, joined, number, plural
 from reports.literature import claim
-from reports.records import NothingFound, Records, load_records
+from reports.records import NothingFound, Record, Records, load_records
 from reports.settings import Rows, read_studies
 from xinggan.metrics import catalogue
 
@@ -125,16 +126,15 @@ def _means(records: Records) -> tuple[pandas.DataFrame, str]:
 def protocols(study: Study) -> str:
     """SSIM and Mask-SSIM of every method under each protocol: what different tables of the literature would print."""
     records = study.scored
-    order = dict.fromkeys(record.variant for record in records)
-    table = pandas.DataFrame({"": list(order)})
+    variants = {record.run: record.variant for record in records}
+    table = pandas.DataFrame({"": list(dict.fromkeys(variants.values()))})
     for metric in ("ssim", "ssim_window51", "mask_ssim"):
-        if metric not in records.metrics():
-            continue
-        values = records.metric(metric)
-        for protocol, own in values.scored.groupby("protocol", sort=False):
-            found = replace(values, values=own).by("variant", over="seeds")["value"]
-            head = f"{catalogue.heading(metric)}, `{json.loads(str(protocol)).get('name')}`"
-            table[head] = [f"{found[title]:.4f}" if title in found else DASH for title in order]
+        scored = records.metric(metric).scored
+        named = scored.assign(name=[json.loads(text).get("name") for text in scored["protocol"]])
+        for name, own in named.groupby("name", sort=False):
+            found = own.groupby(own["run"].map(variants))["value"].mean()
+            head = f"{catalogue.heading(metric)}, `{name}`"
+            table[head] = [f"{found[title]:.4f}" if title in found else DASH for title in table[""]]
     return markdown(table)
 
 
@@ -163,16 +163,23 @@ def _effects(study: Study) -> pandas.DataFrame:
 def costs(study: Study) -> str:
     """What a row costs: medians over its seeds, or of the study that timed it on a quiet machine."""
     own = any(not record.is_timing_only for record in study.timed)
-    told = ["Medians over seeds."] * own + [_where(study.timed), noise(study.timed)]
+    told = ["Of the training runs themselves, medians over seeds."] * own + [_where(study.timed), noise(study.timed)]
     told += [] if own else [f"{says[0].upper()}{says[1:]}." for says in timing.noise(study.timed)]
     return markdown(_costs(study), notes=" ".join(filter(None, told)))
 
 
 def _costs(study: Study) -> pandas.DataFrame:
     records, titles = study.timed, {record.name: record.variant for record in study.records.methods}
-    frame = effects.costs(records).assign(
+    frame = effects.costs(records)
+    trained = {record.run: _training(record, records) for record in records if record.is_timing_only}
+    for run, scenario in trained.items():
+        frame.loc[run, "training images/s"] = scenario.get("images_per_second")
+    frame = frame.assign(
         macs=[record.timing.get("macs_per_image") for record in records],
-        memory=[timing.training_memory_mb(record) for record in records],
+        memory=[
+            trained[record.run].get("peak_memory_mb") if record.run in trained else timing.training_memory_mb(record)
+            for record in records
+        ],
         variant=[titles.get(record.name, record.variant) for record in records],
     )
     middle = frame.astype({"macs": float, "memory": float}).groupby("variant", sort=False).median()
@@ -187,6 +194,13 @@ def _costs(study: Study) -> pandas.DataFrame:
         }
     )
     return table.loc[:, [bool((table[head] != DASH).any()) for head in table]]
+
+
+def _training(record: Record, records: Records) -> dict[str, Any]:
+    """The training scenario of a record of the study `efficiency`, in the precision and mode of the latencies."""
+    same = speed.common_circumstances(records.timings) or {}
+    keys = {"kind": "training", "precision": same.get("precision"), "mode": same.get("mode")}
+    return next((row for row in record.scenarios if all(row.get(key) == value for key, value in keys.items())), {})
 
 
 def _where(records: Records) -> str:
@@ -302,7 +316,9 @@ def compute(results: Path) -> str:
     rows, total, runs = [], 0.0, 0
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         records = Study(folder).records
-        seconds = sum(record.status.get("seconds") or 0.0 for record in records)
+        taken = [(record.is_timing_only, record.status.get("seconds") or 0.0) for record in records]
+        together = max((seconds for timed, seconds in taken if timed), default=0.0)  # all rows begin and end as one
+        seconds = together + sum(seconds for timed, seconds in taken if not timed)
         trained = sum(timing.training_seconds(record) or 0.0 for record in records)
         machines = {f"{record.environment.get('cpu') or record.environment.get('device')}" for record in records}
         if records:

@@ -21,7 +21,12 @@ DERIVED = (
     *("is_reference", "is_timing_only"),
 )
 OF_THE_SEED = ("seed", "method.seed")  # a method's own seed is the run's
-NO_DIFFERENCE = (*DERIVED, "runs", "cache")  # where files lie is no difference between runs
+NO_DIFFERENCE = (
+    *DERIVED,
+    "runs",
+    "cache",
+    "evaluation.estimator_weights",
+)  # where files lie is no difference between runs
 Facts = Mapping[str, Any]
 Rows = list[tuple[str, str]]  # of a study: title and run directory's name, in the order of its table
 

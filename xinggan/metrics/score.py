@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from xinggan.data.estimators import Estimator
     from xinggan.data.packed import PackedSplit
 
-NO_ESTIMATOR = "no pose estimator was named; xinggan.evaluate takes one: --estimator movenet --weights FILE.tflite"
+NO_ESTIMATOR = (
+    "no pose estimator was named: evaluation.estimator=movenet evaluation.estimator_weights=FILE.tflite of a run, "
+    "--estimator movenet --weights FILE.tflite of xinggan.evaluate"
+)
 EMBEDDED_ONLY_SYNTHETIC = "embedded networks are trained on synthetic people"
 
 Poses = NDArray[np.float32]  # [n, 18, 3]

@@ -171,7 +171,8 @@ class Measurement:
     def round(self, seconds: float, calls: int, least: int = 1) -> None:
         """Samples for so long, from `least` to `calls`, after a short call that is none: the caches were others'."""
         scenario, task = self.scenario, self.task
-        if (scenario.samples_ms or [scenario.first_call_ms or 0])[-1] < LONG_CALL_MS:
+        first_ms = scenario.first_call_ms if task.mode == "eager" else None  # else it compiles too
+        if (scenario.samples_ms or [first_ms or 0])[-1] < LONG_CALL_MS:
             self._sample()
         done, joules, began = 0, self._energy.joules(), time.perf_counter()
         while done < calls and (done < least or time.perf_counter() - began < seconds):
