@@ -116,7 +116,7 @@ REFUSED = [
     ("evaluation.estimator=oracle", "accepted are movenet, keypointrcnn"),
     ("evaluation.estimator=movenet", "evaluation.estimator=movenet needs evaluation.estimator_weights=FILE"),
     ("evaluation.proportions=48:128", "evaluation.proportions: accepted with evaluation.estimator=movenet"),
-    ("evaluation.estimator_weights=nowhere.tflite", "nowhere.tflite: there is no such file"),
+    ("evaluation.estimator_weights=nowhere.tflite", "nowhere.tflite: no such file; accepted is MoveNet"),
     ("evaluation.batch=0", "evaluation.batch=0: accepted is 1 or more"),
     ("dataset=folder", "needs dataset.root=FOLDER"),
     ("dataset.height=30", "multiples of 4"),

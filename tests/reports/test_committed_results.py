@@ -11,7 +11,7 @@ import pytest
 from ablation_runs import list_study
 from make_miniature import MACHINE_PATH
 
-from reports.result_tables import TABLES
+from reports.result_tables import TABLES, Study
 from reports.results import DOCUMENTS, RESULTS, ROOT, computed, update
 
 SYNTHETIC = "xinggan-single-synthetic-small"
@@ -120,6 +120,25 @@ def test_study_that_is_not_finished_says_how_far_it_is(fabricate):
     assert table("means", fabricate.folder.parent).startswith("*So far 2 of 3 runs, 1 of 2 seeds.*")
     list_study(fabricate.folder, "components", rows[:2])
     assert table("means", fabricate.folder.parent).startswith("|")
+
+
+def test_costs_are_those_of_the_quiet_timing_beside_the_study_where_there_is_one(fabricate, fabricator):
+    fabricate.run()
+    noisy = TABLES["costs"](Study(fabricate.folder))
+    assert "Of the training runs themselves" in noisy
+    quiet = fabricator(fabricate.folder.with_name("runs-cost")).run("timing-xinggan", metrics=None)
+    status, timing = (quiet / name for name in ("status.json", "timing.json"))
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"measures": "timing"}))
+    (quiet / "history.jsonl").unlink()
+    measured = json.loads(timing.read_text())
+    inference = next(one for one in measured["scenarios"] if one["kind"] == "inference")
+    training = inference | {"kind": "training", "batch": 8, "images_per_second": 4321.0, "peak_memory_mb": 1234.0}
+    other = training | {"precision": "bf16", "images_per_second": 1.0, "peak_memory_mb": 9999.0}
+    timing.write_text(json.dumps(measured | {"scenarios": [other, training, inference]}))
+    told = TABLES["costs"](Study(fabricate.folder))
+    row = next(line for line in told.splitlines() if line.startswith("| xinggan scale=single"))
+    assert "4,321" in row.replace("4321", "4,321") and "1234" in row.replace(",", "") and "themselves" not in told
+    assert "4,321" in TABLES["brief"](Study(fabricate.folder)).replace("4321", "4,321")
 
 
 def test_what_differs_from_the_records_is_told_and_written_when_asked_to(tmp_path, capsys):

@@ -1,6 +1,9 @@
 """Figures draw what the records hold, with units, directions and one look for each run."""
 
+import json
+
 import numpy as np
+import pandas
 import pytest
 from ablation_runs import write_values
 
@@ -68,6 +71,14 @@ def test_every_axis_has_its_quantity_and_metrics_their_direction(records, inches
         "PCKh (embedded) ↑": "higher is better →",
     }
     assert "ms" in latencies.axes[0].get_xlabel()
+
+
+def test_panels_of_a_metric_under_several_protocols_name_them(records):
+    values = with_intervals([records.metric("ssim")])
+    other = values.assign(protocol=json.dumps({"name": "gfla"}))
+    figure = plots.metric_dots(pandas.concat([values, other]), looks(records), WIDE_INCHES)
+    titles = [axes.get_title(loc="left") for axes in titled(figure)]
+    assert titles == ["SSIM ↑\nclean", "SSIM ↑\ngfla"]
 
 
 def test_metric_dots_stand_at_the_values_and_a_far_ground_truth_at_the_edge(records):
