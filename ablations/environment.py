@@ -45,8 +45,8 @@ def suite_commit(folder: Path = SUITE) -> dict[str, Any]:
     """{commit, dirty, no_commit_because} of the suite in `folder`: its commit and whether tracked files have changed.
 
     Changes below reports/results do not count. Only the suite's own repository does, whose top is `folder` and which
-    tracks its files. Without one, commit and
-    dirty are None and the reason is said, such as that the folder lies in another project's repository.
+    tracks its files. Without one, commit and dirty are None and the reason is said, such as that the folder lies in
+    another project's repository.
     """
     unknown: dict[str, Any] = {"commit": None, "dirty": None}
     try:

@@ -171,7 +171,8 @@ def costs(study: Study) -> str:
 def _costs(study: Study) -> pandas.DataFrame:
     records, titles = study.timed, {record.name: record.variant for record in study.records.methods}
     frame = effects.costs(records)
-    trained = {record.run: _training(record, records) for record in records if record.is_timing_only}
+    same = speed.common_circumstances(records.timings) or {}
+    trained = {record.run: _training(record, same) for record in records if record.is_timing_only}
     for run, scenario in trained.items():
         frame.loc[run, "training images/s"] = scenario.get("images_per_second")
     frame = frame.assign(
@@ -196,9 +197,8 @@ def _costs(study: Study) -> pandas.DataFrame:
     return table.loc[:, [bool((table[head] != DASH).any()) for head in table]]
 
 
-def _training(record: Record, records: Records) -> dict[str, Any]:
+def _training(record: Record, same: dict[str, Any]) -> dict[str, Any]:
     """The training scenario of a record of the study `efficiency`, in the precision and mode of the latencies."""
-    same = speed.common_circumstances(records.timings) or {}
     keys = {"kind": "training", "precision": same.get("precision"), "mode": same.get("mode")}
     return next((row for row in record.scenarios if all(row.get(key) == value for key, value in keys.items())), {})
 
