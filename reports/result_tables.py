@@ -164,7 +164,7 @@ def costs(study: Study) -> str:
     """What a row costs: medians over its seeds, or of the study that timed it on a quiet machine."""
     own = any(not record.is_timing_only for record in study.timed)
     told = ["Of the training runs themselves, medians over seeds."] * own + [_where(study.timed), noise(study.timed)]
-    told += [] if own else [f"{says[0].upper()}{says[1:]}." for says in timing.noise(study.timed)]
+    told += [] if own else [timing.noise(study.timed)]
     return markdown(_costs(study), notes=" ".join(filter(None, told)))
 
 
@@ -302,7 +302,7 @@ def ratios(study: Study) -> str:
         f"The paper of XingGAN++ claims to be {claimed['inference']:g} times as fast as PIDM in sampling and "
         f"{claimed['training']:g} times in training."
     )
-    return markdown(table, notes=" ".join([told, *(f"{says}." for says in timing.noise(records))]))
+    return markdown(table, notes=f"{told} {timing.noise(records)}")
 
 
 TABLES: dict[str, Callable[[Study], str]] = {
@@ -323,7 +323,13 @@ def compute(results: Path) -> str:
         machines = {f"{record.environment.get('cpu') or record.environment.get('device')}" for record in records}
         if records:
             rows.append(
-                (folder.name, str(len(records)), duration(trained), duration(seconds), joined(sorted(machines)))
+                (
+                    folder.name,
+                    str(len(records)),
+                    duration(trained) if trained else DASH,
+                    duration(seconds),
+                    joined(sorted(machines)),
+                )
             )
             total, runs = total + seconds, runs + len(records)
     table = pandas.DataFrame(rows, columns=["study", "records", "training", "in all", "on"])

@@ -9,6 +9,7 @@ import pandas
 
 from reports.formats import DASH, Columns, as_text, count, duration, is_number, number, or_dash, share, text_table
 from reports.records import Record, Records
+from xinggan.timing.scenario import noise_verdict
 
 # What a table has a column for only where it differs.
 CIRCUMSTANCES = ("device", "precision", "mode", "height", "width", "sampler", "sampling_steps", "evaluations")
@@ -28,7 +29,6 @@ MEASURED_ON_SOME: Columns = {
     "energy [J/image] ↓": ("joules_per_image", number),
 }
 DISTRIBUTIONS = 24  # scenarios that a figure of distributions has room for
-QUIET = "Quiet: in all scenarios the medians of the earlier and the later rounds agree, and differ at most by so much"
 
 
 def timed(timings: pandas.DataFrame, kind: str) -> pandas.DataFrame:
@@ -81,18 +81,12 @@ def failures(timings: pandas.DataFrame) -> list[str]:
     return [f"{', '.join(names)}, {place}: unavailable: {reason}" for (place, reason), names in runs.items()]
 
 
-def noise(records: Sequence[Record]) -> list[str]:
-    """What the records say about how noisy the machine was, with the runs that each sentence holds for."""
-    runs: dict[str, list[str]] = {}
-    for record in records:
-        verdict = record.timing.get("noise")
-        if isinstance(verdict, dict) and "says" in verdict:
-            quiet = is_number(verdict.get("worst")) and not verdict.get("too_noisy")
-            says, title = (
-                (QUIET, f"{record.title} {verdict['worst']:.1%}") if quiet else (verdict["says"], record.title)
-            )
-            runs.setdefault(str(says), []).append(title)
-    return [f"{says}: {', '.join(titles)}" for says, titles in runs.items()]
+def noise(records: Sequence[Record]) -> str:
+    """How noisy the machine was, in a sentence about the timed scenarios of all records."""
+    keys = ("halves_differ_by", "control_ms")
+    scenarios = [scenario for record in records for scenario in record.scenarios]
+    says = noise_verdict([{key: row[key] for key in keys if is_number(row.get(key))} for row in scenarios])["says"]
+    return f"{says[0].upper()}{says[1:]}."
 
 
 def samples(timings: pandas.DataFrame) -> pandas.DataFrame:

@@ -50,8 +50,8 @@ class FeatureLosses(nn.Module):
         """kind: a PerceptualNetwork; content, style: names of VGG19's layers; normalised: VGG19 sees images in
         ImageNet's normalisation, else in [-1, 1]. Raises FileNotFoundError where VGG19's file is missing."""
         super().__init__()
-        if kind == PerceptualNetwork.vgg19:
-            layers, self.sha256 = vgg19()
+        if kind != PerceptualNetwork.embedded:
+            layers, self.sha256 = vgg19(kind)
             self.network = vgg19_features(layers, normalised)
             self.content_layers, self.style_layers, self.style_share = content, style, 1.0
         else:

@@ -11,13 +11,14 @@ from reports.records import load_records
 from reports.speed import ratio_table
 
 
-def test_records_say_how_noisy_the_machine_was(fabricate):
+def test_records_say_together_how_noisy_the_machine_was(fabricate):
     records = three(fabricate)
-    (quiet,) = timing.noise(records)
-    assert quiet.startswith("Quiet") and quiet.endswith(": patn 3.4%, pidm 3.4%, xinggan 3.4%")
-    next(iter(records)).timing["noise"] |= {"too_noisy": True, "says": "the machine was too noisy: by up to 23%"}
-    noisy, quiet = timing.noise(records)
-    assert noisy == "the machine was too noisy: by up to 23%: patn" and quiet.endswith(": pidm 3.4%, xinggan 3.4%")
+    assert timing.noise(records).startswith("Not judged: ")
+    for record, difference in zip(records, (0.02, 0.034, 0.01), strict=True):
+        record.scenarios[0]["halves_differ_by"] = difference
+    assert timing.noise(records).startswith("Quiet: in all 3 ") and timing.noise(records).endswith("by 3.4%.")
+    next(iter(records)).scenarios[0]["halves_differ_by"] = 0.23
+    assert "in 1 of 3 scenarios" in timing.noise(records) and timing.noise(records).endswith("by up to 23%.")
 
 
 def test_a_record_of_timing_alone_misses_neither_scores_nor_images(fabricate):

@@ -62,16 +62,19 @@ def test_a_training_sample_is_a_step_in_each_stage_of_the_training(measurement):
     assert steps[-STAGES:] == [(2, 5), (2, 15), (2, 25), (2, 35)]
 
 
-@pytest.mark.parametrize("kind", ["inference", "counts"])
-def test_generating_is_measured_without_a_file_that_training_alone_needs(people, kind):
-    """A GAN of the published settings is timed where VGG19 can be neither found nor downloaded."""
+@pytest.mark.parametrize(
+    ("kind", "network"), [("inference", "embedded"), ("counts", "embedded"), ("training", "untrained")]
+)
+def test_a_method_is_measured_without_a_file_of_weights_that_losses_need(people, kind, network):
+    """A GAN of the published settings is timed where VGG19 can be neither found nor downloaded, and trains with it."""
     settings = {
         "_target_": "xinggan.model.generator.XingGAN", "_settings_": "xinggan.model.switches.XingGANSettings",
         "width": 8, "blocks": 1, "losses": {"perceptual_network": "vgg19"},
     }  # fmt: skip
-    made = Measurement(Task(kind, "xinggan", settings, str(people.directory), "cpu"))
+    made = Measurement(Task(kind, "xinggan", settings, str(people.directory), "cpu", training_steps=8, decay_steps=4))
     made.build()
-    assert list(made.method.networks) == ["embedded"]
+    assert list(made.method.networks) == [network]
+    made.first()
 
 
 def test_a_long_call_needs_no_other_before_a_round(measurement, monkeypatch):

@@ -84,12 +84,14 @@ def build(method: dict[str, Any], where: str = "method") -> Any:
     return kind(read_settings(settings_class(method["_settings_"], where), settings, where))
 
 
-def without_training_weights(method: dict[str, Any]) -> dict[str, Any]:
-    """The same method for generating alone: losses look through the embedded network, not one that needs a file."""
+def without_training_weights(
+    method: dict[str, Any], instead: PerceptualNetwork = PerceptualNetwork.embedded
+) -> dict[str, Any]:
+    """The same method for generating alone, or for timing: its losses look through a network that needs no file."""
     losses = method.get("losses")
-    if not isinstance(losses, dict) or "perceptual_network" not in losses:
+    if not isinstance(losses, dict) or losses.get("perceptual_network") != PerceptualNetwork.vgg19:
         return method
-    return method | {"losses": losses | {"perceptual_network": PerceptualNetwork.embedded}}
+    return method | {"losses": losses | {"perceptual_network": instead}}
 
 
 def settings_class(name: str, where: str) -> type:

@@ -30,8 +30,8 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, network: str = PerceptualNetwork.embedded):
         super().__init__()
-        if network == PerceptualNetwork.vgg19:
-            layers, self.sha256 = vgg19()
+        if network != PerceptualNetwork.embedded:
+            layers, self.sha256 = vgg19(network)
             self.network = nn.Sequential(ImageNetNormalisation(), layers[:4])
         else:
             from xinggan.metrics.embedded.networks import load_embedded, training_record
@@ -47,8 +47,8 @@ class PerceptualLoss(nn.Module):
         return F.l1_loss(self.features(generated).float(), target_features.float())
 
 
-def vgg19() -> tuple[nn.Sequential, str]:
-    """The convolutional layers of ImageNet's VGG19, frozen, and the SHA-256 of their file.
+def vgg19(network: str) -> tuple[nn.Sequential, str]:
+    """The convolutional layers of ImageNet's VGG19, frozen, and the SHA-256 of their file; or `untrained`, and "".
 
     Raises FileNotFoundError, saying what to put where, when the file is neither there nor to be had.
     """
@@ -58,6 +58,8 @@ def vgg19() -> tuple[nn.Sequential, str]:
     from xinggan.torchvision_operators import import_torchvision
 
     models = import_torchvision().models
+    if network == PerceptualNetwork.untrained:
+        return models.vgg19().features.eval().requires_grad_(False), ""
     weights = models.VGG19_Weights.IMAGENET1K_V1
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:

@@ -72,6 +72,7 @@ class PerceptualNetwork(StrEnum):
 
     embedded = "embedded"  # trained on synthetic people, committed with the suite
     vgg19 = "vgg19"  # relu1_2 of ImageNet's VGG19, as published; needs its weight file
+    untrained = "untrained"  # VGG19 with fresh weights: costs as much, teaches nothing; to time training
 
 
 @dataclass(kw_only=True)

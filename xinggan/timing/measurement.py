@@ -21,6 +21,7 @@ import torch
 from xinggan.data.packed import PackedDataset, PackedSplit, open_packed
 from xinggan.model import from_settings
 from xinggan.model.method import Method
+from xinggan.model.switches import PerceptualNetwork
 from xinggan.timing import counts
 from xinggan.timing import device as clock
 from xinggan.timing.scenario import Scenario, Task
@@ -118,10 +119,9 @@ class Measurement:
             return
         self.data = open_packed(task.data) if data is None else data
         if method is None:
-            settings = task.method_settings
-            if task.kind != "training":
-                settings = from_settings.without_training_weights(settings)  # VGG19 is not asked for what needs none
-            method = from_settings.build(settings).to(task.device)  # with fresh weights
+            losses_of = PerceptualNetwork.untrained if task.kind == "training" else PerceptualNetwork.embedded
+            settings = from_settings.without_training_weights(task.method_settings, instead=losses_of)
+            method = from_settings.build(settings).to(task.device)  # with fresh weights, those of losses too
             method.precision = task.precision
         self.method = method
         if task.kind == "training":

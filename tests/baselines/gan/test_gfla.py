@@ -99,7 +99,7 @@ def test_operations_are_the_published_ones(shared):
 
 @pytest.fixture
 def golden_vgg19(monkeypatch):
-    monkeypatch.setattr(feature_losses, "vgg19", lambda: (vgg19_layers(), "golden"))
+    monkeypatch.setattr(feature_losses, "vgg19", lambda kind: (vgg19_layers(), "golden"))
 
 
 def test_losses_look_through_vgg19_like_the_published_ones(shared, golden_vgg19):

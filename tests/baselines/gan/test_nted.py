@@ -88,7 +88,7 @@ def test_discriminator_computes_the_published_scores(shared):
 
 
 def test_perceptual_and_style_loss_look_through_vgg19_like_the_published_ones(shared, monkeypatch):
-    monkeypatch.setattr(feature_losses, "vgg19", lambda: (vgg19_layers(), "golden"))
+    monkeypatch.setattr(feature_losses, "vgg19", lambda kind: (vgg19_layers(), "golden"))
     golden, losses = (
         np.load(shared / "golden" / "nted_generator.npz"),
         FeatureLosses("vgg19", style=RELU1, normalised=True),
