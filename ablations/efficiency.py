@@ -89,10 +89,20 @@ def run_efficiency(rows: list[tuple[str, list[str]]], words: list[str], report: 
     print_timing({row.task.method: row.timing for row in methods})
     folders = [row.record.folder for row in methods]
     runs = folders[0].parent
-    list_rows(runs, "efficiency", [(row.title, row.record.folder.name) for row in methods])
+    list_rows(runs, "efficiency", listing(runs, methods))
     if report:
         build(folders, runs.parent / "report" / "efficiency")
     return 0
+
+
+def listing(runs: Path, methods: list[Row]) -> list[tuple[str, str]]:
+    """Title and run of every row, and of those of the last table on the same data: some may be run after others."""
+    rows = {row.title: row.record.folder.name for row in methods}
+    before = {row["title"]: row["run"] for row in RunRecord(runs).read("studies/efficiency.json", [])}
+    data = methods[0].timing["dataset_digest"]
+    alike = {run for run in before.values() if RunRecord(runs / run).status.get("dataset_digest") == data}
+    kept = {title: run for title, run in before.items() if title in rows or run in alike - {*rows.values()}}
+    return [*(kept | rows).items()]
 
 
 def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[Plan, list[Row]]:

@@ -5,7 +5,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -276,38 +276,51 @@ def grid(study: Study) -> str:
 
 def ratios(study: Study) -> str:
     """Size, work, time and memory of each method at batch 1, and ratios to PIDM beside what the paper claims."""
-    records = study.records
-    found = speed.ratios(records) if len(records.timings) else pandas.DataFrame()
+    found = speed.ratios(study.records) if len(study.records.timings) else pandas.DataFrame()
+    return _ratios(study.records, found) if len(found) else ""
+
+
+def short(study: Study) -> str:
+    """The main columns of `ratios`, of the methods with their own samplers, not compiled, in the first precision."""
+    found = speed.ratios(study.records) if len(study.records.timings) else pandas.DataFrame()
     if found.empty:
         return ""
+    own = found[found["sampling_steps"].isna() & (found["mode"] == "eager") & (found["method"] != "vae_roundtrip")]
+    own = own[own["precision"] == own["precision"].iloc[0]]
+    return _ratios(study.records, own, leave_out=("memory [MB] ↓", "training [images/s] ↑"))
+
+
+def _ratios(records: Records, found: pandas.DataFrame, leave_out: Sequence[str] = ()) -> str:
     counts = {record.run: record.timing for record in records}
-    macs = [counts[run].get("macs_per_image") for run in found["run"]]
+    own = found["sampling_steps"].isna()  # with the sampler and steps that the operations were counted of
+    macs = [counts[run].get("macs_per_image") if same else None for run, same in zip(found["run"], own, strict=True)]
     table = pandas.DataFrame(
         {
             "": found["title"],
-            "precision": found["precision"],
-            "mode": found["mode"],
+            **{key: found[key] for key in ("precision", "mode") if found[key].nunique() > 1},
             "parameters": [count(counts[run].get("parameters")) for run in found["run"]],
             "GMACs an image": [number(each / 1e9) if is_number(each) else DASH for each in macs],
             "network evaluations": found["work"],
             "latency [ms] ↓": found["median_ms"].map(number),
             "memory [MB] ↓": found["peak_memory_mb"].map(number),
             "times as fast as PIDM": found["to_sample"].map(number),
+            "training [images/s] ↑": found["trained_per_second"].map(number),
+            "published training [h] ↓": found["schedule_hours"].map(number),
             "times as fast to train": found["to_train"].map(number),
         }
     )
-    table = table.loc[:, [bool((table[head] != DASH).any()) for head in table]]
+    table = table.loc[:, [head not in leave_out and bool((table[head] != DASH).any()) for head in table]]
     claimed = {work: claim("XingGAN++", f"{work}_speedup_over_pidm").value for work in ("inference", "training")}
     told = (
         f"The paper of XingGAN++ claims to be {claimed['inference']:g} times as fast as PIDM in sampling and "
-        f"{claimed['training']:g} times in training."
+        f"{claimed['training']:g} times in training, on DeepFashion."
     )
-    return markdown(table, notes=f"{told} {timing.noise(records)}")
+    return markdown(table, notes=f"{_where(records)} {told} {timing.noise(records)}")
 
 
 TABLES: dict[str, Callable[[Study], str]] = {
     "means": means, "brief": brief, "protocols": protocols, "steps": steps, "sentences": sentences, "costs": costs,
-    "grid": grid, "last": last, "curves": curves, "overtaking": overtaking, "ratios": ratios,
+    "grid": grid, "last": last, "curves": curves, "overtaking": overtaking, "ratios": ratios, "short": short,
 }  # fmt: skip
 
 

@@ -152,8 +152,9 @@ def ratios(records: Records) -> pandas.DataFrame:
     """How many times faster than PIDM each run trains, and samples with each of its samplers.
 
     A row a run, precision, mode and sampler that was timed at batch 1, where PIDM was timed with its own sampler on the
-    same device, in that precision and mode, at the same preset. New columns: work, to_train, to_sample, claim_to_train,
-    claim_to_sample (the paper's, NaN but for what it is made of: the published networks at the published size).
+    same device, in that precision and mode, at the same preset. New columns: trained_per_second (images), work,
+    to_train, to_sample, claim_to_train, claim_to_sample (the paper's, NaN but for what it is made of: the published
+    networks at the published size).
     Training is compared by the hours of the published schedules, since methods are published with different numbers of
     steps; NaN where training was not timed.
     """
@@ -161,7 +162,9 @@ def ratios(records: Records) -> pandas.DataFrame:
     sampling = timed(timings, "inference").drop(columns="schedule_hours")
     sampling = sampling[sampling["batch"] == 1].drop_duplicates(["run", *same, "sampler", "sampling_steps"])
     training = timed(timings, "training").drop_duplicates(["run", *same])
-    rows = sampling.merge(training[["run", *same, "schedule_hours"]], on=["run", *same], how="left")
+    training = training.rename(columns={"images_per_second": "trained_per_second"})
+    trained = ["schedule_hours", "trained_per_second"]
+    rows = sampling.merge(training[["run", *same, *trained]], on=["run", *same], how="left")
     reference = rows[(rows["method"] == REFERENCE) & rows["sampling_steps"].isna()]
     reference = reference.sort_values("name", key=lambda names: names != REFERENCE, kind="stable").drop_duplicates(same)
     rows = rows.merge(

@@ -45,6 +45,14 @@ def test_the_same_command_again_measures_only_what_is_new(measured):
     assert {path: json.loads(path.read_text()) for path in before} == before
 
 
+def test_a_study_that_is_run_some_rows_at_a_time_lists_them_all(measured):
+    folder, place = measured
+    others = [word for word in QUICK if not word.startswith("only=")]
+    assert main(["efficiency", "--no-report", *others, "only=pix2pix", *place]) == 0
+    rows = json.loads((folder / "runs" / "studies" / "efficiency.json").read_text())
+    assert [row["title"] for row in rows] == ["pix2pix", "xinggan scale=single blocks=1"]
+
+
 @pytest.mark.parametrize(
     ("words", "titles"),
     [

@@ -62,6 +62,11 @@ def test_a_training_sample_is_a_step_in_each_stage_of_the_training(measurement):
     assert steps[-STAGES:] == [(2, 5), (2, 15), (2, 25), (2, 35)]
 
 
+def test_training_is_measured_on_few_pairs_for_latent_methods_encode_the_images_of_all(people, measurement):
+    made = measurement("training", training_steps=40, decay_steps=20)
+    assert len(people.train) > 2 * STAGES == len(made.method.train_split)
+
+
 @pytest.mark.parametrize(
     ("kind", "network"), [("inference", "embedded"), ("counts", "embedded"), ("training", "untrained")]
 )

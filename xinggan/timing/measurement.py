@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from statistics import fmean
 
@@ -57,8 +57,9 @@ def training_calls(
 
     Steps that a method adds come first, and are left out. From the packed data to the updated weights: batch to the
     device, heatmaps, losses, optimisers. Evaluation points, checkpoints and the moving average are not in it.
-    Afterwards the weights are of no more use.
+    Afterwards the weights are of no more use. Few pairs are enough: a latent method first encodes the images of all.
     """
+    split = replace(split, pairs=split.pairs[: stages * batch])
     method.planned_steps, method.train_split = steps, split
     method.begin(split)
     method.train()
