@@ -74,7 +74,7 @@ def assert_images_do_not_depend_on_their_batch(method, people):
     together = images([3, 0, 2])
     for place, row in enumerate([3, 0, 2]):
         torch.testing.assert_close(together[place], images([row])[0], atol=1e-5, rtol=0)
-    assert (together[0] - together[1]).abs().max() > 1e-3  # else every method would pass that gives one image
+    assert (together[0] - together[1]).abs().max() > 1e-4  # else every method would pass that gives one image
 
 
 def assert_weights_depend_on_the_seed_alone(make):
