@@ -5,7 +5,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -274,23 +274,21 @@ def grid(study: Study) -> str:
     return markdown(learning.tuning_table(points), notes=" ".join(sentences)) if points else ""
 
 
-def ratios(study: Study) -> str:
-    """Size, work, time and memory of each method at batch 1, and ratios to PIDM beside what the paper claims."""
-    found = speed.ratios(study.records) if len(study.records.timings) else pandas.DataFrame()
-    return _ratios(study.records, found) if len(found) else ""
-
-
 def short(study: Study) -> str:
     """The main columns of `ratios`, of the methods with their own samplers, not compiled, in the first precision."""
-    found = speed.ratios(study.records) if len(study.records.timings) else pandas.DataFrame()
+    return ratios(study, in_short=True)
+
+
+def ratios(study: Study, in_short: bool = False) -> str:
+    """Size, work, time and memory of each method at batch 1, and ratios to PIDM beside what the paper claims."""
+    records = study.records
+    found = speed.ratios(records) if len(records.timings) else pandas.DataFrame()
+    if in_short and len(found):
+        found = found[found["sampling_steps"].isna() & (found["mode"] == "eager")]
+        found = found[found["precision"].isin(found["precision"].head(1)) & (found["method"] != "vae_roundtrip")]
     if found.empty:
         return ""
-    own = found[found["sampling_steps"].isna() & (found["mode"] == "eager") & (found["method"] != "vae_roundtrip")]
-    own = own[own["precision"] == own["precision"].iloc[0]]
-    return _ratios(study.records, own, leave_out=("memory [MB] ↓", "training [images/s] ↑"))
-
-
-def _ratios(records: Records, found: pandas.DataFrame, leave_out: Sequence[str] = ()) -> str:
+    leave_out = ("memory [MB] ↓", "training [images/s] ↑") if in_short else ()
     counts = {record.run: record.timing for record in records}
     own = found["sampling_steps"].isna()  # with the sampler and steps that the operations were counted of
     macs = [counts[run].get("macs_per_image") if same else None for run, same in zip(found["run"], own, strict=True)]
@@ -335,15 +333,8 @@ def compute(results: Path) -> str:
         trained = sum(timing.training_seconds(record) or 0.0 for record in records)
         machines = {f"{record.environment.get('cpu') or record.environment.get('device')}" for record in records}
         if records:
-            rows.append(
-                (
-                    folder.name,
-                    str(len(records)),
-                    duration(trained) if trained else DASH,
-                    duration(seconds),
-                    joined(sorted(machines)),
-                )
-            )
+            training = duration(trained) if trained else DASH
+            rows.append((folder.name, str(len(records)), training, duration(seconds), joined(sorted(machines))))
             total, runs = total + seconds, runs + len(records)
     table = pandas.DataFrame(rows, columns=["study", "records", "training", "in all", "on"])
     return markdown(table, notes=f"{plural(runs, 'record')}, {duration(total)} in all.") if rows else ""

@@ -123,7 +123,8 @@ class ImageGANSettings(Settings):
     @property
     def caveat(self) -> str:
         """The published losses look through VGG19."""
-        return "" if self.losses.perceptual_network == PerceptualNetwork.vgg19 else "embedded losses"
+        network = self.losses.perceptual_network
+        return "" if network == PerceptualNetwork.vgg19 else f"{network} losses"
 
     def reasons(self) -> list[str]:
         """Extended by ranges."""
