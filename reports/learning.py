@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ablations.tuning import FACTORS, Point, choose, deciding_metric, read_grid
 from reports.figures import Looks, metric_title, panels, styled, with_legend
-from reports.formats import DASH, number
+from reports.formats import DASH, joined, number
 from reports.records import Records
 from xinggan.metrics import catalogue
 
@@ -24,15 +24,20 @@ STAGES_FIRST = (
     "until the last stage begins, their values are those of an unfinished method."
 )
 COSTS = {"images": "training pairs", "seconds": "seconds of training", "flops": "floating-point operations"}
-COLUMNS = ["run", "title", "method", "diffusion", "metric", "protocol", "step", *COSTS, "value"]
+COLUMNS = ["run", "title", "method", "diffusion", "machine", "metric", "protocol", "step", *COSTS, "value"]
 
 
 def learning_curves(records: Records) -> pandas.DataFrame:
-    """A row a run, main metric and evaluated step: COLUMNS. `diffusion`: whether the method is a diffusion model."""
+    """A row a run, main metric and evaluated step: COLUMNS.
+
+    `diffusion`: whether the method is a diffusion model. `machine`: on what and in which precision it was trained.
+    """
     metrics, rows = records.main_metrics(), []
     for record in records.methods:
         about: dict[str, Any] = {"run": record.run, "title": record.title, "method": record.method}
         about["diffusion"] = ".diffusion." in str(record.facts.get("method._target_"))
+        compiled = ", compiled" * bool(record.facts.get("compile"))
+        about["machine"] = f"{record.machine}, {record.facts.get('precision', 'fp32')}{compiled}"
         rows += [about | row for row in record.learning if row["metric"] in metrics]
     frame = pandas.DataFrame(rows, columns=COLUMNS)
     return frame.sort_values("metric", key=lambda names: names.map(metrics.index), kind="stable", ignore_index=True)
@@ -55,9 +60,9 @@ def overtaking(learning: pandas.DataFrame) -> pandas.DataFrame:
     """For each metric, diffusion model and other method: from how much training on the first is the better one.
 
     Both are compared after equal training, along straight lines between the evaluated points on a logarithmic axis.
-    Columns: metric, diffusion, other, and for each of COSTS the least from which on the diffusion model stays better;
-    0 where it always was, NaN where it is not at the end of what both were trained for. Runs under different protocols
-    are not compared.
+    Columns: metric, diffusion, other, same_machine (else their seconds are not compared), and for each of COSTS the
+    least from which on the diffusion model stays better; 0 where it always was, NaN where it is not at the end of what
+    both were trained for. Runs under different protocols are not compared.
     """
     rows = []
     for (metric, _), part in learning.groupby(["metric", "protocol"], sort=False):
@@ -66,9 +71,10 @@ def overtaking(learning: pandas.DataFrame) -> pandas.DataFrame:
         for title, own in runs.items():
             for other, rival in runs.items():
                 if own["diffusion"].iloc[0] and not rival["diffusion"].iloc[0]:
-                    places = [crossing(own, rival, cost, sign) for cost in COSTS]
-                    rows.append([metric, title, other, *places])
-    return pandas.DataFrame(rows, columns=["metric", "diffusion", "other", *COSTS])
+                    same = own["machine"].iloc[0] == rival["machine"].iloc[0]
+                    places = [crossing(own, rival, c, sign) if same or c != "seconds" else np.nan for c in COSTS]
+                    rows.append([metric, title, other, same, *places])
+    return pandas.DataFrame(rows, columns=["metric", "diffusion", "other", "same_machine", *COSTS])
 
 
 def crossing(own: pandas.DataFrame, rival: pandas.DataFrame, cost: str, sign: int) -> float:
@@ -100,13 +106,25 @@ def overtaking_table(found: pandas.DataFrame) -> pandas.DataFrame:
             return "from the first point"
         return f"from {place:.3g}" if place >= 1e6 else f"from {number(place)}"
 
-    table = {
-        "metric": found["metric"].map(catalogue.heading),
-        "diffusion model": found["diffusion"],
-        "is better than": found["other"],
-        **{title: found[cost].map(told) for cost, title in COSTS.items()},
-    }
-    return pandas.DataFrame(table)
+    table = pandas.DataFrame(
+        {
+            "metric": found["metric"].map(catalogue.heading),
+            "diffusion model": found["diffusion"],
+            "is better than": found["other"],
+            **{title: found[cost].map(told) for cost, title in COSTS.items()},
+        }
+    )
+    table.loc[~found["same_machine"].astype(bool), COSTS["seconds"]] = "trained on another machine"
+    return table
+
+
+def machines_sentence(learning: pandas.DataFrame) -> str:
+    """Which runs were trained on which machine, where their seconds are not of one; else ""."""
+    titles = learning.groupby("machine", sort=False)["title"].unique()
+    if len(titles) < 2:
+        return ""
+    told = "; ".join(f"{joined(list(own))} on {machine}" for machine, own in titles.items())
+    return f"Seconds are not comparable between machines: {told}."
 
 
 def sentences(found: pandas.DataFrame) -> list[str]:

@@ -20,7 +20,7 @@ import yaml
 
 from ablations.config import Evaluation
 from reports.comparison import MetricValues
-from reports.formats import is_number
+from reports.formats import is_number, plural
 from reports.settings import DERIVED, NO_RIVALS, arrange, differing, flatten, read_studies, resolve_key, same
 from xinggan.data.settings import Split
 from xinggan.metrics import catalogue
@@ -103,6 +103,14 @@ class Record:
         reached = f" at step {self.step} of {steps}" if self.step is not None and steps is not None else ""
         error = str(self.status.get("error") or "").strip().splitlines()
         return f"{self.state}{reached}" + (f": {error[-1]}" if error else "")
+
+    @property
+    def machine(self) -> str:
+        """What the run ran on: an accelerator, or a processor and how many of its threads."""
+        where = self.environment
+        if where.get("device") == "cpu" and where.get("threads"):
+            return f"{where.get('cpu')}, {plural(where['threads'], 'thread')}"
+        return str(where.get("device", "an unknown device"))
 
     @property
     def scenarios(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -203,17 +203,16 @@ def _training(record: Record, same: dict[str, Any]) -> dict[str, Any]:
     return next((row for row in record.scenarios if all(row.get(key) == value for key, value in keys.items())), {})
 
 
-def _where(records: Records) -> str:
-    """On what the latencies and speeds of `_costs` were taken."""
+def _where(records: Records, said: Container[str] = ()) -> str:
+    """On what the latencies and speeds of a table were taken, less the circumstances that it has `said` already."""
     same = speed.common_circumstances(records.timings)
     if same is None:
         return ""
     device = str(same["device"])
     if device == "cpu":
-        cpus = sorted({str(record.environment.get("cpu")) for record in records.methods})
-        threads = sorted({str(record.environment.get("threads")) for record in records.methods})
-        device = f"{joined(cpus)}, {joined(threads)} {'thread' if threads == ['1'] else 'threads'}"
-    return f"Latency at batch {same['batch']:g}, {same['precision']}, {same['mode']}, on {device}."
+        device = joined(sorted({record.machine for record in records.methods}))
+    told = [f"{same['batch']:g}", *(str(same[key]) for key in ("precision", "mode") if key not in said)]
+    return f"Latency at batch {', '.join(told)}, on {device}."
 
 
 def noise(records: Records) -> str:
@@ -254,10 +253,12 @@ def last(study: Study) -> str:
 
 def curves(study: Study) -> str:
     """The figure of the learning curves, which `reports.results` draws."""
-    if learning.learning_curves(study.records).empty:
+    found = learning.learning_curves(study.records)
+    if found.empty:
         return ""
     drawn = "Quality after ever more training: by training pairs, seconds and operations"
-    return f"![{drawn}](reports/gallery/learning.png)\n\n{learning.STAGES_FIRST}"
+    told = " ".join(filter(None, [learning.STAGES_FIRST, learning.machines_sentence(found)]))
+    return f"![{drawn}](reports/gallery/learning.png)\n\n{told}"
 
 
 def overtaking(study: Study) -> str:
@@ -313,7 +314,7 @@ def ratios(study: Study, in_short: bool = False) -> str:
         f"The paper of XingGAN++ claims to be {claimed['inference']:g} times as fast as PIDM in sampling and "
         f"{claimed['training']:g} times in training, on DeepFashion."
     )
-    return markdown(table, notes=f"{_where(records)} {told} {timing.noise(records)}")
+    return markdown(table, notes=f"{_where(records, table.columns)} {told} {timing.noise(records)}")
 
 
 TABLES: dict[str, Callable[[Study], str]] = {
@@ -323,18 +324,23 @@ TABLES: dict[str, Callable[[Study], str]] = {
 
 
 def compute(results: Path) -> str:
-    """How long all committed runs took: a row a study."""
-    rows, total, runs = [], 0.0, 0
+    """How long all committed runs took: a row a study.
+
+    Methods that are timed in turns begin and end together; where some were timed without the others, the longest record
+    is the least that the study took.
+    """
+    rows, total, runs, least = [], 0.0, 0, ""
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         records = Study(folder).records
         taken = [(record.is_timing_only, record.status.get("seconds") or 0.0) for record in records]
-        together = max((seconds for timed, seconds in taken if timed), default=0.0)  # all rows begin and end as one
-        seconds = together + sum(seconds for timed, seconds in taken if not timed)
+        turns = [seconds for timed, seconds in taken if timed] or [0.0]
+        apart = "at least " * (max(turns) > 1.1 * min(turns))
+        seconds = max(turns) + sum(seconds for timed, seconds in taken if not timed)
         trained = sum(timing.training_seconds(record) or 0.0 for record in records)
         machines = {f"{record.environment.get('cpu') or record.environment.get('device')}" for record in records}
         if records:
-            training = duration(trained) if trained else DASH
-            rows.append((folder.name, str(len(records)), training, duration(seconds), joined(sorted(machines))))
-            total, runs = total + seconds, runs + len(records)
+            training, spent = duration(trained) if trained else DASH, f"{apart}{duration(seconds)}"
+            rows.append((folder.name, str(len(records)), training, spent, joined(sorted(machines))))
+            total, runs, least = total + seconds, runs + len(records), least or apart
     table = pandas.DataFrame(rows, columns=["study", "records", "training", "in all", "on"])
-    return markdown(table, notes=f"{plural(runs, 'record')}, {duration(total)} in all.") if rows else ""
+    return markdown(table, notes=f"{plural(runs, 'record')}, {least}{duration(total)} in all.") if rows else ""

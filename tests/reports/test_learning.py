@@ -12,6 +12,7 @@ from reports.learning import (
     COLUMNS,
     crossing,
     learning_curves,
+    machines_sentence,
     overtaking,
     overtaking_table,
     sentences,
@@ -63,6 +64,21 @@ def test_a_method_overtakes_where_its_curve_crosses_the_other_one_for_good(runs)
     assert sentences(overtaking(learning_curves(load_records(runs)))) == [
         "SSIM, after as many training pairs: better at the end: pidm than xinggan."
     ]
+
+
+def test_seconds_of_different_machines_are_not_compared(runs):
+    here = learning_curves(load_records(runs))
+    assert machines_sentence(here) == "" and here["machine"].unique().tolist() == ["a processor, 2 threads, fp32"]
+    (run,) = (record.directory for record in load_records(runs) if record.name == "pidm")
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | {"cpu": "another", "threads": 1}))
+    curves = learning_curves(load_records(runs))
+    table = overtaking_table(overtaking(curves))
+    assert table.iloc[0].tolist()[3:] == ["from 1,878", "trained on another machine", "from 2.35e+11"]
+    assert machines_sentence(curves) == (
+        "Seconds are not comparable between machines: pidm on another, 1 thread, fp32; "
+        "xinggan on a processor, 2 threads, fp32."
+    )
 
 
 @pytest.mark.parametrize(
