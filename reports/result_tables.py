@@ -337,7 +337,7 @@ def compute(results: Path) -> str:
         apart = "at least " * (max(turns) > 1.1 * min(turns))
         seconds = max(turns) + sum(seconds for timed, seconds in taken if not timed)
         trained = sum(timing.training_seconds(record) or 0.0 for record in records)
-        machines = {f"{record.environment.get('cpu') or record.environment.get('device')}" for record in records}
+        machines = {record.machine for record in records}
         if records:
             training, spent = duration(trained) if trained else DASH, f"{apart}{duration(seconds)}"
             rows.append((folder.name, str(len(records)), training, spent, joined(sorted(machines))))
