@@ -5,6 +5,7 @@ what it costs. The tables behind it say the same of every metric and variant.
 import json
 import math
 from collections.abc import Sequence
+from statistics import median_high
 
 import numpy as np
 import pandas
@@ -129,14 +130,19 @@ def _quality(found: Ranking) -> str:
 
 
 def _cost(runs: Records, best: set[str | None]) -> str:
-    """Latency of the fastest run, of those that are best at something, and of the slowest."""
-    taken, same, titles = latencies(runs.timings), common_circumstances(runs.timings), runs.titles()
+    """Latency of the fastest method, of those that are best at something, and of the slowest: medians over seeds."""
+    taken, same, variants = latencies(runs.timings), common_circumstances(runs.timings), dict[str, list[float]]()
     if same is None or not taken:
         return ""
-    order = sorted(taken, key=lambda run: taken[run])
-    named = [run for run in order if run in (order[0], order[-1]) or titles[run] in best]
-    times = joined([f"{titles[run]} takes {number(taken[run])} ms" for run in named])
-    return f"{times} for a batch of {same['batch']:g} on {same['device']} in {same['precision']}, {same['mode']}."
+    for record in runs:
+        if record.run in taken:
+            variants.setdefault(record.variant, []).append(taken[record.run])
+    medians = {variant: median_high(values) for variant, values in variants.items()}
+    order = sorted(medians, key=lambda variant: medians[variant])
+    named = [variant for variant in order if variant in (order[0], order[-1], *best)]
+    times = joined([f"{variant} takes {number(medians[variant])} ms" for variant in named])
+    over = ", median over seeds" if max(map(len, variants.values())) > 1 else ""
+    return f"{times} for a batch of {same['batch']:g} on {same['device']} in {same['precision']}, {same['mode']}{over}."
 
 
 # The tables behind it.

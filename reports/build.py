@@ -13,11 +13,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xinggan.command import exit_status, run_command
+from xinggan.progress import Progress
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 # Notebooks, in the order of their pages.
@@ -123,8 +123,17 @@ def run_notebooks(notebooks: Sequence[Path], parameters: dict[str, Any]) -> list
     logging.getLogger("papermill").setLevel(logging.ERROR)
     import papermill  # noqa: F401  its first import is no business of several threads
 
-    with ThreadPoolExecutor(max_workers=min(len(notebooks), os.cpu_count() or 1)) as pool:
-        return list(pool.map(partial(run_notebook, parameters=parameters), notebooks))
+    with (
+        Progress("building the report", len(notebooks), "pages") as progress,
+        ThreadPoolExecutor(max_workers=min(len(notebooks), os.cpu_count() or 1)) as pool,
+    ):
+
+        def execute(path: Path) -> Any:
+            page = run_notebook(path, parameters)
+            progress.update()
+            return page
+
+        return list(pool.map(execute, notebooks))
 
 
 def run_notebook(path: Path, parameters: dict[str, Any]) -> Any:
@@ -199,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--key", type=Path, help="the user study's key, which reports.user_study.page wrote")
     parser.add_argument("--show-code", action="store_true", help="keep the notebooks' code in the pages, folded")
     options = vars(parser.parse_args(arguments))
-    print(f"building the report from {options['runs']} ...", file=sys.stderr, flush=True)
+    print(f"reading the records in {options['runs']} ...", file=sys.stderr, flush=True)
     try:
         return exit_status("reports.build", lambda: print(build_report(**options)))
     except NotebookFailed as error:

@@ -25,6 +25,7 @@ from xinggan.metrics import catalogue
 
 ADDS = "+"  # how the title of a row begins that adds something to the row before it
 SHOWN = ("better", "worse")  # the verdicts that a test stands behind
+SETTING = r"[\w.]+=|without "  # how `_word` begins, which names a setting as on a command line
 BUDGET = ("budget", "amount", "precision", "compile")  # beside the keys of training
 
 
@@ -307,15 +308,23 @@ def _change(own: float, other: float, text: Callable[[float], str]) -> str:
 
 def sentences(found: pandas.DataFrame) -> list[str]:
     """What improves which metric, what worsens which, what shows no difference, and whether seeds are counted."""
-    told = []
+    told, named = [], {row.title: _in_words(row["with"], row["instead_of"]) for _, row in found.iterrows()}
     for verdict, verb in {"better": "improves", "worse": "worsens"}.items():
         for title, own in found[found["verdict"] == verdict].groupby("title", sort=False):
             changes = [f"{catalogue.title(row.metric)} by {number(abs(row.difference))}" for row in own.itertuples()]
-            told.append(f"{title} {verb} {joined(changes)}.")
+            words = named[title] if re.match(SETTING, named[title]) else named[title][0].upper() + named[title][1:]
+            told.append(f"{words} {verb} {joined(changes)}.")
     shown = found.loc[found["verdict"].isin(SHOWN), "title"]
-    if silent := list(dict.fromkeys(title for title in found["title"] if title not in set(shown))):
+    if silent := [words for title, words in named.items() if title not in set(shown)]:
         told.append(f"No difference is shown for {'; '.join(silent)}.")
     fewest = found[["runs", "others"]].min(axis=None)
     if fewest > 1:
         return [*told, f"Every model was trained with {fewest} seeds or more, and the intervals count them."]
     return [*told, "Where a side has one seed, this holds for these trainings only: another seed may turn it round."]
+
+
+def _in_words(what: str, instead_of: str) -> str:
+    """A contrast within a sentence: titles of rows stand in quotation marks, an added component and settings do not."""
+    if what.startswith(ADDS):
+        return what.removeprefix(ADDS).strip()
+    return " instead of ".join(title if re.match(SETTING, title) else f"“{title}”" for title in (what, instead_of))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import pandas
@@ -165,24 +166,27 @@ def numbers(published: pandas.DataFrame) -> pandas.DataFrame:
     `low` and `high` are the ends of the range over all n rows, `statuses` says how many of each there are; `printed` is
     the range as text, and `differs` whether it is one: 8.07 and 8.0667 are the same number.
     """
+    sources: dict[tuple[str, ...], list[Any]] = {}
+    for row in published.itertuples():
+        sources.setdefault(tuple(getattr(row, key) for key in NUMBER), []).append(row)
     rows: list[dict[str, Any]] = []
-    for key, own in published.groupby(NUMBER, sort=False):
-        many = {status: int((own["status"] == status).sum()) for status in STATUSES}
-        many = {status: count for status, count in many.items() if count}
+    for key, own in sources.items():
+        ordered = sorted(own, key=lambda row: row.value)
+        many = {status: count for status in STATUSES if (count := sum(row.status == status for row in own))}
         nearest = next(iter(many))
-        taken = own[own["status"] == nearest]
-        ordered = own.sort_values("value", kind="stable")["printed"].tolist()
-        finest = max(ordered, key=_decimals)
-        differs = not all(_is_rounded(text, finest) for text in ordered)
+        taken = [row for row in own if row.status == nearest]
+        lowest, highest = ordered[0], ordered[-1]
+        finest = max((row.printed for row in ordered), key=_decimals)
+        differs = not all(_is_rounded(row.printed, finest) for row in own)
         rows.append(
             {
                 **dict(zip(NUMBER, key, strict=True)),
-                **{"value": taken["value"].median(), "low": own["value"].min(), "high": own["value"].max()},
-                "status": nearest + (f", median of {len(taken)}" if taken["value"].nunique() > 1 else ""),
-                "source": "; ".join(dict.fromkeys(taken["source"])),
+                **{"value": median(row.value for row in taken), "low": lowest.value, "high": highest.value},
+                "status": nearest + (f", median of {len(taken)}" if len({row.value for row in taken}) > 1 else ""),
+                "source": "; ".join(dict.fromkeys(row.source for row in taken)),
                 "n": len(own),
                 "statuses": ", ".join(f"{count} {status}" for status, count in many.items()),
-                **{"differs": differs, "printed": f"{ordered[0]}–{ordered[-1]}" if differs else finest},
+                **{"differs": differs, "printed": f"{lowest.printed}–{highest.printed}" if differs else finest},
             }
         )
     return pandas.DataFrame(rows)
@@ -288,15 +292,15 @@ def published_tables(published: pandas.DataFrame, apart: pandas.DataFrame) -> li
     tables = []
     order = {protocol: place for place, protocol in enumerate((*PROTOCOLS, OWN_WAY, USER_STUDY))}
     qualities = published[~published["metric"].isin(COSTS)]
+    printed = numbers(qualities).set_index(NUMBER)["printed"]
     keys = ["dataset", "resolution", "order"]
     for (dataset, resolution, _), own in qualities.assign(order=qualities["protocol"].map(order)).groupby(keys):
         protocol = own["protocol"].iloc[0]
         notes = list(dict.fromkeys(map(_source_and_note, own.itertuples())))
         metrics = catalogue.in_order(own["metric"])
-        rows = []
-        for method in sorted(set(own["method"]), key=str.casefold):
-            cells = [_cell(own[(own["method"] == method) & (own["metric"] == metric)], notes) for metric in metrics]
-            rows.append([method, *cells])
+        cells = {key: _cell(rows, printed, notes) for key, rows in own.groupby(["method", "metric"])}
+        methods = sorted(set(own["method"]), key=str.casefold)
+        rows = [[method, *(cells.get((method, metric), DASH) for metric in metrics)] for method in methods]
         mine = apart[(apart[["dataset", "resolution", "protocol"]] == [dataset, resolution, protocol]).all(axis=1)]
         mine = mine[~mine["metric"].isin(COSTS)]
         reasons = [
@@ -310,17 +314,15 @@ def published_tables(published: pandas.DataFrame, apart: pandas.DataFrame) -> li
     return tables
 
 
-def _cell(own: pandas.DataFrame, notes: list[str]) -> str:
+def _cell(own: pandas.DataFrame, printed: pandas.Series, notes: list[str]) -> str:
     """What the sources print of one number, and in small print how many there are of each status with their notes."""
-    if own.empty:
-        return DASH
-    (told,) = numbers(own).itertuples()
     lines = []
-    for status, rows in own.groupby(own["status"].map(STATUSES.index)):
-        places = sorted({notes.index(_source_and_note(row)) + 1 for row in rows.itertuples()})
-        many = f"{len(rows)} " if len(own) > 1 else ""
-        lines.append(f"{many}{STATUSES[status]} " + "".join(f"[{place}]" for place in places))
-    return "\n".join([told.printed, *lines])
+    for status in STATUSES:
+        if rows := [row for row in own.itertuples() if row.status == status]:
+            places = sorted({notes.index(_source_and_note(row)) + 1 for row in rows})
+            many = f"{len(rows)} " if len(own) > 1 else ""
+            lines.append(f"{many}{status} " + "".join(f"[{place}]" for place in places))
+    return "\n".join([printed[tuple(own.iloc[0][NUMBER])], *lines])
 
 
 def _source_and_note(row: Any) -> str:

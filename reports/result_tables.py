@@ -152,7 +152,7 @@ def sentences(study: Study) -> str:
     """What helps, what does not and what is not shown, from the tests of `steps`."""
     found = _effects(study)
     told = effects.sentences(found) if len(found) else []
-    return "\n".join(re.sub(r"^- \+", r"- \\+", f"- {sentence}") for sentence in told)  # a plus there is a list
+    return "\n".join(f"- {sentence}" for sentence in told)
 
 
 def _effects(study: Study) -> pandas.DataFrame:

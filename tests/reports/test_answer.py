@@ -96,6 +96,14 @@ def test_cost_is_told_of_the_fastest_the_slowest_and_the_best(fabricate):
     )
 
 
+def test_cost_of_several_seeds_is_their_median(fabricate):
+    for name, ssim, times in (("patn", 0.4, (5.0, 6.0, 90.0)), ("gfla", 0.5, (20.0, 30.0, 21.0))):
+        for seed, ms in enumerate(times):
+            scored(fabricate, name, seed, median_ms=ms, ssim=ssim)
+    told = "patn takes 6.00 ms and gfla takes 21.0 ms for a batch of 1 on cpu in fp32, eager, median over seeds."
+    assert answer(fabricate)[-1] == told
+
+
 def test_speed_against_pidm_stands_beside_the_papers_claim(fabricate):
     scored(fabricate, "pidm", median_ms=100.0, ssim=0.3)
     assert not any("the paper" in sentence for sentence in answer(fabricate))

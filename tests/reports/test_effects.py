@@ -311,10 +311,23 @@ def test_first_sentences_of_a_study_say_which_component_helps_and_which_does_not
     records = load_records(fabricate.folder)
     (rows,) = read_studies(fabricate.folder).values()
     told = sentences(effects(cumulative_contrasts(rows, records)))
-    assert re.fullmatch(r"\+ fusion improves SSIM by 0\.[01]\d+\.", told[0])
-    assert told[1] == "No difference is shown for + multi-scale." and not unfinished(rows, records)
+    assert re.fullmatch(r"Fusion improves SSIM by 0\.[01]\d+\.", told[0])
+    assert told[1] == "No difference is shown for multi-scale." and not unfinished(rows, records)
     alone = " ".join(sentences(effects(contrasts_of(records))))
     assert "fusion=dense instead of fusion=concat (with scale=single) improves SSIM" in alone
+
+
+def test_alternative_rows_are_told_by_their_titles_in_quotation_marks(fabricate):
+    means = {"a, b": ("multi", 0.5), "+ more": ("single", 0.4), "another": ("none", 0.3)}
+    rows = [
+        (title, scored(fabricate, {"ssim": np.full(40, ssim)}, 0, 10, scale=scale).name)
+        for title, (scale, ssim) in means.items()
+    ]
+    found = effects(cumulative_contrasts(rows, load_records(fabricate.folder)))
+    assert sentences(found)[:2] == [
+        "More worsens SSIM by 0.100.",
+        "“another” instead of “+ more” worsens SSIM by 0.100.",
+    ]
 
 
 def test_rows_that_are_not_done_are_named_with_their_state(fabricate, study):
