@@ -118,7 +118,7 @@ class Experiment:
             "training.checkpoint_activations=true: accepted is false with compile=true": (
                 self.compile and training is not None and training.checkpoint_activations
             ),
-            f"dataset={data.name} needs dataset.root=FOLDER, a folder in Pose-Transfer layout (see README)": (
+            f"dataset={data.name} needs dataset.root=FOLDER, a folder in Pose-Transfer layout (see docs/data.md)": (
                 data.name != "synthetic" and not data.root
             ),
         }

@@ -319,7 +319,7 @@ def sentences(found: pandas.DataFrame) -> list[str]:
         told.append(f"No difference is shown for {'; '.join(silent)}.")
     fewest = found[["runs", "others"]].min(axis=None)
     if fewest > 1:
-        return [*told, f"Every model was trained with {fewest} seeds or more, and the intervals count them."]
+        return [*told, f"Every model was trained with at least {fewest} seeds, whose variation the intervals include."]
     return [*told, "Where a side has one seed, this holds for these trainings only: another seed may turn it round."]
 
 

@@ -311,8 +311,8 @@ def ratios(study: Study, in_short: bool = False) -> str:
     table = table.loc[:, [head not in leave_out and bool((table[head] != DASH).any()) for head in table]]
     claimed = {work: claim("XingGAN++", f"{work}_speedup_over_pidm").value for work in ("inference", "training")}
     told = (
-        f"The paper of XingGAN++ claims to be {claimed['inference']:g} times as fast as PIDM in sampling and "
-        f"{claimed['training']:g} times in training, on DeepFashion."
+        f"The paper of XingGAN++ claims {claimed['inference']:g} times PIDM's speed of sampling and "
+        f"{claimed['training']:g} times its speed of training, on DeepFashion."
     )
     return markdown(table, notes=f"{_where(records, table.columns)} {told} {timing.noise(records)}")
 

@@ -1,7 +1,7 @@
 """Submit every run of a grid or a study that is not finished or on its way, and return at once.
 
     python -m slurm.sweep study=components seed=0,1,2
-    python -m slurm.sweep scale=multi,single seed=0,1,2 cluster=slurm partition=gpu gpus=4 timeout_min=1440
+    python -m slurm.sweep scale=multi,single norm=instance cluster=slurm partition=gpu gpus=4 timeout_min=1440
 
 The words are those of `ablations.run`, study=NAME, cluster=NAME and the settings below. With cluster=local, the default
 where there is no sbatch, this machine works them off in the background. The same command again submits what is missing;

@@ -222,7 +222,7 @@ def test_with_several_seeds_the_test_of_a_whole_set_is_welchs_and_runs_are_compa
     assert of_set["better_runs"] == pytest.approx(sum(lower) / 9)
     ssim = found["ssim"]
     assert ssim["over"] == "identities and seeds" and (ssim["runs"], ssim["others"]) == (3, 3)
-    assert "3 seeds or more" in " ".join(sentences(every))
+    assert "at least 3 seeds" in " ".join(sentences(every))
 
 
 def test_sentences_say_what_helps_what_does_not_and_that_one_seed_is_one_seed(one_seed):

@@ -142,11 +142,11 @@ def noise_verdict(scenarios: Sequence[dict[str, Any]]) -> dict[str, Any]:
     reasons = []
     if unsteady:
         counted = f"{len(unsteady)} of {len(differences)} scenarios"
-        reasons.append(f"in {counted} {halves} differ by more than {limit}, by up to {worst:.0%}")
+        reasons.append(f"in {counted} {halves} differ by more, by up to {worst:.0%}")
     if drift is not None and drift > REPEATS_WITHIN:
         reasons.append(f"the machine itself was up to {drift:.0%} slower in some scenarios than in others")
     if reasons:
-        says = f"the machine was too noisy: {', and '.join(reasons)}"
+        says = f"too noisy for medians to repeat within {limit}: {', and '.join(reasons)}"
     elif worst is None:
         says = "not judged: no scenario was measured in two rounds or more"
     else:
