@@ -5,7 +5,6 @@ import sys
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,7 @@ class Run:
             if halvings and "flops_of_parts" not in learning:
                 parts = flops_of_parts(self.config, settings, self.data, self.device)
                 about: dict[str, Any] = {"batch": settings.batch, "steps": settings.steps}
-                about |= {"added_steps": self.method.added_steps, "flops_a_step": fmean(parts), "flops_of_parts": parts}
+                about |= {"added_steps": self.method.added_steps, "flops_of_parts": parts}
                 record.write("learning.json", about | {"protocols": {}} | learning)
         return train(
             self.method, self.data, settings, self.folder,

@@ -153,8 +153,7 @@ class Record:
         try:
             for point in content.get("points", []):
                 step, seconds = int(point["step"]), float(point["seconds"])
-                flops = point["flops"] if "flops" in point else step * content["flops_a_step"]  # of earlier records
-                costs = {"images": step * content["batch"], "seconds": seconds, "flops": float(flops)}
+                costs = {"images": step * content["batch"], "seconds": seconds, "flops": float(point["flops"])}
                 for metric, value in point["values"].items():
                     protocol = json.dumps(content["protocols"][metric], sort_keys=True)
                     rows.append({"step": step, **costs, "metric": metric, "protocol": protocol, "value": float(value)})

@@ -68,7 +68,10 @@ class RunJob:
         while (verdict := self.settled()) is None:
             self.attempt()
             if self.place.num_tasks > 1 and self.settled() is None:
-                self.requeue_all()
+                # All processes of the run start again: in the same job of SLURM, or in a new one on this machine.
+                if self.place.cluster == "slurm":
+                    signal.raise_signal(getattr(signal, f"SIG{JobEnvironment.USR_SIG}"))
+                sys.exit("one of the processes has failed")
         sys.exit(0 if verdict == "finished" else verdict)
 
     def settled(self) -> str | None:
@@ -152,12 +155,6 @@ class RunJob:
     def failure(self) -> Path:
         """[rank, exit status] of the first of several processes that failed since the job was started (again)."""
         return Path(self.folder) / f"{self.place.job_id}-{os.environ.get('SLURM_RESTART_COUNT', 0)}.failure"
-
-    def requeue_all(self) -> None:
-        """End this job, so that all processes of the run start again: in the same job of SLURM, or in a new one."""
-        if self.place.cluster == "slurm":
-            signal.raise_signal(getattr(signal, f"SIG{JobEnvironment.USR_SIG}"))
-        sys.exit("one of the processes has failed")
 
     @staticmethod
     def end_child(child: subprocess.Popen, number: int) -> int:

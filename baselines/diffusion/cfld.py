@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from baselines.diffusion.autoencoder import load_model
 from baselines.diffusion.cfld_network import SKELETON, CFLDDenoiser, FineFeatures, RefiningBlock
-from baselines.diffusion.latent_diffusion import LatentDiffusion, mirrored, resized
+from baselines.diffusion.latent_diffusion import LatentDiffusion
 from baselines.diffusion.latent_settings import TRAINED, CFLDSettings
 from baselines.diffusion.process import Seen, draw_noise, draw_true
 from baselines.diffusion.samplers import cascaded_branches, leading_timesteps
 from baselines.diffusion.settings import TIMESTEPS, Sampler
+from baselines.geometry import mirrored, resized, scaled_poses, uniform
 from baselines.limb_maps import limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import heatmaps
-from xinggan.distributed import Processes
 from xinggan.files import sha256_of, user_path
 
 TRAINED_PARTS = re.compile(r"up_blocks\..*\.attn2\.to_[kv]\.")  # of a U-Net from a file
@@ -86,8 +86,7 @@ class CFLD(LatentDiffusion):
     def adapter_input(self, images: Tensor, poses: Tensor, sigma: float) -> Tensor:
         """Maps [B, 21, 4 h, 4 w] of the drawn skeleton and the joints of poses [B, 18, 3] in images [B, 3, H, W]."""
         height, width = self._input_size(images)
-        scale = torch.tensor([width / images.shape[-1], height / images.shape[-2]], device=poses.device)
-        poses = torch.cat([(poses[..., :2].float() + 0.5) * scale - 0.5, poses[..., 2:].float()], dim=-1)
+        poses = scaled_poses(poses, images, (height, width))
         drawn = limb_maps(poses, height, width, max(1.0, height / 64))[:, :SKELETON]
         return torch.cat(
             [drawn, heatmaps(poses, height, width, sigma * height / images.shape[-2], self.settings.pose_map)], 1
@@ -132,10 +131,5 @@ class CFLD(LatentDiffusion):
 
 
 def cubic_timesteps(batch: Tensor) -> Tensor:
-    """Timesteps floor((1 - u^3) T), int64 [B], u uniform in [0, 1), for a training batch [B, ...]: often noisy ones.
-
-    Drawn for the whole global batch, of which a process keeps its rows.
-    """
-    processes = Processes.current
-    u = processes.own_rows(torch.rand(len(batch) * processes.count, device=batch.device))
-    return ((1 - u**3) * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
+    """Timesteps floor((1 - u^3) T), int64 [B], u uniform in [0, 1), for a training batch [B, ...]: often noisy ones."""
+    return ((1 - uniform(batch) ** 3) * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.latent_diffusion import resized
 from baselines.diffusion.latent_settings import CFLDSettings
 from baselines.diffusion.process import Seen
+from baselines.geometry import resized
 from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import use_exact_norms
 from xinggan.torchvision_operators import import_torchvision

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
 from baselines.diffusion.autoencoder import (
@@ -30,6 +29,7 @@ from baselines.diffusion.autoencoder import (
 from baselines.diffusion.latent_settings import LatentSettings
 from baselines.diffusion.process import NoiseProcess, draw_noise, draw_true, scaled_linear_betas
 from baselines.diffusion.samplers import Branch, ImageNoise, guided, sample, trailing_timesteps
+from baselines.geometry import resized, scaled_poses
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.packed import PackedSplit
 from xinggan.model.method import Method
@@ -182,10 +182,8 @@ class LatentDiffusion(Method):
         deviation of a joint's Gaussian there, pixels.
         """
         height, width = images.shape[-2:]
-        working_height, working_width = self.settings.working_size(height, width)
-        scale = torch.tensor([working_width / width, working_height / height], device=poses.device)
-        places = (poses[..., :2].float() + 0.5) * scale - 0.5
-        return torch.cat([places, poses[..., 2:].float()], dim=-1), self.settings.pose_sigma * working_height / height
+        size = self.settings.working_size(height, width)
+        return scaled_poses(poses, images, size), self.settings.pose_sigma * size[0] / height
 
     def source_latents(self, images: Tensor, seeds: Tensor) -> Tensor:
         """Latents [B, C, h, w] of the sized source images, drawn from the posterior with each image's own seed."""
@@ -223,25 +221,7 @@ class LatentDiffusion(Method):
                 limit=float(self.latent_limit),
             )
             generated = decode(self.autoencoder, clean * self.latent_std + self.latent_mean, height, width)
-        return resized(generated.float(), (source.shape[-2], source.shape[-1])).clamp(-1, 1)
-
-
-def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """images [B, C, H, W] in another height and width, by antialiased bicubic interpolation."""
-    if (images.shape[-2], images.shape[-1]) == size:
-        return images
-    return F.interpolate(images, size, mode="bicubic", antialias=True)
-
-
-def mirrored(images: Tensor, rows: Tensor) -> Tensor:
-    """images [B, C, H, W], of which the rows that are true, bool [B], are flipped from left to right."""
-    return torch.where(rows.view(-1, 1, 1, 1), images.flip(-1), images)
-
-
-def mirrored_poses(poses: Tensor, rows: Tensor, width: int) -> Tensor:
-    """The poses [B, 18, 3] of `mirrored` images of this width; as published, left and right joints keep their names."""
-    x = torch.where(rows[:, None], width - 1 - poses[..., 0], poses[..., 0])
-    return torch.cat([x[..., None], poses[..., 1:]], dim=-1)
+        return resized(generated.float(), source.shape[-2:]).clamp(-1, 1)
 
 
 def beside(file: str, name: str, source: str) -> str:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import inf
 from typing import ClassVar
 
-from baselines.diffusion.settings import TIMESTEPS, Prediction, Sampler, Weighting
+from baselines.diffusion.settings import TIMESTEPS, Prediction, Sampler, Weighting, untrained_guidance
 from xinggan.files import user_path
 from xinggan.model.switches import MethodSettings, Settings
 
@@ -94,13 +94,7 @@ class LatentSettings(VAESettings, MethodSettings):
         found = self.misfits(
             **{key: (0 <= scale < inf, "is 0 or more; 1 is no guidance") for key, scale in scales.items()}
         )
-        if self.condition_dropout == 0 and any(scale != 1 for scale in scales.values()):
-            said = " ".join(f"{key}={scale}" for key, scale in scales.items())
-            found.append(
-                f"{said}: guidance needs predictions without a condition, which are not trained with "
-                "condition_dropout=0; set it to 0.1, or every scale to 1"
-            )
-        return found
+        return found + untrained_guidance(self.condition_dropout, scales)
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from baselines.augmentation import scaled_and_cropped
 from baselines.diffusion.pidm_unet import PIDMUNet, SourceEncoder, TextureBlock
 from baselines.diffusion.process import NoiseProcess, Seen, draw_seen, draw_true
 from baselines.diffusion.samplers import (
@@ -38,6 +37,7 @@ from baselines.diffusion.settings import (
     Sampler,
     Spacing,
 )
+from baselines.geometry import mirrored, mirrored_poses, resized, scaled_and_cropped, scaled_poses
 from baselines.limb_maps import CHANNELS, limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, pose_maps
@@ -103,26 +103,20 @@ class PIDM(Method):
 
         Both images of a pair are mirrored or neither; the joints keep their names, as in the published code.
         """
-        mirrored = draw_true(batch.target_image, self.settings.flip)
-        views = []
+        rows, views = draw_true(batch.target_image, self.settings.flip), []
         for image, pose in ((batch.source_image, batch.source_pose), (batch.target_image, batch.target_pose)):
             image, pose = self.stretched(images_to_float(image), pose)
             if self.settings.zoom:
                 image, pose = scaled_and_cropped(image, pose, most=1 + self.settings.zoom)
-            image = torch.where(mirrored.view(-1, 1, 1, 1), image.flip(-1), image)
-            across = torch.where(mirrored[:, None], image.shape[-1] - 1 - pose[..., 0], pose[..., 0])
-            views.append((image, torch.cat([across[..., None], pose[..., 1:]], dim=-1)))
+            views.append((mirrored(image, rows), mirrored_poses(pose, rows, image.shape[-1])))
         (source, _), (target, pose) = views
         return source, target, pose
 
     def stretched(self, images: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W] in [-1, 1] at the networks' size, and their poses [B, 18, 3]."""
-        before = images.shape[-2:]
-        size, factor = self.settings.size, 2 ** (len(self.settings.multipliers) - 1)
-        height, width = size or (-(-side // factor) * factor for side in before)
-        scale = torch.tensor([width / before[1], height / before[0]], device=poses.device)
-        joints = (poses[..., :2] + 0.5) * scale - 0.5
-        return resized(images, (height, width)), torch.cat([joints, poses[..., 2:]], dim=-1)
+        factor = 2 ** (len(self.settings.multipliers) - 1)
+        size = self.settings.size or [-(-side // factor) * factor for side in images.shape[-2:]]
+        return resized(images, size).clamp(-1, 1), scaled_poses(poses, images, size)
 
     def pose_maps(self, poses: Tensor, image: Tensor) -> Tensor:
         """See `Method.pose_maps`; as published [B, 20, H, W], limbs as wide as published at a height of 256 pixels."""
@@ -176,13 +170,6 @@ class PIDM(Method):
                 limit=torch.inf if unclamped else 1.0,
             )
         return resized(generated.clamp(-1, 1), source.shape[-2:]).clamp(-1, 1)
-
-
-def resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Images [B, 3, H, W] in another height and width, bicubic; those of that size as they are."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return nn.functional.interpolate(images, size=tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def clip_gradients(optimiser: torch.optim.Optimizer, *_: object) -> None:

@@ -20,11 +20,12 @@ from math import inf
 import torch
 from torch import Tensor
 
-from baselines.diffusion.pidm import PIDM, resized
+from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.pidm_unet import PIDMUNet, SourceEncoder
 from baselines.diffusion.process import Network, NoiseProcess, draw_noise
 from baselines.diffusion.samplers import Branch, ImageNoise, ddim, guided, trailing_timesteps
 from baselines.diffusion.settings import FewStepSettings, PIDMFewStepSettings
+from baselines.geometry import resized
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.model.method import Method
 
@@ -105,7 +106,7 @@ class FewStepPIDM(Method):
                 device=source.device,
                 limit=1.0,
             )
-        return resized(generated, source.shape[-2:])
+        return resized(generated, source.shape[-2:]).clamp(-1, 1)
 
 
 class PIDMFewStep(FewStepPIDM):

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from baselines.diffusion.pidm import PIDM
 from baselines.diffusion.settings import PublishedPIDMSettings
-from xinggan.data.batch import PosePair
 from xinggan.data.settings import PUBLISHED_SIZES
 from xinggan.model.published import checked_file, load_named, owner_of, read_published
 from xinggan.model.switches import PublishedSettings
@@ -48,10 +47,6 @@ class PublishedPIDM(PIDM):
         super().__init__(settings.pidm())
         self.optimisers.clear()
         load_published(self, read_published(path), path)
-
-    def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
-        """A published checkpoint is not trained."""
-        raise NotImplementedError("a published checkpoint is not trained")
 
 
 def load_published(method: PIDM, state: dict[str, Tensor], origin: str = "state dict") -> PIDM:

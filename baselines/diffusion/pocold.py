@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from baselines.body_parts import part_labels
 from baselines.diffusion import import_diffusers
-from baselines.diffusion.latent_diffusion import LatentDiffusion, beside, mirrored_poses
+from baselines.diffusion.latent_diffusion import LatentDiffusion, beside
 from baselines.diffusion.latent_settings import PoCoLDSettings, Resolution
 from baselines.diffusion.process import Seen
 from baselines.diffusion.samplers import cascaded_branches
+from baselines.geometry import mirrored_poses
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS, heatmaps
 from xinggan.data.settings import PUBLISHED_SIZES, PoseMap

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.diffusion.settings import TIMESTEPS, Prediction, Weighting
+from baselines.geometry import uniform
 from xinggan.distributed import Processes
 
 Network = Callable[[Tensor, Tensor], Tensor]  # noised [B, C, ...], timesteps int64 [B] -> prediction [B, C or 2C, ...]
@@ -135,10 +136,6 @@ class NoiseProcess(nn.Module):
             return nn.functional.mse_loss(prediction, target)
         return (self.loss_weight[timesteps] * (prediction - target).square().flatten(1).mean(1)).mean()
 
-    def loss(self, network: Network, clean: Tensor) -> Tensor:
-        """The sum of the `terms`, []."""
-        return torch.stack(list(self.terms(network, clean).values())).sum()
-
     def variational_bound(
         self, clean: Tensor, noised: Tensor, timesteps: Tensor, prediction: Tensor, v: Tensor
     ) -> Tensor:
@@ -207,8 +204,7 @@ def draw_noise(batch: Tensor) -> Tensor:
 
 def draw_true(batch: Tensor, probability: float) -> Tensor:
     """True with the given probability for each item of a training batch [B, ...]: bool [B]."""
-    processes = Processes.current
-    return processes.own_rows(torch.rand(len(batch) * processes.count, device=batch.device) < probability)
+    return uniform(batch) < probability
 
 
 @dataclass(frozen=True)

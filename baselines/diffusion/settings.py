@@ -58,6 +58,15 @@ class PIDMPoseMap(StrEnum):
     onehot = "onehot"
 
 
+def untrained_guidance(condition_dropout: float, scales: dict[str, float]) -> list[str]:
+    """A sentence for guidance by these scales (1 is none) whose branches without a condition are not trained."""
+    if condition_dropout or all(scale == 1 for scale in scales.values()):
+        return []
+    said = " ".join(f"{key}={scale}" for key, scale in scales.items())
+    told = "guidance needs predictions without a condition, which are not trained with condition_dropout=0"
+    return [f"{said}: {told}; set it to 0.1, or every scale to 1"]
+
+
 @dataclass(kw_only=True)
 class PIDMNetworkSettings(MethodSettings):
     """Settings of PIDM and of its versions in a few steps: networks, guidance and training."""
@@ -134,14 +143,8 @@ class PIDMNetworkSettings(MethodSettings):
                 f"guidance_pose={self.guidance_pose} has nothing to act on with guidance=released, which never leaves "
                 "the pose out: leave guidance_pose out, or choose guidance=paper"
             )
-        if self.condition_dropout == 0 and any(scale != 1 for scale in self.scales):
-            keys = ("guidance_source", "guidance_pose")
-            scales = " ".join(f"{key}={value}" for key, value in zip(keys, self.scales, strict=False))
-            found.append(
-                f"{scales}: guidance needs predictions without a condition, which are not trained with "
-                "condition_dropout=0; set it to 0.1, or every scale to 1"
-            )
-        return found
+        scales = zip(("guidance_source", "guidance_pose"), self.scales, strict=False)
+        return found + untrained_guidance(self.condition_dropout, dict(scales))
 
 
 @dataclass(kw_only=True)

@@ -22,16 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from baselines.diffusion.dinov2 import VisionTransformer, load_dinov2
-from baselines.diffusion.latent_diffusion import LatentDiffusion, beside, mirrored, mirrored_poses, resized
+from baselines.diffusion.latent_diffusion import LatentDiffusion, beside
 from baselines.diffusion.latent_settings import TRAINED, XMDPTSettings
 from baselines.diffusion.process import NoiseProcess, Seen, draw_integers, draw_true
 from baselines.diffusion.samplers import Branch
 from baselines.diffusion.settings import TIMESTEPS
 from baselines.diffusion.xmdpt_network import PATCH, TransformerBlock, XMDPTTransformer
+from baselines.geometry import mirrored, mirrored_poses, resized, uniform
 from baselines.limb_maps import limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.settings import PUBLISHED_SIZES
-from xinggan.distributed import Processes
 from xinggan.files import user_path
 from xinggan.model.method import Method
 from xinggan.model.published import checked_file, load_named, read_published
@@ -152,9 +152,7 @@ class XMDPT(LatentDiffusion):
 
     def draw_kept(self, latents: Tensor) -> Tensor:
         """The places of the tokens that a masked pass keeps, int64 [B, n], for latents [B, C, h, w]."""
-        processes, places = Processes.current, self.denoiser.transformer.grid**2
-        draws = processes.own_rows(torch.rand(len(latents) * processes.count, places, device=latents.device))
-        return kept_places(draws, self.settings.mask_ratio)
+        return kept_places(uniform(latents, self.denoiser.transformer.grid**2), self.settings.mask_ratio)
 
 
 def kept_places(draws: Tensor, ratio: float) -> Tensor:

@@ -11,8 +11,6 @@ the code for DeepFashion has no fusion (`image_fusion=false`). Departures: `gene
 discriminators and losses have XingGAN's switches.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +19,7 @@ from baselines.gan.settings import BiGraphSettings
 from xinggan.data.settings import PoseMap
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.fusion import weighted_sum
-from xinggan.model.published import PublishedGenerator, fill, norm_of, read_published
+from xinggan.model.published import PublishedGenerator, fill, norm_of
 from xinggan.model.switches import Norm, TransferSettings
 
 
@@ -144,15 +142,10 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Grap
     return fill(generator, state, GRAPH_MODULES, origin)
 
 
-def load_published(path: Path | str) -> GraphGenerator:
-    """The generator of a published BiGraphGAN checkpoint, in eval mode. Raises PublishedMismatch for any other file."""
-    return from_published(read_published(path), str(path))
-
-
 class PublishedBiGraph(PublishedGenerator):
     """A published checkpoint of BiGraphGAN."""
 
-    read = staticmethod(load_published)
+    from_state = staticmethod(from_published)
 
     def trained_on(self) -> tuple[str, PoseMap]:
         """Its graph units have BatchNorm on both data sets; only Market-1501's generator has image fusion."""

@@ -10,7 +10,6 @@ multiples of 8 are padded by repeating their last row and column.
 """
 
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.poses import JOINTS
 from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import check_resolution, pad_to_multiple
-from xinggan.model.published import PublishedGenerator, fill, read_published
+from xinggan.model.published import PublishedGenerator, fill
 
 HEADS = 2  # of every attention
 BLOCKS = 2  # context blocks, and texture blocks
@@ -203,15 +202,10 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Dptn
     return fill(DptnGenerator(), without_second_names(state), _modules(), origin)
 
 
-def load_published(path: Path | str) -> DptnGenerator:
-    """The generator of a published DPTN checkpoint, in eval mode. Raises PublishedMismatch for any other file."""
-    return from_published(read_published(path), str(path))
-
-
 class PublishedDPTN(PublishedGenerator):
     """A published checkpoint of DPTN. Both data sets have the same network, so the images' shape tells them apart."""
 
-    read = staticmethod(load_published)
+    from_state = staticmethod(from_published)
 
     def trained_on(self) -> tuple[str, PoseMap]:
         return "deepfashion", PoseMap.gaussian

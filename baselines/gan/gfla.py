@@ -15,13 +15,11 @@ steps, as the published code limits both stages to 5,000,000 and does not say wh
 
 from functools import cache
 from math import exp
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.augmentation import moved, uniform
 from baselines.gan.blocks import (
     DecoderBlock,
     EncoderBlock,
@@ -34,9 +32,10 @@ from baselines.gan.feature_losses import EMBEDDED, FeatureLosses
 from baselines.gan.gfla_networks import FINEST, Flows, GflaGenerator, LocalAttention, sources
 from baselines.gan.image_gan import ImageGAN, network_inputs, stretched, stretching_image
 from baselines.gan.settings import GFLASettings
+from baselines.geometry import moved, uniform
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.settings import PoseMap
-from xinggan.model.published import PublishedGenerator, fill, read_published
+from xinggan.model.published import PublishedGenerator, fill
 
 EPSILON = 1e-8  # added to what divides
 SIGMA = 2.0  # of the Gaussian sampling, features
@@ -206,16 +205,11 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Gfla
     return fill(GflaGenerator(patches=patches), without_second_names(state), modules(len(patches)), origin)
 
 
-def load_published(path: Path | str) -> GflaGenerator:
-    """The generator of a published GFLA checkpoint, in eval mode. Raises PublishedMismatch for any other file."""
-    return from_published(read_published(path), str(path))
-
-
 class PublishedGFLA(PublishedGenerator):
     """A published checkpoint of GFLA; DeepFashion's works on images stretched to 256x256."""
 
     generator: GflaGenerator
-    read = staticmethod(load_published)
+    from_state = staticmethod(from_published)
 
     def trained_on(self) -> tuple[str, PoseMap]:
         return "deepfashion" if len(self.generator.attention) == 2 else "market1501", PoseMap.gaussian

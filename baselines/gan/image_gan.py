@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from baselines.gan.feature_losses import FeatureLosses
 from baselines.gan.settings import ImageGANSettings
+from baselines.geometry import resized
 from xinggan.data.batch import images_to_float
 from xinggan.model.losses import adversarial_loss
 from xinggan.model.method import Method
@@ -20,9 +21,7 @@ Size = tuple[int, ...] | None  # height and width that images are stretched to; 
 
 def stretched(images: Tensor, size: Size) -> Tensor:
     """float [B, 3, H, W] in [-1, 1] -> [B, 3, *size], bicubic; the same images where they have the size."""
-    if size is None or tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return F.interpolate(images, tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
+    return images if size is None else resized(images, size).clamp(-1, 1)
 
 
 def network_inputs(

@@ -11,13 +11,10 @@ last row and column. Chosen here: networks with fewer levels for smaller images,
 to the image's height (published: 32 pixels of 256).
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.augmentation import scaled_and_cropped
 from baselines.gan.feature_losses import RELU1, FeatureLosses
 from baselines.gan.image_gan import ImageGAN
 from baselines.gan.nted_networks import (
@@ -29,11 +26,12 @@ from baselines.gan.nted_networks import (
     RendererLayer,
 )
 from baselines.gan.settings import NTEDSettings
+from baselines.geometry import scaled_and_cropped
 from baselines.limb_maps import limb_maps
 from xinggan.data.batch import PosePair, images_to_float
 from xinggan.data.settings import PoseMap
 from xinggan.model.blocks import pad_to_multiple
-from xinggan.model.published import PublishedGenerator, fill, read_published
+from xinggan.model.published import PublishedGenerator, fill
 
 EYES = (14, 15)  # joints
 FACE = 64  # pixels of the face loss's crops
@@ -186,15 +184,10 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Nted
     return fill(NtedGenerator(channels, labels), learnt, _modules(len(labels)), origin)
 
 
-def load_published(path: Path | str) -> NtedGenerator:
-    """The generator of a published NTED checkpoint, in eval mode. Raises PublishedMismatch for any other file."""
-    return from_published(read_published(path), str(path))
-
-
 class PublishedNTED(PublishedGenerator):
     """A published checkpoint of NTED: of several state dicts in it the moving average, as its authors' results."""
 
-    read = staticmethod(load_published)
+    from_state = staticmethod(from_published)
 
     def trained_on(self) -> tuple[str, PoseMap]:
         return "deepfashion", PoseMap.gaussian

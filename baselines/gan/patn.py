@@ -10,8 +10,6 @@ the product of their scores). Departures from the code: discriminators and losse
 and the preset counts the training in steps, where the code counts epochs.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +18,7 @@ from xinggan.data.poses import JOINTS
 from xinggan.model.adversarial import PoseTransferGAN
 from xinggan.model.blocks import ConvBlock, Encoder, check_resolution
 from xinggan.model.fusion import ImageDecoder
-from xinggan.model.published import STREAMS, PublishedGenerator, fill, norm_of, read_published
+from xinggan.model.published import STREAMS, PublishedGenerator, fill, norm_of
 from xinggan.model.switches import TransferSettings
 
 
@@ -87,11 +85,6 @@ class PATN(PoseTransferGAN):
 MODULES = STREAMS | {"stream1_up": "decoder"}  # published module names -> ours
 
 
-def load_published(path: Path | str) -> PatnGenerator:
-    """The generator of a published PATN checkpoint, in eval mode. Raises PublishedMismatch for any other file."""
-    return from_published(read_published(path), str(path))
-
-
 def from_published(state: dict[str, Tensor], origin: str = "state dict") -> PatnGenerator:
     """The generator of a published state dict, in eval mode. Raises PublishedMismatch, naming `origin`."""
     return fill(PatnGenerator(PATNSettings(norm=norm_of(state))), state, MODULES, origin)
@@ -100,4 +93,4 @@ def from_published(state: dict[str, Tensor], origin: str = "state dict") -> Patn
 class PublishedPATN(PublishedGenerator):
     """A published checkpoint of PATN."""
 
-    read = staticmethod(load_published)
+    from_state = staticmethod(from_published)

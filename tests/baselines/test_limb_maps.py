@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_cdt
 
-from baselines.augmentation import moved, scaled_and_cropped
+from baselines.geometry import moved, scaled_and_cropped
 from baselines.limb_maps import COLOURS, distances, limb_maps
 from xinggan.data.poses import BONES
 

@@ -16,7 +16,6 @@ from xinggan.model.published import (
     PublishedGenerator,
     PublishedMismatch,
     from_published,
-    load_published,
     read_published,
 )
 from xinggan.model.switches import Norm, PublishedSettings, xinggan
@@ -38,7 +37,7 @@ def test_generator_computes_the_golden_images(shared, name, size, step):
 
 def test_a_saved_checkpoint_loads(market, tmp_path):
     torch.save(market, tmp_path / "latest_net_netG.pth")
-    generator = load_published(tmp_path / "latest_net_netG.pth")
+    generator = from_published(read_published(tmp_path / "latest_net_netG.pth"))
     assert not generator.training
     assert torch.equal(
         generator.blocks[3].shape.get_submodule("1").weight, market["model.att.3.conv_block_stream2.1.weight"]
@@ -65,7 +64,7 @@ def test_a_file_that_does_not_fit_is_refused_with_every_name(market, tmp_path):
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path, content):
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(PublishedMismatch, match=r"file\.pth: not a PyTorch state dict"):
-        load_published(tmp_path / "file.pth")
+        read_published(tmp_path / "file.pth")
 
 
 def test_a_pickle_with_code_is_refused(tmp_path):
@@ -75,14 +74,14 @@ def test_a_pickle_with_code_is_refused(tmp_path):
 
     torch.save({"weights": Trap()}, tmp_path / "trap.pth")
     with pytest.raises(PublishedMismatch, match="safe to load"):
-        load_published(tmp_path / "trap.pth")
+        read_published(tmp_path / "trap.pth")
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, {0: torch.zeros(1)}, [torch.zeros(1)]])
 def test_anything_but_names_and_tensors_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "file.pth")
     with pytest.raises(PublishedMismatch, match="names to tensors"):
-        load_published(tmp_path / "file.pth")
+        read_published(tmp_path / "file.pth")
 
 
 WEIGHTS = torch.tensor([[1.0, 2.0]])
@@ -170,11 +169,11 @@ def small_generator(norm: Norm) -> XingGenerator:
 
 
 class SmallBatchNorm(PublishedGenerator):
-    read = staticmethod(lambda _: small_generator(Norm.batch))
+    from_state = staticmethod(lambda *_: small_generator(Norm.batch))
 
 
 class SmallInstanceNorm(PublishedGenerator):
-    read = staticmethod(lambda _: small_generator(Norm.instance))
+    from_state = staticmethod(lambda *_: small_generator(Norm.instance))
 
 
 @pytest.mark.parametrize(
@@ -184,8 +183,9 @@ class SmallInstanceNorm(PublishedGenerator):
         (SmallInstanceNorm, Norm.instance, PoseMap.onehot, (256, 176)),
     ],
 )
-def test_the_method_is_the_files_generator_on_the_pose_maps_it_was_trained_with(kind, norm, maps, size, people):
-    method = kind(PublishedSettings(path="file", pose_sigma=3.0))
+def test_the_method_is_the_files_generator_on_the_maps_it_was_trained_with(kind, norm, maps, size, people, tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "file.pth")
+    method = kind(PublishedSettings(path=str(tmp_path / "file.pth"), pose_sigma=3.0))
     assert (method.size, method.settings.pose_map) == (size, maps)
     batch = people.test.batch([0, 1, 2])
     seeds = torch.zeros(3, dtype=torch.int64)
@@ -198,8 +198,8 @@ def test_the_method_is_the_files_generator_on_the_pose_maps_it_was_trained_with(
 
 def test_another_file_than_the_recorded_one_is_refused(tmp_path):
     file = tmp_path / "generator.pth"
-    file.write_bytes(b"what it was")
-    recorded = hashlib.sha256(b"what it was").hexdigest()
+    torch.save({"weight": torch.zeros(1)}, file)
+    recorded = hashlib.sha256(file.read_bytes()).hexdigest()
     SmallBatchNorm(PublishedSettings(path=str(file), sha256=recorded))
     file.write_bytes(b"what it has become")
     with pytest.raises(ValueError, match=rf"the file has changed.*{recorded}"):

@@ -264,21 +264,16 @@ def _is_statistic_of_instance_norm(generator: nn.Module, own: str) -> bool:
     return isinstance(owner, nn.InstanceNorm2d) and kind in ("running_mean", "running_var")
 
 
-def load_published(path: Path | str) -> XingGenerator:
-    """The generator of a published XingGAN checkpoint, in eval mode. Raises PublishedMismatch for any other file."""
-    return from_published(read_published(path), str(path))
-
-
 def from_published(state: dict[str, Tensor], origin: str = "state dict") -> XingGenerator:
-    """As `load_published`, from a state dict in memory; `origin` is named in errors."""
+    """The generator of a published state dict, in eval mode. Raises PublishedMismatch, naming `origin`."""
     return fill(XingGenerator(xinggan(norm=norm_of(state))), state, XINGGAN, origin)
 
 
 class PublishedGenerator(Method):
-    """The generator of a published checkpoint as a method that is not trained; a subclass gives `read`, its loader."""
+    """The generator of a published checkpoint as a method that is not trained; a subclass makes it of a state dict."""
 
     averaged = ("generator",)
-    read: Callable[[str], nn.Module]  # a static method
+    from_state: Callable[[dict[str, Tensor], str], nn.Module]  # a static method; the text is named in errors
 
     def __init__(self, settings: PublishedSettings):
         """The generators of Market-1501 have BatchNorm. Those of DeepFashion have InstanceNorm, and saw pose maps that
@@ -286,7 +281,8 @@ class PublishedGenerator(Method):
         hash.
         """
         super().__init__()
-        self.generator = self.read(checked_file(settings))
+        file = checked_file(settings)
+        self.generator = self.from_state(read_published(file), file)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         dataset, pose_map = self.trained_on()
         self.size = PUBLISHED_SIZES[dataset]  # height, width of its training images
@@ -311,4 +307,4 @@ class PublishedGenerator(Method):
 class PublishedXingGAN(PublishedGenerator):
     """A published checkpoint of XingGAN (ECCV 2020)."""
 
-    read = staticmethod(load_published)
+    from_state = staticmethod(from_published)

@@ -7,7 +7,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.diffusion.autoencoder import encode, make_autoencoder
 from baselines.diffusion.cfld import CFLD
-from baselines.diffusion.latent_diffusion import mirrored_poses
 from baselines.diffusion.latent_settings import (
     CFLDSettings,
     PoCoLDSettings,
@@ -19,6 +18,7 @@ from baselines.diffusion.pocold import PoCoLD
 from baselines.diffusion.process import Seen
 from baselines.diffusion.vae_roundtrip import VaeRoundtrip
 from baselines.diffusion.xmdpt import XMDPT
+from baselines.geometry import mirrored_poses
 from xinggan.data.batch import images_to_float
 from xinggan.training.loop import train
 from xinggan.training.settings import TrainingSettings

@@ -11,7 +11,6 @@ from golden import numbers, state_shapes
 
 from baselines.body_parts import part_labels
 from baselines.diffusion.autoencoder import make_autoencoder
-from baselines.diffusion.latent_diffusion import mirrored, mirrored_poses
 from baselines.diffusion.latent_settings import PoCoLDSettings, VAESettings
 from baselines.diffusion.pocold import (
     LABELS,
@@ -25,6 +24,7 @@ from baselines.diffusion.pocold import (
 )
 from baselines.diffusion.process import Seen
 from baselines.diffusion.samplers import cascaded_branches
+from baselines.geometry import mirrored, mirrored_poses
 from xinggan.data.settings import PoseMap
 from xinggan.model.published import PublishedMismatch
 from xinggan.model.switches import PublishedSettings

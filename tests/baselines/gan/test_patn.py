@@ -7,9 +7,9 @@ import pytest
 import torch
 from golden import complete_state, golden_inputs
 
-from baselines.gan.patn import PATN, PatnGenerator, TransferBlock, from_published, load_published
+from baselines.gan.patn import PATN, PatnGenerator, TransferBlock, from_published
 from baselines.gan.settings import PATNSettings
-from xinggan.model.published import PublishedMismatch
+from xinggan.model.published import PublishedMismatch, read_published
 from xinggan.model.switches import LossWeights, Norm
 
 
@@ -26,7 +26,7 @@ def legacy(state):
 def test_generator_computes_the_published_images_from_a_file_of_any_age(shared, tmp_path, name, size, step):
     state = complete_state(shared, f"patn_{name}_state.json")
     torch.save(legacy(state), tmp_path / "latest_net_netG.pth", _use_new_zipfile_serialization=False)
-    generator = load_published(tmp_path / "latest_net_netG.pth")
+    generator = from_published(read_published(tmp_path / "latest_net_netG.pth"))
     with torch.no_grad():
         image = generator(*golden_inputs(*size))[:, :, ::step, ::step].numpy()
     golden = np.load(shared / "golden" / "patn_generator.npz")[f"{name}_output"]

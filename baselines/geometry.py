@@ -1,8 +1,9 @@
-"""Random movements of training images together with their poses, as published code augments its data.
+"""Images and the poses in them at another size, mirrored, or moved at random as published code augments its data.
 
 What is drawn is drawn for the global batch, of which a process keeps its rows.
 """
 
+from collections.abc import Sequence
 from math import pi
 
 import torch
@@ -10,6 +11,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xinggan.distributed import Processes
+
+
+def resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """images [B, C, H, W] -> [B, C, *size] by antialiased bicubic interpolation; those of that size as they are."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, tuple(size), mode="bicubic", antialias=True)
+
+
+def scaled_poses(poses: Tensor, images: Tensor, size: Sequence[int]) -> Tensor:
+    """The poses [B, 18, 3] in images [B, C, H, W] once these are `resized`; a pixel's centre stays its centre."""
+    height, width = size
+    scale = torch.tensor([width / images.shape[-1], height / images.shape[-2]], device=poses.device)
+    return torch.cat([(poses[..., :2].float() + 0.5) * scale - 0.5, poses[..., 2:].float()], dim=-1)
+
+
+def mirrored(images: Tensor, rows: Tensor) -> Tensor:
+    """images [B, C, H, W], of which the rows that are true, bool [B], are flipped from left to right."""
+    return torch.where(rows.view(-1, 1, 1, 1), images.flip(-1), images)
+
+
+def mirrored_poses(poses: Tensor, rows: Tensor, width: int) -> Tensor:
+    """The poses [B, 18, 3] of `mirrored` images of this width; as published, left and right joints keep their names."""
+    x = torch.where(rows[:, None], width - 1 - poses[..., 0], poses[..., 0])
+    return torch.cat([x[..., None], poses[..., 1:]], dim=-1)
 
 
 def moved(
@@ -38,14 +64,13 @@ def moved(
 
 def scaled_and_cropped(images: Tensor, poses: Tensor, most: float) -> tuple[Tensor, Tensor]:
     """Each image enlarged by 1 to `most`, and its own size cut out at random; arguments and result as of `moved`."""
-    scale = 1 + (most - 1) * uniform(images, 1)[:, 0]  # [B]
+    scale = 1 + (most - 1) * uniform(images)  # [B]
     size = torch.tensor([images.shape[3], images.shape[2]], device=images.device)
     shift = (uniform(images, 2) - 0.5) * (scale - 1)[:, None] * size
     return moved(images, poses, torch.zeros_like(scale), shift, scale)
 
 
-def uniform(images: Tensor, numbers: int) -> Tensor:
-    """Random numbers in [0, 1) for each image, [B, numbers], of the global batch's draws."""
+def uniform(batch: Tensor, *shape: int) -> Tensor:
+    """Random numbers in [0, 1) for each item of a training batch [B, ...]: [B, *shape]."""
     processes = Processes.current
-    draws = torch.rand(len(images) * processes.count, numbers, device=images.device)
-    return processes.own_rows(draws)
+    return processes.own_rows(torch.rand(len(batch) * processes.count, *shape, device=batch.device))
