@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 import pytest
 
-from reports.build import build_report
+from reports.build import NOTEBOOKS, run_notebooks
 from reports.learning import (
     COLUMNS,
     crossing,
@@ -132,14 +132,18 @@ def test_values_of_validation_and_test_people_are_in_different_groups(tuned):
     assert [{record.is_validation for record in group} for group in groups.values()] == [{False}, {True}]
 
 
+def outputs_of(cell) -> str:
+    return "".join(output["data"]["text/html"] for output in cell.get("outputs", ()))
+
+
 def test_curves_have_a_page_and_a_damaged_one_is_named(tuned, tmp_path):
-    build_report(tuned, tmp_path / "report")
-    text = (tmp_path / "report" / "learning.html").read_text()
-    assert "Who overtakes whom" in text
-    assert "from 1,878" in text
-    assert "from the first point" not in text  # what the runs on validation people would say
-    assert "0.3000 *" in text and "validation split" in text
-    assert not (tmp_path / "report" / "ablation.html").exists()  # learning rates that were tried are no ablation
+    paths = [NOTEBOOKS / f"{name}.ipynb" for name in ("learning", "ablation")]
+    learning, ablation = run_notebooks(paths, {"runs": str(tuned), "output": str(tmp_path / "report")})
+    told = "".join(map(outputs_of, learning.cells))
+    assert "from 1,878" in told
+    assert "from the first point" not in told  # what the runs on validation people would say
+    assert "0.3000 *" in told and "validation split" in told
+    assert not any(map(outputs_of, ablation.cells))  # learning rates that were tried are no ablation
     (damaged,) = (record.directory for record in load_records(tuned) if record.name == "pidm")
     (damaged / "learning.json").write_text('{"points": [{"step": 3}]}')
     (record,) = (record for record in load_records(tuned) if record.name == "pidm")
