@@ -129,9 +129,9 @@ class Deform(Method):
         if self.discriminator is not None:
             initialise_generator(self.discriminator, s.seed + 1)
             self.optimisers["discriminator"] = adam(self.discriminator.parameters(), s.learning_rate)
-        # In a list, so that the frozen network's weights stay out of this method's checkpoints.
-        self._perceptual = [PerceptualLoss(s.losses.perceptual_network)] if s.losses.perceptual else []
-        self.networks = {str(s.losses.perceptual_network): loss.sha256 for loss in self._perceptual}
+        if s.losses.perceptual:
+            self.frozen = [loss := PerceptualLoss(s.losses.perceptual_network)]
+            self.networks = {str(s.losses.perceptual_network): loss.sha256}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def training_step(self, batch: PosePair, step: int) -> dict[str, Tensor]:
@@ -142,8 +142,7 @@ class Deform(Method):
         weights, discriminator, terms = self.settings.losses, self.discriminator, {}
         with self.autocast():
             generated = self.generator(source, poses, maps)  # [B, 3, H, W]
-            for loss in self._perceptual:
-                loss.to(source.device)
+            for loss in self.frozen:
                 features = loss.features(generated).float(), loss.features(target).float()
                 nearest = nearest_neighbour_loss(*features, self.settings.neighbourhood)
                 terms["nearest_neighbour"] = weights.perceptual * nearest

@@ -67,7 +67,7 @@ class ImageGAN(Method):
         self.settings = s = settings
         self.generator = generator
         self.discriminator = discriminator if s.losses.adversarial else None
-        self._features = [losses]  # in a list, so that the frozen network's weights stay out of checkpoints
+        self.frozen = [losses]
         self.networks = {str(s.losses.perceptual_network): losses.sha256}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._add_adam("generator", s.learning_rate, (s.beta1, s.beta2))
@@ -81,7 +81,7 @@ class ImageGAN(Method):
     @property
     def feature_losses(self) -> FeatureLosses:
         """Content and style losses of features that it gives of images."""
-        return self._features[0]
+        return self.frozen[0]
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """images: [B, 3, H, W] in [-1, 1]. Returns features [B, C, h, w] by layer."""
@@ -131,8 +131,3 @@ class ImageGAN(Method):
     def image(self, source: Tensor, source_pose: Tensor, target_pose: Tensor) -> Tensor:
         """The image float [B, 3, H, W] that the generator makes of a float image and poses [B, 18, 3]."""
         return stretching_image(self, self.generator, source, source_pose, target_pose, self.settings.size)
-
-    def _apply(self, change, recurse: bool = True):
-        for losses in self._features:
-            losses._apply(change)  # the unregistered network moves too
-        return super()._apply(change, recurse)

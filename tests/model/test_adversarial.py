@@ -35,7 +35,7 @@ class WrittenOut:
         conditions = {"appearance": source, "shape": target_maps}
         generated = self.method.generator(source, source_maps, target_maps)
         losses = {"l1": weights.l1 * F.l1_loss(generated, target)}
-        losses["perceptual"] = weights.perceptual * self.method._perceptual[0](generated, target)
+        losses["perceptual"] = weights.perceptual * self.method.frozen[0](generated, target)
         for name, discriminator in discriminators.items():
             scores = discriminator(torch.cat([generated, conditions[name]], dim=1))
             losses[f"adversarial_{name}"] = weights.adversarial / 2 * adversarial_loss(scores, True)

@@ -36,9 +36,9 @@ class PoseTransferGAN(Method):
                 if s.discriminators in (Discriminators.both, Discriminators.shape):
                     self.discriminators["shape"] = Discriminator(SHAPE_INPUTS, s.width, s.norm, s.dropout)
         self.pools = nn.ModuleDict({name: HistoryPool(s.history) for name in self.discriminators})
-        # In a list, so that the frozen network is no submodule and stays out of this method's checkpoints.
-        self._perceptual = [PerceptualLoss(s.losses.perceptual_network)] if s.losses.perceptual else []
-        self.networks = {str(s.losses.perceptual_network): loss.sha256 for loss in self._perceptual}
+        if s.losses.perceptual:
+            self.frozen = [loss := PerceptualLoss(s.losses.perceptual_network)]
+            self.networks = {str(s.losses.perceptual_network): loss.sha256}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimisers["generator"] = adam(self.generator.parameters(), s.learning_rate)
         for name, discriminator in self.discriminators.items():
@@ -76,7 +76,7 @@ class PoseTransferGAN(Method):
         if weights.l1:
             terms["l1"] = weights.l1 * nn.functional.l1_loss(generated.float(), target)
         if weights.perceptual:
-            terms["perceptual"] = weights.perceptual * self._perceptual[0](generated, target)
+            terms["perceptual"] = weights.perceptual * self.frozen[0](generated, target)
         for name, discriminator in self.discriminators.items():
             scores = discriminator(torch.cat([generated, conditions[name]], dim=1))
             loss = adversarial_loss(scores, True, weights.adversarial_kind)
@@ -95,8 +95,3 @@ class PoseTransferGAN(Method):
         with self.autocast():
             generated = self.generator(image, self.pose_maps(source_pose, image), self.pose_maps(target_pose, image))
         return generated.float()
-
-    def _apply(self, change, recurse: bool = True):
-        for loss in self._perceptual:
-            loss._apply(change)  # the unregistered network moves too
-        return super()._apply(change, recurse)

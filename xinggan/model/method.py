@@ -36,11 +36,17 @@ class Method(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
-        self.networks: dict[str, str] = {}  # frozen networks that training uses: SHA-256 of their weights
+        self.frozen: list[Any] = []  # networks that losses look through: no submodules, so not in checkpoints
+        self.networks: dict[str, str] = {}  # those of them with weights from a file: their SHA-256
         self.planned_steps = 0  # set by the trainer, for methods that train in stages
         self.train_split: PackedSplit | None = None  # set by the trainer, also when training is resumed
         self.precision = "fp32"
         self.settings: Any = None  # those of a method that draws poses have pose_map and pose_sigma
+
+    def _apply(self, change, recurse: bool = True):
+        for network in self.frozen:
+            network._apply(change)  # moves with the method
+        return super()._apply(change, recurse)
 
     @property
     def processes(self) -> Processes:
