@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 import pytest
 
-from reports.build import NOTEBOOKS, run_notebooks
+from reports.build import NOTEBOOKS, run_notebooks, without_empty_chapters
 from reports.learning import (
     COLUMNS,
     crossing,
@@ -140,6 +140,8 @@ def test_curves_have_a_page_and_a_damaged_one_is_named(tuned, tmp_path):
     paths = [NOTEBOOKS / f"{name}.ipynb" for name in ("learning", "ablation")]
     learning, ablation = run_notebooks(paths, {"runs": str(tuned), "output": str(tmp_path / "report")})
     told = "".join(map(outputs_of, learning.cells))
+    headings = [cell.source for cell in without_empty_chapters(learning).cells if cell.cell_type == "markdown"]
+    assert any("Who overtakes whom" in heading for heading in headings)
     assert "from 1,878" in told
     assert "from the first point" not in told  # what the runs on validation people would say
     assert "0.3000 *" in told and "validation split" in told
