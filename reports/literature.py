@@ -298,7 +298,7 @@ def published_tables(published: pandas.DataFrame, apart: pandas.DataFrame) -> li
         protocol = own["protocol"].iloc[0]
         notes = list(dict.fromkeys(map(_source_and_note, own.itertuples())))
         metrics = catalogue.in_order(own["metric"])
-        cells = {key: _cell(rows, printed, notes) for key, rows in own.groupby(["method", "metric"])}
+        cells = {key: _cell(list(rows.itertuples()), printed, notes) for key, rows in own.groupby(["method", "metric"])}
         methods = sorted(set(own["method"]), key=str.casefold)
         rows = [[method, *(cells.get((method, metric), DASH) for metric in metrics)] for method in methods]
         mine = apart[(apart[["dataset", "resolution", "protocol"]] == [dataset, resolution, protocol]).all(axis=1)]
@@ -314,15 +314,15 @@ def published_tables(published: pandas.DataFrame, apart: pandas.DataFrame) -> li
     return tables
 
 
-def _cell(own: pandas.DataFrame, printed: pandas.Series, notes: list[str]) -> str:
+def _cell(rows: Sequence[Any], printed: pandas.Series, notes: list[str]) -> str:
     """What the sources print of one number, and in small print how many there are of each status with their notes."""
     lines = []
     for status in STATUSES:
-        if rows := [row for row in own.itertuples() if row.status == status]:
-            places = sorted({notes.index(_source_and_note(row)) + 1 for row in rows})
-            many = f"{len(rows)} " if len(own) > 1 else ""
+        if own := [row for row in rows if row.status == status]:
+            places = sorted({notes.index(_source_and_note(row)) + 1 for row in own})
+            many = f"{len(own)} " if len(rows) > 1 else ""
             lines.append(f"{many}{status} " + "".join(f"[{place}]" for place in places))
-    return "\n".join([printed[tuple(own.iloc[0][NUMBER])], *lines])
+    return "\n".join([printed[tuple(getattr(rows[0], key) for key in NUMBER)], *lines])
 
 
 def _source_and_note(row: Any) -> str:

@@ -208,7 +208,9 @@ def figure(draw: Callable[..., Figure | None], *data: Any, output: Path | str, n
 
 def save_figure(figure: Figure, output: Path | str, name: str) -> bytes:
     """Write <output>/figures/<name>.svg for a page and .pdf for a paper; returns the SVG."""
-    files = {ending: drawn(figure, ending) for ending in ("svg", "pdf")}
+    files = {"svg": drawn(figure, "svg")}
+    figure.set_layout_engine("none")  # the same places again need no second search for them
+    files["pdf"] = drawn(figure, "pdf")
     for ending, content in files.items():
         write_atomically(Path(output) / "figures" / f"{name}.{ending}", content)
     return files["svg"]

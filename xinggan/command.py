@@ -45,6 +45,10 @@ class LayoutProblems(ValueError):
         return "\n".join(lines)
 
 
+class Failed(RuntimeError):
+    """What a command began and could not finish; the message tells all there is to know."""
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and end the process with the status it returns.
 
@@ -57,12 +61,15 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def exit_status(name: str, command: Callable[[], int | None], rows_shown: int = ROWS_SHOWN) -> int:
-    """The status that `command` returns (None: 0), 2 for what it refuses (ValueError, OSError), 130 when interrupted.
+    """The status that `command` returns (None: 0), or 1: it Failed, 2: refused (ValueError, OSError), 130: interrupted.
 
     Why is said in one message on standard error that begins with `name`, with at most `rows_shown` problems of files.
     """
     try:
         return command() or 0
+    except Failed as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         text = error.table(rows_shown) if isinstance(error, LayoutProblems) else reason(error)
         print(f"{name}: {text}", file=sys.stderr)

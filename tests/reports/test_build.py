@@ -13,17 +13,8 @@ from types import SimpleNamespace
 import pytest
 from ablation_runs import list_study
 
-from reports.build import (
-    NOTEBOOKS,
-    PAGES,
-    ROOT,
-    NotebookFailed,
-    build_report,
-    file_of,
-    main,
-    run_notebooks,
-    to_html,
-)
+from reports.build import NOTEBOOKS, PAGES, build_report, file_of, main
+from reports.jupyter import ROOT, NotebookFailed, run_notebooks, to_html
 
 EVIL = "xinggan <script>alert(1)</script> & \"quoted\" '<b>'"
 SHOWN = [name for name in PAGES if name != "learning"]  # a page about runs that were scored on the way
@@ -197,7 +188,8 @@ def test_settings_and_start_up_files_of_the_user_take_no_part(built, tmp_path):
     variables |= {"IPYTHONDIR": home / ".ipython", "JUPYTER_PATH": home / ".jupyter", "PYTHONPATH": ROOT}
     variables |= {"XDG_CONFIG_HOME": home / ".config", "PYTHONHASHSEED": 7}
     parameters = {"runs": str(built.folder.parent / "runs"), "select": None, "output": str(tmp_path / "report")}
-    script = f"from reports.build import *; run_notebooks([NOTEBOOKS / 'timing.ipynb'], {parameters})"
+    notebook = NOTEBOOKS / "timing.ipynb"
+    script = f"from reports.jupyter import *; run_notebooks([Path({str(notebook)!r})], {parameters})"
     environment = os.environ | {name: str(value) for name, value in variables.items()}
     subprocess.run([sys.executable, "-c", script], cwd=here, env=environment, check=True)
     figures = list((tmp_path / "report" / "figures").iterdir())
@@ -263,12 +255,24 @@ def test_every_notebook_runs_whatever_state_the_records_are_in(fabricate, tmp_pa
                 exec("".join(cell["source"]), names)
 
 
+def notebook_of(path, source):
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
+    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
 def test_failing_cell_is_named_with_its_error(tmp_path):
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": "1 / 0"}
-    notebook = tmp_path / "broken.ipynb"
-    notebook.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     with pytest.raises(NotebookFailed, match=r"broken\.ipynb.*ZeroDivisionError"):
-        run_notebooks([notebook], {})
+        run_notebooks([notebook_of(tmp_path / "broken.ipynb", "1 / 0")], {})
+
+
+def test_a_notebook_sees_no_name_of_the_one_before_it_in_the_same_kernel(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    first = notebook_of(tmp_path / "first.ipynb", "import os\nof_the_first = 1\nprint(os.getpid())")
+    second = notebook_of(tmp_path / "second.ipynb", "import os\nassert 'of_the_first' not in dir()\nprint(os.getpid())")
+    cells = [notebook.cells[-1] for notebook in run_notebooks([first, second], {})]
+    assert len({cell.outputs[0].text for cell in cells}) == 1, "one process for both"
+    assert [cell.execution_count for cell in cells] == [1, 1]
 
 
 def test_example_notebook_runs_and_writes_its_figure(fabricate, tmp_path):

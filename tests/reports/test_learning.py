@@ -7,7 +7,8 @@ import numpy as np
 import pandas
 import pytest
 
-from reports.build import NOTEBOOKS, run_notebooks, without_empty_chapters
+from reports.build import NOTEBOOKS, without_empty_chapters
+from reports.jupyter import run_notebooks
 from reports.learning import (
     COLUMNS,
     crossing,
