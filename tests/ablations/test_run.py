@@ -41,7 +41,7 @@ def only(folder, pattern):
 @pytest.fixture(scope="module")
 def finished(place):
     """The record of one uninterrupted run."""
-    assert main([*TINY, *place, "scale=single"]) == 0
+    assert main([*TINY, *place, "scale=single", "--no-report"]) == 0
     return only(runs_of(place), "xinggan-single-synthetic-smoke-s0-*")
 
 
@@ -71,7 +71,7 @@ def test_a_run_leaves_the_whole_record(finished, place):
 
 
 def test_a_learning_curve_scores_all_pairs_on_the_way_and_changes_nothing_of_the_training(finished, place):
-    assert main([*TINY, *place, "scale=single", "evaluation.halvings=2"]) == 0
+    assert main([*TINY, *place, "scale=single", "evaluation.halvings=2", "--no-report"]) == 0
     (curve,) = (run for run in runs_of(place).glob("xinggan-single-synthetic-smoke-s0-*") if run != finished)
     learning = json.loads((curve / "learning.json").read_text())
     assert [point["step"] for point in learning["points"]] == [2, 3, 6]

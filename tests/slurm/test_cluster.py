@@ -78,12 +78,12 @@ def processes(job, word):
 
 @pytest.fixture(scope="module")
 def disturbed(cluster, methods, cache, tmp_path_factory):
-    """A sweep of thirteen runs whose jobs were disturbed in every way, after everything has come to an end."""
-    words = ["cpus=2", f"cache={cache}", "seed=" + ",".join(map(str, range(13)))]
+    """A sweep of seven runs whose jobs were disturbed in every way, after everything has come to an end."""
+    words = ["cpus=2", f"cache={cache}", "seed=" + ",".join(map(str, range(7)))]
     base = tmp_path_factory.mktemp("sweeps") / "mehrere Läufe"
     base.mkdir()
     sweep = Sweep(base, methods, FOUR_NODES, *words)
-    refused = re.search(r"start (steady-synthetic-smoke-s12-\w+)", sweep.submit("--dry-run"))[1]
+    refused = re.search(r"start (steady-synthetic-smoke-s6-\w+)", sweep.submit("--dry-run"))[1]
     (sweep.runs / refused / ".lock").mkdir(parents=True)  # no file can be locked there
     sweep.said = sweep.submit()
 
@@ -117,16 +117,16 @@ def disturbed(cluster, methods, cache, tmp_path_factory):
 
 
 def test_all_runs_finish_but_the_crashing_and_the_refused_one(disturbed):
-    assert re.search(r"^16 runs: start 16 new$", disturbed.said, re.MULTILINE)
+    assert re.search(r"^10 runs: start 10 new$", disturbed.said, re.MULTILINE)
     states = {seed: status["state"] for seed, status in disturbed.states().items()}
-    assert states == {str(seed): "failed" if seed in (0, 12) else "finished" for seed in range(13)}
+    assert states == {str(seed): "failed" if seed in (0, 6) else "finished" for seed in range(7)}
     assert tries(disturbed.folder(0)) == 3 * ["failed"]
     assert [attempt["step"] for attempt in attempts(disturbed.folder(0))][-3:] == [10, 10, 10]
     error = disturbed.states()["0"]["error"]
     assert "the crash of seed 0" in error
     assert "3 attempts ended at step 10" in error
-    assert hows(disturbed.folder(12)) == ["refused"]
-    assert disturbed.states()["12"]["error"].startswith("ablations.run: ")
+    assert hows(disturbed.folder(6)) == ["refused"]
+    assert disturbed.states()["6"]["error"].startswith("ablations.run: ")
 
 
 def test_each_disturbance_is_known_by_its_name(disturbed):
@@ -137,7 +137,7 @@ def test_each_disturbance_is_known_by_its_name(disturbed):
 
 
 def test_nothing_is_computed_twice_and_metrics_equal_undisturbed_runs(disturbed, undisturbed):
-    assert len(list(undisturbed.iterdir())) == 11
+    assert len(list(undisturbed.iterdir())) == 5
     for folder in undisturbed.iterdir():
         told = attempts(disturbed.runs / folder.name)
         assert [attempt["from_step"] for attempt in told[1:]] == [attempt["step"] for attempt in told[:-1]]
@@ -160,9 +160,9 @@ def test_status_logs_and_the_same_command_again_tell_what_happened(disturbed):
     assert re.search(
         r"^steady-synthetic-smoke-s0-\w+ +failed +\d+/30 .* 3 +RuntimeError: the crash", table, re.MULTILINE
     )
-    assert re.search(r"^steady-synthetic-smoke-s12-\w+ +failed .*ablations.run: ", table, re.MULTILINE)
+    assert re.search(r"^steady-synthetic-smoke-s6-\w+ +failed .*ablations.run: ", table, re.MULTILINE)
     assert re.search(r"^steady-synthetic-smoke-s5-\w+ +finished +30/30 ", table, re.MULTILINE)
-    assert "2 failed, 14 finished" in table
+    assert "2 failed, 8 finished" in table
     hash_of_1 = disturbed.folder(1).name.rpartition("-")[2]
     log = run("-m", "slurm.logs", hash_of_1, "--runs", str(disturbed.runs)).stdout
     assert "--- attempt 1: job" in log
@@ -176,13 +176,13 @@ def test_status_logs_and_the_same_command_again_tell_what_happened(disturbed):
 def test_after_the_crash_is_fixed_one_job_is_submitted(disturbed, methods):
     text = (methods / "steady.py").read_text()
     (methods / "steady.py").write_text(text.replace('raise RuntimeError("the crash of seed 0")', "pass"))
-    (disturbed.folder(12) / ".lock").rmdir()
+    (disturbed.folder(6) / ".lock").rmdir()
     said = disturbed.submit("--no-report")
     assert "retry 2 failed, code changed" in said
     assert re.findall(r"submitted job array \d+: (\d+) runs", said) == ["2"]
     wait_until(lambda: not queued(), "the last runs end")
     assert tries(disturbed.folder(0)) == ["failed", "failed", "failed", "finished"]
-    assert tries(disturbed.folder(12)) == ["refused", "finished"]
+    assert tries(disturbed.folder(6)) == ["refused", "finished"]
 
 
 def test_two_processes_on_two_nodes_give_the_result_of_one_also_after_one_of_them_has_died(
