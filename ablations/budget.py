@@ -5,8 +5,10 @@ a step on this machine first; `budget=flops` counts one with PyTorch's counter, 
 before the first step and kept in the run's plan.json, so that a run that is continued follows the same plan.
 """
 
+import math
 import statistics
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from ablations.config import Budget, Experiment, build_method, compose
@@ -18,6 +20,7 @@ from xinggan.timing.scenario import Task
 from xinggan.training.settings import TrainingSettings
 
 PARTS = 20  # of a training whose operations are counted: stages of training take multiples of 5 % of the steps
+SAME_STAGE = 0.01  # by how much, relatively, the operations of two steps of one stage may differ
 
 
 def plan_training(config: Experiment, data: PackedDataset, folder: Path, device: str) -> TrainingSettings:
@@ -54,10 +57,25 @@ def flops_a_step(config: Experiment, settings: TrainingSettings, data: PackedDat
 
 
 def flops_of_parts(config: Experiment, settings: TrainingSettings, data: PackedDataset, device: str) -> list[float]:
-    """Floating-point operations of a training step, forward and backward, in each of PARTS equal parts of training."""
+    """Floating-point operations of a training step, forward and backward, in each of PARTS equal parts of training.
+
+    Stages follow one another, so parts between two that take the same (to SAME_STAGE) are not counted themselves.
+    """
     method = build_method(config, device)
     where = (settings.batch, settings.steps, settings.decay_steps, PARTS)
-    return [operations(method, step) for step in training_calls(method, data.train, device, *where)]
+    steps = training_calls(method, data.train, device, *where)
+
+    @cache
+    def of_step_in(part: int) -> int:
+        return operations(method, steps[part])
+
+    def of_parts(first: int, end: int) -> list[float]:
+        if math.isclose(of_step_in(first), of_step_in(end - 1), rel_tol=SAME_STAGE):
+            return [of_step_in(first)] * (end - first)
+        middle = (first + end) // 2
+        return of_parts(first, middle) + of_parts(middle, end)
+
+    return of_parts(0, PARTS)
 
 
 def flops_until(step: int, steps: int, added: int, parts: list[float]) -> float:
