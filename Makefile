@@ -40,7 +40,7 @@ ablation: $(INSTALLED)  ## train, score and time one variant of XingGAN++, then 
 
 # Two workers with one thread each: small tensors gain nothing from threads, and threads that share busy cores stall.
 test: lint  ## check style and types, then run every test with coverage
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --cov=xinggan --cov=ablations --cov=reports --cov=baselines --cov=slurm \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --cov=xinggan --cov=ablations --cov=reports --cov=baselines --cov=slurm \
 	    --cov-report=term:skip-covered --cov-fail-under=90 --durations=40
 
 lint: $(INSTALLED)  ## check style (ruff) and types (mypy)

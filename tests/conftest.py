@@ -5,6 +5,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sweeps first: they take longest, and last they would leave the other worker without anything to do."""
+    items.sort(key=lambda item: item.path.parent.name != "slurm")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `shared/` beside the checkout: golden outputs, photographs, weights. Skips where there is none."""
