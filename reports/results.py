@@ -3,7 +3,7 @@
     python -m reports.results            # which tables are not those of the records; exit status 1 where there are any
     python -m reports.results --write    # writes them, and the figures of reports/gallery
 
-A document marks the place of a table by `<!-- results: components means -->` and `<!-- end -->`: a folder of
+A document marks the place of a table by `<!-- results: components-fp32 means -->` and `<!-- end -->`: a folder of
 reports/results and a key of `reports.result_tables.TABLES`. What is not measured, or not all of it, is said there.
 """
 
@@ -54,7 +54,7 @@ def computed(text: str, results: Path = RESULTS) -> str:
 
 def draw(results: Path, gallery: Path) -> list[Path]:
     """Write README.md's figures into `gallery`: pictures of two studies and learning curves, of seed 0; those drawn."""
-    components, comparison = (Study(results / name).records.where(seed=0) for name in ("components", "comparison"))
+    components, comparison = (Study(results / name).records.where(seed=0) for name in ("components-fp32", "comparison"))
     some = Records(record for record in comparison if record.method in PICTURED)
     curves = learning.learning_curves(comparison)
     figures = {
