@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import seaborn
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, NullFormatter
 
 from ablations.tuning import FACTORS, Point, choose, deciding_metric, read_grid
 from reports.figures import Looks, metric_title, panels, styled, with_legend
@@ -53,6 +54,11 @@ def curves(learning: pandas.DataFrame, style: Looks, inches: float) -> Figure:
         metric, cost = metrics[place // len(COSTS)], list(COSTS)[place % len(COSTS)]
         seaborn.lineplot(learning[learning["metric"] == metric], x=cost, ax=axes, **lines, **style)
         axes.set(title=metric_title(metric), xlabel=COSTS[cost], ylabel="", xscale="log")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # between powers of ten labels run into each other
+        if cost == "images":
+            points = learning["images"]
+            halvings = np.arange(min(int(np.log2(points.max() / points.min())), 7) + 1)
+            axes.xaxis.set(major_locator=FixedLocator(points.max() / 2**halvings), major_formatter=EngFormatter(sep=""))
     return with_legend(figure, style, inches, learning["title"])
 
 
@@ -97,25 +103,28 @@ def crossing(own: pandas.DataFrame, rival: pandas.DataFrame, cost: str, sign: in
 
 
 def overtaking_table(found: pandas.DataFrame) -> pandas.DataFrame:
-    """`overtaking` as text: a row a metric and pair of methods."""
-
-    def told(place: float) -> str:
-        if np.isnan(place):
-            return "not within this training"
-        if not place:
-            return "from the first point"
-        return f"from {place:.3g}" if place >= 1e6 else f"from {number(place)}"
-
-    table = pandas.DataFrame(
+    """`overtaking` as text: a row a metric and diffusion model: whom it overtakes, and where by each of COSTS."""
+    table = [
         {
-            "metric": found["metric"].map(catalogue.heading),
-            "diffusion model": found["diffusion"],
-            "is better than": found["other"],
-            **{title: found[cost].map(told) for cost, title in COSTS.items()},
+            "metric": catalogue.heading(str(metric)),
+            "diffusion model": diffusion,
+            **{f"is better than, by {title}": _overtaken(part, cost) for cost, title in COSTS.items()},
         }
-    )
-    table.loc[~found["same_machine"].astype(bool), COSTS["seconds"]] = "trained on another machine"
-    return table
+        for (metric, diffusion), part in found.groupby(["metric", "diffusion"], sort=False)
+    ]
+    return pandas.DataFrame(table)
+
+
+def _overtaken(part: pandas.DataFrame, cost: str) -> str:
+    """The methods that one diffusion model overtakes by one metric, each with the cost from which on it is better."""
+    told = []
+    for row in part.to_dict("records"):
+        if cost == "seconds" and not row["same_machine"]:
+            told.append(f"{row['other']}: trained on another machine")
+        elif not np.isnan(place := row[cost]):
+            start = (f"{place:.3g}" if place >= 1e6 else number(place)) if place else "the first point"
+            told.append(f"{row['other']} from {start}")
+    return "; ".join(told) or "none"
 
 
 def machines_sentence(learning: pandas.DataFrame) -> str:
@@ -125,16 +134,6 @@ def machines_sentence(learning: pandas.DataFrame) -> str:
         return ""
     told = "; ".join(f"{joined(list(own))} on {machine}" for machine, own in titles.items())
     return f"Seconds are not comparable between machines: {told}."
-
-
-def sentences(found: pandas.DataFrame) -> list[str]:
-    """For each metric, which diffusion models end better than which other methods after equally many pairs."""
-    told = []
-    for metric, part in found.groupby("metric", sort=False):
-        ahead = [f"{row.diffusion} than {row.other}" for row in part.dropna(subset=["images"]).itertuples()]
-        who = f"better at the end: {'; '.join(ahead)}" if ahead else "no diffusion model ends better than the others"
-        told.append(f"{catalogue.title(str(metric))}, after as many training pairs: {who}.")
-    return told
 
 
 # Tuning.

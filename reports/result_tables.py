@@ -228,7 +228,7 @@ def noise(records: Records) -> str:
 
 
 def last(study: Study) -> str:
-    """For each run with a learning curve what its training cost, and the main metrics at its end."""
+    """For each run with a learning curve what its training and generating cost, and the main metrics at its end."""
     curves = learning.learning_curves(study.records)
     if curves.empty:
         return ""
@@ -244,11 +244,14 @@ def last(study: Study) -> str:
             "PFLOPs": [number(table["flops"][title] / 1e15) for title in order],
         }
     )
+    if (latency := "latency [ms] ↓") in (cost := _costs(study).set_index("")):
+        variants = {record.title: record.variant for record in study.records}
+        told[latency] = [cost[latency].get(variants[title], DASH) for title in order]
     for metric in curves["metric"].unique():
         decimals = decimals_for(values[metric].abs().max())
         cells = [values[metric].get(title, np.nan) for title in order]
         told[catalogue.heading(metric)] = [f"{cell:.{decimals}f}" if is_number(cell) else DASH for cell in cells]
-    return markdown(told, notes=noise(study.records.methods))
+    return markdown(told, notes=" ".join(filter(None, [_where(study.timed), noise(study.records.methods)])))
 
 
 def curves(study: Study) -> str:
@@ -263,9 +266,7 @@ def curves(study: Study) -> str:
 
 def overtaking(study: Study) -> str:
     """From how much training on a diffusion model is better than another method, for each main metric."""
-    found = learning.overtaking(learning.learning_curves(study.records))
-    told = "\n".join(f"- {sentence}" for sentence in learning.sentences(found))
-    return f"{markdown(learning.overtaking_table(found))}\n\n{told}" if len(found) else ""
+    return markdown(learning.overtaking_table(learning.overtaking(learning.learning_curves(study.records))))
 
 
 def grid(study: Study) -> str:

@@ -27,6 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = ("README.md", "docs/results.md")
 PLACE = re.compile(r"(<!-- results: (?P<study>\S+) (?P<table>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURE_METRICS = ("perceptual_embedded", "pckh_embedded")  # of the learning curves in README.md
+PICTURED_STUDIES = ("components-fp32", "comparison-8000")
 PICTURED = ("xinggan", "patn", "gfla", "nted", "pidm", "pocold", "xmdpt")  # methods in the pictures of the comparison
 FIGURE_DPI = 110
 
@@ -54,7 +55,7 @@ def computed(text: str, results: Path = RESULTS) -> str:
 
 def draw(results: Path, gallery: Path) -> list[Path]:
     """Write README.md's figures into `gallery`: pictures of two studies and learning curves, of seed 0; those drawn."""
-    components, comparison = (Study(results / name).records.where(seed=0) for name in ("components-fp32", "comparison"))
+    components, comparison = (Study(results / name).records.where(seed=0) for name in PICTURED_STUDIES)
     some = Records(record for record in comparison if record.method in PICTURED)
     curves = learning.learning_curves(comparison)
     figures = {
