@@ -117,14 +117,16 @@ def overtaking_table(found: pandas.DataFrame) -> pandas.DataFrame:
 
 def _overtaken(part: pandas.DataFrame, cost: str) -> str:
     """The methods that one diffusion model overtakes by one metric, each with the cost from which on it is better."""
-    told = []
+    told, throughout = [], []
     for row in part.to_dict("records"):
         if cost == "seconds" and not row["same_machine"]:
             told.append(f"{row['other']}: trained on another machine")
-        elif not np.isnan(place := row[cost]):
-            start = (f"{place:.3g}" if place >= 1e6 else number(place)) if place else "the first point"
+        elif row[cost] == 0:
+            throughout.append(row["other"])
+        elif not np.isnan(row[cost]):
+            start = f"{row[cost]:.3g}" if row[cost] >= 1e6 else number(row[cost])
             told.append(f"{row['other']} from {start}")
-    return "; ".join(told) or "none"
+    return "; ".join([*([f"{joined(throughout)} throughout"] if throughout else []), *told]) or "none"
 
 
 def machines_sentence(learning: pandas.DataFrame) -> str:
