@@ -80,9 +80,8 @@ class MetricValues:
         if over not in (None, "seeds", "identities"):
             raise ValueError(f"an interval is over seeds or identities, not {over!r}")
         groups, rows, mixed = self._groups(*keys), [], dict[str, None]()
-        scored = {combination: self._rows(runs) for combination, runs in groups.items()}
-        over = over or ("seeds" if any(len(own) > 1 for own in scored.values()) else "identities")
-        for combination, own in scored.items():
+        over = over or ("seeds" if any(len(own) > 1 for _, own in groups.values()) else "identities")
+        for combination, (runs, own) in groups.items():
             found, middle = statistics.mean_over_seeds(own["value"]), statistics.interquartile_mean(own["value"])
             low, high = found.low, found.high
             if apart := differing_beside_seed([self.facts[run] for run in own["run"]]):
@@ -93,7 +92,7 @@ class MetricValues:
                 people = statistics.mean_by_identity(pairs.mean(axis=1), pairs.index.get_level_values("identity"))
                 # A metric pooled over joints (PCKh) is not the mean over pairs: the interval moves to its value.
                 low, high = (end - people.estimate + found.estimate for end in (people.low, people.high))
-            missing = len(set(groups[combination]) - set(own["run"]))
+            missing = len(set(runs) - set(own["run"]))
             interquartile = (middle.estimate, middle.low, middle.high)
             rows.append((*combination, found.estimate, low, high, found.n, own["value"].std(), *interquartile, missing))
         if mixed:
@@ -115,8 +114,7 @@ class MetricValues:
         there is too little. Raises ValueError where there is no such baseline, runs of a group differ in more than
         their seed, or values are of different protocols or test sets.
         """
-        groups = {key: [*self._rows(runs)["run"]] for key, runs in self._groups(*baseline).items()}
-        groups = {key: runs for key, runs in groups.items() if runs}
+        groups = {key: [*rows["run"]] for key, (_, rows) in self._groups(*baseline).items() if len(rows)}
         own = next((key for key in groups if [*map(str, key)] == [*map(str, baseline.values())]), None)
         if own is None:
             asked = ", ".join(f"{key}={value}" for key, value in baseline.items())
@@ -164,20 +162,27 @@ class MetricValues:
             row |= {name: share.estimate, f"{name}_low": share.low, f"{name}_high": share.high}
         return row
 
-    def _groups(self, *keys: str) -> dict[tuple, list[str]]:
-        """Combination of the keys' values -> the runs that have it, sorted. Refuses as `by` does."""
+    def _groups(self, *keys: str) -> dict[tuple, tuple[list[str], pandas.DataFrame]]:
+        """Combination of the keys' values -> the runs that have it and their `_rows`, sorted. Refuses as `by` does."""
         names = [resolve_key(self.facts.values(), key) for key in keys]
         groups: dict[tuple, list[str]] = {} if keys else {(): []}
         for run, facts in self.facts.items():
             groups.setdefault(tuple(facts.get(name) for name in names), []).append(run)
-        for combination, runs in groups.items():
-            self._refuse_no_common_mean(self._rows(runs), f" of {', '.join(map(str, combination))}" if keys else "")
-        return dict(sorted(groups.items(), key=lambda item: [_sort_key(value) for value in item[0]]))
+        found = {combination: (runs, self._rows(runs)) for combination, runs in groups.items()}
+        for combination, (_, rows) in found.items():
+            self._refuse_no_common_mean(rows, f" of {', '.join(map(str, combination))}" if keys else "")
+        return dict(sorted(found.items(), key=lambda item: [_sort_key(value) for value in item[0]]))
 
     def _rows(self, runs: Iterable[str]) -> pandas.DataFrame:
-        """The values of these runs."""
+        """The values of these runs, and of what they are."""
         places = [self._places[run] for run in set(runs) if run in self._places]
-        return self.scored.iloc[np.sort(np.concatenate([*places, np.zeros(0, int)]))]
+        return self._comparable.iloc[np.sort(np.concatenate([*places, np.zeros(0, int)]))]
+
+    @cached_property
+    def _comparable(self) -> pandas.DataFrame:
+        """The columns of `scored` that a comparison asks for, text as objects: many small parts are taken of it."""
+        columns = ["run", "protocol", "dataset", "dataset_digest"]
+        return self.scored[[*columns, "value"]].astype(dict.fromkeys(columns, object))
 
     @cached_property
     def _places(self) -> Mapping[Any, np.ndarray]:
@@ -186,7 +191,12 @@ class MetricValues:
 
     def _pairs_of_all(self, runs: Iterable[str]) -> pandas.DataFrame:
         """`by_pair` of these runs, of the pairs that all have a value of; empty where one keeps no values by pair."""
-        return self.by_pair.reindex(columns=list(runs)).dropna()
+        runs = list(runs)
+        if self.by_pair.columns.isin(runs).sum() < len(set(runs)):
+            return self.by_pair.iloc[:0]
+        pairs = self.by_pair[runs]
+        complete = pairs.notna().to_numpy().all(axis=1)
+        return pairs if complete.all() else pairs[complete]
 
     def _refuse_no_common_mean(self, rows: pandas.DataFrame, where: str = "") -> None:
         """Raise ValueError where values are not averaged or compared: they are of different protocols or test sets."""

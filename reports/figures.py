@@ -37,7 +37,7 @@ TITLE_CHARACTERS = 27  # a third of a page less the labels beside it, and a narr
 
 SETTINGS: Any = {
     **{"figure.dpi": 96, "font.size": 10},
-    **{"axes.titlesize": 10.5, "axes.titlelocation": "left", "axes.titleweight": "bold"},
+    **{"axes.titlesize": 10.5, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titley": 1.0},
     **{"axes.labelsize": 9.5, "axes.labelcolor": "#333333", "axes.edgecolor": "#8a8a8a"},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},
     **{"axes.formatter.useoffset": False, "grid.color": "#e6e6e6", "grid.linewidth": 0.8},
@@ -74,6 +74,13 @@ def looks(records: Iterable[Record]) -> Looks:
         found["markers"][record.title] = MARKERS[record.number % len(MARKERS)]
         found["dashes"][record.title] = DASHES[record.number // len(MARKERS) % len(DASHES)]
     return found
+
+
+def line_look(looks: Looks, title: str) -> dict[str, Any]:
+    """A run's line, for matplotlib: seaborn's lineplot tries every colour with every dash, of twenty runs 400 pairs."""
+    dashes = looks["dashes"][title]
+    style = (0, dashes) if dashes else "solid"
+    return {"color": looks["palette"][title], "marker": looks["markers"][title], "linestyle": style}
 
 
 def panels(
@@ -119,11 +126,7 @@ def with_legend(figure: Figure, looks: Looks, inches: float, titles: Iterable[st
     The figure grows by what that takes.
     """
     shown = [title for title in looks["palette"] if title in set(titles)]
-    handles = []
-    for title in shown:
-        colour, marker, dashes = (looks[key][title] for key in ("palette", "markers", "dashes"))
-        line: Any = (0, dashes) if dashes else "solid"
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, linewidth=1.8))
+    handles = [Line2D([], [], linewidth=1.8, **line_look(looks, title)) for title in shown]
     names = [wrap(title, inches, wide=44, narrow=40) for title in shown]
     longest = max((len(line) for name in names for line in name.splitlines()), default=1)
     columns = max(1, min(len(names), int(inches * 12 / (longest + 7))))

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas
-import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, NullFormatter
 
 from ablations.tuning import FACTORS, Point, choose, deciding_metric, read_grid
-from reports.figures import Looks, metric_title, panels, styled, with_legend
+from reports.figures import Looks, line_look, metric_title, panels, styled, with_legend
 from reports.formats import DASH, joined, number
 from reports.records import Records
 from xinggan.metrics import catalogue
@@ -49,10 +48,10 @@ def curves(learning: pandas.DataFrame, style: Looks, inches: float) -> Figure:
     """For each metric three panels, the value against each of COSTS, a line a run. learning: of `learning_curves`."""
     metrics = list(learning["metric"].unique())
     figure, every = panels([2.6] * (len(metrics) * len(COSTS)), inches)
-    lines: dict[str, Any] = {"y": "value", "hue": "title", "style": "title", "legend": False, "estimator": None}
     for place, axes in enumerate(every):
         metric, cost = metrics[place // len(COSTS)], list(COSTS)[place % len(COSTS)]
-        seaborn.lineplot(learning[learning["metric"] == metric], x=cost, ax=axes, **lines, **style)
+        for title, run in learning[learning["metric"] == metric].groupby("title", sort=False):
+            axes.plot(run[cost], run["value"], markeredgecolor="white", **line_look(style, title))
         axes.set(title=metric_title(metric), xlabel=COSTS[cost], ylabel="", xscale="log")
         axes.xaxis.set_minor_formatter(NullFormatter())  # between powers of ten labels run into each other
         if cost == "images":

@@ -18,6 +18,7 @@ from reports import speed, timing
 from reports.figures import (
     TITLE_CHARACTERS,
     Looks,
+    line_look,
     logarithmic_if_wide,
     looks,
     metric_title,
@@ -60,14 +61,12 @@ def curves(history: pandas.DataFrame, style: Looks, inches: float) -> Figure | N
     by_name = history.groupby(["entry", "name"], sort=False)
     figure, every = panels([2.4] * by_name.ngroups, inches)
     for ((entry, name), part), axes in zip(by_name, every, strict=True):
-        values = part.groupby("title", sort=False)["value"]
-        long = values.transform("size") > POINTS_TO_SMOOTH
-        smooth = values.transform(lambda of: of.rolling(max(1, len(of) // 20), center=True, min_periods=1).median())
-        lines: dict[str, Any] = {"x": "step", "y": "value", "hue": "title", "estimator": None, "legend": False}
-        if long.any():
-            seaborn.lineplot(part[long], palette=style["palette"], linewidth=0.8, alpha=0.3, ax=axes, **lines)
-        runs = part.assign(value=smooth.where(long, part["value"]))
-        seaborn.lineplot(runs, style="title", markevery=0.2, markeredgewidth=0, ax=axes, **lines, **style)
+        for title, run in part.groupby("title", sort=False):
+            steps, values = run["step"], run["value"]
+            if len(run) > POINTS_TO_SMOOTH:
+                axes.plot(steps, values, color=style["palette"][title], linewidth=0.8, alpha=0.3)
+                values = values.rolling(len(run) // 20, center=True, min_periods=1).median()
+            axes.plot(steps, values, markevery=0.2, markeredgewidth=0, **line_look(style, title))
         axes.set_xlabel("training step")
         if entry == "evaluation":
             axes.set(title=metric_title(name), ylabel=catalogue.title(name))
@@ -219,8 +218,8 @@ def throughput(timings: pandas.DataFrame, style: Looks, inches: float) -> Figure
     by_place = timed.groupby(place, sort=False)
     figure, every = panels([PANEL_INCHES] * by_place.ngroups, inches, sharey=True)
     for (words, part), axes in zip(by_place, every, strict=True):
-        lines: dict[str, Any] = {"x": "batch", "y": "images_per_second", "hue": "title", "style": "title"}
-        seaborn.lineplot(part, estimator=None, markeredgewidth=0, legend=False, ax=axes, **lines, **style)
+        for title, run in part.sort_values("batch").groupby("title", sort=False):
+            axes.plot(run["batch"], run["images_per_second"], markeredgewidth=0, **line_look(style, title))
         batches = sorted(part["batch"].unique())
         axes.set(title=" ".join(map(str, words)), xlabel="batch", ylabel="images/s, higher is better ↑")
         axes.set_xscale("log", base=2)
