@@ -174,7 +174,7 @@ class MetricValues:
         return dict(sorted(found.items(), key=lambda item: [_sort_key(value) for value in item[0]]))
 
     def _rows(self, runs: Iterable[str]) -> pandas.DataFrame:
-        """The values of these runs, and of what they are."""
+        """The values of these runs, each with its protocol and test set."""
         places = [self._places[run] for run in set(runs) if run in self._places]
         return self._comparable.iloc[np.sort(np.concatenate([*places, np.zeros(0, int)]))]
 
