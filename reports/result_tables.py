@@ -21,6 +21,8 @@ from reports.records import NothingFound, Record, Records, load_records
 from reports.settings import Rows, read_studies
 from xinggan.metrics import catalogue
 
+SHORTLIST = ("xinggan", "patn", "gfla", "nted", "pidm", "pidm_few_step", "cfld", "xmdpt")  # methods in the table `short`
+
 
 @dataclass(frozen=True)
 class Study:
@@ -277,7 +279,7 @@ def grid(study: Study) -> str:
 
 
 def short(study: Study) -> str:
-    """The main columns of `ratios`, of the methods with their own samplers, not compiled, in the first precision."""
+    """The main columns of `ratios`, of `SHORTLIST` with their own samplers, not compiled, in the first precision."""
     return ratios(study, in_short=True)
 
 
@@ -287,7 +289,8 @@ def ratios(study: Study, in_short: bool = False) -> str:
     found = speed.ratios(records) if len(records.timings) else pandas.DataFrame()
     if in_short and len(found):
         found = found[found["sampling_steps"].isna() & (found["mode"] == "eager")]
-        found = found[found["precision"].isin(found["precision"].head(1)) & (found["method"] != "vae_roundtrip")]
+        found = found[found["precision"].isin(found["precision"].head(1)) & found["method"].isin(SHORTLIST)]
+        found = found[~found["name"].str.contains("guidance")]
     if found.empty:
         return ""
     leave_out = ("memory [MB] ↓", "training [images/s] ↑") if in_short else ()
