@@ -15,6 +15,7 @@ The study `efficiency` times the methods of `comparison` and scores nothing; tim
 """
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from ablations.config import compose, reference
@@ -89,7 +90,7 @@ STUDY_WORDS = ("only", "tuned", "timing.methods")  # keys that are no settings o
 def main(arguments: list[str] | None = None) -> int:
     """Run every row that is not finished, then print the table and build the report. Exit status as `ablations.run`."""
     lines = "\n".join(
-        f"  {study:<12} {', '.join(title for title, _ in rows[:4])}{' ...' if len(rows) > 4 else ''}"
+        textwrap.fill(f"  {study:<12} " + "; ".join(title for title, _ in rows), 110, subsequent_indent=" " * 15)
         for study, rows in STUDIES.items()
     )
     parser = argparse.ArgumentParser(

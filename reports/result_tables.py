@@ -21,7 +21,7 @@ from reports.records import NothingFound, Record, Records, load_records
 from reports.settings import Rows, read_studies
 from xinggan.metrics import catalogue
 
-SHORTLIST = ("xinggan", "patn", "gfla", "nted", "pidm", "pidm_few_step", "cfld", "xmdpt")  # methods in the table `short`
+SHORTLIST = ("xinggan", "patn", "gfla", "nted", "pidm", "pidm_few_step", "cfld", "xmdpt")  # in the table `short`
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _costs(study: Study) -> pandas.DataFrame:
         {
             "": middle.index,
             "parameters": middle["parameters"].map(count),
-            "GMACs an image": (middle["macs"] / 1e9).map(number),
+            "GMACs per image": (middle["macs"] / 1e9).map(number),
             "latency [ms] ↓": middle["latency [ms]"].map(number),
             "training [images/s] ↑": middle["training images/s"].map(number),
             "memory of training [MB] ↓": middle["memory"].map(number),
@@ -224,13 +224,16 @@ def noise(records: Records) -> str:
         return ""
     usual, worst = float(np.median(shares)), min(shares)
     return (
-        f"While training, a tenth of the logged speeds lay below {usual:.0%} of the run's median (median over runs; "
-        f"{worst:.0%} in the noisiest): the lower that is, the more the machine had to do besides."
+        f"While training, the slowest tenth of a run's logged speeds lay below {usual:.0%} of its median speed (median "
+        f"over runs; {worst:.0%} in the noisiest): the lower, the busier was the machine with something else."
     )
 
 
 def last(study: Study) -> str:
-    """For each run with a learning curve what its training and generating cost, and the main metrics at its end."""
+    """For each run with a learning curve what its training and generating cost, and the main metrics at its end.
+
+    The references, which are not trained, come last.
+    """
     curves = learning.learning_curves(study.records)
     if curves.empty:
         return ""
@@ -249,9 +252,12 @@ def last(study: Study) -> str:
     if (latency := "latency [ms] ↓") in (cost := _costs(study).set_index("")):
         variants = {record.title: record.variant for record in study.records}
         told[latency] = [cost[latency].get(variants[title], DASH) for title in order]
+    references = {record.run: record.title for record in study.scored if record.is_reference}
+    told = pandas.concat([told, pandas.DataFrame({"": references.values()})]).fillna(DASH)
     for metric in curves["metric"].unique():
         decimals = decimals_for(values[metric].abs().max())
-        cells = [values[metric].get(title, np.nan) for title in order]
+        scored = study.scored.metric(metric).under_usual_protocol().by("run")["value"].rename(references)
+        cells = [values[metric].get(title, scored.get(title, np.nan)) for title in told[""]]
         told[catalogue.heading(metric)] = [f"{cell:.{decimals}f}" if is_number(cell) else DASH for cell in cells]
     return markdown(told, notes=" ".join(filter(None, [_where(study.timed), noise(study.records.methods)])))
 
@@ -302,7 +308,7 @@ def ratios(study: Study, in_short: bool = False) -> str:
             "": found["title"],
             **{key: found[key] for key in ("precision", "mode") if found[key].nunique() > 1},
             "parameters": [count(counts[run].get("parameters")) for run in found["run"]],
-            "GMACs an image": [number(each / 1e9) if is_number(each) else DASH for each in macs],
+            "GMACs per image": [number(each / 1e9) if is_number(each) else DASH for each in macs],
             "network evaluations": found["work"],
             "latency [ms] ↓": found["median_ms"].map(number),
             "memory [MB] ↓": found["peak_memory_mb"].map(number),
@@ -316,7 +322,7 @@ def ratios(study: Study, in_short: bool = False) -> str:
     claimed = {work: claim("XingGAN++", f"{work}_speedup_over_pidm").value for work in ("inference", "training")}
     told = (
         f"The paper of XingGAN++ claims {claimed['inference']:g} times PIDM's speed of sampling and "
-        f"{claimed['training']:g} times its speed of training, on DeepFashion."
+        f"{claimed['training']:g} times its speed of training, on DeepFashion at 256x176."
     )
     return markdown(table, notes=f"{_where(records, table.columns)} {told} {timing.noise(records)}")
 

@@ -104,7 +104,7 @@ def test_every_table_holds_the_rows_that_have_it_and_says_what_is_missing():
     assert all(text.startswith("*So far") for text in told.values())
     assert "Deformable GAN: failed" in told["means"] and "CFLD" not in told["means"]
     assert "probability that a run is better" in told["steps"]
-    assert "72,628" in told["costs"] and "of the run's median" in told["costs"]
+    assert "72,628" in told["costs"] and "of its median speed" in told["costs"]
     assert re.search(r"18\.04.*PIDM.*69\.33", told["ratios"]) and "1.00" in told["ratios"]
     assert "memory" in told["ratios"] and "memory" not in told["short"] and "1.00" in told["short"]
     assert re.search(r"\| \d+ min \d\d s \|", table("compute", study="all"))

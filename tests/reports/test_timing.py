@@ -81,5 +81,10 @@ def test_noise_of_a_training_is_its_slowest_tenth_over_its_median(fabricate):
     (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (record,) = load_records(fabricate.folder)
     assert timing.slowest_tenth(record) == 0.5
+    lines = [line | {"losses": {"flow": 1.0}} for line in lines] + [
+        line | {"images_per_second": 9.0, "losses": {"image": 1.0}} for line in lines
+    ]
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert timing.slowest_tenth(load_records(fabricate.folder)[0]) == 1  # a slower stage is no busier machine
     (run / "history.jsonl").unlink()
     assert timing.slowest_tenth(load_records(fabricate.folder)[0]) is None

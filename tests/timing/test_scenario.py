@@ -62,7 +62,7 @@ def test_the_table_has_every_scenario_with_its_numbers_or_the_reason_and_what_wa
     heads, row = out.splitlines()[1:3]
     assert "median ms" in heads and "images/s" in heads
     assert {"ours", "inference", "fp32", "eager", "250", "16", "123"} <= set(row.split())
-    assert "ours: 12,345 parameters, 2.5 GMACs an image" in out
+    assert "ours: 12,345 parameters, 2.5 GMACs per image" in out
     assert "unavailable: ours, inference ddim 20 fp32 eager batch 4: out of memory" in out
     assert "noise: not judged" in out
 

@@ -181,7 +181,7 @@ def print_timing(timings: dict[str, dict[str, Any]]) -> None:
     for title, timing in timings.items():
         if "macs_per_image" in timing:
             macs = timing["macs_per_image"]
-            counted = "no operations counted" if macs is None else f"{macs / 1e9:.3g} GMACs an image"
+            counted = "no operations counted" if macs is None else f"{macs / 1e9:.3g} GMACs per image"
             print(f"{title}: {timing.get('parameters') or 0:,} parameters, {counted}")
     print("".join(f"{line}\n" for line in ratio_lines(timed)), end="")
     reasons: dict[str, list[str]] = {}
