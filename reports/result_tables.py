@@ -296,7 +296,7 @@ def ratios(study: Study, in_short: bool = False) -> str:
     if in_short and len(found):
         found = found[found["sampling_steps"].isna() & (found["mode"] == "eager")]
         found = found[found["precision"].isin(found["precision"].head(1)) & found["method"].isin(SHORTLIST)]
-        found = found[~found["name"].str.contains("guidance")]
+        found = found[~found["name"].str.contains("guidance")]  # PIDM with other numbers of evaluations
     if found.empty:
         return ""
     leave_out = ("memory [MB] ↓", "training [images/s] ↑") if in_short else ()

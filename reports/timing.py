@@ -155,8 +155,8 @@ def slowest_tenth(record: Record) -> float | None:
     for row in record.history:
         if is_number(row.get("images_per_second")):
             stages.setdefault(tuple(row.get("losses", ())), []).append(row["images_per_second"])
-    shares = [speed / np.median(speeds) for speeds in stages.values() for speed in speeds if np.median(speeds)]
-    return float(np.percentile(shares, 10)) if shares else None
+    shares = [np.divide(speeds, middle) for speeds in stages.values() if (middle := np.median(speeds))]
+    return float(np.percentile(np.concatenate(shares), 10)) if shares else None
 
 
 def training_memory_mb(record: Record) -> float | None:
