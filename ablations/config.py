@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from xinggan.model.method import Method
 
 CONF = Path(__file__).parent / "conf"
+SEEDS = f"accepted is 0 to {2**63 - 1}"
 REFERENCE_KEYS = ("preset", "dataset", "evaluation", "device", "runs", "cache")  # what they have from the run
 COMMAND_LINE = "command line"
 NO_SETTINGS = (*CLASSES, "_published_settings_", "presets", "published_for")  # keys of a method's file
@@ -87,10 +88,10 @@ class Experiment:
         """Raise ValueError naming every value that is out of range."""
         method, data, training, evaluation = self.method_name, self.dataset, self.training, self.evaluation
         refused = {
-            f"seed={self.seed}: accepted is 0 or more": self.seed < 0,
+            f"seed={self.seed}: {SEEDS}": not 0 <= self.seed < 2**63,
             f"evaluation.batch={evaluation.batch}: accepted is 1 or more": evaluation.batch < 1,
             f"evaluation.halvings={evaluation.halvings}: accepted are 0 to 16": not 0 <= evaluation.halvings <= 16,
-            f"dataset.seed={data.seed}: accepted is 0 or more": data.seed < 0,
+            f"dataset.seed={data.seed}: {SEEDS}": not 0 <= data.seed < 2**63,
             f"precision={self.precision}: accepted are {', '.join(PRECISIONS)}": self.precision not in PRECISIONS,
             f"evaluation.lpips_net={evaluation.lpips_net}: accepted are {', '.join(LPIPS_NETWORKS)}": (
                 evaluation.lpips_net not in LPIPS_NETWORKS

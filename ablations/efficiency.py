@@ -134,7 +134,7 @@ def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan
         if published := compose(words).training:
             schedule = {"preset": "paper", "steps": published.steps, "batch": published.batch}
             schedule["published"] = config.dataset.name in published_for(config.method_name)
-    here = environment()  # other code or another machine costs something else
+    here = environment(device)  # other code or another machine costs something else
     machine = {key: here[key] for key in ("commit", "device", "cpu", "cores", "threads", "packages")}
     what = [data.digest, method, device, machine, asdict(plan.pace)]
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
@@ -152,7 +152,7 @@ def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:
         facts: dict[str, Any] = {"name": row.task.method, "measures": "timing"}
         content = facts | plain_values(row.config) | {"training": None}
         facts |= {"dataset_digest": row.timing["dataset_digest"], "height": row.task.height, "width": row.task.width}
-        row.record.begin(yaml.safe_dump(content, sort_keys=False), steps=0, **facts)
+        row.record.begin(yaml.safe_dump(content, sort_keys=False), row.task.device, steps=0, **facts)
     total, left = sum(map(len, groups)), sum(map(len, lacking))
     with Progress("timing", total, "scenarios", done=total - left) as shown:
         for group in filter(None, lacking):

@@ -16,18 +16,19 @@ RESULTS = "reports/results"  # where records of studies are committed
 REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 
 
-def environment() -> dict[str, Any]:
-    """Version and commit of the suite, packages, Python, CPU, threads and devices of this process."""
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """Version and commit of the suite, packages, Python, the device computed on, CPU and threads of this process."""
     import torch
 
-    cuda = torch.cuda.is_available()
+    from xinggan.timing.device import device_name, is_cuda
+
     return {
         "version": xinggan.__version__,
         **suite_commit(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "driver": torch.version.cuda if cuda else None,
+        "device": device_name(device),
+        "driver": torch.version.cuda if is_cuda(device) else None,
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

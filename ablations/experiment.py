@@ -204,7 +204,9 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
         content = yaml.safe_dump({"name": title} | plain_values(config), sort_keys=False)
         steps = config.training.steps if config.training is not None else 0
         facts = {"steps": steps, "height": data.test.height, "width": data.test.width}
-        attempt = record.begin(content, name=title, dataset_digest=data.digest, networks=method.networks, **facts)
+        attempt = record.begin(
+            content, device, name=title, dataset_digest=data.digest, networks=method.networks, **facts
+        )
         print(f"{title}: {attempt}, {folder}", flush=True)
         if config.precision == "bf16" and (note := slow_bfloat16(device)):
             print(note, file=sys.stderr)

@@ -132,6 +132,11 @@ def titled(title: str, experiment: Experiment) -> str:
     return f"{title} ({caveat})" if caveat else title
 
 
+def without_seed(title: str) -> str:
+    """What runs are called that differ in nothing but their seed."""
+    return re.sub(r" seed=\S+", "", title)
+
+
 def label(experiment: Experiment) -> str:
     """The readable part of a run's name: method, what differs from the preset, data set, preset, seed."""
     parts = [experiment.method_name]
@@ -212,8 +217,9 @@ class RunRecord:
         """Whether nothing is left to do. Without its metrics.json a finished run is scored again, not trained again."""
         return self.status.get("state") == "finished" and (self.folder / "metrics.json").exists()
 
-    def begin(self, config_yaml: str, **facts: Any) -> str:
-        """Start an attempt; returns what it is: "new", "resumed" (it was interrupted) or "retried" (it had failed).
+    def begin(self, config_yaml: str, device: str = "cpu", **facts: Any) -> str:
+        """Start an attempt on a device; returns what it is: "new", "resumed" (it was interrupted) or "retried" (it had
+        failed).
 
         environment.json describes this attempt; earlier attempts that were made elsewhere stay under "earlier". That a
         training goes on where sums round otherwise is said on standard error.
@@ -223,7 +229,7 @@ class RunRecord:
         for abandoned in self.folder.rglob(".*.part"):  # half-written when an earlier attempt was killed
             abandoned.unlink()
         write_atomically(self.folder / "config.yaml", config_yaml)
-        here, elsewhere = environment(), self.read("environment.json", {})
+        here, elsewhere = environment(device), self.read("environment.json", {})
         earlier = elsewhere.pop("earlier", [])
         if elsewhere not in ({}, here):
             earlier.append(elsewhere)

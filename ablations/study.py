@@ -15,12 +15,17 @@ The study `efficiency` times the methods of `comparison` and scores nothing; tim
 """
 
 import argparse
+import re
 import textwrap
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from ablations.config import compose, reference
+import yaml
+
+from ablations.config import Experiment, compose, flat, plain_values, reference
 from ablations.efficiency import run_efficiency
-from ablations.record import RunRecord, list_rows, titled
+from ablations.record import SAME_RESULT, RunRecord, list_rows, titled, without_seed
 from ablations.run import build, prepare_folders, print_table, run_grid
 from ablations.tuning import Rows, grid_rows, tuned_rows, write_choice
 from ablations.words import chosen_rows, expand, key_of
@@ -84,6 +89,7 @@ STUDIES: dict[str, Rows] = {
 }
 STUDIES["tuning"] = STUDIES["comparison"][:-1]  # each of them a grid (see `tuning`); the autoencoder has no choice
 STUDIES["efficiency"] = STUDIES["comparison"]  # timed only, under every precision, mode and batch: `efficiency`
+MODEL = ("method", "published", "training", "budget", "amount", "precision", "compile")  # keys of a run's configuration
 STUDY_WORDS = ("only", "tuned", "timing.methods")  # keys that are no settings of a run; the last is only=, as before
 
 
@@ -125,9 +131,11 @@ def run_study(options: argparse.Namespace) -> int:
     configs += [reference(configs[0], name) for name in REFERENCES]
     folders = prepare_folders(configs)
     listed = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
-    runs = folders[0].parent
-    listing = merged(runs, options.study, [(title, folder.name) for title, folder in listed])
-    list_rows(runs, options.study, listing)  # before any of them is there, so that a report can say which are missing
+    runs, models = folders[0].parent, [model(config) for config in configs]
+    own = [(title, folder.name, of) for (title, folder), of in zip(listed, models, strict=True)]
+    list_rows(
+        runs, options.study, merged(runs, options.study, own)
+    )  # before any of them is there, so that a report can say which are missing
     code = run_grid(rows)
     done = [(title, folder) for title, folder in listed if RunRecord(folder).finished]
     if done:
@@ -183,22 +191,54 @@ def study_rows(study: str, words: list[str]) -> Rows:
     return rows
 
 
-def merged(runs: Path, study: str, rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The rows (title, run) of a study with those of its last table on the same data, in the order of the study.
+def model(config: Experiment | dict[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of what the runs of one row share: the method and its training, their seeds aside."""
+    plain = plain_values(config) if isinstance(config, Experiment) else config
+    values = dict(flat({key: plain.get(key) for key in MODEL}))
+    return {
+        key: value for key, value in values.items() if key != "method.seed" and key.split(".")[-1] not in SAME_RESULT
+    }
 
-    So a long study can be run some rows at a time, with `only=`.
+
+def merged(
+    runs: Path, study: str, rows: list[tuple[str, str, dict[str, Any]]], table: str = ""
+) -> list[tuple[str, str]]:
+    """Title and run of the rows (title, run, model) of a study, and of those of its last table on the same data.
+
+    table: its name, where that is not the study's.
+
+    So a study can be run some rows or seeds at a time, and stands in its own order. An old row is left out where a
+    new one is of the same run, or of the same title and seed, or trains another model under the title.
     """
-    before = [(row["title"], row["run"]) for row in RunRecord(runs).read(f"studies/{study}.json", [])]
-    if {row for row in before if row[0] in REFERENCES} != {row for row in rows if row[0] in REFERENCES}:
-        return rows
-    titles = [title for title, _ in STUDIES[study]]
+    new = [(title, run) for title, run, _ in rows]
+    before = [(row["title"], row["run"]) for row in RunRecord(runs).read(f"studies/{table or study}.json", [])]
+    if {row for row in before if row[0] in REFERENCES} != {row for row in new if row[0] in REFERENCES}:
+        return new
+    names, models = [title for title, _ in STUDIES[study]], {without_seed(title): of for title, _, of in rows}
+    taken = {run for _, run in new} | {(without_seed(title), _seed(run)) for title, run in new}
+
+    def stays(title: str, run: str) -> bool:
+        called, config = without_seed(title), runs / run / "config.yaml"
+        if run in taken or (called, _seed(run)) in taken or (study == "tuning" and called in models):
+            return False  # a point of a grid is a single run
+        if called not in models or not config.is_file():
+            return True
+        own = model(yaml.safe_load(config.read_bytes()) or {})
+        return all(models[called][key] == own[key] for key in own.keys() & models[called].keys())
 
     def place(row: tuple[str, str]) -> int:
-        fitting = [title for title in titles if row[0].startswith(title)]
-        return titles.index(max(fitting, key=len)) if fitting else len(titles) + (row[0] in REFERENCES)
+        fitting = [name for name in names if row[0].startswith(name)]
+        return names.index(max(fitting, key=len)) if fitting else len(names) + (row[0] in REFERENCES)
 
-    new = {word for row in rows for word in row}  # titles and runs: a run stands once, whatever it was called
-    return sorted([*(row for row in before if not new.intersection(row)), *rows], key=place)
+    found = sorted([*(row for row in before if stays(*row)), *new], key=place)
+    alike = Counter(without_seed(title) for title, _ in found)
+    return [(f"{title} seed={_seed(run)}" if alike[title] > 1 and _seed(run) else title, run) for title, run in found]
+
+
+def _seed(run: str) -> str:
+    """The seed in the name of a run's folder; "" of one that has none."""
+    found = re.search(r"-s(\d+)-\w+$", run)
+    return found[1] if found else ""
 
 
 def overlap(key: str, other: str) -> bool:

@@ -23,6 +23,8 @@ from ablations.config import compose
 from ablations.record import RunRecord
 from ablations.words import key_of
 from baselines.diffusion.settings import Prediction, Weighting
+from xinggan.data.prepare import digest
+from xinggan.data.settings import Split
 from xinggan.files import user_path
 
 PAIRS = 4000  # that each run trains on; training.images= is another number
@@ -37,6 +39,7 @@ PARAMETRISATIONS = {
     MIN_SNR_V: [f"prediction={Prediction.v}", f"weighting={Weighting.min_snr}"],
 }
 TITLE = re.compile(rf"(.+?)(?:, ({'|'.join(PARAMETRISATIONS)}))?, rate x({'|'.join(FACTORS)})(?: \(.*\))?")
+DIVERGED = ("Divergence: ", "it is not recorded")  # in the error of a loss, or a score, that is not finite
 PERCEPTUAL = ("lpips", "perceptual_embedded")  # lower is better; the first that all of a method's runs have decides
 Rows = list[tuple[str, list[str]]]  # title and overrides
 
@@ -82,13 +85,16 @@ class Point:
     factor: str  # of the preset's learning rate
     run: str  # name of the run directory
     state: str  # that of the record; "missing" where there is none
+    data: str | None  # digest of the validation people
+    error: str  # why it failed
     config: dict[str, Any]
     scores: dict[str, float]  # of PERCEPTUAL, on the validation split
 
     @property
     def settled(self) -> bool:
-        """Whether the run has a result: a training that diverged or failed has one, too."""
-        return self.state == "failed" or (self.state == "finished" and bool(self.scores))
+        """Whether the run has a result. A training that diverged has lost; what failed otherwise is to be run again."""
+        diverged = self.state == "failed" and any(sign in self.error for sign in DIVERGED)
+        return diverged or (self.state == "finished" and bool(self.scores))
 
     @property
     def overrides(self) -> list[str]:
@@ -119,9 +125,12 @@ def read_grid(runs: Path) -> dict[str, list[Point]]:
         scores = {metric: value for metric in PERCEPTUAL if (value := found.get(metric)) is not None}
         try:
             config = yaml.safe_load((record.folder / "config.yaml").read_bytes())
-        except OSError:
+        except (OSError, yaml.YAMLError):
+            config = None
+        if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
             state, config = "missing", {}
-        points.append(Point(match[1], match[2] or "", match[3], entry["run"], state, config, scores))
+        about = entry["run"], state, record.status.get("dataset_digest"), str(record.status.get("error") or "")
+        points.append(Point(match[1], match[2] or "", match[3], *about, config, scores))
     return {row: list(own) for row, own in groupby(points, key=lambda point: point.row)}
 
 
@@ -189,9 +198,10 @@ def tuned_rows(rows: Rows, folder: str, words: list[str]) -> Rows:
             if lacking := {*parametrisations(usual.method)} - {point.parametrisation for point in grid.get(title, [])}:
                 raise ValueError(f"was not tuned{' with ' + ', '.join(sorted(lacking)) if title in grid else ''}")
             point = choose(grid[title])
-            was = point.config["preset"], point.config["dataset"]["name"]
-            if was != (usual.preset, usual.dataset.name):
-                raise ValueError(f"was tuned with preset={was[0]} dataset={was[1]}")
+            if point.config["preset"] != usual.preset:
+                raise ValueError(f"was tuned with preset={point.config['preset']}")
+            if point.data not in (None, digest(usual.dataset, usual.cache, Split.validation)):
+                raise ValueError("was tuned on other data")
         except ValueError as error:
             problems.append(f"{title}: {error}")
             continue

@@ -142,7 +142,9 @@ def _cost(runs: Records, best: set[str | None]) -> str:
     named = [variant for variant in order if variant in (order[0], order[-1], *best)]
     times = joined([f"{variant} takes {number(medians[variant])} ms" for variant in named])
     over = ", median over seeds" if max(map(len, variants.values())) > 1 else ""
-    return f"{times} for a batch of {same['batch']:g} on {same['device']} in {same['precision']}, {same['mode']}{over}."
+    return (
+        f"{times} for a batch of {same['batch']:g} on {same['machine']} in {same['precision']}, {same['mode']}{over}."
+    )
 
 
 # The tables behind it.

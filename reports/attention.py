@@ -14,10 +14,10 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ablations.record import without_seed
 from reports.figures import styled
 from reports.grids import SMALLEST_INCHES, Cell, example_path, open_image, picture_grid
 from reports.records import Record
-from reports.settings import without_seed
 from xinggan.data.poses import JOINTS
 from xinggan.model.attention_maps import BRANCHES, FILE_NAME, AttentionMaps, read_attention
 

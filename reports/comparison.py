@@ -89,9 +89,9 @@ class MetricValues:
                 mixed |= dict.fromkeys(apart)
             if over == "identities" and len(own):
                 pairs = self._pairs_of_all(own["run"])
-                people = statistics.mean_by_identity(pairs.mean(axis=1), pairs.index.get_level_values("identity"))
-                # A metric pooled over joints (PCKh) is not the mean over pairs: the interval moves to its value.
-                low, high = (end - people.estimate + found.estimate for end in (people.low, people.high))
+                by_person = pairs.index.get_level_values("identity")
+                people = statistics.mean_by_identity(pairs.mean(axis=1), by_person, pooled=found.estimate)
+                low, high = people.low, people.high
             missing = len(set(runs) - set(own["run"]))
             interquartile = (middle.estimate, middle.low, middle.high)
             rows.append((*combination, found.estimate, low, high, found.n, own["value"].std(), *interquartile, missing))
@@ -150,7 +150,9 @@ class MetricValues:
         if len(pairs):
             first, second = pairs[own["run"]].to_numpy().T, pairs[baseline["run"]].to_numpy().T  # [seeds, pairs]
             identities = pairs.index.get_level_values("identity")
-            found = statistics.difference(first, second, identities, seedless)
+            gap = own["value"].mean() - baseline["value"].mean()
+            pooled = gap if "value" in json.loads(both["protocol"].iloc[0]) else None  # "pooled over joints" (PCKh)
+            found = statistics.difference(first, second, identities, seedless, pooled)
             better_pairs = statistics.share_of_pairs_improved(sign * first.mean(0), sign * second.mean(0), identities)
         else:
             found = statistics.difference_over_seeds(own["value"], baseline["value"], seedless)
@@ -324,7 +326,7 @@ def _column(own: pandas.DataFrame, of_metric: pandas.DataFrame, titles: Sequence
     for title in titles:
         row, text = there.get(title), DASH
         if row:
-            note = catalogue.caution(row.metric, row.value, row.n)
+            note = catalogue.caution(row.metric, row.value, row.n) or _left_out(row.left_out)
             text = f"{row.value:.{decimals}f}"
         else:
             note = f"unavailable: {reasons[title]}" if title in reasons else "not computed by this run"
@@ -334,6 +336,11 @@ def _column(own: pandas.DataFrame, of_metric: pandas.DataFrame, titles: Sequence
         between = interval(row.low, row.high, f".{decimals}f") if row and row.low < row.high else ""
         texts.append(f"{text}\n{between}".strip())
     return texts
+
+
+def _left_out(told: Any) -> str:
+    """A note on pairs that have no value, as `1 pairs: the target pose has no body mask` is recorded; "" for none."""
+    return f"without {told}" if isinstance(told, str) and not told.startswith("0 ") else ""
 
 
 def unavailable(values: pandas.DataFrame) -> list[str]:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas
 
-from ablations.record import SAME_RESULT
+from ablations.record import SAME_RESULT, without_seed
 from reports.formats import DASH, as_text, count, decimals_for, interval, joined, number, p_text, signed
 from reports.records import Record, Records
-from reports.settings import OF_THE_SEED, Rows, without_seed
+from reports.settings import OF_THE_SEED, Rows
 from reports.speed import latencies
 from reports.timing import training_speed
 from xinggan.metrics import catalogue
@@ -67,7 +67,7 @@ def cumulative_contrasts(rows: Rows, records: Records) -> list[Contrast]:
     for title in by_title:
         sequences.setdefault(re.sub(r"^.*?((?: [\w.]+=\S+)*)$", r"\1", title), []).append(title)
     return [
-        Contrast(title, other, by_title[title], by_title[other])
+        Contrast(title, other, _one_a_seed(by_title[title]), _one_a_seed(by_title[other]))
         for titles in sequences.values()
         for title, other in _steps(titles)
         if by_title[title] and by_title[other]
@@ -176,8 +176,23 @@ def _contrasts_of(key: str, records: Sequence[Record]) -> list[Contrast]:
         for other in others if len(_changes(fullest[0])) == nearest else ():
             what, opponent = _word(fullest[0], key), _word(other[0], key)
             also = [word for word in _changes(fullest[0]) if word not in (what, opponent)]
-            found.append(Contrast(what, f"{opponent} (with {' '.join(also)})" if also else opponent, fullest, other))
+            opponent += f" (with {' '.join(also)})" if also else ""
+            found.append(Contrast(what, opponent, _one_a_seed(fullest), _one_a_seed(other)))
     return found
+
+
+def _one_a_seed(runs: Iterable[Record]) -> list[Record]:
+    """The run of each training seed that has the most values: scored anew in other ways, one training is two runs."""
+    fullest: dict[Any, Record] = {}
+    for run in runs:
+        other = fullest.setdefault(run.facts.get("seed"), run)
+        if _scored(run) > _scored(other):
+            fullest[run.facts.get("seed")] = run
+    return [*fullest.values()]
+
+
+def _scored(run: Record) -> int:
+    return sum(row.value is not None for row in run.measurements)
 
 
 def _changes(record: Record) -> list[str]:
@@ -228,9 +243,14 @@ def runs_of(contrasts: Sequence[Contrast]) -> Records:
 
 
 def costs(records: Records) -> pandas.DataFrame:
-    """A row a run, by its directory's name: parameters, training images/s, latency [ms]; NaN where not recorded."""
-    taken = latencies(records.timings)
-    rows = [(record.timing.get("parameters"), training_speed(record), taken.get(record.run)) for record in records]
+    """A row a run, by its directory's name: parameters, training images/s, latency [ms]; NaN where not recorded.
+
+    Speeds and latencies are those of the machine that most of the runs ran on.
+    """
+    taken, machines = latencies(records.timings), [record.machine for record in records]
+    usual = max(machines, key=machines.count, default="")
+    speeds = {record.run: training_speed(record) for record in records if record.machine == usual}
+    rows = [(record.timing.get("parameters"), speeds.get(record.run), taken.get(record.run)) for record in records]
     heads = ["parameters", "training images/s", "latency [ms]"]
     return pandas.DataFrame(rows, [record.run for record in records], heads, dtype=float)
 

@@ -9,6 +9,7 @@ resolution, under the same protocol; any other is listed apart, with the reason.
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from statistics import median
@@ -257,9 +258,10 @@ def why_apart(row: Any, records: Records) -> str | None:
 
 
 def _measured(records: Records, dataset: str, metric: str, protocol: str) -> pandas.DataFrame:
-    """A row for each name of runs and test set: two test sets of one size stay two rows."""
-    here = Records(record for record in records if record.dataset == dataset)
-    answer = here.metric(metric, protocol=protocol).by("name", "dataset_digest", over="seeds")
+    """A row for each name of runs, test set and way to measure: two test sets of one size stay two rows."""
+    here = Records(record for record in records if record.dataset == dataset).metric(metric, protocol=protocol)
+    ways = [replace(here, values=own) for _, own in here.scored.groupby("protocol", sort=False)]
+    answer = pandas.concat([way.by("name", "dataset_digest", over="seeds") for way in ways])
     answer = answer.dropna(subset=["value"]).reset_index()
     source = [f"runs of this report on data {str(digest)[:8]}" for digest in answer["dataset_digest"]]
     return answer.assign(status="measured here", source=source, range="")

@@ -9,6 +9,7 @@ directory is read without torch and without trust: it may be unfinished, failed,
 import difflib
 import fnmatch
 import json
+import re
 from collections import UserList
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -25,7 +26,7 @@ from reports.settings import DERIVED, NO_RIVALS, arrange, differing, flatten, re
 from xinggan.data.settings import Split
 from xinggan.metrics import catalogue
 from xinggan.metrics.protocol import CLEAN, plain
-from xinggan.metrics.values import MetricValue
+from xinggan.metrics.values import MetricValue, protocol_key
 
 ROOM = 12  # runs in a figure that has a line or a shape for each
 STATES = ("running", "finished", "failed", "preempted", "unknown")
@@ -34,11 +35,11 @@ QUESTIONS = (("ssim",), ("lpips", "perceptual_embedded"), ("fid", "fd_embedded")
 PAIR_COLUMNS = ["run", "title", "protocol", "metric", "pair", "pair_id", "identity", "value"]
 VALUE_COLUMNS = [
     *("run", "title", "state", "seed", "dataset", "dataset_digest", "metric", "value", "unit", "better", "n"),
-    *("protocol", "unavailable_because"),
+    *("protocol", "left_out", "unavailable_because"),
 ]
 SCENARIO = (
-    *("run", "title", "method", "name", "kind", "timed", "device", "precision", "mode", "batch", "height", "width"),
-    *("sampler", "sampling_steps", "evaluations", "median_ms", "p5_ms", "p95_ms", "p99_ms", "first_call_ms"),
+    *("run", "title", "method", "name", "kind", "timed", "machine", "precision", "mode", "batch", "height"),
+    *("width", "sampler", "sampling_steps", "evaluations", "median_ms", "p5_ms", "p95_ms", "p99_ms", "first_call_ms"),
     *("images_per_second", "peak_memory_mb", "halves_differ_by", "device_median_ms", "joules_per_image"),
     *("samples_ms", "schedule", "unavailable_because"),
 )
@@ -67,12 +68,15 @@ class Record:
         self.label, _, self.run_id = self.run.rpartition("-")
         self.name = str(self.config.get("name") or self.status.get("name") or self.label or self.run)
         self.method = self.name.split(maxsplit=1)[0]
-        state, dataset = self.status.get("state"), self.config.get("dataset") or {"name": "unknown data set"}
+        state = self.status.get("state")
         self.state: str = state if state in STATES else "unknown"
+        groups = (self.config.get(key) for key in ("dataset", "evaluation"))
+        dataset, evaluation = (group if isinstance(group, dict) else {} for group in groups)
         size = f" {dataset['height']}x{dataset['width']}" if dataset.get("height") and dataset.get("width") else ""
         # Scored on people who left the training, to choose settings by (see `xinggan.data.validation`).
-        self.is_validation = (self.config.get("evaluation") or {}).get("split") == Split.validation
-        self.dataset = f"{dataset['name']}{size}{', validation' * self.is_validation}"  # as `synthetic 128x64`
+        self.is_validation = evaluation.get("split") == Split.validation
+        called = f"{dataset.get('name', 'unknown data set')}{size}"  # as `synthetic 128x64`
+        self.dataset = f"{called}{', validation' * self.is_validation}"
         self.dataset_digest: str | None = self.status.get("dataset_digest")
         self.is_reference = self.method in NO_RIVALS
         self.is_timing_only = self.status.get("measures") == "timing"  # of the study `efficiency`, which scores nothing
@@ -107,10 +111,12 @@ class Record:
     @property
     def machine(self) -> str:
         """What the run ran on: an accelerator, or a processor and how many of its threads."""
-        where = self.environment
-        if where.get("device") == "cpu" and where.get("threads"):
-            return f"{where.get('cpu')}, {plural(where['threads'], 'thread')}"
-        return str(where.get("device", "an unknown device"))
+        return self._machine(self.environment.get("device"), self.environment.get("threads"))
+
+    def _machine(self, device: Any, threads: Any) -> str:
+        if device == "cpu" and threads:
+            return f"{self.environment.get('cpu')}, {plural(threads, 'thread')}"
+        return str(device or "an unknown device")
 
     @property
     def scenarios(self) -> list[dict[str, Any]]:
@@ -155,7 +161,7 @@ class Record:
                 step, seconds = int(point["step"]), float(point["seconds"])
                 costs = {"images": step * content["batch"], "seconds": seconds, "flops": float(point["flops"])}
                 for metric, value in point["values"].items():
-                    protocol = json.dumps(content["protocols"][metric], sort_keys=True)
+                    protocol = protocol_key(content["protocols"][metric])
                     rows.append({"step": step, **costs, "metric": metric, "protocol": protocol, "value": float(value)})
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             self._unreadable["learning.json"] = f"holds no learning curve ({error!r})"
@@ -315,7 +321,9 @@ class Records(UserList[Record]):
     def values(self) -> pandas.DataFrame:
         """A row a run, metric and protocol, with unit, direction, sample count, and why a value is unavailable."""
         rows = [
-            {key: record.facts.get(key) for key in VALUE_COLUMNS[:6]} | vars(row) | {"protocol": row.protocol_key}
+            {key: record.facts.get(key) for key in VALUE_COLUMNS[:6]}
+            | vars(row)
+            | {"protocol": row.protocol_key, "left_out": row.protocol.get("left_out")}
             for record in self
             for row in record.measurements
         ]
@@ -336,6 +344,7 @@ class Records(UserList[Record]):
         rows = [
             row
             | {key: record.facts[key] for key in ("run", "title", "method", "name")}
+            | {"machine": record._machine(row.get("device"), row.get("threads"))}
             | {"timed": not row.get("unavailable_because") and is_number(row.get("median_ms"))}
             | {"device_median_ms": pandas.Series(row.get("device_ms") or [], dtype=float).median()}
             for record in self
@@ -382,7 +391,7 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
         raise NothingFound(f"no run in {runs_dir}: {told}")
     names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
     conditions = dict(word.split("=", 1) for word in select if word not in names)
-    kept = everything.where(**{key: value.split(",") for key, value in conditions.items()})
+    kept = everything.where(**{key: re.split(r",(?![^\[]*\])", value) for key, value in conditions.items()})
     kept = Records(record for record in kept if not names or any(_fits(record, name) for name in names))
     if not kept:
         there = ", ".join(record.run for record in everything[:8]) + (", ..." if len(everything) > 8 else "")

@@ -210,11 +210,8 @@ def _where(records: Records, said: Container[str] = ()) -> str:
     same = speed.common_circumstances(records.timings)
     if same is None:
         return ""
-    device = str(same["device"])
-    if device == "cpu":
-        device = joined(sorted({record.machine for record in records.methods}))
     told = [f"{same['batch']:g}", *(str(same[key]) for key in ("precision", "mode") if key not in said)]
-    return f"Latency at batch {', '.join(told)}, on {device}."
+    return f"Latency at batch {', '.join(told)}, on {same['machine']}."
 
 
 def noise(records: Records) -> str:

@@ -6,12 +6,12 @@ The facts of a run are its configuration under dotted keys (`training.steps`) an
 import difflib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations.record import SAME_RESULT, without_seed
 from baselines import REFERENCES
 from reports.formats import as_text
 
@@ -21,12 +21,10 @@ DERIVED = (
     *("is_reference", "is_timing_only"),
 )
 OF_THE_SEED = ("seed", "method.seed")  # a method's own seed is the run's
-NO_DIFFERENCE = (
-    *DERIVED,
-    "runs",
-    "cache",
-    "evaluation.estimator_weights",
-)  # where files lie is no difference between runs
+NO_DIFFERENCE = (  # where files lie, and how often a training is logged and saved, is no difference between runs
+    *(*DERIVED, "runs", "cache", "dataset.root", "dataset.force", "method.path", "evaluation.estimator_weights"),
+    *(f"training.{key}" for key in SAME_RESULT),
+)
 Facts = Mapping[str, Any]
 Rows = list[tuple[str, str]]  # of a study: title and run directory's name, in the order of its table
 
@@ -103,11 +101,6 @@ def read_studies(runs: Path | str) -> dict[str, Rows]:
         except (OSError, ValueError, TypeError, KeyError):
             continue
     return studies
-
-
-def without_seed(title: str) -> str:
-    """What runs are called that differ in nothing but their seed."""
-    return re.sub(r" seed=\S+", "", title)
 
 
 def arrange(runs: Mapping[str, dict[str, Any]], studies: Mapping[str, Rows]) -> list[str]:

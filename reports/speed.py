@@ -15,7 +15,7 @@ from reports.records import Records
 from reports.timing import own_sampler, timed
 from xinggan.metrics import catalogue
 
-SAME = ["device", "precision", "mode", "batch", "height", "width"]  # must agree for two latencies to be compared
+SAME = ["machine", "precision", "mode", "batch", "height", "width"]  # must agree for two latencies to be compared
 QUALITIES = ("ssim", "lpips", "perceptual_embedded", "fid", "fd_embedded", "pckh_embedded")
 REFERENCE = "pidm"
 CLAIMANT = "xinggan"  # the name of XingGAN++'s runs, which differ in nothing from the defaults
@@ -39,7 +39,7 @@ def common_circumstances(timings: pandas.DataFrame) -> dict[str, Any] | None:
         return None
     found = plain.groupby(SAME, dropna=False)["run"].nunique().rename("runs").reset_index()
     found = found.assign(compiled=found["mode"] != "eager", reduced=found["precision"] != "fp32")
-    order = ["runs", "batch", "compiled", "reduced", "device", "height"]
+    order = ["runs", "batch", "compiled", "reduced", "machine", "height"]
     first = found.sort_values(order, ascending=[False, *[True] * 5], kind="stable").iloc[0]
     return {key: first[key] for key in SAME}
 
@@ -152,13 +152,13 @@ def ratios(records: Records) -> pandas.DataFrame:
     """How many times faster than PIDM each run trains, and samples with each of its samplers.
 
     A row a run, precision, mode and sampler that was timed at batch 1, where PIDM was timed with its own sampler on the
-    same device, in that precision and mode, at the same preset. New columns: trained_per_second (images), work,
+    same machine, in that precision and mode, at the same preset. New columns: trained_per_second (images), work,
     to_train, to_sample, claim_to_train, claim_to_sample (the paper's, NaN but for what it is made of: the published
     networks at the published size).
     Training is compared by the hours of the published schedules, since methods are published with different numbers of
     steps; NaN where training was not timed.
     """
-    timings, same = with_settings(records), ["preset", "device", "precision", "mode"]
+    timings, same = with_settings(records), ["preset", "machine", "precision", "mode"]
     sampling = timed(timings, "inference").drop(columns="schedule_hours")
     sampling = sampling[sampling["batch"] == 1].drop_duplicates(["run", *same, "sampler", "sampling_steps"])
     training = timed(timings, "training").drop_duplicates(["run", *same])

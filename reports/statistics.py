@@ -97,10 +97,14 @@ def studentised_deviations(found: MeanOfPeople, resamples: int = RESAMPLES) -> A
     return np.where(deviation == 0, 0.0, studentised)
 
 
-def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0) -> Estimate:
+def mean_by_identity(
+    values: ArrayLike, identities: ArrayLike, null: float = 0.0, pooled: float | None = None
+) -> Estimate:
     """The mean over test pairs, with the people of the test set as what chance chose; p_value is of `null`.
 
-    values: [pairs], NaN where a pair was left out; identities: [pairs], numbers or names. The interval is studentised
+    values: [pairs], NaN where a pair was left out; identities: [pairs], numbers or names. pooled: what is estimated in
+    place of their mean, such as PCKh, which pools the joints of all pairs; it is given the error of the mean, which
+    differs from it by how many joints the targets show. The interval is studentised
     (bootstrap-t, Efron and Tibshirani 1993, section 12.5): each of 10,000 resamples of the identities is measured in
     its own standard error. With 50 people of whom some have many pairs, percentile and BCa intervals hold the truth in
     92 to 93 % of cases, this one in 94 to 95 %. Fewer than FEWEST_TO_RESAMPLE people get a t interval. p_value is the
@@ -108,7 +112,7 @@ def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0
     correction for eight methods a difference where there is none in 6.5 % of studies of uneven, skewed people.
     """
     found = mean_of_people(values, identities)
-    mean, error, people = found.mean, found.error, found.people
+    mean, error, people = found.mean if pooled is None else pooled, found.error, found.people
     if people < 2:
         return Estimate(mean, n=people, over="identities")
     by_t = _t_estimate(mean, error, people - 1, people, "identities", null)
@@ -125,8 +129,10 @@ def mean_by_identity(values: ArrayLike, identities: ArrayLike, null: float = 0.0
 # Differences between two methods.
 
 
-def difference(first: ArrayLike, second: ArrayLike, identities: ArrayLike, seedless: bool = False) -> Estimate:
-    """Mean of first - second over test pairs, each pair compared with itself.
+def difference(
+    first: ArrayLike, second: ArrayLike, identities: ArrayLike, seedless: bool = False, pooled: float | None = None
+) -> Estimate:
+    """Mean of first - second over test pairs, each pair compared with itself; `pooled` as of `mean_by_identity`.
 
     first, second: [pairs] or [seeds, pairs]; the seeds of the two need not be the same. With several seeds of both,
     chance chose people and seeds: the variances add up, and a t interval has Satterthwaite's degrees of freedom.
@@ -138,10 +144,10 @@ def difference(first: ArrayLike, second: ArrayLike, identities: ArrayLike, seedl
     found = mean_of_people(gain, identities)
     drawn = [first] if seedless else [first, second]
     if min(len(side) for side in drawn) < 2 or found.people < 2:
-        return mean_by_identity(gain, identities)
+        return mean_by_identity(gain, identities, pooled=pooled)
     means = [side[:, ~np.isnan(gain)].mean(1) for side in drawn]  # [seeds] each
     parts = [(found.error**2, found.people - 1), *map(_variance_of_mean, means)]
-    return _combined(found.mean, parts, found.people, "identities and seeds")
+    return _combined(found.mean if pooled is None else pooled, parts, found.people, "identities and seeds")
 
 
 def difference_over_seeds(first: ArrayLike, second: ArrayLike, seedless: bool = False) -> Estimate:

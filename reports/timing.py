@@ -12,7 +12,7 @@ from reports.records import Record, Records
 from xinggan.timing.scenario import noise_verdict
 
 # What a table has a column for only where it differs.
-CIRCUMSTANCES = ("device", "precision", "mode", "height", "width", "sampler", "sampling_steps", "evaluations")
+CIRCUMSTANCES = ("machine", "precision", "mode", "height", "width", "sampler", "sampling_steps", "evaluations")
 MEASURED: Columns = {
     "median [ms] ↓": ("median_ms", number),
     "p5 [ms]": ("p5_ms", number),
@@ -72,7 +72,7 @@ def scenario_table(timings: pandas.DataFrame) -> pandas.DataFrame:
 def failures(timings: pandas.DataFrame) -> list[str]:
     """A sentence for each reason and circumstances in which something was not timed, with the runs it holds for."""
     runs: dict[tuple[str, str], list[str]] = {}
-    keys = ("batch", "device", "precision", "mode", "sampler", "sampling_steps")
+    keys = ("batch", "machine", "precision", "mode", "sampler", "sampling_steps")
     for row in timings[~timings["timed"]].to_dict("records"):
         where = [f"{key.replace('_', ' ')} {as_text(row[key])}" for key in keys if pandas.notna(row[key])]
         reason = row["unavailable_because"]

@@ -123,12 +123,12 @@ def progress(folder: Path, steps: int) -> tuple[int, float | None, float | None,
     """
     try:
         with (folder / "history.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
+            beginning = file.seek(max(0, file.seek(0, 2) - 8192))
+            lines = file.read().decode(errors="replace").splitlines()[bool(beginning) :]  # the first may be half a line
         silent_s = time.time() - max((folder / name).stat().st_mtime for name in ("history.jsonl", "status.json"))
     except OSError:
         return 0, None, None, 0.0
-    whole = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]  # not cut off
+    whole = [json.loads(line) for line in lines if line.endswith("}}")]
     losses = [entry for entry in whole if "losses" in entry][-6:]
     done = losses[-1]["step"] if losses else 0
     if len(losses) < 2 or done >= steps:

@@ -11,11 +11,12 @@ a run that failed is tried again once the code has changed, or with --retry.
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
 from ablations.config import REFERENCE_KEYS, Experiment, check_processes, compose
 from ablations.record import list_rows, titled
 from ablations.run import prepare_folders
-from ablations.study import STUDIES, overlap, study_rows
+from ablations.study import STUDIES, merged, model, overlap, study_rows
 from ablations.words import expand, key_of
 from baselines import REFERENCES
 from slurm.cluster import read_cluster
@@ -86,6 +87,10 @@ def titled_rows(study: str | None, words: list[str]) -> list[tuple[str, list[str
         return [(" ".join(row), row) for row in expand(words)]
     if study not in STUDIES:
         raise ValueError(f"study={study}: accepted are {', '.join(STUDIES)}")
+    if study == "efficiency":
+        raise ValueError(
+            "study=efficiency: its methods take turns on one machine; use python -m ablations.study efficiency"
+        )
     of_data = [word for word in words if overlap(key_of(word), "dataset")]
     others = [word for word in words if word not in of_data]
     return [row for chosen in expand(of_data) for row in study_rows(study, [*chosen, *others])]
@@ -113,15 +118,18 @@ def composed(rows: list[list[str]]) -> list[Experiment]:
 
 
 def list_study(runs_folder: Path, study: str, rows: list[Row]) -> None:
-    """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set."""
+    """Keep which runs are the rows of the study, for the report: a table, and a file, for each data set.
+
+    What an earlier sweep asked for stays, as in `merged`.
+    """
     of_data = [[word for word in row.words if overlap(key_of(word), "dataset")] for row in rows]
     shared = set.intersection(*map(set, of_data))
-    tables: dict[str, list[tuple[str, str]]] = {}
-    for row, words in zip(rows, of_data, strict=True):
+    tables: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+    for row, words, experiment in zip(rows, of_data, composed([row.words for row in rows]), strict=True):
         data = [Path(word.partition("=")[2]).name for word in words if word not in shared]
-        tables.setdefault("-".join([study, *data]), []).append((row.title, row.run))
+        tables.setdefault("-".join([study, *data]), []).append((row.title, row.run, model(experiment)))
     for name, listed in tables.items():
-        list_rows(runs_folder, name, listed)
+        list_rows(runs_folder, name, merged(runs_folder, study, listed, name))
 
 
 if __name__ == "__main__":

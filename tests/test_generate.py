@@ -270,7 +270,7 @@ def test_an_interruption_is_one_line_and_leaves_nothing(generate, files, monkeyp
     monkeypatch.setattr(stage, interrupt)
     before = set(files.iterdir())
     assert generate("--pose", "target-0.json") == 130
-    assert capsys.readouterr().err == "xinggan.generate: interrupted; nothing was written\n"
+    assert capsys.readouterr().err == "xinggan.generate: interrupted; nothing is left half-written\n"
     assert set(files.iterdir()) == before
 
 

@@ -75,7 +75,7 @@ def exit_status(name: str, command: Callable[[], int | None], rows_shown: int = 
         print(f"{name}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; nothing was written", file=sys.stderr)
+        print(f"{name}: interrupted; nothing is left half-written", file=sys.stderr)
         return 130
 
 

@@ -9,9 +9,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
+
+PATIENCE = timedelta(days=7)  # of processes that wait while the first one packs data, draws samples or scores
 
 
 class Processes:
@@ -106,7 +109,8 @@ def connect(device: str = "auto") -> tuple[Processes, str]:
         kind = accelerator.type
         device = f"{kind}:{int(os.environ['LOCAL_RANK']) % torch.accelerator.device_count()}"
         torch.accelerator.set_device_index(torch.device(device).index)
-    torch.distributed.init_process_group(torch.distributed.get_default_backend_for_device(kind))
+    backend = torch.distributed.get_default_backend_for_device(kind)
+    torch.distributed.init_process_group(backend, timeout=PATIENCE)
     atexit.register(torch.distributed.destroy_process_group)
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device), device
 

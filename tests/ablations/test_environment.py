@@ -82,6 +82,15 @@ def test_the_environment_has_versions_cpu_and_threads():
     assert found["version"] and found["packages"]["torch"].startswith("2.") and found["cpu"] and found["threads"] >= 1
 
 
+def test_the_device_is_the_one_computed_on_whatever_else_the_machine_has(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"accelerator of {device}")
+    assert environment("cpu")["device"] == "cpu" and environment("cpu")["driver"] is None
+    assert environment("cuda:1")["device"] == "accelerator of cuda:1"
+
+
 def test_a_training_that_goes_on_where_sums_round_otherwise_is_told_once(tmp_path, capsys):
     import torch
 

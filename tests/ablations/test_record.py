@@ -173,7 +173,7 @@ def test_states_follow_the_attempts(tmp_path):
 
 def test_environments_of_earlier_attempts_elsewhere_are_kept(tmp_path, monkeypatch):
     for commit in ("a", "a", "b"):
-        monkeypatch.setattr(ablations.record, "environment", lambda commit=commit: {"commit": commit})
+        monkeypatch.setattr(ablations.record, "environment", lambda device, commit=commit: {"commit": commit})
         with RunRecord(tmp_path) as record:
             record.begin("")
     assert json.loads((tmp_path / "environment.json").read_text()) == {"commit": "b", "earlier": [{"commit": "a"}]}

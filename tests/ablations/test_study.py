@@ -5,11 +5,13 @@ import re
 import shutil
 
 import pytest
+import yaml
 from test_run import TINY
 
-from ablations.config import compose
-from ablations.record import run_id
-from ablations.study import STUDIES, main, study_rows
+from ablations.config import compose, plain_values
+from ablations.record import list_rows, run_id
+from ablations.study import STUDIES, main, merged, model, study_rows
+from baselines import REFERENCES
 
 
 def test_components_study_is_the_table_of_the_papers():
@@ -47,6 +49,32 @@ def test_a_study_runs_its_rows_once_also_where_records_lost_their_pictures_and_w
     assert main(words) == 0
     assert capfd.readouterr().out.count("was finished before") == 2
     assert not list(tmp_path.rglob("*.png"))
+
+
+def listed(folder, *words):
+    """Rows of `projections` as a study of these words would list them, of which nothing is run."""
+    rows = study_rows("projections", [*words, "preset=smoke", "dataset.root=."])
+    configs = [compose(overrides) for _, overrides in rows]
+    told = [(title, run_id(config, "x"), model(config)) for (title, _), config in zip(rows, configs, strict=True)]
+    references = [(name, f"{name}-1", {}) for name in REFERENCES]
+    found = merged(folder, "projections", [*told, *references])
+    list_rows(folder, "projections", found)
+    for (_, run, _), config in zip(told, configs, strict=True):
+        (folder / run).mkdir(exist_ok=True)
+        (folder / run / "config.yaml").write_text(yaml.safe_dump(plain_values(config)))
+    return [title for title, _ in found if title not in REFERENCES]
+
+
+def test_rows_and_seeds_of_a_study_add_up_until_another_model_is_trained_under_their_titles(tmp_path):
+    assert listed(tmp_path, "seed=0") == ["tied", "untied"]
+    assert listed(tmp_path, "seed=0") == ["tied", "untied"]
+    assert listed(tmp_path, "seed=1", "only=tied") == ["tied seed=0", "tied seed=1", "untied"]
+    assert listed(tmp_path, "seed=1,2", "training.log_every=7") == [
+        *(f"{row} seed={seed}" for row in ("tied", "untied") for seed in (0, 1, 2)),
+    ]
+    assert listed(tmp_path, "seed=3", "training.steps=9", "only=tied") == [
+        *("tied", "untied seed=0", "untied seed=1", "untied seed=2"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ from ablations.config import compose
 from ablations.study import STUDIES, main, study_rows
 from ablations.tuning import choose, read_grid, tuned_rows, write_choice
 
+FAILED = {
+    "diverged": "xinggan.training.loop.Divergence: step 3: l1 is nan. The batch's pairs: a___b",
+    "crashed": "OSError: [Errno 28] No space left on device",
+}
 RATES = {"1/4": 1e-4, "1/2": 2e-4, "1": 4e-4, "2": 8e-4}
 
 
@@ -27,7 +31,8 @@ def grid(tmp_path):
                 continue
             (tmp_path / run).mkdir()
             scores = result if isinstance(result, dict) else {}
-            status = {"state": "finished" if scores else result}
+            status = {"state": "finished"} if scores else {"state": "failed"} if result in FAILED else {"state": result}
+            status["error"] = FAILED.get(str(result))
             metrics = [{"metric": metric, "value": value} for metric, value in scores.items()]
             settings = {"learning_rate": RATES[factor], **method}
             config = {"preset": preset, "dataset": {"name": "synthetic"}, "method": settings}
@@ -55,7 +60,7 @@ def embedded(*distances, name=""):
         ((0.4, 0.2, 0.2, 0.5), "1/2", False),  # of two alike the lower rate
         ((0.4, 0.3, 0.2, 0.1), "2", True),
         ((0.1, 0.3, 0.2, 0.4), "1/4", True),
-        ((0.4, 0.3, "failed", "failed"), "1/2", False),  # a training that diverged loses
+        ((0.4, 0.3, "diverged", "diverged"), "1/2", False),  # a training that diverged loses
     ],
 )
 def test_the_lowest_perceptual_distance_is_chosen_and_said_to_lie_at_the_edge(grid, distances, factor, at_edge):
@@ -66,7 +71,7 @@ def test_the_lowest_perceptual_distance_is_chosen_and_said_to_lie_at_the_edge(gr
 
 def test_lpips_decides_where_all_finished_runs_of_the_method_have_it(grid):
     both = [{"lpips": 0.5 - 0.1 * n, "perceptual_embedded": 0.1 * (n + 1)} for n in range(3)]
-    results = dict(zip(embedded(0, 0, 0, 0), [*both, "failed"], strict=True))
+    results = dict(zip(embedded(0, 0, 0, 0), [*both, "diverged"], strict=True))
     assert choose(grid("PATN", results)).factor == "1"
     del both[1]["lpips"]
     assert choose(grid("GFLA", results)).factor == "1/4"
@@ -83,7 +88,8 @@ def test_both_parametrisations_of_a_diffusion_model_are_in_one_choice(grid):
     ("results", "said"),
     [
         (embedded(0.4, "running", 0.2, None), r"2 of 4 runs have no result \(x1/2, x2\)"),
-        (embedded("failed", "failed", "failed", "failed"), "no run is finished"),
+        (embedded(0.4, "crashed", 0.2, 0.3), r"1 of 4 runs have no result \(x1/2\)"),
+        (embedded(*["diverged"] * 4), "no run is finished"),
         ({("epsilon", "1"): {"perceptual_embedded": 0.1}}, r"3 of 4 .*epsilon x1/4, epsilon x1/2, epsilon x2"),
     ],
 )
@@ -117,7 +123,7 @@ def test_a_comparison_takes_the_choice_and_names_every_row_that_has_none(grid, t
 
 def test_grid_and_choice_are_in_one_table_that_is_computed_again(grid, tmp_path):
     grid("PATN", embedded(0.4, 0.3, 0.2, 0.3))
-    grid("DPTN", embedded("failed", 0.3, 0.2, None))
+    grid("DPTN", embedded("diverged", 0.3, 0.2, None))
     told, chosen = write_choice(tmp_path)
     assert chosen == {"PATN-2"}
     assert told["PATN"] == "learning_rate=0.0004 (perceptual_embedded 0.2000)"

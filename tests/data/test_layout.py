@@ -77,6 +77,15 @@ def test_pairs_come_from_the_file_or_from_the_rule(make_layout):
     ]
 
 
+def test_the_first_pairs_by_the_rule_are_of_as_many_people_as_there_are(make_layout):
+    root = make_layout(test=[f"{person}_{view}.png" for person in range(5) for view in "abcd"])
+    folder = DatasetSettings("folder", root=str(root), test_pairs=5)
+    found = layout_of(folder, "test")
+    assert sorted(found.identities[target] for _, target in found.pairs) == ["0", "1", "2", "3", "4"]
+    everything = layout_of(DatasetSettings("folder", root=str(root)), "test").pairs.tolist()
+    assert all(pair in everything for pair in found.pairs.tolist())
+
+
 def test_market_s_distractors_are_left_out_and_need_no_image(make_layout):
     root = make_layout(test=("-1_a.png", "-1_b.png", "0000_a.png", "0000_b.png", "3_a.png", "3_b.png"))
     assert len(layout_of(DatasetSettings("folder", root=str(root)), "test").names) == 6

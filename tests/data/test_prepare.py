@@ -139,7 +139,7 @@ def test_an_interrupted_command_leaves_nothing_and_says_so(make_layout, tmp_path
 
     monkeypatch.setattr(photographs, "read_picture", interrupt)
     assert main(["market1501", "--root", str(make_layout()), "--cache", str(tmp_path / "cache")]) == 130
-    assert capsys.readouterr().err == "xinggan.data.prepare: interrupted; nothing was written\n"
+    assert capsys.readouterr().err == "xinggan.data.prepare: interrupted; nothing is left half-written\n"
     assert not (tmp_path / "cache").exists()
 
 

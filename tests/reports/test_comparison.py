@@ -3,6 +3,7 @@ best is decided by the metric's direction, bold by a test; tables say every valu
 """
 
 import numpy as np
+import pandas
 import pytest
 import scipy.stats
 from ablation_runs import change, write_values
@@ -119,6 +120,18 @@ def test_differences_are_paired_corrected_and_have_a_verdict(fabricate):
     assert single["better_pairs"] < 0.1 and np.isnan(single["better_runs"])
 
 
+def test_of_a_pooled_metric_difference_and_test_are_those_of_the_values_that_tables_print(fabricate):
+    pooled = {"name": "clean", "value": "pooled over joints"}
+    for number, (scale, value) in enumerate({"multi": 0.47, "single": 0.30}.items()):
+        directory, _ = scored(fabricate, f"x scale={scale}", number, means={"ssim": 0.4 - 0.1 * number}, scale=scale)
+        change(directory, "ssim", metric="pckh_embedded", value=value, protocol=pooled)
+        pairs = pandas.read_parquet(directory / "per_image.parquet").assign(metric="pckh_embedded")
+        pairs.to_parquet(directory / "per_image.parquet")
+    row = query(fabricate, "pckh_embedded").against(scale="multi").loc["single"]
+    assert row["difference"] == pytest.approx(-0.17) and row["low"] < -0.17 < row["high"] < -0.1
+    assert row["verdict"] == "worse"
+
+
 def test_several_seeds_are_compared_over_people_and_seeds_and_lower_may_be_better(fabricate):
     for scale, gain in (("multi", 0.1), ("single", 0.0)):
         for seed in range(3):
@@ -228,6 +241,15 @@ def test_value_that_is_missing_in_one_run_has_a_footnote_with_the_reason(fabrica
     (table,) = tables(fabricate)
     assert column(table, 1) == ["0.4100", "– [1]", "– [2]"]
     assert table.notes == ["unavailable: image smaller than the window", "not computed by this run"]
+
+
+def test_pairs_without_a_value_are_a_footnote_and_no_protocol_of_their_own(fabricate):
+    for seed, told in enumerate(("0 pairs: no body mask", "1 pairs: no body mask")):
+        protocol = {"name": "clean", "library": f"torch 2.13.{seed}, computing", "left_out": told}
+        change(fabricate.run(seed=seed), "ssim", protocol=protocol)
+    assert query(fabricate).by()["n"].tolist() == [2]
+    (table,) = tables(fabricate)
+    assert column(table, 1) == ["0.4100", "0.4100 [1]"] and table.notes[0] == "without 1 pairs: no body mask"
 
 
 def test_value_of_too_few_images_or_below_zero_is_marked_and_says_so(fabricate):

@@ -29,6 +29,7 @@ from reports.figures import NARROW_INCHES, WIDE_INCHES
 from reports.plots import forest
 from reports.records import Records, load_records
 from reports.settings import read_studies
+from xinggan.metrics.values import MetricValue
 
 
 def told(contrasts) -> list[tuple[str, str]]:
@@ -37,7 +38,8 @@ def told(contrasts) -> list[tuple[str, str]]:
 
 def study_of(titles: list[str], absent: tuple[str, ...] = ()) -> tuple[list[tuple[str, str]], Records]:
     """Rows of a study, and a record for each row that is not absent."""
-    records = {title: recorded(scale=str(place)) for place, title in enumerate(titles)}
+    seeds = [int("".join(re.findall(r" seed=(\d+)", title)) or 0) for title in titles]
+    records = {title: recorded(seed, scale=str(n)) for n, (title, seed) in enumerate(zip(titles, seeds, strict=True))}
     rows = [(title, record.run) for title, record in records.items()]
     return rows, Records(record for title, record in records.items() if title not in absent)
 
@@ -128,6 +130,19 @@ def test_how_often_training_is_looked_at_and_seeds_do_not_part_models():
     (contrasts,) = one_setting_contrasts(records).values()
     (contrast,) = contrasts
     assert len(contrast.runs) == 2 and contrast.runs[0].name == "xinggan"
+
+
+def test_a_training_that_was_scored_twice_is_one_seed():
+    again = recorded()
+    again.measurements.append(MetricValue("l1", 0.1, {"name": "clean"}, 10))
+    records = Records([recorded(), again, recorded(scale="single"), recorded(seed=1, scale="single")])
+    ((contrast,),) = one_setting_contrasts(records).values()
+    assert contrast.runs == [again] and len(contrast.others) == 2
+    rows = [("both", "a"), ("both", "b"), ("+ scale", "c"), ("+ scale", "d")]
+    for record, (_, run) in zip(records, rows, strict=True):
+        record.run = run
+    (contrast,) = cumulative_contrasts(rows, records)
+    assert contrast.others == [again] and len(contrast.runs) == 2
 
 
 def test_families_that_differ_in_the_data_have_headings_of_their_own():

@@ -229,6 +229,15 @@ def test_only_numbers_of_the_same_data_size_metric_and_protocol_are_ranked_toget
     assert "all that a cost depends on" in reasons["PIDM", "inference_seconds"] and len(reasons) == 3
 
 
+def test_values_of_two_ways_to_measure_are_two_rows(measured, small):
+    path = measured[1].directory / "metrics.json"
+    rows = json.loads(path.read_text())
+    rows[0]["protocol"]["data_range"] = 255
+    path.write_text(json.dumps(rows))
+    (ssim,), _ = beside(load_records(path.parent.parent), numbers(small))
+    assert sorted(ssim.value[ssim.status == "measured here"]) == [0.30, 0.32]
+
+
 def test_ranking_of_the_committed_file_has_a_row_a_method_best_first(measured, raw):
     published = numbers(read_literature())
     (ssim,), apart = beside(measured, published)

@@ -72,6 +72,13 @@ def test_selection_takes_names_patterns_and_conditions_and_brings_the_references
         load_records(fabricate.folder, ["pidm*"])
 
 
+def test_a_list_is_one_value_of_a_condition(fabricate):
+    run = fabricate.run("a", "a", pyramid=[1, 3])
+    fabricate.run("b", "b", pyramid=[1])
+    for word in ("pyramid=[1,3]", "pyramid=[1,3],[6]"):
+        assert [record.run for record in load_records(fabricate.folder, [word])] == [run.name]
+
+
 def test_folder_without_runs_is_refused_with_what_is_expected(tmp_path):
     (tmp_path / "something").mkdir()
     with pytest.raises(NothingFound, match=r"config\.yaml"):
@@ -89,6 +96,15 @@ def test_damaged_file_is_named_and_the_rest_is_read(fabricate, name, content):
     assert any(name in problem for problem in record.problems)
     assert record.state in ("finished", "unknown") and record.name and record.dataset and record.history
     assert Records([record]).titles() and record.facts
+
+
+@pytest.mark.parametrize("length", range(0, 80, 3))
+def test_a_configuration_cut_anywhere_is_read(fabricate, length):
+    directory = fabricate.run()
+    data = {"name": "synthetic", "height": 64, "width": 32}
+    whole = yaml.safe_dump({"dataset": data, "evaluation": {"split": "test"}})
+    (directory / "config.yaml").write_text(whole[:length])
+    assert Record(directory).dataset
 
 
 def test_missing_files_are_named(fabricate):

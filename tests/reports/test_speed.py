@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timed_runs import PAPER, scenario, three, write
+from timed_runs import PAPER, PIDM, scenario, three, write
 
 from reports import speed
 from reports.figures import WIDE_INCHES, looks
@@ -25,12 +25,22 @@ def rows(table) -> dict[str, dict]:
 def test_points_are_of_the_circumstances_that_all_runs_share(fabricate):
     records = three(fabricate)
     assert speed.common_circumstances(records.timings) == {
-        **{"device": "cpu", "precision": "fp32", "mode": "eager", "batch": 1, "height": 64, "width": 32}
+        **{"machine": "cpu", "precision": "fp32", "mode": "eager", "batch": 1, "height": 64, "width": 32}
     }
     write(fabricate.run("gfla", "gfla", metrics=(0.9, 0.1, 0.9)), [scenario(median_ms=1, device="a GPU")])
     points = speed.quality_points(load_records(fabricate.folder)).query("metric == 'ssim'")
     found = {row.title: (row.latency_ms, row.quality) for row in points.itertuples()}
     assert found == {"xinggan": (10, 0.6), "patn": (5, 0.4), "pidm": (200, 0.5)}
+
+
+def test_times_of_another_processor_or_number_of_threads_are_not_compared(fabricate):
+    for name, threads in (("xinggan", 2), ("patn", 2), ("pidm", 1)):
+        facts = {"method": PIDM} if name == "pidm" else {}
+        write(fabricate.run(name, name, **facts), [scenario(threads=threads, evaluations=1)])
+    records = load_records(fabricate.folder)
+    assert speed.common_circumstances(records.timings)["machine"] == "a processor, 2 threads"
+    assert len(speed.latencies(records.timings)) == 2
+    assert set(speed.ratios(records)["name"]) == {"pidm"}
 
 
 def test_the_front_names_who_is_best_for_which_patience_and_the_factor_at_pidm_s_quality(fabricate):

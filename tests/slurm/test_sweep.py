@@ -213,6 +213,7 @@ def test_words_that_mean_nothing_are_refused_before_anything_else(runs, cache, c
     for wrong, told in (
         (["scale=other"], "scale"),
         (["study=nothing"], "accepted are components"),
+        (["study=efficiency"], "python -m ablations.study efficiency"),
         (["study=blocks,scales"], "one study at a time"),
         (["gpus=3", *TINY], "does not divide"),
         (["gpus=2", *TINY, "norm=batch"], "norm=instance"),
@@ -238,6 +239,8 @@ def test_the_rows_of_a_study_are_listed_for_the_report_by_data_set(slurm, words,
     (listed,) = (runs / "studies").iterdir()
     assert listed.name == "projections.json"
     assert [row["run"] for row in json.loads(listed.read_text())] == names(runs)
+    assert sweep.main(["study=projections", "seed=1", "only=tied", "dataset.height=32", *once]) == 0
+    assert [row["title"] for row in json.loads(listed.read_text())][:3] == ["tied seed=0", "tied seed=1", "untied"]
     slurm.put_into_queue(runs)
     assert sweep.main(["study=projections", "seed=0", "dataset.height=32,64", *once]) == 0
     tables = {path.stem: json.loads(path.read_text()) for path in (runs / "studies").glob("projections-*.json")}

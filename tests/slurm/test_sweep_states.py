@@ -233,7 +233,11 @@ def test_a_run_on_a_silent_node_shows_no_speed(slurm, words, runs, capsys):
     folder = runs / of_seed(runs, 2)
     RunRecord(folder).note(state="running", steps=30)
     lines = [{"step": step, "seconds": float(step), "images_per_second": 9.9, "losses": {}} for step in range(1, 9)]
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for longer in range(64):  # wherever the end that is read begins, perhaps in the middle of a line
+        before = [{"step": 0, "losses": {"l1": 0.5, "longer": "x" * longer}}] * 200
+        lines_of = [json.dumps(line) + "\n" for line in [*before, *lines]]
+        (folder / "history.jsonl").write_text("".join(lines_of))
+        assert status.progress(folder, 30)[:2] == (8, 9.9)
     assert status.main(["*-s2-*", "--runs", str(runs)]) == 0
     assert re.search(r"running +8/30 +9\.9 +0:00:22 +n1", capsys.readouterr().out)
     for name in ("history.jsonl", "status.json"):

@@ -161,6 +161,16 @@ def sampled_test_pairs(pairs: np.ndarray) -> np.ndarray:
     return pairs[pandas.Series(range(len(pairs)), dtype="int64").sample(n=count, random_state=0).to_numpy()]
 
 
+def people_in_turn(pairs: np.ndarray, identities: np.ndarray) -> np.ndarray:
+    """The pairs [p, 2] in a fixed order in which every person comes once before any comes twice. identities: [n]."""
+    mixed = pairs[np.random.default_rng(0).permutation(len(pairs))]
+    of_person = np.argsort(identities[mixed[:, 1]], kind="stable")
+    _, counts = np.unique(identities[mixed[:, 1]], return_counts=True)
+    turn = np.empty(len(mixed), dtype=int)
+    turn[of_person] = np.concatenate([np.arange(0), *map(np.arange, counts)])
+    return mixed[np.argsort(turn, kind="stable")]
+
+
 @dataclass(frozen=True)
 class Layout:
     """One split as its tables describe it: n images with poses in the files' own pixels, and p pairs of their rows."""
@@ -220,6 +230,8 @@ def read_layout(settings: DatasetSettings, split: str, problems: list[Problem]) 
         pairs = derived_pairs(identities, poses)
         if settings.name == "market1501" and split == "test":
             pairs = sampled_test_pairs(pairs)
+        elif settings.test_pairs and split == "test":
+            pairs = people_in_turn(pairs, np.asarray(identities))
     if not len(pairs) and (kept or not found):  # else nothing could be read, which is a problem already
         what = "no usable pair: expected two images of one identity, both with shoulders and hips present"
         found.append(Problem(label if listed is None else pairs_label, None, what))

@@ -63,7 +63,7 @@ def prepare(
         raise ValueError(trouble)  # before files are read
     files = None if settings.name == "synthetic" else find_data_files(settings)
     content = content_digest(files, cache, progress)
-    whole = _whole_digest(settings, content)
+    whole = _whole_digest(settings, content, files)
     directory = packed_directory(cache, settings.name, whole)
     if directory.is_dir():
         try:
@@ -111,7 +111,7 @@ def digest(settings: DatasetSettings, cache: Path | str | None = None, split: Sp
     """
     check_settings(settings)
     files = None if settings.name == "synthetic" else find_data_files(settings)
-    whole = _whole_digest(settings, content_digest(files, cache))
+    whole = _whole_digest(settings, content_digest(files, cache), files)
     if split == Split.validation:
         from xinggan.data.validation import validation_digest
 
@@ -119,11 +119,13 @@ def digest(settings: DatasetSettings, cache: Path | str | None = None, split: Sp
     return whole
 
 
-def _whole_digest(settings: DatasetSettings, content: str) -> str:
+def _whole_digest(settings: DatasetSettings, content: str, files: "DataFiles | None") -> str:
     """SHA-256 (hex) of the settings with the digest of the content."""
     from xinggan.data.packed import PACK_FORMAT
 
-    parts = {"pack_format": PACK_FORMAT, "settings": _deciding(settings), "content": content}
+    parts: dict[str, Any] = {"pack_format": PACK_FORMAT, "settings": _deciding(settings), "content": content}
+    if files and settings.test_pairs and not (files.lists_test_pairs or settings.name == "market1501"):
+        parts["test_pairs"] = "people in turn"  # packed before: the first people's
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -145,6 +147,7 @@ class DataFiles:
     files: dict[str, Path]  # by their names relative to root, in a fixed order
     state: str  # SHA-256 (hex) of the names with each file's size and times of change
     settled: bool  # the newest change is older than SETTLED_AFTER_S
+    lists_test_pairs: bool  # in a file; elsewhere they are derived
 
 
 def find_data_files(settings: DatasetSettings) -> DataFiles:
@@ -168,7 +171,8 @@ def find_data_files(settings: DatasetSettings) -> DataFiles:
             state = status.st_size, status.st_mtime_ns, status.st_ctime_ns
             newest_ns = max(newest_ns, *state[1:])
         whole.update(f"{name}\0{state}\n".encode())
-    return DataFiles(layout.root, files, whole.hexdigest(), looked_at - newest_ns / 1e9 > SETTLED_AFTER_S)
+    settled, listed = looked_at - newest_ns / 1e9 > SETTLED_AFTER_S, files[layout.pairs("test")].exists()
+    return DataFiles(layout.root, files, whole.hexdigest(), settled, listed)
 
 
 def content_digest(files: DataFiles | None, cache: Path | str | None = None, progress: bool = False) -> str:

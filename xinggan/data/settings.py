@@ -55,7 +55,9 @@ class DatasetSettings:
     height: int | None = described(None, "pixels; photographs: as the files are, synthetic: 128")
     width: int | None = described(None, "pixels; photographs: as the files are, synthetic: 64")
     resize: bool = described(False, "resize photographs of another size")  # by `image_files.resized`
-    test_pairs: int | None = described(None, "keep only the first so many test pairs of the list")
+    test_pairs: int | None = described(
+        None, "keep only so many test pairs: the first of the list; without a list, the people in turn"
+    )
     identity_pattern: str | None = described(None, "regular expression whose first group is the identity in a name")
     annotation_size: str | None = described(None, "of the images that the joints belong to", metavar="HxW")
     layout: str | None = described(None, "of DeepFashion's square files (else as they look)", choices=SQUARE_LAYOUTS)

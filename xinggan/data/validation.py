@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xinggan.data.layout import people_in_turn
 from xinggan.data.packed import PackedDataset, PackedSplit, open_packed, packed_directory
 from xinggan.data.packing import Chunk, SplitContent, write_packed
 
@@ -80,18 +81,8 @@ def hold_out(data: PackedDataset) -> HeldOut:
     people = eligible[np.linspace(0, len(eligible) - 1, count).round().astype(int)]
     rows = np.isin(train.identities, people)
     held = rows[train.pairs]  # [p, 2]
-    pairs = _people_in_turn(train.pairs[held.all(axis=1) & (source == target)], train.identities)
+    pairs = people_in_turn(train.pairs[held.all(axis=1) & (source == target)], train.identities)
     return HeldOut(people, rows, pairs[: len(data.test)], train.pairs[~held.any(axis=1)])
-
-
-def _people_in_turn(pairs: np.ndarray, identities: np.ndarray) -> np.ndarray:
-    """The pairs [p, 2] in a fixed order in which every person comes once before any comes twice."""
-    mixed = pairs[np.random.default_rng(0).permutation(len(pairs))]
-    of_person = np.argsort(identities[mixed[:, 1]], kind="stable")
-    _, counts = np.unique(identities[mixed[:, 1]], return_counts=True)
-    turn = np.empty(len(mixed), dtype=int)
-    turn[of_person] = np.concatenate([np.arange(count) for count in counts])
-    return mixed[np.argsort(turn, kind="stable")]
 
 
 def _content(split: PackedSplit, pairs: np.ndarray, kept: np.ndarray) -> SplitContent:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,8 +34,18 @@ class MetricValue:
 
     @property
     def protocol_key(self) -> str:
-        """The protocol as text: two values are comparable only when these are equal."""
-        return json.dumps(self.protocol, sort_keys=True, default=str)
+        return protocol_key(self.protocol)
+
+
+def protocol_key(protocol: dict[str, Any]) -> str:
+    """A value's protocol as text: two values are comparable only when these are equal.
+
+    What the images decide does not count (which pairs have no value), nor do patch releases of torch.
+    """
+    shared = {key: value for key, value in protocol.items() if key != "left_out"}
+    if "library" in shared:
+        shared["library"] = re.sub(r"^(torch \d+\.\d+)\.\d+", r"\1", str(shared["library"]))
+    return json.dumps(shared, sort_keys=True, default=str)
 
 
 @dataclass

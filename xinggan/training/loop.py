@@ -102,7 +102,7 @@ def train(
                 losses = _mean_losses(recent, done, seed, settings.batch, data, processes)  # waits for the device
                 speed = settings.batch * len(recent) / (time.perf_counter() - began)
                 if processes.first:
-                    history.add(done, images_per_second=round(speed, 2), losses=losses)
+                    history.add(done, images_per_second=float(f"{speed:.4g}"), losses=losses)
                 shown = [f"{name} {value:.2f}" for name, value in losses.items() if not name.startswith("gradient")]
                 progress.update(len(recent), f"{speed:.1f} images/s  {'  '.join(shown)}")
                 recent.clear()
