@@ -344,7 +344,7 @@ class Records(UserList[Record]):
         rows = [
             row
             | {key: record.facts[key] for key in ("run", "title", "method", "name")}
-            | {"machine": record._machine(row.get("device"), row.get("threads"))}
+            | {"machine": record._machine(row["device"], row.get("threads")) if row.get("device") else None}
             | {"timed": not row.get("unavailable_because") and is_number(row.get("median_ms"))}
             | {"device_median_ms": pandas.Series(row.get("device_ms") or [], dtype=float).median()}
             for record in self

@@ -108,6 +108,9 @@ def tuned(runs, fabricate):
             entry = {"metric": "perceptual_embedded", "value": distance, "protocol": PROTOCOL, "n": 48}
             (run / "metrics.json").write_text(json.dumps([entry | {"unavailable_because": None}]))
             write_curve(run, (0.9, 0.9, 0.9), seconds_a_step=0.3)
+        else:
+            status = json.loads((run / "status.json").read_text()) | {"error": "Divergence: step 3: l1 is nan"}
+            (run / "status.json").write_text(json.dumps(status))
         listing.append({"title": f"PIDM, v and min-SNR, rate x{factor}", "run": run.name})
     listing += [{"title": f"PATN, rate x{factor}", "run": "never-ran"} for factor in ("1", "2")]
     (runs / "studies").mkdir()

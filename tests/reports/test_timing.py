@@ -36,11 +36,11 @@ def test_each_timed_scenario_is_a_row_and_the_others_say_why_not(fabricate):
     fabricate.run()
     timings = load_records(fabricate.folder).timings
     table = timing.scenario_table(timings)
-    assert "device" not in table and table["what"].tolist() == ["inference", "inference", "training"]
+    assert "machine" not in table and table["what"].tolist() == ["inference", "inference", "training"]
     assert table["batch"].tolist() == ["1", "8", "8"] and table["samples"].tolist() == ["30"] * 3
     (failed,) = timing.failures(timings)
     assert "precision bf16" in failed and failed.endswith("no bf16 here")
-    assert timing.shared(timings).startswith("device cpu, precision fp32")
+    assert timing.shared(timings).startswith("machine cpu, precision fp32")
 
 
 def test_scenario_with_little_recorded_is_shown_with_what_it_has(fabricate):
