@@ -113,7 +113,7 @@ def test_every_page_is_well_formed_and_leads_to_every_other(built):
         ("quality", ("not computed by this run", "14.000", "FID: unavailable: weights-inception")),
         ("ablation", ("not begun: never ran", "unscored: finished, but not scored")),
         ("training", ("Size and training", "1,234,567", "failed: FloatingPointError: <b>loss</b> is nan")),
-        ("timing", ("Timing scenarios: device cpu", "no bf16 here")),
+        ("timing", ("Timing scenarios: machine cpu", "no bf16 here")),
         ("timing", ("a CUDA graph holds one evaluation of a diffusion model's network, and the whole call of a GAN",)),
         ("gallery", ("Test pairs of synthetic 64x32",)),
         ("data", ("people_test", "is not on this machine")),
