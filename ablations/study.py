@@ -133,9 +133,8 @@ def run_study(options: argparse.Namespace) -> int:
     listed = list(zip([*(title for title, _ in rows), *REFERENCES], folders, strict=True))
     runs, models = folders[0].parent, [model(config) for config in configs]
     own = [(title, folder.name, of) for (title, folder), of in zip(listed, models, strict=True)]
-    list_rows(
-        runs, options.study, merged(runs, options.study, own)
-    )  # before any of them is there, so that a report can say which are missing
+    # Before any of them is there, so that a report can say which are missing.
+    list_rows(runs, options.study, merged(runs, options.study, own))
     code = run_grid(rows)
     done = [(title, folder) for title, folder in listed if RunRecord(folder).finished]
     if done:
@@ -194,10 +193,8 @@ def study_rows(study: str, words: list[str]) -> Rows:
 def model(config: Experiment | dict[str, Any]) -> dict[str, Any]:
     """Dotted key -> value of what the runs of one row share: the method and its training, their seeds aside."""
     plain = plain_values(config) if isinstance(config, Experiment) else config
-    values = dict(flat({key: plain.get(key) for key in MODEL}))
-    return {
-        key: value for key, value in values.items() if key != "method.seed" and key.split(".")[-1] not in SAME_RESULT
-    }
+    idle = ("method.seed", *(f"training.{key}" for key in SAME_RESULT))
+    return {key: value for key, value in flat({key: plain.get(key) for key in MODEL}) if key not in idle}
 
 
 def merged(

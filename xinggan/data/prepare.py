@@ -125,7 +125,7 @@ def _whole_digest(settings: DatasetSettings, content: str, files: "DataFiles | N
 
     parts: dict[str, Any] = {"pack_format": PACK_FORMAT, "settings": _deciding(settings), "content": content}
     if files and settings.test_pairs and not (files.lists_test_pairs or settings.name == "market1501"):
-        parts["test_pairs"] = "people in turn"  # packed before: the first people's
+        parts["test_pairs"] = "people in turn"  # earlier versions packed those of the first people
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
