@@ -7,24 +7,18 @@ A method that cannot bring its own training pairs to a high SSIM has a defect; o
 loss and at the pictures. Run on demand: minutes for each method.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 from ablations.config import Experiment, build_method, choices_of, compose
 from ablations.record import RunRecord
 from baselines import REFERENCES
-from xinggan.command import exit_status, run_command
+from xinggan.command import exit_status, parser_of, run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Overfit one method, or each in turn; one line and one picture for each. Returns 2 for what cannot be used."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m ablations.overfit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("ablations.overfit", __doc__)
     parser.add_argument("--root", required=True, help="folder of photographs in Pose-Transfer layout")
     parser.add_argument("--pairs", type=int, default=16, help="training pairs (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="every method that is trained, in place of method=")

@@ -21,7 +21,7 @@ from ablations.config import Experiment, choices_of, compose, flat, plain_values
 from ablations.record import RunBusy, RunRecord, run_id
 from ablations.words import as_word, expand
 from baselines import REFERENCES
-from xinggan.command import exit_status, reason, run_command
+from xinggan.command import exit_status, parser_of, reason, run_command
 from xinggan.data.prepare import digest, prepare
 from xinggan.metrics.catalogue import METRICS
 from xinggan.model import from_settings
@@ -47,13 +47,7 @@ SHOWN = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run; returns the exit status: 0 done, 1 failed, 2 refused, 75 stopped by a signal."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m ablations.run",
-        description=__doc__.split("\n\n")[0],
-        epilog=choices_table(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("ablations.run", __doc__.split("\n\n")[0], choices_table())
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="comma lists make a grid; one failure does not stop it"
     )

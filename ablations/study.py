@@ -30,7 +30,7 @@ from ablations.run import build, prepare_folders, print_table, run_grid
 from ablations.tuning import Rows, grid_rows, tuned_rows, write_choice
 from ablations.words import chosen_rows, expand, key_of
 from baselines import REFERENCES
-from xinggan.command import exit_status, run_command
+from xinggan.command import exit_status, parser_of, run_command
 from xinggan.model.from_settings import use_methods
 
 XINGGAN = ["scale=single", "attention=plain", "fusion=coattention"]
@@ -99,13 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         textwrap.fill(f"  {study:<12} " + "; ".join(title for title, _ in rows), 110, subsequent_indent=" " * 15)
         for study, rows in STUDIES.items()
     )
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m ablations.study",
-        description=__doc__,
-        epilog=f"studies:\n{lines}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("ablations.study", __doc__, f"studies:\n{lines}")
     parser.add_argument("study", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
     parser.add_argument("--methods", type=Path, metavar="FOLDER", help="methods of your own (see CONTRIBUTING.md)")
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")

@@ -4,13 +4,12 @@ Papermill runs the notebooks of reports/notebooks, one for each page, and nbconv
 (`reports.jupyter`). Heavy libraries are imported once there is something to build: help and mistakes answer at once.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xinggan.command import exit_status, run_command
+from xinggan.command import exit_status, parser_of, run_command
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 # Notebooks, in the order of their pages.
@@ -87,9 +86,7 @@ def without_empty_chapters(notebook: Any) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 with the first page's path on standard output, 2 when there is nothing to report, 1 on failure."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="python -m reports.build", description="Build the report from run records."
-    )
+    parser = parser_of("reports.build", "Build the report from run records.")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="run records, or one of them (default: runs)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for the report (default: report)")
     parser.add_argument(

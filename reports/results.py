@@ -7,7 +7,6 @@ A document marks the place of a table by `<!-- results: components-fp32 means --
 reports/results and a key of `reports.result_tables.TABLES`. What is not measured, or not all of it, is said there.
 """
 
-import argparse
 import difflib
 import io
 import re
@@ -19,7 +18,7 @@ from reports.figures import WIDE_INCHES, looks
 from reports.grids import sample_grid
 from reports.records import Records
 from reports.result_tables import TABLES, Study, compute
-from xinggan.command import exit_status, run_command
+from xinggan.command import exit_status, parser_of, run_command
 from xinggan.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
@@ -78,9 +77,7 @@ def draw(results: Path, gallery: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 where the documents hold what the records give, 1 where they do not, 2 for what cannot be read."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="python -m reports.results", description="Tables of the documents from the records."
-    )
+    parser = parser_of("reports.results", "Tables of the documents from the records.")
     parser.add_argument("--write", action="store_true", help="write tables and figures instead of saying what differs")
     options = parser.parse_args(arguments)
     return exit_status("reports.results", lambda: update(ROOT, options.write))

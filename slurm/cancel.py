@@ -8,7 +8,7 @@ from typing import Any
 
 from slurm.queue import ClusterError, ask
 from slurm.run import jobs_of
-from slurm.status import command, parser_of
+from slurm.status import command, parser_with_runs
 from slurm.submission import Row, Submission, submitted, submitting
 from xinggan.command import run_command
 
@@ -16,7 +16,7 @@ from xinggan.command import run_command
 @command("cancel")
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 0, 1 where SLURM refused or did not answer, 2 for a name that is not accepted."""
-    parser = parser_of("cancel", __doc__)
+    parser = parser_with_runs("slurm.cancel", __doc__)
     parser.add_argument("names", nargs="*", metavar="RUN", help="names, patterns, beginnings of hashes")
     parser.add_argument("--all", action="store_true", help="every run, and the jobs that would build reports")
     options = parser.parse_args(arguments)

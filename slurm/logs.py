@@ -4,7 +4,7 @@ import sys
 import time
 
 from slurm.run import jobs_of, observe
-from slurm.status import command, parser_of
+from slurm.status import command, parser_with_runs
 from slurm.submission import submitted
 from xinggan.command import run_command
 
@@ -14,7 +14,7 @@ ASKED_EVERY_S = 10.0  # how often --follow asks whether the job still is in the 
 @command("logs")
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, 1 where there is nothing printed yet, 2 for a name that is not accepted."""
-    parser = parser_of("logs", __doc__)
+    parser = parser_with_runs("slurm.logs", __doc__)
     parser.add_argument("name", metavar="RUN", help="a run's name, a pattern, or the beginning of its hash")
     parser.add_argument("--lines", type=int, default=0, metavar="N", help="only the last N")
     parser.add_argument("--follow", action="store_true", help="go on printing until the run's job has ended")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from slurm.cluster import read_cluster
 from slurm.run import jobs_of, observe
-from slurm.status import command, parser_of
+from slurm.status import command, parser_with_runs
 from slurm.submission import submitted
 from slurm.submit import decide_and_submit
 from xinggan.command import run_command
@@ -18,7 +18,7 @@ from xinggan.command import run_command
 @command("retry")
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 0, 1 where SLURM refused or did not answer, 2 for what is not accepted."""
-    parser = parser_of("retry", __doc__)
+    parser = parser_with_runs("slurm.retry", __doc__)
     parser.add_argument("--failed", action="store_true", help="every run that failed")
     parser.add_argument("--no-report", action="store_true", help="leave out the job that builds the report")
     parser.add_argument("words", nargs="*", metavar="RUN or setting=value", help="names, patterns; such as mem_gb=128")

@@ -14,7 +14,7 @@ from pathlib import Path
 from slurm.queue import ClusterError, Job
 from slurm.run import RULES, Run, jobs_of, observe
 from slurm.submission import Submission, latest_with, submitted
-from xinggan.command import exit_status, run_command
+from xinggan.command import exit_status, parser_of, run_command
 
 HEADS = ("run", "state", "progress", "images/s", "left", "node", "tries", "")
 MOVING = ("queued", "running", "elsewhere")  # states that --watch waits for
@@ -22,14 +22,11 @@ SHOWN_RUN = 60  # characters of a run's name
 SILENT_S = 600.0  # a run that has written nothing for so long may be on a machine that is gone
 
 
-def parser_of(name: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
-    """A command's parser, with `--runs FOLDER` but for slurm.sweep, where runs= says it."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(f"python -m slurm.{name}", None, description, epilog, formatter_class=raw)
-    parser.allow_abbrev = False
-    if name != "sweep":
-        where, place = "folder of run records (default: runs)", Path("runs").absolute()
-        parser.add_argument("--runs", type=lambda text: Path(text).absolute(), default=place, help=where)
+def parser_with_runs(module: str, description: str | None) -> argparse.ArgumentParser:
+    """A command's parser, with `--runs FOLDER`."""
+    parser = parser_of(module, description)
+    where, place = "folder of run records (default: runs)", Path("runs").absolute()
+    parser.add_argument("--runs", type=lambda text: Path(text).absolute(), default=place, help=where)
     return parser
 
 
@@ -49,7 +46,7 @@ def command(name: str) -> Callable[[Callable[..., int | None]], Callable[..., in
 @command("status")
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 0; 1: SLURM did not answer, and the table is made without it; 2: a word is not accepted."""
-    parser = parser_of("status", __doc__)
+    parser = parser_with_runs("slurm.status", __doc__)
     parser.add_argument("names", nargs="*", metavar="RUN", help="only these: names, patterns, beginnings of hashes")
     watch = "refresh until nothing is left to wait for"
     parser.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help=watch)

@@ -20,10 +20,10 @@ from ablations.study import STUDIES, merged, model, overlap, study_rows
 from ablations.words import expand, key_of
 from baselines import REFERENCES
 from slurm.cluster import read_cluster
-from slurm.status import command, parser_of
+from slurm.status import command
 from slurm.submission import Row, Submission
 from slurm.submit import decide_and_submit
-from xinggan.command import run_command
+from xinggan.command import parser_of, run_command
 from xinggan.model.from_settings import use_methods
 
 EPILOG = """settings: partition gpus nodes cpus mem_gb timeout_min array_parallelism signal_s constraint qos account
@@ -33,7 +33,7 @@ python, any other parameter of submitit, and sbatch.OPTION (see slurm/conf/slurm
 @command("sweep")
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 0: submitted, or nothing to do; 1: SLURM refused or did not answer; 2: words are not accepted."""
-    parser = parser_of("sweep", __doc__, EPILOG)
+    parser = parser_of("slurm.sweep", __doc__, EPILOG)
     parser.add_argument("--dry-run", action="store_true", help="print what sbatch would be given, submit nothing")
     parser.add_argument("--retry", action="store_true", help="try runs again that failed, though nothing has changed")
     parser.add_argument("--replace", action="store_true", help="put finished and failed records aside and start anew")

@@ -3,6 +3,7 @@
 Imports nothing heavy.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -47,6 +48,18 @@ class LayoutProblems(ValueError):
 
 class Failed(RuntimeError):
     """What a command began and could not finish; the message tells all there is to know."""
+
+
+def parser_of(module: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of `python -m MODULE`, which accepts no abbreviations; text of several lines keeps its lines."""
+    raw = "\n" in f"{description}{epilog}"
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        allow_abbrev=False,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter if raw else argparse.HelpFormatter,
+    )
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

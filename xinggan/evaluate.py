@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
-from xinggan.command import ROWS_SHOWN, LayoutProblems, exit_status, run_command
+from xinggan.command import ROWS_SHOWN, LayoutProblems, exit_status, parser_of, run_command
 from xinggan.data.settings import Fit, add_dataset_options, add_proportions, dataset_settings
 from xinggan.files import atomic_path, write_atomically
 from xinggan.metrics.catalogue import caution, heading, in_order, title
@@ -169,11 +169,10 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m xinggan.evaluate",
-        allow_abbrev=False,
-        description=(__doc__ or "").split("\n\n")[0],
-        epilog="Images are found by their names: SOURCE___TARGET.png, SOURCE_2_TARGET.png, SOURCE_to_TARGET.png, each "
+    parser = parser_of(
+        "xinggan.evaluate",
+        (__doc__ or "").split("\n\n")[0],
+        "Images are found by their names: SOURCE___TARGET.png, SOURCE_2_TARGET.png, SOURCE_to_TARGET.png, each "
         "also with _vis at the end; a strip of five panels (source, pose, target, pose, generated) counts by its last.",
     )
     parser.add_argument("images", type=Path, metavar="RESULTS", help="folder with one image for each test pair")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xinggan.command import exit_status, run_command
+from xinggan.command import exit_status, parser_of, run_command
 from xinggan.data.settings import add_proportions
 from xinggan.trained import RunFacts, Trained, load_published_method, load_trained, published_methods, read_run
 
@@ -148,11 +148,10 @@ def _write(options: argparse.Namespace, person: "Person", images: "np.ndarray") 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m xinggan.generate",
-        allow_abbrev=False,
-        description="Generate the person of a photograph in other poses.",
-        epilog="A pose is a .json file (our own or OpenPose's), a row TABLE.csv:NAME or all rows of TABLE.csv, another "
+    parser = parser_of(
+        "xinggan.generate",
+        "Generate the person of a photograph in other poses.",
+        "A pose is a .json file (our own or OpenPose's), a row TABLE.csv:NAME or all rows of TABLE.csv, another "
         "photograph (its joints from --annotation or --estimator), or a folder of .json files or photographs. One pose "
         "gives an image; several a strip of skeletons above images; --out *.gif an animation.",
     )

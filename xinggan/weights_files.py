@@ -5,10 +5,9 @@ a network; a missing file makes a metric unavailable, and the reason says what t
 once: `python -m xinggan.weights_files alex inception`.
 """
 
-import argparse
 from pathlib import Path
 
-from xinggan.command import run_command
+from xinggan.command import parser_of, run_command
 from xinggan.files import atomic_path, sha256_of, without_places
 
 NETWORKS = {
@@ -79,9 +78,7 @@ def download(url: str) -> Path:
 
 def main() -> None:
     """Download the named networks' weights to where `find_weights` looks."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="python -m xinggan.weights_files", description=main.__doc__
-    )
+    parser = parser_of("xinggan.weights_files", main.__doc__)
     parser.add_argument("networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help=", ".join(NETWORKS))
     for network in parser.parse_args().networks:
         path = download(source_of(network))

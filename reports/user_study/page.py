@@ -5,7 +5,6 @@ who made which picture, is written beside the folder and stays with the research
 with it (`reports.user_study.preferences`). The same arguments and seed give the same study.
 """
 
-import argparse
 import base64
 import hashlib
 import json
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.user_study.trials import KINDS, SCHEMA, Trial, plan_trials
-from xinggan.command import exit_status, run_command
+from xinggan.command import exit_status, parser_of, run_command
 
 if TYPE_CHECKING:
     from reports.user_study.pictures import StudyPictures
@@ -138,10 +137,9 @@ def render(study: dict[str, Any], title: str, contact: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 with the paths of page and key on standard output, 2 for what is refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reports.user_study.page",
-        allow_abbrev=False,
-        description="Make a user study: a page that shows real and generated pictures, or two methods side by side.",
+    parser = parser_of(
+        "reports.user_study.page",
+        "Make a user study: a page that shows real and generated pictures, or two methods side by side.",
     )
     parser.add_argument("--runs", type=Path, nargs="+", action="extend", required=True, metavar="RUN")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for the page")

@@ -8,7 +8,6 @@ generated ones, G2R that of generated pictures taken for real ones (Ma et al. 20
 that preferred one method to the other.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.user_study.trials import KINDS, SCHEMA
-from xinggan.command import exit_status, reason, run_command
+from xinggan.command import exit_status, parser_of, reason, run_command
 
 if TYPE_CHECKING:
     import pandas
@@ -237,9 +236,7 @@ def rate_interval(counts: Sequence[tuple[int, int]]) -> tuple[float, float, floa
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table and what does not count; exit status 2 when the key or every file is refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reports.user_study.preferences", description="Rates of a user study, with 95 % intervals."
-    )
+    parser = parser_of("reports.user_study.preferences", "Rates of a user study, with 95 % intervals.")
     parser.add_argument("answers", type=Path, nargs="+", help="what participants downloaded")
     parser.add_argument("--key", type=Path, required=True, help="what reports.user_study.page wrote beside the folder")
     options = parser.parse_args(arguments)

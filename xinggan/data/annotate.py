@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xinggan.command import ROWS_SHOWN, LayoutProblems, Problem, exit_status, run_command
+from xinggan.command import ROWS_SHOWN, LayoutProblems, Problem, exit_status, parser_of, run_command
 from xinggan.data.estimators import DEFAULT_THRESHOLDS, ESTIMATORS, Estimator, open_estimator
 from xinggan.data.image_files import (
     IMAGE_SUFFIXES,
@@ -210,11 +210,10 @@ def _threshold(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m xinggan.data.annotate",
-        allow_abbrev=False,
-        description="Find the joints in a folder of photographs and write the annotation table, its scores, its "
-        "origin and a sheet of drawn skeletons.",
+    parser = parser_of(
+        "xinggan.data.annotate",
+        "Find the joints in a folder of photographs and write the annotation table, its scores, its origin and a sheet "
+        "of drawn skeletons.",
     )
     parser.add_argument(
         "--images", type=Path, required=True, metavar="DIR", help="photographs, or a folder with train/ and test/"

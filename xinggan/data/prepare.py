@@ -6,7 +6,6 @@
 prints the data card; or the table of everything that is wrong with the files, exit status 2 and nothing written.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from xinggan.command import ROWS_SHOWN, exit_status, run_command
+from xinggan.command import ROWS_SHOWN, exit_status, parser_of, run_command
 from xinggan.data.settings import (
     CACHE,
     PHOTOGRAPHS_ONLY,
@@ -215,9 +214,7 @@ def describe(dataset: "PackedDataset") -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit status: 0, 2 with one message on standard error, or 130 when interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xinggan.data.prepare", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
-    )
+    parser = parser_of("xinggan.data.prepare", (__doc__ or "").split("\n")[0])
     add_dataset_options(parser)
     parser.add_argument(
         "--rows", type=int, default=ROWS_SHOWN, help="how many problems to print (default: %(default)s)"

@@ -6,7 +6,6 @@ the networks see many worlds, never a benchmark's; augmentation stands in for wh
 noisy, off in colour, or made at a lower resolution and enlarged.
 """
 
-import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xinggan.command import run_command
+from xinggan.command import parser_of, run_command
 from xinggan.data.poses import HEAD_JOINTS, pckh
 from xinggan.data.synthetic import ATTRIBUTES, GENERATOR_VERSION, describe, render
 from xinggan.metrics.embedded.networks import (
@@ -267,7 +266,7 @@ def train_and_store(name: str, recipe: Recipe, folder: Path = FOLDER) -> dict[st
 
 def main() -> None:
     """Train the embedded networks on synthetic people, print their held-out scores and store them."""
-    parser = argparse.ArgumentParser(prog="python -m xinggan.metrics.embedded.train", description=main.__doc__)
+    parser = parser_of("xinggan.metrics.embedded.train", main.__doc__)
     parser.add_argument(
         "--which", choices=NAMES, nargs="+", default=list(NAMES), help="networks to train (default all)"
     )
