@@ -43,14 +43,10 @@ def overfit(config: Experiment, count: int, folder: Path) -> str:
     Raises ValueError for a method that is not trained.
     """
     import numpy as np
-    import torch
 
     from xinggan.data.prepare import prepare
     from xinggan.distributed import resolve_device
-    from xinggan.metrics.similarity import l1, ssim
-    from xinggan.pictures import comparison_grid, save_png
-    from xinggan.training.generation import generate_pairs
-    from xinggan.training.loop import train
+    from xinggan.training.loop import sample, train
 
     if config.training is None:
         raise ValueError(f"method={config.method_name} is not trained")
@@ -64,18 +60,14 @@ def overfit(config: Experiment, count: int, folder: Path) -> str:
     same = replace(data, train=few, test=replace(few, name="test"))
     result = train(method, same, config.training, folder, seed=config.seed, device=device)
     result.average.swap()
-    generated = generate_pairs(method, few, range(len(few)), seed=config.seed, device=device)
-    batch = few.batch(range(len(few)))
-    save_png(folder / "pairs.png", comparison_grid(batch, generated))
-    images = torch.from_numpy(generated).permute(0, 3, 1, 2)
-    found = float(ssim(images, batch.target_image).mean()), float(l1(images, batch.target_image).mean())
+    found = sample(method, few, range(len(few)), folder / "pairs.png", config.seed, device)
     losses = [line["losses"] for line in RunRecord(folder).logged_losses()]
     fell = ", ".join(
         f"{name} {losses[0][name]:.3g} -> {losses[-1][name]:.3g}"
         for name in losses[0]
         if not name.startswith("gradient") and name in losses[-1]
     )
-    return f"SSIM {found[0]:.3f}, L1 {found[1]:.3f}, {result.step} steps. {fell}. {folder / 'pairs.png'}"
+    return f"SSIM {found['ssim']:.3f}, L1 {found['l1']:.3f}, {result.step} steps. {fell}. {folder / 'pairs.png'}"
 
 
 if __name__ == "__main__":

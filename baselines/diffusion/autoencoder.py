@@ -10,7 +10,6 @@ import inspect
 import json
 from math import gcd
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from xinggan.data.batch import images_to_float
 from xinggan.files import sha256_of, user_path
 from xinggan.model.blocks import pad_to_multiple
 from xinggan.model.method import Method
+from xinggan.model.published import read_published
 from xinggan.training.schedule import learning_rate_factor
 
 AutoencoderKL = Any  # diffusers', imported only where it is used
@@ -75,7 +75,7 @@ def load_model(path: Path, kind: str, key: str) -> tuple[Any, str]:
     if names := sorted({name for name, _ in expected.items() ^ found.items()}):
         shapes = [f"{name} (expected {expected.get(name)}, found {found.get(name)})" for name in names[:5]]
         raise ValueError(f"{weights} does not fit its config.json: {len(names)} tensors differ: {', '.join(shapes)}")
-    model.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    model.load_state_dict(state, assign=True)
     return model.requires_grad_(False), sha256_of(weights)
 
 
@@ -97,19 +97,8 @@ def _read_settings(file: Path, kind: type) -> dict:
 
 def _read_state(file: Path) -> dict[str, Tensor]:
     """The file's tensors, under the names of today's diffusers."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    except (OSError, SafetensorError, UnpicklingError, EOFError, RuntimeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{file} is not a file of plain tensors: {error}") from error
     renamed = {}
-    for name, value in tensors.items():
+    for name, value in read_published(file).items():
         *path, layer, kind = ["", *name.split(".")]
         if "attentions" in path and layer in RENAMED:
             name, value = ".".join([*path[1:], RENAMED[layer], kind]), value.flatten(1) if kind == "weight" else value

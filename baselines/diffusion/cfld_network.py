@@ -20,6 +20,7 @@ from baselines.diffusion.process import Seen
 from baselines.geometry import resized
 from xinggan.data.poses import JOINTS
 from xinggan.model.blocks import use_exact_norms
+from xinggan.model.published import load_named, read_published
 from xinggan.torchvision_operators import import_torchvision
 
 SKELETON = 3  # channels of the drawn skeleton beside the joint maps
@@ -87,14 +88,10 @@ class SwinEncoder(nn.Module):
     def load(self, file: Path) -> None:
         """Take the weights of a published checkpoint, of the authors' code or torchvision's, safely read.
 
-        Tables of position biases of another window are interpolated. Raises ValueError for names that do not fit.
+        Tables of position biases of another window are interpolated. Raises PublishedMismatch for what does not fit.
         """
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"swin={file}: not a PyTorch state dict that is safe to load ({error})") from error
         own, found = self.state_dict(), {}
-        for name, tensor in state.get("model", state).items():
+        for name, tensor in read_published(file).items():
             name = _torchvision_name(name)
             if name.endswith("relative_position_bias_table") and name in own and tensor.shape != own[name].shape:
                 side, wanted = (round(len(table) ** 0.5) for table in (tensor, own[name]))
@@ -103,14 +100,7 @@ class SwinEncoder(nn.Module):
             if name in own and not name.endswith("relative_position_index"):
                 found[name] = tensor
         kept = {name: tensor for name, tensor in own.items() if name.endswith("relative_position_index")}
-        wrong = [
-            name for name in own if name not in kept and (name not in found or found[name].shape != own[name].shape)
-        ]
-        if wrong:
-            raise ValueError(
-                f"swin={file}: {len(wrong)} tensors are missing or of another shape: {', '.join(wrong[:5])}"
-            )
-        self.load_state_dict(found | kept)
+        load_named(self, found | kept, f"swin={file}: does not fit the Swin of these settings")
 
 
 def _torchvision_name(name: str) -> str:

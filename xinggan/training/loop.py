@@ -109,7 +109,8 @@ def train(
             if settings.sample_every and (done % settings.sample_every == 0 or last) and processes.first:
                 picture = folder / "samples" / f"step-{done:06d}.png"
                 with history.paused(), average.applied():
-                    means = _sample(method, data.test, picture, seed, device)
+                    few = range(min(SAMPLES, len(data.test)))
+                    means = sample(method, data.test, few, picture, seed, device)
                 history.add(done, evaluation=means)
             if save_now and processes.first:
                 history.flush()
@@ -147,11 +148,10 @@ def _mean_losses(
     return dict(zip(names, (table.sum(0) / counts).tolist(), strict=True))
 
 
-def _sample(
-    method: Method, split: PackedSplit, picture: Path, seed: int, device: torch.device | str
+def sample(
+    method: Method, split: PackedSplit, pairs: range, picture: Path, seed: int, device: torch.device | str
 ) -> dict[str, float]:
-    """Write the grid of a few test pairs' images; return their mean SSIM and L1."""
-    pairs = range(min(SAMPLES, len(split)))
+    """Write the grid of these pairs' images; return their mean SSIM and L1."""
     generated = generate_pairs(method, split, pairs, seed=seed, device=device, batch=SAMPLES, progress=False)
     batch = split.batch(pairs)
     save_png(picture, comparison_grid(batch, generated))

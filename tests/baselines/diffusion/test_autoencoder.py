@@ -121,11 +121,11 @@ def test_files_that_are_no_plain_tensors_are_refused(saved):
     folder, _ = saved
     weights = folder / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a file of plain tensors"):
+    with pytest.raises(ValueError, match="not a PyTorch state dict that is safe to load"):
         load_model(folder, "AutoencoderKL", "vae")
     weights.unlink()
     with pytest.raises(ValueError, match=r"accepted is a folder with config\.json and"):
         load_model(folder, "AutoencoderKL", "vae")
     torch.save({"encoder.conv_in.weight": pytest.approx}, folder / "diffusion_pytorch_model.bin")  # pickled code
-    with pytest.raises(ValueError, match="not a file of plain tensors"):
+    with pytest.raises(ValueError, match="not a PyTorch state dict that is safe to load"):
         load_model(folder, "AutoencoderKL", "vae")
