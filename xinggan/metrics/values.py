@@ -116,11 +116,12 @@ class Scores:
 
 
 def write_scores(folder: Path, scores: Sequence[Scores], split: "PackedSplit", pairs: NDArray[np.integer]) -> None:
-    """Write metrics.json and per_image.parquet of a run's record. pairs: rows of the split's pairs."""
-    values = [asdict(value) for under in scores for value in under.values]
+    """Write metrics.json, a line for each value, and per_image.parquet of a run's record. pairs: rows of the split's
+    pairs."""
+    lines = ",\n".join(json.dumps(asdict(value)) for under in scores for value in under.values)
     table = per_image_table(scores, split, pairs)
-    write_atomically(folder / "per_image.parquet", table.to_parquet(index=False))
-    write_atomically(folder / "metrics.json", json.dumps(values, indent=1) + "\n")
+    write_atomically(folder / "per_image.parquet", table.to_parquet(index=False, compression="zstd"))
+    write_atomically(folder / "metrics.json", f"[\n{lines}\n]\n")
 
 
 def per_image_table(
