@@ -344,12 +344,27 @@ def plain_values(experiment: Experiment) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(experiment)))
 
 
-def check_processes(training: TrainingSettings | None, batch_norm: bool, count: int) -> None:
-    """Raise ValueError for a training that `count` processes would compute differently from one."""
-    if training is not None and training.batch % count:
+def check_processes(experiment: Experiment, count: int, method: "Method | None" = None) -> None:
+    """Raise ValueError for a training that `count` processes would compute differently from one.
+
+    method: the experiment's, where it is made already; what is not said by the settings is seen in it.
+    """
+    if (training := experiment.training) is None or count == 1:
+        return
+    if training.batch % count:
         raise ValueError(f"training.batch={training.batch} does not divide among {count} processes")
-    if training is not None and batch_norm and count > 1:
+    if experiment.method.get("norm") == "batch":
         raise ValueError(f"norm=batch sees only its part of a batch in each of {count} processes: norm=instance")
+    if method is None:
+        return
+    if any(type(module).__name__.startswith("BatchNorm") for module in method.modules()):
+        name = experiment.method_name
+        raise ValueError(f"method={name} has batch norms whatever norm= says: it trains in 1 process, not {count}")
+    if (training.batch // count) % method.compared_images:
+        raise ValueError(
+            f"training.batch={training.batch}: method={experiment.method_name} sees {method.compared_images} images "
+            f"together, so {count} processes need a multiple of {count * method.compared_images}"
+        )
 
 
 def build_method(experiment: Experiment, device: str) -> "Method":

@@ -115,7 +115,11 @@ def prepare_rows(rows: list[tuple[str, list[str]]], words: list[str]) -> tuple[P
     plan = plan_of(preset, own, samplers=tuple(Sampler))
     configs = [compose([*overrides, *shared]) for _, overrides in rows]  # every mistake is found before any work
     found = [prepare_row(*row, config, plan) for row, config in zip(rows, configs, strict=True)]
-    return plan, list({row.record.folder: row for row in found}.values())  # each once, however it was asked for
+    once: dict[str, Row] = {}
+    for row in found:
+        if once.setdefault(row.task.method, row).task != row.task:
+            raise ValueError(f"{row.title}: its measurements and those of another row would have the same name")
+    return plan, list(once.values())  # each once, however it was asked for
 
 
 def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan) -> Row:

@@ -184,9 +184,7 @@ def run_experiment(config: Experiment, stop: StopRequest, processes: Processes |
     processes = processes or Processes()
     device = resolve_device(config.device)
     method = build_method(config, device)
-    check_processes(
-        config.training, any(isinstance(m, torch.nn.BatchNorm2d) for m in method.modules()), processes.count
-    )
+    check_processes(config, processes.count, method)
     with processes.first_goes_first():
         data = prepare(config.dataset, config.cache, progress=processes.first, split=config.evaluation.split)
     folder, title = Path(config.runs) / run_id(config, data.digest), name(config)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ablations.config import Experiment, build_method, choices_of, compose
-from ablations.record import RunRecord
+from ablations.record import RunRecord, run_id
 from baselines import REFERENCES
 from xinggan.command import exit_status, parser_of, run_command
 
@@ -25,22 +25,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("overfit"), help="pictures and losses (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="words of ablations.run")
     options = parser.parse_intermixed_args(arguments)
+    if options.pairs < 1:
+        parser.error(f"--pairs {options.pairs}: accepted are whole numbers from 1")
 
     def overfit_each() -> None:
         chosen = [method for method in choices_of("method") if method not in REFERENCES] if options.all else [None]
         for method in chosen:
             words = [f"method={method}"] if method else []
             config = compose([*words, "dataset=folder", f"dataset.root={options.root}", *options.overrides])
-            line = overfit(config, options.pairs, options.out / config.method_name)
+            line = overfit(config, options.pairs, options.out)
             print(f"{config.method_name:<16} {line}", flush=True)
 
     return exit_status("ablations.overfit", overfit_each)
 
 
-def overfit(config: Experiment, count: int, folder: Path) -> str:
+def overfit(config: Experiment, count: int, out: Path) -> str:
     """Train on `count` training pairs of as many different people as there are; returns a line with SSIM, L1, losses.
 
-    Raises ValueError for a method that is not trained.
+    Each experiment has a folder of its own in `out`, in which the same one goes on where it was. Raises ValueError for
+    a method that is not trained.
     """
     import numpy as np
 
@@ -53,6 +56,7 @@ def overfit(config: Experiment, count: int, folder: Path) -> str:
     device = resolve_device(config.device)
     method = build_method(config, device)
     data = prepare(config.dataset, config.cache)
+    folder = out / f"{run_id(config, data.digest)}-{count}-pairs"
     identities = data.train.identities[data.train.pairs[:, 0]]
     nth = np.array([np.count_nonzero(identities[:i] == identity) for i, identity in enumerate(identities[:5000])])
     rows = np.sort(np.argsort(nth, kind="stable")[:count])  # each person's first pair, then everybody's second, ...

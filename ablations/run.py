@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--methods", type=Path, metavar="FOLDER", help="methods of your own (see CONTRIBUTING.md)")
     parser.add_argument("--show", action="store_true", help="print every value with its source, and run nothing")
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report at the end")
-    parser.add_argument("--alone", action="store_true", help="this run only: neither references nor report")
+    parser.add_argument("--alone", action="store_true", help="what is named only: neither references nor report")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from the defaults")
     options = parser.parse_intermixed_args(arguments)
 
@@ -74,8 +74,15 @@ def run_words(options: argparse.Namespace) -> int:
         print("\n\n".join(map(resolved, grid)))
         return 0
     if len(grid) > 1:
-        prepare_folders(experiments)
-        return run_grid([(" ".join(overrides), overrides) for overrides in grid])
+        rows, folders = [(" ".join(overrides), overrides) for overrides in grid], prepare_folders(experiments)
+        status = run_grid(rows, options.alone)
+        done = [(title, folder) for (title, _), folder in zip(rows, folders, strict=True) if RunRecord(folder).finished]
+        if done and not options.alone:
+            print_table(done)
+            if not options.no_report:
+                build([folder for _, folder in done], folders[0].parent.parent / "report" / "grid")
+        return status
+    make_places(experiments)
     return run_one(experiments[0], report=not options.no_report, alone=options.alone)
 
 
@@ -127,6 +134,7 @@ def prepare_folders(experiments: list[Experiment]) -> list[Path]:
 
     Raises ValueError for a data set that cannot be used and OSError for a place that cannot be written to.
     """
+    make_places(experiments)
     digests: dict[tuple, str] = {}
     folders = []
     for experiment in experiments:
@@ -135,10 +143,14 @@ def prepare_folders(experiments: list[Experiment]) -> list[Path]:
         if data_set not in digests:
             digests[data_set] = prepare(experiment.dataset, experiment.cache, split=split).digest
         folders.append(Path(experiment.runs) / run_id(experiment, digests[data_set]))
-    for runs in {folder.parent for folder in folders}:
-        runs.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=runs).close()  # refuses a folder that is there but cannot be written to
     return folders
+
+
+def make_places(experiments: list[Experiment]) -> None:
+    """Make the folders of run records. Raises OSError for one that cannot be made or written to."""
+    for runs in {Path(experiment.runs) for experiment in experiments}:
+        runs.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=runs).close()
 
 
 def run_one(experiment: Experiment, report: bool = True, alone: bool = False) -> int:
@@ -200,8 +212,9 @@ def finished_references(experiment: Experiment, stop: StopRequest) -> list["Outc
     return finished
 
 
-def run_grid(rows: list[tuple[str, list[str]]]) -> int:
-    """Every row's overrides in a process of its own, one after another; a table of what happened at the end.
+def run_grid(rows: list[tuple[str, list[str]]], alone: bool = False) -> int:
+    """Every row's overrides in a process of its own, one after another, without references where `alone`; a table of
+    what happened at the end.
 
     Returns 0 if all are done, 75 if the grid was stopped, else 1. A row that fails or is killed never stops the rest.
     """
@@ -211,7 +224,8 @@ def run_grid(rows: list[tuple[str, list[str]]]) -> int:
         for index, (title, overrides) in enumerate(rows, 1):
             print(f"[{index}/{len(rows)}] {title}", flush=True)
             began = time.monotonic()
-            code = run_row([sys.executable, "-m", "ablations.run", "--no-report", *overrides], stop)
+            how = "--alone" if alone else "--no-report"
+            code = run_row([sys.executable, "-m", "ablations.run", how, *overrides], stop)
             outcomes.append((title, code, time.monotonic() - began))
             stopped = stop.signal_name is not None or code == PREEMPTED
             if stopped:
@@ -260,7 +274,7 @@ def build(folders: list[Path], out: Path) -> None:
 def print_timing_summary(folder: Path) -> None:
     """Print latency at batch 1, speed of the training, and where the record is."""
     print()
-    for scenario in RunRecord(folder).read("timing.json", {})["scenarios"]:
+    for scenario in RunRecord(folder).read("timing.json", {}).get("scenarios", []):
         median, speed = scenario["median_ms"], scenario["images_per_second"]
         where = f"({scenario['device']}, {scenario['precision']}, {scenario['height']}x{scenario['width']})"
         if median is not None and scenario["kind"] == "inference" and scenario["batch"] == 1:

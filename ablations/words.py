@@ -108,6 +108,8 @@ def chosen_rows(rows: list[tuple[str, list[str]]], only: str) -> list[tuple[str,
             raise ValueError(f"only={name}: accepted are {'; '.join(titles)}{suggestion(name, titles)}")
         known = known or [(" ".join([method, *settings]), [f"method={method}", *settings])]
         chosen += [row for row in known if row not in chosen]
+    if not chosen:
+        raise ValueError(f"only=: accepted are {'; '.join(title for title, _ in rows)}, or methods")
     return chosen
 
 

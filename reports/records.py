@@ -390,8 +390,10 @@ def load_records(runs_dir: Path | str, select: Sequence[str] | None = None) -> R
         told = "a run is a folder <label>-<hash> that holds config.yaml or status.json."
         raise NothingFound(f"no run in {runs_dir}: {told}")
     names = [word for word in select if "=" not in word or any(record.run == word for record in everything)]
-    conditions = dict(word.split("=", 1) for word in select if word not in names)
-    kept = everything.where(**{key: re.split(r",(?![^\[]*\])", value) for key, value in conditions.items()})
+    kept = everything
+    for key, value in (word.split("=", 1) for word in select if word not in names):
+        fitting = everything.where(**{key: re.split(r",(?![^\[]*\])", value)})
+        kept = Records(record for record in kept if record in fitting)
     kept = Records(record for record in kept if not names or any(_fits(record, name) for name in names))
     if not kept:
         there = ", ".join(record.run for record in everything[:8]) + (", ..." if len(everything) > 8 else "")

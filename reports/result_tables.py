@@ -104,7 +104,7 @@ def brief(study: Study) -> str:
     for head in ("latency [ms] ↓", "training [images/s] ↑"):
         if head in cost:
             table[head] = [cost[head].get(title, DASH) for title in table[""]]
-    return markdown(table, notes=f"{told} {_where(study.timed)}")
+    return markdown(table, notes=" ".join(filter(None, [told, _where(study.timed), timing.noise(study.timed)])))
 
 
 def _means(records: Records) -> tuple[pandas.DataFrame, str]:
@@ -222,7 +222,7 @@ def noise(records: Records) -> str:
     usual, worst = float(np.median(shares)), min(shares)
     return (
         f"While training, the slowest tenth of a run's logged speeds lay below {usual:.0%} of its median speed (median "
-        f"over runs; {worst:.0%} in the noisiest): the lower, the busier was the machine with something else."
+        f"over runs; {worst:.0%} in the noisiest): the lower, the less even was what else the machine did."
     )
 
 

@@ -141,22 +141,27 @@ def training_seconds(record: Record) -> float | None:
 
 
 def training_speed(record: Record) -> float | None:
-    """Images a second while training, the median of what the history tells."""
-    speeds = sorted(row["images_per_second"] for row in record.history if is_number(row.get("images_per_second")))
-    return speeds[len(speeds) // 2] if speeds else None
+    """Images a second while training: the median of what the history tells, stage by stage where there are several."""
+    stages = _stages(record)
+    times = [len(speeds) / middle for speeds in stages if (middle := np.median(speeds))]
+    return sum(map(len, stages)) / sum(times) if times else None
 
 
 def slowest_tenth(record: Record) -> float | None:
-    """The 10th percentile of the speeds that the history tells, over their median: 1 where nothing else was running.
-
-    A training in stages, told apart by their losses' names, is faster in some: a speed counts over its stage's median.
+    """The 10th percentile of the speeds that the history tells, each over the median of its stage: 1 where the machine
+    was as busy all the time. What was beside a run from its beginning to its end is not seen by it.
     """
+    shares = [np.divide(speeds, middle) for speeds in _stages(record) if (middle := np.median(speeds))]
+    return float(np.percentile(np.concatenate(shares), 10)) if shares else None
+
+
+def _stages(record: Record) -> list[list[float]]:
+    """Images a second at each line of the history, by the stages of training, which the losses' names tell apart."""
     stages: dict[tuple[str, ...], list[float]] = {}
     for row in record.history:
         if is_number(row.get("images_per_second")):
             stages.setdefault(tuple(row.get("losses", ())), []).append(row["images_per_second"])
-    shares = [np.divide(speeds, middle) for speeds in stages.values() if (middle := np.median(speeds))]
-    return float(np.percentile(np.concatenate(shares), 10)) if shares else None
+    return [*stages.values()]
 
 
 def training_memory_mb(record: Record) -> float | None:

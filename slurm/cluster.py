@@ -162,6 +162,8 @@ def read_file(name: str) -> Cluster:
         executor, report = content.pop("cluster", "slurm"), content.pop("report", None) or {}
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise ValueError(f"{file}: not a yaml file of `key: value` lines ({' '.join(str(error).split())})") from error
+    if not isinstance(report, dict):
+        raise ValueError(f"{file}: report: {report!r}; accepted are `key: value` lines, settings of the report's job")
     if executor not in ("slurm", "local", "debug"):
         raise ValueError(f"{file}: cluster: {executor}; accepted are slurm, local, debug")
     return Cluster(executor, checked(content, str(file)), checked(report, f"{file}: report"))

@@ -25,13 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
     (run,) = observe(names, known, [])
     job = run.row.job or (run.attempts[-1]["job"] if run.attempts else "")
     log, errors = run.folder / "slurm.log", run.submission.folder / f"{job}_0_log.err"
-    texts = [file.read_text(errors="replace") for file in (log, errors) if file.exists() and file.stat().st_size]
+    printed = [file.read_bytes() if file.exists() else b"" for file in (log, errors)]
+    texts = [text.decode(errors="replace") for text in printed if text]
     for text in texts:
         print("\n".join(text.splitlines()[-options.lines :]), flush=True)
     if not texts and not options.follow:
         print(f"{run.name}: nothing printed yet (neither {log} nor {errors} is there)", file=sys.stderr)
         return 1
-    position, asked, follow = log.stat().st_size if log.exists() else 0, 0.0, options.follow
+    position, asked, follow = len(printed[0]), 0.0, options.follow
     while follow:
         if time.monotonic() - asked > ASKED_EVERY_S:
             jobs, problem = jobs_of([run.submission])

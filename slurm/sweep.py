@@ -73,7 +73,7 @@ def plan(study: str | None, words: list[str], processes: int) -> tuple[Path, lis
     rows += reference_rows([row for _, row in rows])
     experiments = composed([row for _, row in rows])
     for experiment in experiments:  # what `ablations.run` would refuse in each job
-        check_processes(experiment.training, experiment.method.get("norm") == "batch", processes)
+        check_processes(experiment, processes)
     folders, runs = prepare_folders(experiments), dict[str, Row]()
     for (title, row), experiment, folder in zip(rows, experiments, folders, strict=True):
         trained = experiment.training is not None

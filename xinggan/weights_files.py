@@ -7,7 +7,7 @@ once: `python -m xinggan.weights_files alex inception`.
 
 from pathlib import Path
 
-from xinggan.command import parser_of, run_command
+from xinggan.command import Failed, exit_status, parser_of, run_command
 from xinggan.files import atomic_path, sha256_of, without_places
 
 NETWORKS = {
@@ -76,13 +76,22 @@ def download(url: str) -> Path:
     return path
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Download the named networks' weights to where `find_weights` looks."""
     parser = parser_of("xinggan.weights_files", main.__doc__)
     parser.add_argument("networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help=", ".join(NETWORKS))
-    for network in parser.parse_args().networks:
-        path = download(source_of(network))
-        print(f"{network}: {path} (SHA-256 {sha256_of(path)})")
+    networks = parser.parse_args(arguments).networks
+
+    def fetch() -> None:
+        for network in networks:
+            url = source_of(network)
+            try:
+                path = download(url)
+            except (OSError, RuntimeError) as error:
+                raise Failed(f"{network}: {url} could not be downloaded to {place_of(url)}: {error}") from error
+            print(f"{network}: {path} (SHA-256 {sha256_of(path)})")
+
+    return exit_status("xinggan.weights_files", fetch)
 
 
 if __name__ == "__main__":

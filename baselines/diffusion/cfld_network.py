@@ -19,7 +19,7 @@ from baselines.diffusion.latent_settings import CFLDSettings
 from baselines.diffusion.process import Seen
 from baselines.geometry import resized
 from xinggan.data.poses import JOINTS
-from xinggan.model.blocks import use_exact_norms
+from xinggan.model.blocks import StochasticDepth, use_exact_norms
 from xinggan.model.published import load_named, read_published
 from xinggan.torchvision_operators import import_torchvision
 
@@ -75,6 +75,9 @@ class SwinEncoder(nn.Module):
         self.stages = swin(
             [4, 4], s.swin_width, [*s.swin_blocks], heads, window, stochastic_depth_prob=s.drop_path
         ).features
+        for module in self.stages.modules():  # torchvision's is drawn for the rows of one process
+            if hasattr(module, "stochastic_depth"):
+                module.stochastic_depth = StochasticDepth(module.stochastic_depth.p)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image: [B, 3, 4 h, 4 w] in [-1, 1]. Returns [B, C, h, w], [B, 2 C, h / 2, w / 2], ..."""

@@ -157,7 +157,8 @@ class LatentDiffusion(Method):
         parts = []
         progress = Progress("encoding", len(used), "images", enabled=self.processes.first)
         # A budget in FLOPs counts those of a step; the encoding is not part of one.
-        with _disable_current_modes(), torch.no_grad(), progress:
+        exact = torch.autocast(device.type, enabled=False)  # in a step, too, where a resumed training encodes
+        with _disable_current_modes(), torch.no_grad(), exact, progress:
             for start in range(0, len(used), BATCH):
                 images = torch.from_numpy(split.images[used[start : start + BATCH]]).permute(0, 3, 1, 2).to(device)
                 image = self.sized(images_to_float(images))

@@ -9,6 +9,7 @@ from math import inf
 from typing import ClassVar
 
 from baselines.diffusion.settings import TIMESTEPS, Prediction, Sampler, Weighting, untrained_guidance
+from xinggan.data.settings import PoseMap
 from xinggan.files import user_path
 from xinggan.model.switches import MethodSettings, Settings
 
@@ -228,6 +229,7 @@ class XMDPTSettings(LatentSettings):
         """Extended by ranges."""
         file = "are trained and the file {}_pretrain.pth of DINOv2; nothing is there"
         found = super().reasons() + self.misfits(
+            pose_map=(self.pose_map == PoseMap.gaussian, "is gaussian, without effect: limbs are drawn"),
             size=(self.size >= 16 and self.size % 16 == 0, "are multiples of 16"),
             width=(self.width >= 4 and self.width % 4 == 0, "are multiples of 4"),
             depth=(3 <= self.depth <= 64, "are 3 to 64"),

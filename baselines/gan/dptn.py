@@ -36,6 +36,15 @@ HEADS = 2  # of every attention
 BLOCKS = 2  # context blocks, and texture blocks
 
 
+def attention(module: nn.MultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Multi-head attention [B, N, C] that keeps its probabilities, as the published code does.
+
+    Without them the fused kernel computes them again when it goes back, as exp(q k - log-sum-exp): logits of 1e8, which
+    nothing here holds down, become gradients of 1e17 and then no numbers at all.
+    """
+    return module(queries, keys, values, need_weights=True)[0]
+
+
 class PositionNorm(nn.InstanceNorm1d):
     """Instance normalisation of tokens [B, N, C]: of each channel over the positions, with learnt scales."""
 
@@ -59,7 +68,7 @@ class TransformerBlock(nn.Module):
 
     def attended(self, tokens: Tensor) -> Tensor:
         """The tokens after self-attention."""
-        return self.norm1(tokens + self.self_attn(tokens, tokens, tokens, need_weights=False)[0])
+        return self.norm1(tokens + attention(self.self_attn, tokens, tokens, tokens))
 
     def feed_forward(self, tokens: Tensor) -> Tensor:
         """What the feed-forward network makes of each token."""
@@ -86,7 +95,7 @@ class TextureBlock(TransformerBlock):
     def forward(self, tokens: Tensor, context: Tensor, source: Tensor) -> Tensor:
         """tokens: [B, N, C] of the source-to-target task; context: keys, source: values, [B, N, C] each."""
         tokens = self.attended(tokens)
-        tokens = self.norm2(tokens + self.multihead_attn(tokens, context, source, need_weights=False)[0])
+        tokens = self.norm2(tokens + attention(self.multihead_attn, tokens, context, source))
         return self.norm3(tokens + self.feed_forward(tokens))
 
 

@@ -5,6 +5,8 @@ Their networks work on images of `size`, to which others are stretched, poses to
 published); generated images are resized back. A joint's map is drawn around its whole pixel.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,6 +52,7 @@ class ImageGAN(Method):
     """A method with a generator, a discriminator of images, and losses in the layers of a frozen network."""
 
     averaged = ("generator",)
+    summed: ClassVar[bool] = False  # whether the discriminator's loss is the sum of both instead of their mean
     generator: nn.Module  # gives the image, and what else training looks at
 
     def __init__(
@@ -113,13 +116,14 @@ class ImageGAN(Method):
         return losses | {"gradient_generator": self.update("generator", torch.stack(list(losses.values())).sum())}
 
     def update_discriminator(self, generated: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """One step down the mean of the losses of real and generated images [B, 3, H, W]."""
+        """One step down the losses of real and generated images [B, 3, H, W]: their mean, or as `summed` says."""
         if self.discriminator is None:
             return {}
         with self.autocast():
             real, fake = self.discriminator(target), self.discriminator(generated.detach().float())
         kind = self.settings.losses.adversarial_kind
-        loss = (adversarial_loss(real, True, kind) + adversarial_loss(fake, False, kind)) / 2
+        loss = adversarial_loss(real, True, kind) + adversarial_loss(fake, False, kind)
+        loss = loss if self.summed else loss / 2
         return {"discriminator": loss, "gradient_discriminator": self.update("discriminator", loss)}
 
     @torch.no_grad()

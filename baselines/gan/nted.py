@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from baselines.gan.feature_losses import RELU1, FeatureLosses
 from baselines.gan.image_gan import ImageGAN
 from baselines.gan.nted_networks import (
+    GROUP,
     Attention,
     Discriminator,
     DiscriminatorBlock,
@@ -74,6 +75,8 @@ class NTED(ImageGAN):
     """NTED in its published training."""
 
     checkpointed = (EncoderLayer, RendererLayer, DiscriminatorBlock)
+    summed = True
+    compared_images = GROUP
     generator: NtedGenerator
 
     def __init__(self, settings: NTEDSettings | None = None):

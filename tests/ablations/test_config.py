@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.config import build_method, choices_of, compose, flat, plain_values, reference, resolve
+from ablations.config import build_method, check_processes, choices_of, compose, flat, plain_values, reference, resolve
 from ablations.words import expand
 from baselines import REFERENCES
 
@@ -232,6 +232,23 @@ def checkpoint(tmp_path):
     file = tmp_path / "generator.pth"
     file.write_bytes(b"weights")
     return file
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "told"),
+    [
+        ("training.batch=6 norm=instance", 4, "batch=6 does not divide among 4"),
+        ("norm=batch", 2, "norm=instance"),
+        ("method=bigraph norm=instance", 2, "method=bigraph has batch norms whatever norm= says"),
+        ("method=nted training.batch=12", 2, "sees 4 images together, so 2 processes need a multiple of 8"),
+    ],
+)
+def test_what_several_processes_would_compute_differently_from_one_is_refused(words, count, told):
+    experiment = compose(["preset=smoke", *words.split()])
+    method = build_method(experiment, "cpu")
+    check_processes(experiment, 1, method)
+    with pytest.raises(ValueError, match=told):
+        check_processes(experiment, count, method)
 
 
 def test_a_published_checkpoint_takes_the_place_of_training(checkpoint):

@@ -77,6 +77,8 @@ def test_only_lists_titles_and_methods_of_the_study_or_rows_with_settings_of_the
         (["only=pixel"], "pixel"),
         (["precision=bf16"], "precision: not a setting of this study"),
         (["colour=red"], "colour"),
+        (["only="], "only=: accepted are XingGAN++"),
+        (["preset=smoke", "only=pix2pix:training.batch=4,pix2pix:training.batch=8"], "same name"),
     ],
 )
 def test_mistakes_are_refused_before_any_work(words, said, tmp_path, capsys):

@@ -15,7 +15,10 @@ def test_a_method_learns_a_few_photographs_and_shows_them(shared, tmp_path, plac
     first, last = map(float, re.search(r"l1 (\S+) -> (\d+\.?\d*)", line).groups())
     assert last < 0.8 * first
     assert re.search(r"SSIM -?0\.\d{3}, L1 0\.\d{3}, 60 steps", line)
-    with Image.open(tmp_path / "pix2pix" / "pairs.png") as picture:
+    (folder,) = tmp_path.glob("pix2pix-*-4-pairs")
+    with Image.open(folder / "pairs.png") as picture:
         assert picture.height >= 4 * 32  # a row for each pair
+    assert main([*words, "method=pix2pix", "training.steps=4", "training.log_every=1"]) == 0
+    assert "4 steps" in capsys.readouterr().out  # another experiment is another training
     assert main([*words, "method=copy_source"]) == 2
     assert "method=copy_source is not trained" in capsys.readouterr().err

@@ -284,13 +284,14 @@ def test_images_that_are_not_finite_fail_the_run_and_are_not_scored(tmp_path, pl
 
 def test_a_failure_in_a_grid_is_recorded_and_does_not_stop_the_rest(tmp_path, place, capfd):
     own = [f"runs={tmp_path}", place[1]]
-    assert main(["-m", *TINY, *own, "learning_rate=1e30,2e-4"]) == 1
+    assert main(["-m", "--alone", *TINY, *own, "learning_rate=1e30,2e-4"]) == 1
     said = capfd.readouterr()
     assert re.search(r"FAILED .*learning_rate=1e\+30", said.out)
     assert re.search(r"done .*learning_rate=0.0002", said.out)
     states = [json.loads(file.read_text()) for file in tmp_path.glob("xinggan-*/status.json")]
     assert sorted(status["state"] for status in states) == ["failed", "finished"]
     error = next(status["error"] for status in states if status["state"] == "failed")
+    assert {path.name.split("-")[0] for path in tmp_path.glob("*/status.json")} <= {"xinggan"}  # no references
     assert "Divergence" in error
     assert "Traceback" in error
 
@@ -304,7 +305,8 @@ def test_a_folder_of_any_name_holds_records_data_and_report_on_a_terminal_withou
     said = done.stdout.decode("iso8859-15")
     assert done.returncode == 0, said + done.stderr.decode("iso8859-15")
     assert re.search(r"SSIM \?", said) and said.count("done ") == 2
-    assert {path.name for path in odd.iterdir()} == {"runs", "data"}
+    assert {path.name for path in odd.iterdir()} == {"runs", "data", "report"}
+    assert (odd / "report" / "grid" / "index.html").is_file()
 
 
 def test_bad_input_is_refused_before_any_work_in_one_line(tmp_path, place, capsys):

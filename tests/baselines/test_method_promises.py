@@ -240,7 +240,7 @@ LEARNS = [  # method, settings, steps, loss, and what it falls below, as a share
         15,
     ),
     ("dptn", {"width": 8, "learning_rate": 2e-3, "losses": LITTLE_ADVERSARIAL}, 40, "l1", 0.9, 0),
-    ("nted", {"channels": (8, 16, 16), "scaling": 1.0}, 40, "perceptual", 0.9, 0),
+    ("nted", {"channels": (8, 16, 16), "scaling": 1.0, "losses": LITTLE_ADVERSARIAL}, 40, "perceptual", 0.9, 0),
     ("pidm", {"learning_rate": 3e-3, "prediction": "epsilon", "dropout": 0.0}, 60, "denoising", 0.5, 0),
     ("vae_roundtrip", {"vae_width": 8, "vae_learning_rate": 3e-3, "vae_share": 0.99}, 40, "vae_l1", 0.6, 0),
     *((name, LEARNING_LATENT, 60, "denoising", 0.8, 12) for name in ("pocold", "cfld", "xmdpt")),

@@ -8,7 +8,7 @@ import torch
 from golden import SALT, golden_weights, state_shapes
 
 from xinggan.distributed import Processes
-from xinggan.model.blocks import Dropout, initialise_generator
+from xinggan.model.blocks import Dropout, StochasticDepth, initialise_generator
 from xinggan.model.discriminator import APPEARANCE_INPUTS, SHAPE_INPUTS, Discriminator
 from xinggan.model.generator import XingGenerator
 from xinggan.model.switches import Attention, Branches, Fusion, Norm, Scale, XingGANSettings, xinggan
@@ -109,9 +109,10 @@ def test_generated_image_is_a_convex_combination_of_candidates_and_source():
     torch.testing.assert_close(weighted_sum(candidates, source, attention), expected)
 
 
-def test_shared_dropout_drops_in_parts_what_one_process_would_drop_in_all():
+@pytest.mark.parametrize("kind", [Dropout, StochasticDepth])
+def test_shared_dropout_drops_in_parts_what_one_process_would_drop_in_all(kind):
     features = torch.ones(4, 3, 5, 5)
-    dropout = Dropout(0.5)
+    dropout = kind(0.5)
     torch.manual_seed(0)
     whole = dropout(features)
     parts = []

@@ -66,6 +66,7 @@ def test_selection_takes_names_patterns_and_conditions_and_brings_the_references
     assert selected("xinggan*") == {single.name, multi.name}
     assert selected("scale=multi") == {multi.name}
     assert selected("xinggan*", "scale=single,none") == {single.name}
+    assert selected("scale=single,multi", "scale=multi") == {multi.name}
     assert selected(single.name[-12:-4]) == {single.name}
     assert {record.run for record in load_records(single).methods} == {single.name}
     with pytest.raises(NothingFound, match="xinggan-scale-single"):

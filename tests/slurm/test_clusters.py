@@ -133,6 +133,7 @@ def test_what_is_not_accepted_is_refused_with_what_is(words, told):
         ("gpu: 1", "one of these: account, array_parallelism"),
         ("- gpus", "`key: value`"),
         ("a: b: c", "not a yaml file"),
+        ("report: [1]", "`key: value` lines, settings of the report"),
         ("cluster: pbs", "accepted are slurm, local, debug"),
         ("setup: module load cuda", "list of lines"),
         ("report: {gpu: 1}", "report: gpu=1: accepted is one of these"),

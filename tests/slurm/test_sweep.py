@@ -217,6 +217,7 @@ def test_words_that_mean_nothing_are_refused_before_anything_else(runs, cache, c
         (["study=blocks,scales"], "one study at a time"),
         (["gpus=3", *TINY], "does not divide"),
         (["gpus=2", *TINY, "norm=batch"], "norm=instance"),
+        (["only=", "study=components"], "only=: accepted are appearance branch only"),
         (["cluster=nowhere"], "accepted are debug, local, slurm"),
         (["gpu=1"], "gpu"),
     ):

@@ -1,8 +1,9 @@
 """Cross-attention between the appearance and the shape code, over one scale or a pyramid of scales, plain or enhanced.
 
 XingGAN (ECCV 2020, section 3.2) attends to all N = h w positions of the guiding code. XingGAN++ (TPAMI 2025) attends to
-S < N regions of it, the bins of a pyramid of grids (multi-scale attention), and refines the correlation matrix M by an
-inner attention (enhanced attention, after AiATrack, ECCV 2022, section 3.1, whose own module stands beside it).
+S regions of it, the bins of a pyramid of grids (multi-scale attention; 163 of 2,816 at 256x176), and refines the
+correlation matrix M by an inner attention (enhanced attention, after AiATrack, ECCV 2022, section 3.1, whose own module
+stands beside it).
 """
 
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ class CrossAttention(nn.Module):
         Returns the updated code, [B, C, h, w].
         """
         weights = self.weights(updated, guide_regions, grids)  # A [B, N, S]
-        values = self.gamma * self.value(updated_regions)  # [B, S, C]; gamma here, since S is at most N
+        values = self.gamma * self.value(updated_regions)  # [B, S, C]; gamma here: usually S < N
         attended = weights @ values.to(weights.dtype)  # [B, N, C]; under autocast gamma has made float32 of the values
         return updated + attended.transpose(1, 2).unflatten(2, updated.shape[2:])
 

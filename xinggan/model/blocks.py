@@ -79,6 +79,23 @@ class Dropout(nn.Module):
         return features * processes.own_rows(mask).to(features.dtype) / (1 - self.probability)
 
 
+class StochasticDepth(nn.Module):
+    """Leaves out a residual branch for single images (Huang et al., ECCV 2016), drawn as `Dropout` draws."""
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [B, ...], B images of this process."""
+        if not self.training or self.probability == 0:
+            return features
+        processes = Processes.current
+        kept = torch.empty(len(features) * processes.count, *[1] * (features.ndim - 1), device=features.device)
+        kept = processes.own_rows(kept.bernoulli_(1 - self.probability)).to(features.dtype)
+        return features * kept / (1 - self.probability)
+
+
 def normalisation(norm: str, channels: int) -> nn.Module:
     """BatchNorm2d with affine parameters and running statistics, or InstanceNorm2d with neither."""
     return nn.BatchNorm2d(channels) if norm == Norm.batch else InstanceNorm(channels)

@@ -32,6 +32,7 @@ class Method(nn.Module):
     averaged: tuple[str, ...] = ()
     added_steps: int = 0  # that training takes on top of the planned ones, for a stage that is not part of these
     checkpointed: tuple[type[nn.Module], ...] = ()
+    compared_images: int = 1  # so many of a batch are seen together, so a process has a multiple of them
 
     def __init__(self) -> None:
         super().__init__()

@@ -147,6 +147,16 @@ def test_with_an_autoencoder_from_a_file_the_denoiser_alone_is_trained(people, v
     assert method.generate_pairs(people.test.batch([0, 1]), torch.arange(2)).shape == (2, 3, 32, 16)
 
 
+def test_in_bfloat16_a_resumed_training_has_the_same_latents(people, vae):
+    method = pocold(vae=vae)
+    method.precision = "bf16"
+    method.begin(people.train)
+    begun, method._moments = method._moments, None
+    with method.autocast():  # in a step of a resumed training, which never begins
+        method.training_latents(torch.tensor([0]), (NOBODY[:1], NOBODY[:1]))
+    assert torch.equal(method._moments, begun)
+
+
 def test_at_their_authors_resolution_poses_grow_with_the_images_and_results_come_back_in_the_data_sets_size(people):
     method = pocold(resolution="native", steps=1)
     batch = people.test.batch([0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from golden import assert_golden, named_state, numbers, picture
 
-from baselines.gan.dptn import DPTN, PublishedDPTN, from_published
+from baselines.gan.dptn import DPTN, PublishedDPTN, attention, from_published
 from baselines.gan.settings import DPTNSettings
 from xinggan.data.batch import images_to_float
 from xinggan.model.losses import PerceptualLoss
@@ -54,6 +54,19 @@ def test_pose_transformer_is_the_published_one(shared):
     with torch.no_grad():
         found = transformer(*inputs)[:, ::4]
     assert_golden(found, np.load(shared / "golden" / "dptn_generator.npz")["transformer"])
+
+
+def test_gradients_of_attention_with_huge_logits_are_those_of_double_precision():
+    gradients = {}
+    for precision in (torch.float64, torch.float32):
+        torch.manual_seed(0)
+        module = torch.nn.MultiheadAttention(32, 2, batch_first=True, dtype=torch.float64)
+        tokens = 2e4 * torch.randn(2, 32, 32, dtype=torch.float64)  # logits of 1e8
+        tokens = tokens.to(precision).requires_grad_()
+        attention(module.to(precision), tokens, tokens, tokens).square().mean().backward()
+        gradients[precision] = module.in_proj_weight.grad.double()
+    largest = gradients[torch.float64].abs().max()
+    assert (gradients[torch.float32] - gradients[torch.float64]).abs().max() < 1e-2 * largest
 
 
 def test_losses_weigh_target_and_reconstruction_as_set(people):

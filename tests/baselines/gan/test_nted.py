@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from golden import assert_golden, named_state, numbers, picture, vgg19_layers
+from torch.nn.functional import softplus
 
 from baselines.gan import feature_losses
 from baselines.gan.feature_losses import RELU1, FeatureLosses
@@ -121,6 +122,15 @@ def test_the_discriminator_comes_in_late_and_is_regularised_every_16th_step(peop
     assert "r1" not in late
     terms = method.training_step(batch, 16)
     assert terms["r1"] > 0
+
+
+def test_the_discriminators_loss_is_the_published_sum(people):
+    method = small()
+    real, generated = torch.rand(2, 4, 3, 32, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        scores = [method.discriminator(images) for images in (real, generated)]
+    expected = (softplus(-scores[0]) + softplus(scores[1])).mean().item()
+    assert method.update_discriminator(generated, real)["discriminator"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_r1_is_the_squared_gradient_of_the_scores(people):
