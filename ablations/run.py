@@ -8,12 +8,14 @@ The same command again continues what was interrupted and does nothing where eve
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import astuple, fields
+from errno import ENOTDIR
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +76,8 @@ def run_words(options: argparse.Namespace) -> int:
         print("\n\n".join(map(resolved, grid)))
         return 0
     if len(grid) > 1:
-        rows, folders = [(" ".join(overrides), overrides) for overrides in grid], prepare_folders(experiments)
+        folders, shared = prepare_folders(experiments), set.intersection(*map(set, grid))
+        rows = [(" ".join(word for word in overrides if word not in shared), overrides) for overrides in grid]
         status = run_grid(rows, options.alone)
         done = [(title, folder) for (title, _), folder in zip(rows, folders, strict=True) if RunRecord(folder).finished]
         if done and not options.alone:
@@ -82,7 +85,7 @@ def run_words(options: argparse.Namespace) -> int:
             if not options.no_report:
                 build([folder for _, folder in done], folders[0].parent.parent / "report" / "grid")
         return status
-    make_places(experiments)
+    check_place(Path(experiments[0].runs))
     return run_one(experiments[0], report=not options.no_report, alone=options.alone)
 
 
@@ -134,7 +137,8 @@ def prepare_folders(experiments: list[Experiment]) -> list[Path]:
 
     Raises ValueError for a data set that cannot be used and OSError for a place that cannot be written to.
     """
-    make_places(experiments)
+    for experiment in experiments:
+        check_place(Path(experiment.runs))
     digests: dict[tuple, str] = {}
     folders = []
     for experiment in experiments:
@@ -143,14 +147,16 @@ def prepare_folders(experiments: list[Experiment]) -> list[Path]:
         if data_set not in digests:
             digests[data_set] = prepare(experiment.dataset, experiment.cache, split=split).digest
         folders.append(Path(experiment.runs) / run_id(experiment, digests[data_set]))
+        folders[-1].parent.mkdir(parents=True, exist_ok=True)
     return folders
 
 
-def make_places(experiments: list[Experiment]) -> None:
-    """Make the folders of run records. Raises OSError for one that cannot be made or written to."""
-    for runs in {Path(experiment.runs) for experiment in experiments}:
-        runs.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=runs).close()
+def check_place(folder: Path) -> None:
+    """Raise OSError for a folder that cannot be written to, or that cannot be made where it is not there."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(there))
+    tempfile.TemporaryFile(dir=there).close()
 
 
 def run_one(experiment: Experiment, report: bool = True, alone: bool = False) -> int:
@@ -264,9 +270,9 @@ def build(folders: list[Path], out: Path) -> None:
     """Build the report of these runs by `python -m reports.build`, and print where it is or that there is none."""
     names = [folder.name for folder in folders]
     words = ["--runs", str(folders[0].parent), "--out", str(out), "--select", *names]
-    done = subprocess.run([sys.executable, "-m", "reports.build", *words], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-m", "reports.build", *words], stdout=subprocess.DEVNULL)
     if done.returncode == 0:
-        print(f"report: {done.stdout.splitlines()[-1]}")
+        print(f"report: {(out / 'index.html').resolve()}")
     else:
         print(f"the report could not be built: reports.build ended with status {done.returncode}", file=sys.stderr)
 

@@ -291,7 +291,7 @@ def test_a_failure_in_a_grid_is_recorded_and_does_not_stop_the_rest(tmp_path, pl
     states = [json.loads(file.read_text()) for file in tmp_path.glob("xinggan-*/status.json")]
     assert sorted(status["state"] for status in states) == ["failed", "finished"]
     error = next(status["error"] for status in states if status["state"] == "failed")
-    assert {path.name.split("-")[0] for path in tmp_path.glob("*/status.json")} <= {"xinggan"}  # no references
+    assert len([*tmp_path.glob("*/status.json")]) == 2  # no references
     assert "Divergence" in error
     assert "Traceback" in error
 
