@@ -137,8 +137,9 @@ def prepare_folders(experiments: list[Experiment]) -> list[Path]:
 
     Raises ValueError for a data set that cannot be used and OSError for a place that cannot be written to.
     """
-    for experiment in experiments:
-        check_place(Path(experiment.runs))
+    places = {Path(experiment.runs) for experiment in experiments}
+    for place in places:
+        check_place(place)
     digests: dict[tuple, str] = {}
     folders = []
     for experiment in experiments:
@@ -147,7 +148,8 @@ def prepare_folders(experiments: list[Experiment]) -> list[Path]:
         if data_set not in digests:
             digests[data_set] = prepare(experiment.dataset, experiment.cache, split=split).digest
         folders.append(Path(experiment.runs) / run_id(experiment, digests[data_set]))
-        folders[-1].parent.mkdir(parents=True, exist_ok=True)
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
     return folders
 
 

@@ -73,27 +73,22 @@ class Dropout(nn.Module):
         if not self.training or self.probability == 0:
             return features
         processes = Processes.current
-        count, channels, height, width = features.shape
-        mask = torch.empty(count * processes.count, height, width, channels, device=features.device)
-        mask = mask.bernoulli_(1 - self.probability).permute(0, 3, 1, 2)  # channels last, as the features
-        return features * processes.own_rows(mask).to(features.dtype) / (1 - self.probability)
+        mask = processes.own_rows(self.mask(len(features) * processes.count, features))
+        return features * mask.to(features.dtype) / (1 - self.probability)
+
+    def mask(self, count: int, features: Tensor) -> Tensor:
+        """Zeros and ones for `count` images like the features: [count, C, h, w]."""
+        _, channels, height, width = features.shape
+        mask = torch.empty(count, height, width, channels, device=features.device)
+        return mask.bernoulli_(1 - self.probability).permute(0, 3, 1, 2)  # channels last, as the features
 
 
-class StochasticDepth(nn.Module):
-    """Leaves out a residual branch for single images (Huang et al., ECCV 2016), drawn as `Dropout` draws."""
+class StochasticDepth(Dropout):
+    """Leaves out a residual branch for whole images (Huang et al., ECCV 2016); features: [B, ...]."""
 
-    def __init__(self, probability: float):
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, features: Tensor) -> Tensor:
-        """features: [B, ...], B images of this process."""
-        if not self.training or self.probability == 0:
-            return features
-        processes = Processes.current
-        kept = torch.empty(len(features) * processes.count, *[1] * (features.ndim - 1), device=features.device)
-        kept = processes.own_rows(kept.bernoulli_(1 - self.probability)).to(features.dtype)
-        return features * kept / (1 - self.probability)
+    def mask(self, count: int, features: Tensor) -> Tensor:
+        """[count, 1, ...]."""
+        return torch.empty(count, *[1] * (features.ndim - 1), device=features.device).bernoulli_(1 - self.probability)
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
