@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = ("README.md", "docs/results.md")
 PLACE = re.compile(r"(<!-- results: (?P<study>\S+) (?P<table>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURE_METRICS = ("perceptual_embedded", "pckh_embedded")  # of the learning curves in README.md
-PICTURED_STUDIES = ("components-fp32", "comparison-8000")
+PICTURED_STUDIES = ("components-fp32", "comparison")
 # Methods in the pictures of the comparison.
 PICTURED = ("xinggan", "patn", "bigraph", "gfla", "nted", "deform", "pidm", "cfld", "xmdpt")
 FIGURE_DPI = 110
