@@ -128,23 +128,33 @@ def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan
     from xinggan.distributed import resolve_device
 
     data, device = prepare(config.dataset, config.cache), resolve_device(config.device)
-    method, trained, schedule = plain_values(config)["method"], config.training, None
+    method, trained = plain_values(config)["method"], config.training
     task = Task("training", name(config), method, str(data.directory.absolute()), device)
     task = replace(task, height=data.test.height, width=data.test.width)
     if trained is not None:
         task = replace(task, batch=trained.batch, training_steps=trained.steps, decay_steps=trained.decay_steps)
-        words = [*overrides, "preset=paper", f"dataset={config.dataset.name}", "dataset.root=."]
-        words += [f"dataset.height={task.height}", f"dataset.width={task.width}"]  # for methods built for one size
-        if published := compose(words).training:
-            schedule = {"preset": "paper", "steps": published.steps, "batch": published.batch}
-            schedule["published"] = config.dataset.name in published_for(config.method_name)
     here = environment(device)  # other code or another machine costs something else
     machine = {key: here[key] for key in ("commit", "device", "cpu", "cores", "threads", "packages")}
     what = [data.digest, method, device, machine, asdict(plan.pace)]
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     record = RunRecord(Path(config.runs) / f"timing-{label(config)}-{digest}")
     timing = record.read("timing.json", {}) | {"dataset_digest": data.digest}
-    return Row(titled(title, config), task, config, schedule, record, timing)
+    return Row(titled(title, config), task, config, published_schedule(config, overrides), record, timing)
+
+
+def published_schedule(config: Experiment, overrides: list[str]) -> dict[str, Any] | None:
+    """Steps and batch of the published training on this data, or on DeepFashion where a method has none on this data.
+
+    DeepFashion has one of nearly every method, so that ratios compare trainings on the same data; the paper's claims are
+    of it too. None for what is not trained. `overrides`: what makes it this method.
+    """
+    known, dataset = published_for(config.method_name), config.dataset.name
+    dataset = dataset if dataset in known else "deepfashion"
+    training = compose([*overrides, "preset=paper", f"dataset={dataset}", "dataset.root=."]).training
+    if training is None:
+        return None
+    schedule = {"preset": "paper", "dataset": dataset, "steps": training.steps, "batch": training.batch}
+    return schedule | {"published": dataset in known}
 
 
 def measure(rows: list[Row], plan: Plan, stop: StopRequest) -> None:

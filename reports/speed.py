@@ -123,11 +123,11 @@ def with_settings(records: Records) -> pandas.DataFrame:
 
 
 def _schedule(schedule: Any) -> tuple[float, str | None]:
-    """Hours and steps of what timing.json has of a published schedule, or of a method's own where none is published."""
+    """Hours, steps and data set of what timing.json has of a published schedule, or of a method's own for want of one."""
     if not isinstance(schedule, dict) or not is_number(hours := schedule.get("hours")) or hours <= 0:
         return math.nan, None
-    own = "" if schedule.get("published", True) else " (its own, none is published for this data)"
-    return hours, f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}{own}"
+    of = "none is published: its own" if not schedule.get("published", True) else schedule.get("dataset")
+    return hours, f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}{f' ({of})' if of else ''}"
 
 
 def schedule_table(records: Records) -> pandas.DataFrame:

@@ -6,6 +6,7 @@ Where a method's authors never used a data set, the method sees there as many im
 import pytest
 
 from ablations.config import compose, flat, published_for
+from ablations.efficiency import published_schedule
 
 MARKET, FASHION = 263_632, 101_966  # training pairs
 # (method, data set) -> images seen, share of the steps in which the rate falls, batch; settings.
@@ -114,6 +115,27 @@ def test_a_schedule_is_called_published_only_for_data_that_a_methods_authors_use
     both = ["market1501", "deepfashion"]
     assert all(published_for(name) == both for name in ("xinggan", "patn", "bigraph", "gfla", "dptn", "deform", "pg2"))
     assert (published_for("nted"), published_for("pix2pix"), published_for("copy_source")) == (["deepfashion"], [], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "dataset", "told"),
+    [
+        ("method=xinggan", "synthetic", ("deepfashion", 1_200_000, True)),  # as PIDM below: a ratio is of the same data
+        ("method=xinggan", "market1501", ("market1501", 2_800_000, True)),
+        ("method=deform", "folder", ("deepfashion", 180_000, True)),
+        ("method=pidm guidance=paper", "synthetic", ("deepfashion", 600 * FASHION, True)),
+        ("method=pix2pix", "market1501", ("deepfashion", 1_200_000, False)),
+    ],
+)
+def test_hours_of_training_are_those_of_the_data_or_of_deepfashion(words, dataset, told):
+    overrides = words.split()
+    found = published_schedule(compose([*overrides, f"dataset={dataset}", "dataset.root=x"]), overrides)
+    images = pytest.approx(told[1], abs=found["batch"])
+    assert (found["dataset"], found["steps"] * found["batch"], found["published"]) == (told[0], images, told[2])
+
+
+def test_what_is_not_trained_has_no_schedule():
+    assert published_schedule(compose(["method=copy_source"]), ["method=copy_source"]) is None
 
 
 LATENT = [("pocold", 19_200_000), ("cfld", 100 * FASHION), ("xmdpt", 9_600_000)]
