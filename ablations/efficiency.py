@@ -145,8 +145,8 @@ def prepare_row(title: str, overrides: list[str], config: Experiment, plan: Plan
 def published_schedule(config: Experiment, overrides: list[str]) -> dict[str, Any] | None:
     """Steps and batch of the published training on this data, or on DeepFashion where a method has none on this data.
 
-    DeepFashion has one of nearly every method, so that ratios compare trainings on the same data; the paper's claims are
-    of it too. None for what is not trained. `overrides`: what makes it this method.
+    DeepFashion has one of nearly every method, so that ratios compare trainings on the same data, as the paper's do.
+    None for what is not trained. `overrides`: what makes it this method.
     """
     known, dataset = published_for(config.method_name), config.dataset.name
     dataset = dataset if dataset in known else "deepfashion"

@@ -123,7 +123,7 @@ def with_settings(records: Records) -> pandas.DataFrame:
 
 
 def _schedule(schedule: Any) -> tuple[float, str | None]:
-    """Hours, steps and data set of what timing.json has of a published schedule, or of a method's own for want of one."""
+    """Hours, steps and data of what timing.json has of a published schedule, or of a method's own for want of one."""
     if not isinstance(schedule, dict) or not is_number(hours := schedule.get("hours")) or hours <= 0:
         return math.nan, None
     of = "none is published: its own" if not schedule.get("published", True) else schedule.get("dataset")
