@@ -126,8 +126,9 @@ def _schedule(schedule: Any) -> tuple[float, str | None]:
     """Hours, steps and data of what timing.json has of a published schedule, or of a method's own for want of one."""
     if not isinstance(schedule, dict) or not is_number(hours := schedule.get("hours")) or hours <= 0:
         return math.nan, None
-    of = "none is published: its own" if not schedule.get("published", True) else schedule.get("dataset")
-    return hours, f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}{f' ({of})' if of else ''}"
+    steps = f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}"
+    note = schedule.get("dataset") if schedule.get("published", True) else "none is published: its own"
+    return hours, f"{steps} ({note})" if note else steps
 
 
 def schedule_table(records: Records) -> pandas.DataFrame:
