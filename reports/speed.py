@@ -111,8 +111,8 @@ def front_table(records: Records) -> pandas.DataFrame:
 def with_settings(records: Records) -> pandas.DataFrame:
     """`Records.timings` with preset, data set, own sampler and steps of each run, and the schedule of its training.
 
-    schedule_hours, schedule_steps: hours at the speed of a training scenario, and `87,500 steps of 32`; NaN and None
-    but for steps of paper size.
+    schedule_hours, schedule_steps: hours at the speed of a training scenario, and `37,500 steps of 32 (deepfashion)`;
+    NaN and None but for steps of paper size.
     """
     timings, facts = records.timings, {record.run: record.facts for record in records}
     for key in ("dataset", "preset", "method.sampler", "method.steps"):
@@ -126,9 +126,8 @@ def _schedule(schedule: Any) -> tuple[float, str | None]:
     """Hours, steps and data of what timing.json has of a published schedule, or of a method's own for want of one."""
     if not isinstance(schedule, dict) or not is_number(hours := schedule.get("hours")) or hours <= 0:
         return math.nan, None
-    steps = f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')}"
-    note = schedule.get("dataset") if schedule.get("published", True) else "none is published: its own"
-    return hours, f"{steps} ({note})" if note else steps
+    note = schedule.get("dataset", "–") if schedule.get("published", True) else "none is published: its own"
+    return hours, f"{schedule.get('steps', 0):,} steps of {schedule.get('batch')} ({note})"
 
 
 def schedule_table(records: Records) -> pandas.DataFrame:

@@ -62,7 +62,7 @@ def test_claims_of_the_paper_stand_beside_the_published_networks_at_the_publishe
     assert "20.0 times as fast as PIDM (ddim, 50 steps × 2 branches) (the paper: 18.04)" in sentence
     assert "trains 30.0 times as fast by the published schedules (the paper: 69.33)" in sentence
     schedules = rows(speed.schedule_table(records))
-    assert list(schedules["xinggan"].values())[-2:] == ["1,000 steps of 8", "20.0"]
+    assert list(schedules["xinggan"].values())[-2:] == ["1,000 steps of 8 (deepfashion)", "20.0"]
     assert schedules["patn"]["published schedule"] == "1,000 steps of 8 (none is published: its own)"
 
 

@@ -29,7 +29,7 @@ def three(fabricate, names: tuple[str, str, str] = ("xinggan", "patn", "pidm"), 
         is_pidm = name.startswith("pidm")
         facts = {"method": PIDM} if is_pidm else {}
         directory = fabricate.run(name, name, metrics=(quality, 1 - quality, quality), **facts, **config)
-        schedule = {"steps": 1000, "batch": 8, "hours": hours, "published": name != "patn"}
+        schedule = {"dataset": "deepfashion", "steps": 1000, "batch": 8, "hours": hours, "published": name != "patn"}
         evaluated = {"evaluations": 100 if is_pidm else 1}
         scenarios = [
             scenario(median_ms=ms, **evaluated),
