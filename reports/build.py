@@ -4,6 +4,7 @@ Papermill runs the notebooks of reports/notebooks, one for each page, and nbconv
 (`reports.jupyter`). Heavy libraries are imported once there is something to build: help and mistakes answer at once.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from xinggan.command import exit_status, parser_of, run_command
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
+KEPT = re.compile(r'href="((?:tables|figures)/[\w-]+\.(?:csv|md|tex|svg|pdf))"')  # beside the pages, as they link to it
 # Notebooks, in the order of their pages.
 PAGES = ("overview", "quality", "ablation", "learning", "training", "timing", "gallery", "data", "provenance")
 
@@ -27,9 +29,10 @@ def build_report(
     """Write <out>/index.html and the other pages from the run records in `runs` (`reports.records.load_records`).
 
     Figures and tables are kept beside the pages in <out>/figures and <out>/tables. `answers` are those of a user study
-    with its `key`. A page about nothing is left out. Pages appear whole or not at all, index.html last. The same
-    records give the same files, on whatever day. Raises reports.records.NothingFound and ValueError before any work
-    when there is nothing to report, and reports.jupyter.NotebookFailed when a notebook stops.
+    with its `key`. A page about nothing is left out. Pages appear whole or not at all, index.html last; what only the
+    pages of an earlier report in `out` linked to goes. The same records give the same files, on whatever day. Raises
+    reports.records.NothingFound and ValueError before any work when there is nothing to report, and
+    reports.jupyter.NotebookFailed when a notebook stops.
     """
     from reports.records import load_records
     from reports.user_study.preferences import preference_table
@@ -48,6 +51,7 @@ def build_report(
     parameters = {"runs": str(runs), "select": select, "output": str(out), **study}
     from reports.jupyter import run_notebooks, to_html
 
+    earlier = linked_files(out)
     notebooks = run_notebooks([NOTEBOOKS / f"{name}.ipynb" for name in PAGES], parameters)
     done = dict(zip(PAGES, map(without_empty_chapters, notebooks), strict=True))
     pages = [name for name in PAGES if name == PAGES[0] or any(cell.get("outputs") for cell in done[name].cells)]
@@ -61,7 +65,15 @@ def build_report(
             write_atomically(out / file_of(name), to_html(done[name], head | own, show_code))
         else:
             (out / file_of(name)).unlink(missing_ok=True)  # of an earlier report
+    for file in earlier - linked_files(out):
+        file.unlink(missing_ok=True)
     return out / file_of(PAGES[0])
+
+
+def linked_files(out: Path) -> set[Path]:
+    """Tables and figures that the pages of the report in `out` link to."""
+    pages = [page for name in PAGES if (page := out / file_of(name)).is_file()]
+    return {out / link for page in pages for link in KEPT.findall(page.read_text(encoding="utf-8", errors="replace"))}
 
 
 def file_of(page: str) -> str:

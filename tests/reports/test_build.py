@@ -201,8 +201,10 @@ def test_single_run_opens_with_its_pictures_and_says_once_that_nothing_is_compar
     run = fabricate.run()
     fabricate.run("patn", "patn")
     stale = tmp_path / "report" / "ablation.html"
-    stale.parent.mkdir()
-    stale.write_text("of an earlier report")
+    stale.parent.joinpath("tables").mkdir(parents=True)
+    stale.write_text('of an earlier report: <a href="tables/old.csv">CSV</a> <a href="tables/..">..</a>')
+    for name in ("old.csv", "own.csv"):
+        (stale.parent / "tables" / name).touch()
     assert main(["--runs", str(run), "--out", str(stale.parent)]) == 0
     texts = pages_of(stale.parent)
     first = Page(texts["overview"])
@@ -211,6 +213,7 @@ def test_single_run_opens_with_its_pictures_and_says_once_that_nothing_is_compar
     assert first.text.count("ompared with") == 1 and "It is compared with nothing" in first.text
     assert "patn" not in " ".join(Page(text).text for text in texts.values())
     assert "ablation" not in texts, "a page about nothing is left out"
+    assert [path.name for path in (stale.parent / "tables").glob("o*.csv")] == ["own.csv"], "what nobody linked stays"
     assert "ablation.html" not in {link["href"] for link in first.all("a")}
     assert "Comparisons" not in Page(texts["quality"]).text and "User study" not in Page(texts["quality"]).text
 
