@@ -47,7 +47,7 @@ def test_a_record_is_committed_without_what_is_large_or_no_data(tmp_path):
 
 
 def test_panels_of_synthetic_people_are_committed_of_seed_0_alone(tmp_path):
-    runs = [f"components/{SYNTHETIC}-s{seed}-0123456789ab" for seed in (0, 1, 10)]
+    runs = [f"components-fp32/{SYNTHETIC}-s{seed}-0123456789ab" for seed in (0, 1, 10)]
     found = committed(tmp_path, *(f"{run}/{name}" for run in runs for name in (*LARGE, *PANELS)))
     assert found == {".gitignore", *(f"{runs[0]}/{name}" for name in PANELS)}
 
