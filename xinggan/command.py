@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,12 +66,19 @@ def parser_of(module: str, description: str | None, epilog: str | None = None) -
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and end the process with the status it returns.
 
-    Characters that the terminal's encoding lacks are printed as `?`: an arrow in a table is no reason to fail.
+    Characters that the terminal's encoding lacks are printed as `?`: an arrow in a table is no reason to fail. Where
+    nobody reads on, as after `| head`, the process ends without a word, as other programs do.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written at exit
+        status = 128 + signal.SIGPIPE
+    sys.exit(status)
 
 
 def exit_status(name: str, command: Callable[[], int | None], rows_shown: int = ROWS_SHOWN) -> int:
@@ -83,6 +91,8 @@ def exit_status(name: str, command: Callable[[], int | None], rows_shown: int = 
     except Failed as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # see `run_command`
+        raise
     except (ValueError, OSError) as error:
         text = error.table(rows_shown) if isinstance(error, LayoutProblems) else reason(error)
         print(f"{name}: {text}", file=sys.stderr)
