@@ -74,7 +74,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             stream.reconfigure(errors="replace")
     try:
         status = main()
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written at exit
         status = 128 + signal.SIGPIPE
